@@ -1,0 +1,1 @@
+//! The native half of Firn: Nix, packing, storage and the registry over HTTP.
