@@ -3,9 +3,19 @@
 //! Everything here is data and functions. There is no I/O, no async, no clock, no environment, no web
 //! framework and no Nix process, so that the same code answers in the Worker (wasm32) and in the backend.
 
+pub mod cache_key;
 pub mod closure;
 pub mod digest;
 pub mod dump_db;
+pub mod forest;
+pub mod image_name;
+pub mod listing;
+pub mod oci_error;
+pub mod package;
+pub mod package_name;
+pub mod package_source;
+pub mod platform;
+pub mod reference;
 pub mod store_path;
 
 pub use closure::{Closure, ClosurePath};

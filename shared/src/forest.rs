@@ -1,0 +1,263 @@
+//! The symlink forest: what makes `/bin/git` of `/nix/store/…-git/bin/git`, and the few real files that a
+//! container needs around it.
+//!
+//! Directories at the root are real, so that derived images can add to them. Below, a directory that only
+//! one package has is a single symlink, as in Nix's `buildEnv`; one that several have is real and merged.
+//! Where two packages have the same file, the first one's is kept and the other is reported.
+
+use crate::{
+    StorePath,
+    listing::{FileName, Listing, Node},
+};
+use std::collections::BTreeMap;
+
+/// A package's contribution: where it is, and what is in it.
+#[derive(Debug, Clone, Copy)]
+pub struct Tree<'a> {
+    /// The output.
+    pub path: &'a StorePath,
+    /// Its names.
+    pub listing: &'a Listing,
+}
+
+/// Programs that scripts expect at fixed places, for images whose closure has them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Fixtures<'a> {
+    /// What has `bin/sh`.
+    pub sh: Option<&'a StorePath>,
+    /// What has `bin/env`.
+    pub env: Option<&'a StorePath>,
+}
+
+/// An entry of the top layer, other than its path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A directory.
+    Directory {
+        /// Permission bits.
+        mode: u32,
+        /// Owner and group.
+        owner: u32,
+    },
+    /// A file, readable by all.
+    File(&'static str),
+    /// A symlink to this target.
+    Symlink(Vec<u8>),
+}
+
+/// Something that one package offered and did not get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// Where, from the root, lossily as text.
+    pub path: String,
+    /// Whose entry was left out.
+    pub dropped: StorePath,
+}
+
+/// The top layer's entries, parents before children and sorted, and what did not fit in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forest {
+    /// By path, without leading slash.
+    pub entries: Vec<(Vec<u8>, Entry)>,
+    /// What was left out.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// The user that images have besides root and nobody.
+pub const USER_ID: u32 = 1000;
+
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
+    nobody:x:65534:65534:nobody:/var/empty:/bin/false\n\
+    user:x:1000:1000:user:/home/user:/bin/sh\n";
+const GROUP: &str = "root:x:0:\nnobody:x:65534:\nuser:x:1000:\n";
+const NSSWITCH: &str = "hosts: files dns\n";
+
+/// Where cacert puts the bundle, and the other names that programs look for it under.
+const CA_BUNDLE: &str = "etc/ssl/certs/ca-bundle.crt";
+const CA_ALIASES: [&str; 2] = ["etc/ssl/certs/ca-certificates.crt", "etc/pki/tls/certs/ca-bundle.crt"];
+
+/// Names at the root that belong to the image or the container runtime, or that only Nix reads.
+const RESERVED: [&str; 6] = ["nix", "nix-support", "proc", "sys", "dev", "tmp"];
+
+/// A tree in the making.
+#[derive(Debug)]
+enum Place {
+    Directory(u32, u32, Directory),
+    Leaf(Entry),
+}
+
+type Directory = BTreeMap<FileName, Place>;
+
+impl Forest {
+    /// The forest of these trees, earlier ones first where they conflict.
+    pub fn new(trees: &[Tree<'_>], fixtures: Fixtures<'_>) -> Self {
+        let mut root = Directory::new();
+        let has_ca_bundle = trees.iter().any(|tree| contains(tree.listing, CA_BUNDLE));
+        for (path, mode, owner) in [
+            ("bin", 0o755, 0),
+            ("etc", 0o755, 0),
+            ("home", 0o755, 0),
+            ("home/user", 0o755, USER_ID),
+            ("root", 0o700, 0),
+            ("tmp", 0o1777, 0),
+            ("var", 0o755, 0),
+            ("var/empty", 0o555, 0),
+            ("var/tmp", 0o1777, 0),
+        ] {
+            add(&mut root, path, Place::Directory(mode, owner, Directory::new()));
+        }
+        let real = [(has_ca_bundle, "etc/ssl/certs"), (has_ca_bundle, "etc/pki/tls/certs")];
+        let real = real.into_iter().chain([(fixtures.env.is_some(), "usr/bin")]);
+        for (_, path) in real.filter(|(wanted, _)| *wanted) {
+            add(&mut root, path, Place::Directory(0o755, 0, Directory::new()));
+        }
+        for (path, text) in [("etc/passwd", PASSWD), ("etc/group", GROUP), ("etc/nsswitch.conf", NSSWITCH)] {
+            add(&mut root, path, Place::Leaf(Entry::File(text)));
+        }
+
+        let mut conflicts = Vec::new();
+        let offers: Vec<Offer<'_>> = trees
+            .iter()
+            .map(|tree| Offer { owner: tree.path, below: vec![], listing: tree.listing })
+            .collect();
+        merge(&mut root, &[], &offers, &mut conflicts);
+
+        if has_ca_bundle {
+            for alias in CA_ALIASES {
+                add(&mut root, alias, Place::Leaf(Entry::Symlink(format!("/{CA_BUNDLE}").into())));
+            }
+        }
+        for (provider, program, path) in [(fixtures.sh, "sh", "bin/sh"), (fixtures.env, "env", "usr/bin/env")]
+        {
+            if let Some(provider) = provider {
+                add(&mut root, path, Place::Leaf(Entry::Symlink(format!("{provider}/bin/{program}").into())));
+            }
+        }
+
+        let mut entries = Vec::new();
+        flatten(root, &[], &mut entries);
+        Self { entries, conflicts }
+    }
+
+    /// Whether the forest has an entry at this path (no leading slash).
+    pub fn has(&self, path: &str) -> bool {
+        self.entries.binary_search_by(|(entry, _)| path_order(entry, path.as_bytes())).is_ok()
+    }
+}
+
+/// Parents before children, siblings by name.
+fn path_order(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
+    a.split(|byte| *byte == b'/').cmp(b.split(|byte| *byte == b'/'))
+}
+
+/// One package's part of a directory that is being merged.
+struct Offer<'a> {
+    owner: &'a StorePath,
+    /// Path inside the owner, components joined by and beginning with slashes.
+    below: Vec<u8>,
+    listing: &'a Listing,
+}
+
+fn name(text: &str) -> FileName {
+    FileName::new(text.as_bytes()).expect("a constant file name")
+}
+
+fn join(parent: &[u8], name: &FileName) -> Vec<u8> {
+    [parent, b"/", name.as_bytes()].concat()
+}
+
+fn contains(listing: &Listing, path: &str) -> bool {
+    match path.split_once('/') {
+        None => listing.contains_key(&name(path)),
+        Some((first, rest)) => {
+            matches!(listing.get(&name(first)), Some(Node::Directory(below)) if contains(below, rest))
+        }
+    }
+}
+
+/// Puts something at a path unless there is something already; makes the directories above it.
+fn add(directory: &mut Directory, path: &str, place: Place) {
+    match path.split_once('/') {
+        None => {
+            directory.entry(name(path)).or_insert(place);
+        }
+        Some((first, rest)) => {
+            let parent =
+                directory.entry(name(first)).or_insert_with(|| Place::Directory(0o755, 0, Directory::new()));
+            if let Place::Directory(_, _, below) = parent {
+                add(below, rest, place);
+            }
+        }
+    }
+}
+
+fn merge(into: &mut Directory, at: &[u8], offers: &[Offer<'_>], conflicts: &mut Vec<Conflict>) {
+    let mut by_name: BTreeMap<&FileName, Vec<(&Offer<'_>, &Node)>> = BTreeMap::new();
+    for offer in offers {
+        for (name, node) in offer.listing {
+            by_name.entry(name).or_default().push((offer, node));
+        }
+    }
+    for (name, offered) in by_name {
+        let path = join(at, name);
+        let mut drop = |owner: &StorePath| {
+            conflicts
+                .push(Conflict { path: String::from_utf8_lossy(&path).into_owned(), dropped: owner.clone() });
+        };
+        if at.is_empty() && RESERVED.iter().any(|reserved| reserved.as_bytes() == name.as_bytes()) {
+            // Only what somebody might miss is worth a report.
+            offered.iter().filter(|_| name.as_bytes() != b"nix-support").for_each(|(o, _)| drop(o.owner));
+            continue;
+        }
+        let first_is_directory = match into.get(name) {
+            Some(Place::Directory(..)) => true,
+            Some(Place::Leaf(_)) => {
+                offered.iter().for_each(|(offer, _)| drop(offer.owner));
+                continue;
+            }
+            None => matches!(offered[0].1, Node::Directory(_)),
+        };
+        if !first_is_directory {
+            offered[1..].iter().for_each(|(offer, _)| drop(offer.owner));
+            into.insert(name.clone(), Place::Leaf(link(offered[0].0, name)));
+            continue;
+        }
+        let mut directories = Vec::new();
+        for (offer, node) in &offered {
+            match node {
+                Node::Directory(listing) => {
+                    directories.push(Offer { owner: offer.owner, below: join(&offer.below, name), listing })
+                }
+                Node::File(()) => drop(offer.owner),
+            }
+        }
+        let alone = directories.len() == 1 && !at.is_empty() && !into.contains_key(name);
+        if alone {
+            into.insert(name.clone(), Place::Leaf(link(offered[0].0, name)));
+        } else if let Place::Directory(_, _, below) =
+            into.entry(name.clone()).or_insert_with(|| Place::Directory(0o755, 0, Directory::new()))
+        {
+            merge(below, &path, &directories, conflicts);
+        }
+    }
+}
+
+fn link(offer: &Offer<'_>, name: &FileName) -> Entry {
+    Entry::Symlink([offer.owner.as_str().as_bytes(), &join(&offer.below, name)].concat())
+}
+
+fn flatten(directory: Directory, at: &[u8], entries: &mut Vec<(Vec<u8>, Entry)>) {
+    for (name, place) in directory {
+        let path = if at.is_empty() { name.as_bytes().to_vec() } else { join(at, &name) };
+        match place {
+            Place::Leaf(entry) => entries.push((path, entry)),
+            Place::Directory(mode, owner, below) => {
+                entries.push((path.clone(), Entry::Directory { mode, owner }));
+                flatten(below, &path, entries);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+//! What a package puts at the root of an image: the names below one store path.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The name of a file: bytes, as on Linux.
+///
+/// Serialised as text in which `%` and what is not printable ASCII is percent-encoded, because JSON has no
+/// bytes and Nix allows any.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FileName(Box<[u8]>);
+
+/// A file name that leads elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a file name: {0:?}")]
+pub struct FileNameError(String);
+
+impl FileName {
+    /// A name of these bytes.
+    ///
+    /// # Errors
+    /// When it is empty, `.` or `..`, or holds a slash or NUL.
+    pub fn new(bytes: &[u8]) -> Result<Self, FileNameError> {
+        if matches!(bytes, b"" | b"." | b"..") || bytes.iter().any(|b| matches!(b, b'/' | 0)) {
+            return Err(FileNameError(String::from_utf8_lossy(bytes).into_owned()));
+        }
+        Ok(Self(bytes.into()))
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<FileName> for String {
+    fn from(name: FileName) -> Self {
+        let mut text = Self::with_capacity(name.0.len());
+        for byte in &*name.0 {
+            match byte {
+                b'%' | 0..=0x1f | 0x7f.. => text.push_str(&format!("%{byte:02x}")),
+                _ => text.push(char::from(*byte)),
+            }
+        }
+        text
+    }
+}
+
+impl TryFrom<String> for FileName {
+    type Error = FileNameError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let error = || FileNameError(text.clone());
+        let mut bytes = Vec::with_capacity(text.len());
+        let mut rest = text.as_bytes();
+        while let [first, tail @ ..] = rest {
+            rest = tail;
+            if *first == b'%' {
+                let (digits, tail) = rest.split_at_checked(2).ok_or_else(error)?;
+                bytes.extend(hex::decode(digits).map_err(|_| error())?);
+                rest = tail;
+            } else {
+                bytes.push(*first);
+            }
+        }
+        Self::new(&bytes)
+    }
+}
+
+/// One entry below a store path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Node {
+    /// A directory, or a symlink to one inside the same store path, with what is in it.
+    Directory(Listing),
+    /// Anything else; serialised as `null`.
+    File(()),
+}
+
+/// A directory's entries by name.
+pub type Listing = BTreeMap<FileName, Node>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn names_round_trip(bytes in proptest::collection::vec(any::<u8>(), 1..20)) {
+            if let Ok(name) = FileName::new(&bytes) {
+                prop_assert_eq!(FileName::try_from(String::from(name.clone())), Ok(name));
+            }
+        }
+
+        #[test]
+        fn never_panics(text in "\\PC{0,20}|(%[0-9a-g]{0,2}){0,4}") {
+            let _ = FileName::try_from(text);
+        }
+    }
+
+    #[test]
+    fn refuses_what_leads_elsewhere() {
+        for bytes in ["", ".", "..", "a/b", "a\0"] {
+            assert!(FileName::new(bytes.as_bytes()).is_err(), "{bytes:?}");
+        }
+        for text in ["%2f", "%2e%2e", "%00", "%zz", "%1", "%"] {
+            assert!(FileName::try_from(text.to_owned()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn serialises_compactly() {
+        let name = |text: &str| FileName::new(text.as_bytes()).expect("a name");
+        let listing: Listing = [
+            (name("bin"), Node::Directory([(name("git"), Node::File(()))].into())),
+            (name("é"), Node::File(())),
+        ]
+        .into();
+        let json = serde_json::to_string(&listing).expect("listings serialise");
+        assert_eq!(json, r#"{"bin":{"git":null},"%c3%a9":null}"#);
+        assert_eq!(serde_json::from_str::<Listing>(&json).expect("and parse"), listing);
+    }
+}

@@ -1,0 +1,102 @@
+//! The errors that clients see (distribution spec, "Error Codes"), the same at the edge and the backend.
+//!
+//! Docker shows the `message` of a 4xx answer and hides that of a 5xx, so whatever a person can act on is a
+//! 4xx. Messages never carry Nix's stderr, file system paths or other internals.
+
+use serde::{Deserialize, Serialize};
+
+/// The spec's error codes, as far as a registry that nobody pushes to can meet them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ErrorCode {
+    /// No such blob.
+    BlobUnknown,
+    /// Not a digest.
+    DigestInvalid,
+    /// No such manifest, or its image cannot be built.
+    ManifestUnknown,
+    /// The image name does not parse.
+    NameInvalid,
+    /// The image name asks for a package that the package set does not have.
+    NameUnknown,
+    /// The caller is not who they must be.
+    Unauthorized,
+    /// The caller, or this registry, may not do that.
+    Denied,
+    /// Not an operation of a pull-only registry.
+    Unsupported,
+    /// Come back later: a build is running, or a limit is reached.
+    Toomanyrequests,
+    /// Not in the spec's list, which leaves room for such: something Firn depends on is out of reach.
+    Unavailable,
+    /// Not in the spec's list: Firn is at fault.
+    Internal,
+}
+
+impl ErrorCode {
+    /// The HTTP status that goes with the code.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::DigestInvalid | Self::NameInvalid => 400,
+            Self::Unauthorized => 401,
+            Self::Denied => 403,
+            Self::BlobUnknown | Self::ManifestUnknown | Self::NameUnknown => 404,
+            Self::Unsupported => 405,
+            Self::Toomanyrequests => 429,
+            Self::Internal => 500,
+            Self::Unavailable => 503,
+        }
+    }
+}
+
+/// One error as a client sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OciError {
+    /// What kind of error.
+    pub code: ErrorCode,
+    /// A sentence for a person: what is wrong and what to do.
+    pub message: String,
+    /// Seconds after which asking again makes sense: the `Retry-After` header.
+    #[serde(skip)]
+    pub retry_after_seconds: Option<u32>,
+}
+
+impl OciError {
+    /// An error with this message.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retry_after_seconds: None }
+    }
+
+    /// The same, telling clients to ask again after some seconds.
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        self.code.status()
+    }
+
+    /// The body: `{"errors":[{"code":…,"message":…}]}`.
+    pub fn body(&self) -> Vec<u8> {
+        serde_json::to_vec(&serde_json::json!({ "errors": [self] })).expect("strings serialise")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn has_the_specs_envelope() {
+        let error = OciError::new(ErrorCode::Toomanyrequests, "building git").retry_after(5);
+        assert_eq!(error.status(), 429);
+        assert_eq!(
+            String::from_utf8(error.body()).expect("JSON is UTF-8"),
+            r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"building git"}]}"#
+        );
+        let code = serde_json::to_string(&ErrorCode::ManifestUnknown).expect("codes serialise");
+        assert_eq!(code, "\"MANIFEST_UNKNOWN\"");
+    }
+}
