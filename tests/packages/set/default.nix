@@ -1,0 +1,11 @@
+# A package set in nixpkgs' shape: real software out of Debian packages (debian.nix), and small
+# packages that are made to be difficult (special.nix).
+{ system ? builtins.currentSystem, config ? { }, ... }:
+let
+  index = builtins.fromJSON (builtins.readFile ./index.json);
+  checkMeta = import ./check-meta.nix { inherit system config; };
+  debian = import ./debian.nix { inherit index checkMeta; };
+in
+debian // {
+  bashInteractive = debian.bash;
+}
