@@ -3,6 +3,7 @@
 //! Everything here is data and functions. There is no I/O, no async, no clock, no environment, no web
 //! framework and no Nix process, so that the same code answers in the Worker (wasm32) and in the backend.
 
+pub mod archive;
 pub mod cache_key;
 pub mod closure;
 pub mod digest;

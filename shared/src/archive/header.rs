@@ -1,0 +1,90 @@
+//! The blocks that stand before and after a file's bytes in a tar.
+
+use super::{ImagePath, Permissions};
+use tar::{EntryType, Header};
+
+/// Bytes in a tar block.
+const BLOCK: usize = 512;
+/// What fits in a header's name and link fields.
+const SHORT: usize = 100;
+/// One second after the epoch, as Nix gives to every file in its store. Not zero, which some programs take
+/// to mean "no time".
+const MTIME: u64 = 1;
+/// The name that marks a GNU record with a long name or link target.
+const LONG_RECORD: &[u8] = b"././@LongLink";
+
+/// The two zero blocks that end an archive.
+pub const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind<'a> {
+    /// A directory.
+    Directory,
+    /// A regular file of this many bytes, which follow the header, then [`padding`].
+    File {
+        /// Bytes in the file.
+        size: u64,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// Where it points, absolute or relative, uninterpreted.
+        target: &'a [u8],
+    },
+}
+
+/// Appends the header blocks of one entry to `out`.
+pub fn encode_header(path: &ImagePath, permissions: Permissions, kind: Kind<'_>, out: &mut Vec<u8>) {
+    let mut name = path.relative().to_vec();
+    let (entry_type, size, target) = match kind {
+        Kind::Directory => (EntryType::Directory, 0, b"".as_slice()),
+        Kind::File { size } => (EntryType::Regular, size, b"".as_slice()),
+        Kind::Symlink { target } => (EntryType::Symlink, 0, target),
+    };
+    if kind == Kind::Directory {
+        name.push(b'/');
+    }
+    if target.len() > SHORT {
+        long_record(EntryType::GNULongLink, target, out);
+    }
+    if name.len() > SHORT {
+        long_record(EntryType::GNULongName, &name, out);
+    }
+    let mut header = new_header(&name, entry_type, size, permissions.bits(), MTIME);
+    copy_short(target, &mut header.as_old_mut().linkname);
+    header.set_cksum();
+    out.extend_from_slice(header.as_bytes());
+}
+
+/// How many zero bytes follow a file of `size` bytes, to fill its last block.
+pub fn padding(size: u64) -> usize {
+    let used = (size % BLOCK as u64) as usize;
+    if used == 0 { 0 } else { BLOCK - used }
+}
+
+fn long_record(entry_type: EntryType, bytes: &[u8], out: &mut Vec<u8>) {
+    let size = bytes.len() as u64 + 1; // GNU tar counts the closing NUL
+    let mut header = new_header(LONG_RECORD, entry_type, size, 0o644, 0);
+    header.set_cksum();
+    out.extend_from_slice(header.as_bytes());
+    out.extend_from_slice(bytes);
+    out.resize(out.len() + 1 + padding(size), 0);
+}
+
+fn new_header(name: &[u8], entry_type: EntryType, size: u64, mode: u32, mtime: u64) -> Header {
+    let mut header = Header::new_gnu();
+    // Not `Header::set_path`: it goes through `Path`, which on wasm32 refuses names that are not UTF-8.
+    copy_short(name, &mut header.as_old_mut().name);
+    header.set_entry_type(entry_type);
+    header.set_size(size);
+    header.set_mode(mode);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(mtime);
+    header
+}
+
+fn copy_short(bytes: &[u8], field: &mut [u8; SHORT]) {
+    let length = bytes.len().min(SHORT);
+    field[..length].copy_from_slice(&bytes[..length]);
+}

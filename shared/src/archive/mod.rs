@@ -1,0 +1,33 @@
+//! Layer tars, byte for byte the same wherever and whenever they are written (OCI image spec, "layer.md").
+//!
+//! An entry has a name, a kind, permissions and, for files, bytes; owner (0:0) and time (1 s after the
+//! epoch, as in the Nix store) are always the same. Three choices are made here for every layer:
+//!
+//! - **Names are relative** (`nix/store/…`, directories with a trailing slash) and hold the whole path inside
+//!   the image. GNU tar strips a leading `/` with a warning and the OCI specification's own layers have none;
+//!   every client resolves both to the same file.
+//! - **GNU extensions, not PAX**, carry names and link targets of more than 100 bytes and sizes of 8 GiB and
+//!   more. They hold any bytes (PAX values are UTF-8), need one record where PAX needs a formatted one, and
+//!   every tar reader in use knows them.
+//! - **No hard links.** Whether two equal files in the Nix store are one inode depends on whether *that*
+//!   machine has run `nix-store --optimise`; it is not part of the NAR. A tar that recorded it would differ
+//!   between machines that hold the same store path.
+//!
+//! There is no reading of archives here, and no file system: the backend brings store paths, the edge and
+//! the backend bring symlink forests. Extended attributes, devices and owners do not exist in a NAR and so
+//! cannot be expressed.
+
+mod blob;
+mod header;
+mod image_path;
+mod permissions;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use blob::{Blob, Content, Entry, PackError, pack};
+pub use header::{END, Kind, encode_header, padding};
+pub use image_path::{ImagePath, ParseImagePathError};
+pub use permissions::Permissions;
+pub use writer::Writer;
