@@ -50,7 +50,7 @@ pub fn encode_header(path: &ImagePath, permissions: Permissions, kind: Kind<'_>,
     if name.len() > SHORT {
         long_record(EntryType::GNULongName, &name, out);
     }
-    let mut header = new_header(&name, entry_type, size, permissions.bits(), MTIME);
+    let mut header = new_header(&name, entry_type, size, permissions, MTIME);
     copy_short(target, &mut header.as_old_mut().linkname);
     header.set_cksum();
     out.extend_from_slice(header.as_bytes());
@@ -64,22 +64,22 @@ pub fn padding(size: u64) -> usize {
 
 fn long_record(entry_type: EntryType, bytes: &[u8], out: &mut Vec<u8>) {
     let size = bytes.len() as u64 + 1; // GNU tar counts the closing NUL
-    let mut header = new_header(LONG_RECORD, entry_type, size, 0o644, 0);
+    let mut header = new_header(LONG_RECORD, entry_type, size, Permissions::FILE, 0);
     header.set_cksum();
     out.extend_from_slice(header.as_bytes());
     out.extend_from_slice(bytes);
     out.resize(out.len() + 1 + padding(size), 0);
 }
 
-fn new_header(name: &[u8], entry_type: EntryType, size: u64, mode: u32, mtime: u64) -> Header {
+fn new_header(name: &[u8], entry_type: EntryType, size: u64, permissions: Permissions, mtime: u64) -> Header {
     let mut header = Header::new_gnu();
     // Not `Header::set_path`: it goes through `Path`, which on wasm32 refuses names that are not UTF-8.
     copy_short(name, &mut header.as_old_mut().name);
     header.set_entry_type(entry_type);
     header.set_size(size);
-    header.set_mode(mode);
-    header.set_uid(0);
-    header.set_gid(0);
+    header.set_mode(permissions.bits());
+    header.set_uid(permissions.owner().into());
+    header.set_gid(permissions.owner().into());
     header.set_mtime(mtime);
     header
 }

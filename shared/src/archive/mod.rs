@@ -1,7 +1,7 @@
 //! Layer tars, byte for byte the same wherever and whenever they are written (OCI image spec, "layer.md").
 //!
-//! An entry has a name, a kind, permissions and, for files, bytes; owner (0:0) and time (1 s after the
-//! epoch, as in the Nix store) are always the same. Three choices are made here for every layer:
+//! An entry has a name, a kind, permissions and, for files, bytes; the time is always the same (1 s after the
+//! epoch, as in the Nix store). Three choices are made here for every layer:
 //!
 //! - **Names are relative** (`nix/store/…`, directories with a trailing slash) and hold the whole path inside
 //!   the image. GNU tar strips a leading `/` with a warning and the OCI specification's own layers have none;
@@ -14,7 +14,7 @@
 //!   between machines that hold the same store path.
 //!
 //! There is no reading of archives here, and no file system: the backend brings store paths, the edge and
-//! the backend bring symlink forests. Extended attributes, devices and owners do not exist in a NAR and so
+//! the backend bring symlink forests. Extended attributes and devices do not exist in a NAR and so
 //! cannot be expressed.
 
 mod blob;

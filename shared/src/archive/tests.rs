@@ -18,6 +18,7 @@ fn gunzip(bytes: &[u8]) -> Vec<u8> {
 struct Seen {
     name: Vec<u8>,
     mode: u32,
+    owner: u64,
     kind: tar::EntryType,
     link: Option<Vec<u8>>,
     bytes: Vec<u8>,
@@ -30,14 +31,15 @@ fn read_back(tar: &[u8]) -> Vec<Seen> {
         .map(|entry| {
             let mut entry = entry.expect("an entry");
             let header = entry.header();
-            assert_eq!((header.uid().expect("uid"), header.gid().expect("gid")), (0, 0));
+            assert_eq!(header.uid().expect("uid"), header.gid().expect("gid"));
             assert_eq!(header.mtime().expect("mtime"), 1);
             let (mode, kind) = (header.mode().expect("mode"), header.entry_type());
+            let owner = header.uid().expect("uid");
             let name = entry.path_bytes().into_owned();
             let link = entry.link_name_bytes().map(|link| link.into_owned());
             let mut bytes = Vec::new();
             entry.read_to_end(&mut bytes).expect("content");
-            Seen { name, mode, kind, link, bytes }
+            Seen { name, mode, owner, kind, link, bytes }
         })
         .collect()
 }
@@ -126,13 +128,13 @@ fn a_file_that_ends_early_is_an_error() {
 fn forest() -> Vec<Entry> {
     let entry = |at: &str, content| Entry { path: path(at), content };
     vec![
-        entry("/tmp", Content::Directory(Permissions::SHARED_DIRECTORY)),
+        entry("/tmp", Content::Directory(Permissions::new(0o1777, 0))),
         entry("/etc/passwd", Content::File(Permissions::FILE, b"root:x:0:0::/root:/bin/sh\n".to_vec())),
         entry(
             "/bin/git",
             Content::Symlink(b"/nix/store/3pmppdlqjx4i0ww255kg6wjzlvg8shdc-git-2.39.5/bin/git".to_vec()),
         ),
-        entry("/empty", Content::Directory(Permissions::DIRECTORY)),
+        entry("/home/user", Content::Directory(Permissions::new(0o4700, 1000))),
     ]
 }
 
@@ -142,17 +144,18 @@ fn packs_a_forest() {
     let tar = gunzip(&blob.bytes);
     let seen: Vec<_> = read_back(&tar)
         .into_iter()
-        .map(|seen| (String::from_utf8(seen.name).expect("ASCII"), seen.mode))
+        .map(|seen| (String::from_utf8(seen.name).expect("ASCII"), seen.mode, seen.owner))
         .collect();
     let expect = [
-        ("bin/", 0o755),
-        ("bin/git", 0o777),
-        ("empty/", 0o755),
-        ("etc/", 0o755),
-        ("etc/passwd", 0o644),
-        ("tmp/", 0o1777),
+        ("bin/", 0o755, 0),
+        ("bin/git", 0o777, 0),
+        ("etc/", 0o755, 0),
+        ("etc/passwd", 0o644, 0),
+        ("home/", 0o755, 0),
+        ("home/user/", 0o700, 1000),
+        ("tmp/", 0o1777, 0),
     ];
-    assert_eq!(seen, expect.map(|(name, mode)| (name.to_owned(), mode)));
+    assert_eq!(seen, expect.map(|(name, mode, owner)| (name.to_owned(), mode, owner)));
     assert_eq!(blob.digest, Digest::of(&blob.bytes));
     assert_eq!(blob.diff_id, DiffId::of(&tar));
     assert_eq!(blob.uncompressed, tar.len() as u64);
@@ -171,11 +174,11 @@ fn bytes_are_pinned() {
     let blob = pack(forest().into_iter().chain(links)).expect("a layer");
     assert_eq!(
         blob.diff_id.to_string(),
-        "sha256:1e09812fbc39e5bb9be6bc9265383e4998b3768563d8b73172cf604bd836cb18"
+        "sha256:05eba2f351ba751f2b2bcaa3c8a3aba7a059c64f17848e73f9d4708628b2661d"
     );
     assert_eq!(
         blob.digest.to_string(),
-        "sha256:e0430d3cd4bc4138562d4d15663e3c15a66bfeedc154de7bfbf29c93d1bc06cd"
+        "sha256:4c5f9672609061b281da9fb917a2c2dc5001002d1a197ac86c51382145a731e9"
     );
 }
 
