@@ -66,7 +66,7 @@ let
     attributes // {
       ${name} =
         if builtins.length path == 1 then value
-        else (attributes.${name} or { }) // { ${builtins.elemAt path 1} = value; };
+        else (attributes.${name} or { recurseForDerivations = true; }) // { ${builtins.elemAt path 1} = value; };
     };
 in
 builtins.foldl' insert { } (builtins.attrNames index.nodes)

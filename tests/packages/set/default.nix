@@ -5,7 +5,14 @@ let
   index = builtins.fromJSON (builtins.readFile ./index.json);
   checkMeta = import ./check-meta.nix { inherit system config; };
   debian = import ./debian.nix { inherit index checkMeta; };
+  special = import ./special.nix {
+    inherit index checkMeta;
+    inherit (debian) bash;
+    salt = config.salt or "";
+  };
+  packages = debian // special // {
+    bashInteractive = debian.bash;
+    pkgs = packages;
+  };
 in
-debian // {
-  bashInteractive = debian.bash;
-}
+packages
