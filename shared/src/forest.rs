@@ -7,6 +7,7 @@
 
 use crate::{
     StorePath,
+    archive::{Content, Entry, ImagePath, Permissions},
     listing::{FileName, Listing, Node},
 };
 use std::collections::BTreeMap;
@@ -29,22 +30,6 @@ pub struct Fixtures<'a> {
     pub env: Option<&'a StorePath>,
 }
 
-/// An entry of the top layer, other than its path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entry {
-    /// A directory.
-    Directory {
-        /// Permission bits.
-        mode: u32,
-        /// Owner and group.
-        owner: u32,
-    },
-    /// A file, readable by all.
-    File(&'static str),
-    /// A symlink to this target.
-    Symlink(Vec<u8>),
-}
-
 /// Something that one package offered and did not get.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
@@ -54,11 +39,11 @@ pub struct Conflict {
     pub dropped: StorePath,
 }
 
-/// The top layer's entries, parents before children and sorted, and what did not fit in.
+/// The top layer's entries and what did not fit in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forest {
-    /// By path, without leading slash.
-    pub entries: Vec<(Vec<u8>, Entry)>,
+    /// Sorted by path, every directory before what is in it.
+    pub entries: Vec<Entry>,
     /// What was left out.
     pub conflicts: Vec<Conflict>,
 }
@@ -66,14 +51,16 @@ pub struct Forest {
 /// The user that images have besides root and nobody.
 pub const USER_ID: u32 = 1000;
 
+/// A directory in which everybody may create files and nobody may remove another's.
+const SHARED: Permissions = Permissions::new(0o1777, 0);
+
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
     nobody:x:65534:65534:nobody:/var/empty:/bin/false\n\
     user:x:1000:1000:user:/home/user:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nnobody:x:65534:\nuser:x:1000:\n";
 const NSSWITCH: &str = "hosts: files dns\n";
 
-/// Where cacert puts the bundle, and the other names that programs look for it under.
-const CA_BUNDLE: &str = "etc/ssl/certs/ca-bundle.crt";
+/// The other names that programs look for [`Forest::CA_BUNDLE`] under.
 const CA_ALIASES: [&str; 2] = ["etc/ssl/certs/ca-certificates.crt", "etc/pki/tls/certs/ca-bundle.crt"];
 
 /// Names at the root that belong to the image or the container runtime, or that only Nix reads.
@@ -82,37 +69,39 @@ const RESERVED: [&str; 6] = ["nix", "nix-support", "proc", "sys", "dev", "tmp"];
 /// A tree in the making.
 #[derive(Debug)]
 enum Place {
-    Directory(u32, u32, Directory),
-    Leaf(Entry),
+    Directory(Permissions, Directory),
+    Leaf(Content),
 }
 
 type Directory = BTreeMap<FileName, Place>;
 
 impl Forest {
+    /// Where `cacert` puts the bundle of certificates, without leading slash.
+    pub const CA_BUNDLE: &str = "etc/ssl/certs/ca-bundle.crt";
+
     /// The forest of these trees, earlier ones first where they conflict.
     pub fn new(trees: &[Tree<'_>], fixtures: Fixtures<'_>) -> Self {
         let mut root = Directory::new();
-        let has_ca_bundle = trees.iter().any(|tree| contains(tree.listing, CA_BUNDLE));
-        for (path, mode, owner) in [
-            ("bin", 0o755, 0),
-            ("etc", 0o755, 0),
-            ("home", 0o755, 0),
-            ("home/user", 0o755, USER_ID),
-            ("root", 0o700, 0),
-            ("tmp", 0o1777, 0),
-            ("var", 0o755, 0),
-            ("var/empty", 0o555, 0),
-            ("var/tmp", 0o1777, 0),
+        let has_ca_bundle = trees.iter().any(|tree| contains(tree.listing, Self::CA_BUNDLE));
+        let user = Permissions::new(0o755, USER_ID);
+        for (path, permissions) in [
+            ("bin", Permissions::DIRECTORY),
+            ("etc", Permissions::DIRECTORY),
+            ("home/user", user),
+            ("root", Permissions::new(0o700, 0)),
+            ("tmp", SHARED),
+            ("var/empty", Permissions::STORE_DIRECTORY),
+            ("var/tmp", SHARED),
         ] {
-            add(&mut root, path, Place::Directory(mode, owner, Directory::new()));
+            add(&mut root, path, Place::Directory(permissions, Directory::new()));
         }
         let real = [(has_ca_bundle, "etc/ssl/certs"), (has_ca_bundle, "etc/pki/tls/certs")];
         let real = real.into_iter().chain([(fixtures.env.is_some(), "usr/bin")]);
         for (_, path) in real.filter(|(wanted, _)| *wanted) {
-            add(&mut root, path, Place::Directory(0o755, 0, Directory::new()));
+            add(&mut root, path, Place::directory());
         }
         for (path, text) in [("etc/passwd", PASSWD), ("etc/group", GROUP), ("etc/nsswitch.conf", NSSWITCH)] {
-            add(&mut root, path, Place::Leaf(Entry::File(text)));
+            add(&mut root, path, Place::Leaf(Content::File(Permissions::FILE, text.into())));
         }
 
         let mut conflicts = Vec::new();
@@ -124,30 +113,37 @@ impl Forest {
 
         if has_ca_bundle {
             for alias in CA_ALIASES {
-                add(&mut root, alias, Place::Leaf(Entry::Symlink(format!("/{CA_BUNDLE}").into())));
+                add(&mut root, alias, Place::Leaf(Content::Symlink(format!("/{}", Self::CA_BUNDLE).into())));
             }
         }
         for (provider, program, path) in [(fixtures.sh, "sh", "bin/sh"), (fixtures.env, "env", "usr/bin/env")]
         {
             if let Some(provider) = provider {
-                add(&mut root, path, Place::Leaf(Entry::Symlink(format!("{provider}/bin/{program}").into())));
+                add(
+                    &mut root,
+                    path,
+                    Place::Leaf(Content::Symlink(format!("{provider}/bin/{program}").into())),
+                );
             }
         }
 
         let mut entries = Vec::new();
-        flatten(root, &[], &mut entries);
+        flatten(root, b"", &mut entries);
         Self { entries, conflicts }
     }
 
     /// Whether the forest has an entry at this path (no leading slash).
     pub fn has(&self, path: &str) -> bool {
-        self.entries.binary_search_by(|(entry, _)| path_order(entry, path.as_bytes())).is_ok()
+        ImagePath::parse(format!("/{path}"))
+            .is_ok_and(|path| self.entries.binary_search_by(|entry| entry.path.cmp(&path)).is_ok())
     }
 }
 
-/// Parents before children, siblings by name.
-fn path_order(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
-    a.split(|byte| *byte == b'/').cmp(b.split(|byte| *byte == b'/'))
+impl Place {
+    /// An empty directory that belongs to the image.
+    fn directory() -> Self {
+        Self::Directory(Permissions::DIRECTORY, Directory::new())
+    }
 }
 
 /// One package's part of a directory that is being merged.
@@ -182,9 +178,8 @@ fn add(directory: &mut Directory, path: &str, place: Place) {
             directory.entry(name(path)).or_insert(place);
         }
         Some((first, rest)) => {
-            let parent =
-                directory.entry(name(first)).or_insert_with(|| Place::Directory(0o755, 0, Directory::new()));
-            if let Place::Directory(_, _, below) = parent {
+            let parent = directory.entry(name(first)).or_insert_with(Place::directory);
+            if let Place::Directory(_, below) = parent {
                 add(below, rest, place);
             }
         }
@@ -234,25 +229,27 @@ fn merge(into: &mut Directory, at: &[u8], offers: &[Offer<'_>], conflicts: &mut 
         let alone = directories.len() == 1 && !at.is_empty() && !into.contains_key(name);
         if alone {
             into.insert(name.clone(), Place::Leaf(link(offered[0].0, name)));
-        } else if let Place::Directory(_, _, below) =
-            into.entry(name.clone()).or_insert_with(|| Place::Directory(0o755, 0, Directory::new()))
-        {
+        } else if let Place::Directory(_, below) = into.entry(name.clone()).or_insert_with(Place::directory) {
             merge(below, &path, &directories, conflicts);
         }
     }
 }
 
-fn link(offer: &Offer<'_>, name: &FileName) -> Entry {
-    Entry::Symlink([offer.owner.as_str().as_bytes(), &join(&offer.below, name)].concat())
+fn link(offer: &Offer<'_>, name: &FileName) -> Content {
+    Content::Symlink([offer.owner.as_str().as_bytes(), &join(&offer.below, name)].concat())
 }
 
-fn flatten(directory: Directory, at: &[u8], entries: &mut Vec<(Vec<u8>, Entry)>) {
+fn flatten(directory: Directory, at: &[u8], entries: &mut Vec<Entry>) {
     for (name, place) in directory {
-        let path = if at.is_empty() { name.as_bytes().to_vec() } else { join(at, &name) };
+        let path = join(at, &name);
+        let entry = |content| {
+            let path = ImagePath::parse(&path).expect("file names are components of a path");
+            Entry { path, content }
+        };
         match place {
-            Place::Leaf(entry) => entries.push((path, entry)),
-            Place::Directory(mode, owner, below) => {
-                entries.push((path.clone(), Entry::Directory { mode, owner }));
+            Place::Leaf(content) => entries.push(entry(content)),
+            Place::Directory(permissions, below) => {
+                entries.push(entry(Content::Directory(permissions)));
                 flatten(below, &path, entries);
             }
         }

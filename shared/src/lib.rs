@@ -4,19 +4,24 @@
 //! framework and no Nix process, so that the same code answers in the Worker (wasm32) and in the backend.
 
 pub mod archive;
+pub mod authentication;
 pub mod cache_key;
 pub mod closure;
 pub mod digest;
 pub mod dump_db;
 pub mod forest;
+pub mod image;
 pub mod image_name;
+pub mod layer;
 pub mod listing;
+pub mod media_type;
 pub mod oci_error;
 pub mod package;
 pub mod package_name;
 pub mod package_source;
 pub mod platform;
 pub mod reference;
+pub mod selection;
 pub mod store_path;
 
 pub use closure::{Closure, ClosurePath};

@@ -33,15 +33,17 @@ fn forest(packages: &[&str]) -> (Vec<String>, Vec<String>) {
     let trees: Vec<_> = owned.iter().map(|(path, listing)| Tree { path, listing }).collect();
     let forest = Forest::new(&trees, Fixtures::default());
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let entries =
-        forest.entries.iter().filter(|entry| !base.contains(entry)).map(|(path, entry)| match entry {
-            Entry::Directory { .. } => format!("{}/", text(path)),
-            Entry::File(_) => text(path),
-            Entry::Symlink(target) => {
+    let entries = forest.entries.iter().filter(|entry| !base.contains(entry)).map(|entry| {
+        let path = text(entry.path.relative());
+        match &entry.content {
+            Content::Directory(_) => format!("{path}/"),
+            Content::File(..) => path,
+            Content::Symlink(target) => {
                 let target = text(target).replace("/nix/store/", "");
-                format!("{} -> {}:{}", text(path), &target[..1], target.get(34..).unwrap_or_default())
+                format!("{path} -> {}:{}", &target[..1], target.get(34..).unwrap_or_default())
             }
-        });
+        }
+    });
     (entries.collect(), forest.conflicts.iter().map(|c| format!("{} {}", c.path, c.dropped.name())).collect())
 }
 
@@ -88,6 +90,14 @@ fn what_the_image_needs_wins() {
     assert_eq!(conflicts, ["/etc/passwd a", "/nix a", "/proc a", "/tmp a"]);
 }
 
+fn content(forest: &Forest, path: &str) -> Option<Content> {
+    forest
+        .entries
+        .iter()
+        .find(|entry| entry.path.relative() == path.as_bytes())
+        .map(|entry| entry.content.clone())
+}
+
 #[test]
 fn fixtures_never_dangle_and_never_displace() {
     let (bash, coreutils) = (store_path('b'), store_path('c'));
@@ -99,7 +109,7 @@ fn fixtures_never_dangle_and_never_displace() {
     let own = store_path('a');
     let kept =
         Forest::new(&[Tree { path: &own, listing: &listing }], Fixtures { sh: Some(&bash), env: None });
-    assert!(kept.entries.contains(&(b"bin/sh".to_vec(), Entry::Symlink(format!("{own}/bin/sh").into()))));
+    assert_eq!(content(&kept, "bin/sh"), Some(Content::Symlink(format!("{own}/bin/sh").into())));
 }
 
 #[test]
@@ -107,12 +117,16 @@ fn the_ca_bundle_has_its_three_names() {
     let cacert = store_path('a');
     let listing = listing("etc/ssl/certs/ca-bundle.crt");
     let forest = Forest::new(&[Tree { path: &cacert, listing: &listing }], Fixtures::default());
-    let target = |path: &str| {
-        forest.entries.iter().find(|(entry, _)| entry == path.as_bytes()).map(|(_, entry)| entry.clone())
-    };
-    assert_eq!(target(CA_BUNDLE), Some(Entry::Symlink(format!("{cacert}/{CA_BUNDLE}").into())));
+    assert_eq!(
+        content(&forest, Forest::CA_BUNDLE),
+        Some(Content::Symlink(format!("{cacert}/{}", Forest::CA_BUNDLE).into()))
+    );
     for alias in CA_ALIASES {
-        assert_eq!(target(alias), Some(Entry::Symlink(format!("/{CA_BUNDLE}").into())), "{alias}");
+        assert_eq!(
+            content(&forest, alias),
+            Some(Content::Symlink(format!("/{}", Forest::CA_BUNDLE).into())),
+            "{alias}"
+        );
     }
 }
 
@@ -126,12 +140,11 @@ proptest! {
         let trees: Vec<_> = owned.iter().map(|(path, listing)| Tree { path, listing }).collect();
         let forest = Forest::new(&trees, Fixtures::default());
         for pair in forest.entries.windows(2) {
-            prop_assert!(path_order(&pair[0].0, &pair[1].0).is_lt());
+            prop_assert!(pair[0].path < pair[1].path);
         }
-        for (path, _) in &forest.entries {
-            if let Some(slash) = path.iter().rposition(|b| *b == b'/') {
-                let parent = String::from_utf8_lossy(&path[..slash]).into_owned();
-                prop_assert!(forest.has(&parent));
+        for entry in &forest.entries {
+            if let Some(parent) = entry.path.parent() {
+                prop_assert!(forest.entries.iter().any(|entry| entry.path == parent));
             }
         }
     }

@@ -1,0 +1,213 @@
+//! From packages to an image: the same code in the backend and at the edge, so that both come to the same
+//! bytes.
+//!
+//! A [`Blueprint`] says which layers an image has before any of them exists. Given the packed layers, it
+//! becomes an [`Image`].
+
+pub mod config;
+pub mod manifest;
+
+use crate::{
+    archive,
+    closure::{Closure, ClosureError},
+    digest::Digest,
+    forest::{Conflict, Fixtures, Forest, Tree},
+    image_name::ImageName,
+    layer::{LayerPlan, LayerRecord},
+    media_type::{LayerCompression, ManifestFormat},
+    package::PackageRecord,
+    package_source::Revision,
+    platform::Platform,
+    selection::Selected,
+};
+use config::{ExecutionConfig, ImageConfig};
+use manifest::{Descriptor, Manifest};
+use std::collections::BTreeMap;
+
+/// Where Docker's own images look for programs; derived images add to `/usr/local/bin`.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What an image is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Ingredients<'a> {
+    /// Its name, in canonical form.
+    pub name: &'a ImageName,
+    /// Which platform it is for.
+    pub platform: Platform,
+    /// Which package set it is from.
+    pub revision: &'a Revision,
+    /// When that was committed, in seconds since 1970, if known.
+    pub revision_date: Option<i64>,
+    /// Its packages, in the order that decides conflicts.
+    pub packages: &'a [Selected<&'a PackageRecord>],
+}
+
+/// All that is fixed about an image before its layers are packed.
+#[derive(Debug, Clone)]
+pub struct Blueprint {
+    /// The layers of store paths, bottom first.
+    pub layers: Vec<LayerPlan>,
+    /// What two packages both wanted to put in the same place.
+    pub conflicts: Vec<Conflict>,
+    top: archive::Blob,
+    platform: Platform,
+    created: String,
+    execution: ExecutionConfig,
+}
+
+/// A blob in memory, with its digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SmallBlob {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// A whole image but for the bytes of the layers of store paths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// The symlink layer.
+    pub top: SmallBlob,
+    /// The config.
+    pub config: SmallBlob,
+    /// The OCI manifest.
+    pub oci: SmallBlob,
+    /// The same for clients that do not accept OCI; there is none for layers in zstd.
+    pub docker: Option<SmallBlob>,
+}
+
+impl Blueprint {
+    /// The blueprint for these ingredients. `group` puts the closure's members into layers, bottom first, by
+    /// their indices; `encoder` identifies the encoder that will pack them.
+    ///
+    /// # Errors
+    /// When the packages' closures contradict each other.
+    pub fn new(
+        ingredients: Ingredients<'_>,
+        group: impl FnOnce(&Closure) -> Vec<Vec<usize>>,
+        encoder: &str,
+    ) -> Result<Self, ClosureError> {
+        let records = || ingredients.packages.iter().map(|selected| selected.package);
+        let closure = Closure::new(records().flat_map(|record| &record.closure))?;
+        let layers = group(&closure)
+            .into_iter()
+            .map(|members| LayerPlan::new(members.into_iter().map(|i| &closure.paths()[i]), encoder))
+            .collect();
+        let trees: Vec<_> = records()
+            .flat_map(|record| record.package.outputs.iter().zip(&record.listings))
+            .map(|(output, listing)| Tree { path: &output.path, listing })
+            .collect();
+        let fixtures = Fixtures {
+            sh: records().filter_map(|record| record.sh.as_ref()).min(),
+            env: records().filter_map(|record| record.env.as_ref()).min(),
+        };
+        let forest = Forest::new(&trees, fixtures);
+        let created = rfc3339(ingredients.revision_date.unwrap_or(0));
+        Ok(Self {
+            layers,
+            execution: execution(ingredients, &forest, &created),
+            top: archive::pack(forest.entries).expect("a forest has every path once, below directories"),
+            conflicts: forest.conflicts,
+            platform: ingredients.platform,
+            created,
+        })
+    }
+
+    /// The image, given what became of each of [`Blueprint::layers`], in the same order.
+    pub fn assemble(self, layers: &[LayerRecord]) -> Image {
+        assert_eq!(layers.len(), self.layers.len(), "every planned layer is packed");
+        let compression = LayerCompression::Gzip;
+        let comments = self.layers.iter().map(|plan| match plan.paths.as_slice() {
+            [path] => path.base_name().to_owned(),
+            [first, rest @ ..] => format!("{} and {} more store paths", first.base_name(), rest.len()),
+            [] => String::new(),
+        });
+        let mut contents: Vec<_> = layers.iter().map(|layer| layer.diff_id).zip(comments).collect();
+        contents.push((self.top.diff_id, "symlinks and /etc".to_owned()));
+        let annotations = self.execution.labels.clone();
+        let config = small_blob(&ImageConfig::new(self.created, self.platform, self.execution, contents));
+        let manifest = |format: ManifestFormat| {
+            let descriptor = |digest, size, compression| {
+                Some(Descriptor { media_type: format.layer(compression)?, digest, size })
+            };
+            let layers = layers
+                .iter()
+                .map(|layer| descriptor(layer.digest, layer.size, layer.compression))
+                .chain([descriptor(self.top.digest, self.top.bytes.len() as u64, compression)])
+                .collect::<Option<Vec<_>>>()?;
+            let config = (config.digest, config.bytes.len() as u64);
+            Some(small_blob(&Manifest::new(format, config, layers, annotations.clone())))
+        };
+        Image {
+            oci: manifest(ManifestFormat::Oci).expect("OCI has a media type for every compression"),
+            docker: manifest(ManifestFormat::Docker),
+            top: SmallBlob { digest: self.top.digest, bytes: self.top.bytes },
+            config,
+        }
+    }
+}
+
+/// How containers of the image start.
+fn execution(ingredients: Ingredients<'_>, forest: &Forest, created: &str) -> ExecutionConfig {
+    let mut env = vec![PATH.to_owned(), "LANG=C.UTF-8".to_owned()];
+    if forest.has(Forest::CA_BUNDLE) {
+        env.push(format!("SSL_CERT_FILE=/{}", Forest::CA_BUNDLE));
+    }
+    let mut requested = ingredients.packages.iter().filter(|selected| selected.requested);
+    let only = requested.next().filter(|_| requested.next().is_none()).map(|selected| selected.package);
+    let program = match only {
+        _ if ingredients.name.shell() => Some("bash"),
+        Some(record) => Some(record.package.program()),
+        None => None,
+    };
+    let cmd = program.map(|program| format!("bin/{program}")).filter(|path| forest.has(path));
+    ExecutionConfig {
+        env,
+        cmd: cmd.map(|path| format!("/{path}")).into_iter().collect(),
+        labels: labels(ingredients, only, created),
+    }
+}
+
+/// Facts about the image, in the words of the OCI image spec, "annotations.md".
+fn labels(
+    ingredients: Ingredients<'_>,
+    only: Option<&PackageRecord>,
+    created: &str,
+) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    let mut label = |key: &str, value: Option<&str>| {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            labels.insert(format!("org.opencontainers.image.{key}"), value.to_owned());
+        }
+    };
+    label("title", Some(&ingredients.name.to_string()));
+    label("created", Some(created));
+    label("revision", Some(ingredients.revision.id()));
+    if let Revision::Git { url, .. } = ingredients.revision {
+        label("source", Some(url));
+    }
+    if let Some(PackageRecord { package, .. }) = only {
+        label("version", package.version.as_deref());
+        label("description", package.description.as_deref());
+        label("url", package.homepage.as_deref());
+        label("licenses", Some(&package.license.join(" AND ")));
+    }
+    labels
+}
+
+/// A time in the form that image configs want; 1970 where it cannot be expressed.
+fn rfc3339(seconds: i64) -> String {
+    time::OffsetDateTime::from_unix_timestamp(seconds)
+        .ok()
+        .and_then(|time| time.format(&time::format_description::well_known::Rfc3339).ok())
+        .unwrap_or_else(|| "1970-01-01T00:00:00Z".to_owned())
+}
+
+fn small_blob(value: &impl serde::Serialize) -> SmallBlob {
+    let bytes = serde_json::to_vec(value).expect("texts and numbers serialise");
+    SmallBlob { digest: Digest::of(&bytes), bytes }
+}
+
+#[cfg(test)]
+mod tests;

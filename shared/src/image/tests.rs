@@ -1,0 +1,136 @@
+use super::*;
+use crate::{
+    StorePath,
+    closure::PathInfo,
+    digest::{DiffId, NarHash},
+    listing::{FileName, Node},
+    package::{Output, Package},
+};
+
+fn store_path(name: &str) -> StorePath {
+    let letter = name.chars().next().expect("a name");
+    format!("/nix/store/{}-{name}", letter.to_string().repeat(32)).parse().expect("a store path")
+}
+
+/// A package with one program of its own name, which depends on `libc`.
+fn record(name: &str) -> PackageRecord {
+    let info = |path: StorePath, references: Vec<StorePath>| PathInfo {
+        nar_hash: NarHash::of(path.as_str().as_bytes()),
+        path,
+        nar_size: 1000,
+        references,
+    };
+    let (libc, own) = (store_path("libc"), store_path(name));
+    let file = |text: &str| FileName::new(text.as_bytes()).expect("a name");
+    let bin = Node::Directory([(file(name), Node::File(()))].into());
+    PackageRecord {
+        package: Package {
+            attribute: name.into(),
+            drv: format!("{own}.drv").parse().expect("a store path"),
+            outputs: vec![Output { name: "out".into(), path: own.clone() }],
+            name: format!("{name}-1.0"),
+            pname: Some(name.into()),
+            version: Some("1.0".into()),
+            license: vec!["MIT".into()],
+            main_program: None,
+            description: None,
+            homepage: None,
+        },
+        closure: vec![info(libc.clone(), vec![]), info(own, vec![libc])],
+        listings: vec![[(file("bin"), bin)].into()],
+        sh: None,
+        env: None,
+    }
+}
+
+fn image(name: &str, packages: &[&str]) -> (Blueprint, Image) {
+    let name: ImageName = name.parse().expect("an image name");
+    let records: Vec<_> = packages.iter().map(|name| record(name)).collect();
+    let selected: Vec<_> = records.iter().map(|package| Selected { package, requested: true }).collect();
+    let blueprint = Blueprint::new(
+        Ingredients {
+            name: &name,
+            platform: Platform::Amd64,
+            revision: &Revision::Path { content: "c0ffee".into() },
+            revision_date: None,
+            packages: &selected,
+        },
+        |closure| (0..closure.len()).map(|i| vec![i]).collect(),
+        "test-1",
+    )
+    .expect("a closure");
+    let packed: Vec<_> = blueprint
+        .layers
+        .iter()
+        .map(|plan| LayerRecord {
+            digest: Digest::of(plan.key.to_string().as_bytes()),
+            diff_id: DiffId::of(plan.key.to_string().as_bytes()),
+            size: 10,
+            uncompressed: 20,
+            compression: LayerCompression::Gzip,
+        })
+        .collect();
+    let image = blueprint.clone().assemble(&packed);
+    (blueprint, image)
+}
+
+#[test]
+fn manifests_and_configs_are_what_the_spec_says() {
+    let (blueprint, image) = image("git/htop", &["git", "htop"]);
+    let manifest =
+        oci_spec::image::ImageManifest::from_reader(&image.oci.bytes[..]).expect("an OCI manifest");
+    assert_eq!(manifest.layers().len(), blueprint.layers.len() + 1);
+    assert_eq!(manifest.config().digest().to_string(), image.config.digest.to_string());
+    assert_eq!(manifest.config().size(), image.config.bytes.len() as u64);
+    let config = oci_spec::image::ImageConfiguration::from_reader(&image.config.bytes[..]).expect("a config");
+    assert_eq!(config.rootfs().diff_ids().len(), manifest.layers().len());
+    let top = manifest.layers().last().expect("a layer");
+    assert_eq!(
+        (top.digest().to_string(), top.size()),
+        (image.top.digest.to_string(), image.top.bytes.len() as u64)
+    );
+    // Configs carry the tars' hashes, manifests the blobs'.
+    let diff_ids = config.rootfs().diff_ids();
+    assert_ne!(diff_ids.last().map(String::as_str), Some(top.digest().to_string().as_str()));
+    assert_eq!(config.created().as_deref(), Some("1970-01-01T00:00:00Z"));
+    let docker: serde_json::Value =
+        serde_json::from_slice(&image.docker.expect("gzip layers").bytes).expect("JSON");
+    assert_eq!(docker["mediaType"], crate::media_type::DOCKER_MANIFEST);
+    assert!(
+        docker["layers"]
+            .as_array()
+            .expect("layers")
+            .iter()
+            .all(|layer| { layer["mediaType"] == "application/vnd.docker.image.rootfs.diff.tar.gzip" })
+    );
+}
+
+#[test]
+fn commands_follow_the_name() {
+    let check = |name: &str, packages: &[&str], expect: &[&str]| {
+        let config: serde_json::Value =
+            serde_json::from_slice(&image(name, packages).1.config.bytes).expect("JSON");
+        let cmd = config["config"]["Cmd"].as_array().cloned().unwrap_or_default();
+        assert_eq!(cmd, expect, "{name}");
+    };
+    check("git", &["git"], &["/bin/git"]);
+    check("git/htop", &["git", "htop"], &[]);
+    check("shell/git", &["bash", "git"], &["/bin/bash"]);
+}
+
+#[test]
+fn layer_keys_depend_on_contents_and_encoder_alone() {
+    let key = |name: &str, packages: &[&str], path: &str| {
+        let plans = image(name, packages).0.layers;
+        plans.into_iter().find(|plan| plan.paths == [store_path(path)]).expect("a layer").key
+    };
+    assert_eq!(key("git", &["git"], "libc"), key("htop", &["htop"], "libc"));
+    assert_ne!(key("git", &["git"], "git"), key("git", &["git"], "libc"));
+    let closure = Closure::new(&record("git").closure).expect("a closure");
+    assert_ne!(LayerPlan::new(closure.paths(), "a").key, LayerPlan::new(closure.paths(), "b").key);
+}
+
+#[test]
+fn the_same_ingredients_make_the_same_bytes() {
+    assert_eq!(image("git/htop", &["git", "htop"]).1, image("git/htop", &["git", "htop"]).1);
+}

@@ -1,0 +1,56 @@
+//! Layers: which store paths they hold, what they are called before they exist, and what they are after.
+
+use crate::{
+    StorePath,
+    cache_key::CacheKey,
+    closure::ClosurePath,
+    digest::{DiffId, Digest},
+    media_type::LayerCompression,
+};
+use serde::{Deserialize, Serialize};
+
+/// Some store paths that travel together, and the key under which the packed layer is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerPlan {
+    /// Depends on the members' contents and on the encoder, and on nothing else: not on the image, so that a
+    /// store path is packed once for all images that have it in the same company.
+    pub key: CacheKey,
+    /// The members, sorted.
+    pub paths: Vec<StorePath>,
+    /// Their NAR sizes together, in bytes.
+    pub nar_size: u64,
+}
+
+/// A layer that has been packed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// Digest of the blob.
+    pub digest: Digest,
+    /// Digest of the tar inside it.
+    pub diff_id: DiffId,
+    /// Size of the blob, in bytes.
+    pub size: u64,
+    /// Size of the tar, in bytes.
+    pub uncompressed: u64,
+    /// How it is compressed.
+    pub compression: LayerCompression,
+}
+
+impl LayerPlan {
+    /// The plan for these members. `encoder` is the encoder's name, version and settings: other settings give
+    /// other bytes.
+    pub fn new<'a>(members: impl IntoIterator<Item = &'a ClosurePath>, encoder: &str) -> Self {
+        let mut members: Vec<&ClosurePath> = members.into_iter().collect();
+        members.sort_unstable_by_key(|member| &member.path);
+        let key = CacheKey::builder("layer-1")
+            .field(encoder)
+            .list(members.iter().map(|member| member.path.as_str()))
+            .list(members.iter().map(|member| member.nar_hash.as_bytes()))
+            .build();
+        Self {
+            key,
+            nar_size: members.iter().map(|member| member.nar_size).sum(),
+            paths: members.into_iter().map(|member| member.path.clone()).collect(),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Which packages an image gets, given what each name resolves to.
+
+use crate::{
+    image_name::ImageName,
+    oci_error::{ErrorCode, OciError},
+    package::{PackageProblem, ProblemKind},
+    package_name::PackageName,
+};
+
+/// A package that goes in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selected<T> {
+    /// The package.
+    pub package: T,
+    /// Whether the image name spells it out, rather than implying it.
+    pub requested: bool,
+}
+
+/// The packages that cannot be had, each with its problem; at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SelectionError(pub Vec<(PackageName, PackageProblem)>);
+
+/// The packages of an image in the order that decides conflicts.
+///
+/// Of each want the first name that resolves is taken; a want that is not required may come to nothing.
+///
+/// # Errors
+/// All required wants of which no name resolves, so that a person can mend them at once.
+pub fn select<T>(
+    image: &ImageName,
+    mut resolve: impl FnMut(&PackageName) -> Result<T, PackageProblem>,
+) -> Result<Vec<Selected<T>>, SelectionError> {
+    let mut selected = Vec::new();
+    let mut problems = Vec::new();
+    for want in image.wants() {
+        let mut failed = Vec::new();
+        let found = want.names.into_iter().find_map(|name| match resolve(&name) {
+            Ok(package) => Some(package),
+            Err(problem) => {
+                failed.push((name, problem));
+                None
+            }
+        });
+        match found {
+            Some(package) => selected.push(Selected { package, requested: want.requested }),
+            None if want.required => {
+                // "Broken" says more than that another name for it does not exist.
+                let telling = failed.iter().position(|(_, problem)| problem.kind != ProblemKind::NotFound);
+                problems.push(failed.swap_remove(telling.unwrap_or(0)));
+            }
+            None => {}
+        }
+    }
+    if problems.is_empty() { Ok(selected) } else { Err(SelectionError(problems)) }
+}
+
+impl SelectionError {
+    /// What the client sees: one sentence a package. Always a 404, so that Docker shows the message and
+    /// nobody retries.
+    pub fn to_oci_error(&self) -> OciError {
+        let unknown = self.0.iter().any(|(_, problem)| problem.kind == ProblemKind::NotFound);
+        let code = if unknown { ErrorCode::NameUnknown } else { ErrorCode::ManifestUnknown };
+        let sentences: Vec<_> = self.0.iter().map(|(name, problem)| problem.explain(name)).collect();
+        OciError::new(code, sentences.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(kind: ProblemKind) -> PackageProblem {
+        PackageProblem { kind, message: "is marked as broken".into(), candidates: vec![] }
+    }
+
+    fn check(image: &str, known: &[&str]) -> Result<String, String> {
+        let image: ImageName = image.parse().expect("an image name");
+        select(&image, |name| match name.as_str() {
+            "brokenpkg" => Err(problem(ProblemKind::Broken)),
+            name if known.contains(&name) => Ok(name.to_owned()),
+            _ => Err(problem(ProblemKind::NotFound)),
+        })
+        .map(|selected| selected.into_iter().map(|s| s.package).collect::<Vec<_>>().join(" "))
+        .map_err(|error| error.to_oci_error().message)
+    }
+
+    #[test]
+    fn takes_alternatives_and_leaves_out_what_is_optional() {
+        let small = ["bash", "coreutils", "git"];
+        assert_eq!(check("shell/git", &small).as_deref(), Ok("git bash coreutils"));
+        let large = ["bash", "bashinteractive", "coreutils", "nano", "cacert", "git"];
+        assert_eq!(check("shell/git", &large).as_deref(), Ok("git bashinteractive coreutils nano cacert"));
+    }
+
+    #[test]
+    fn names_everything_that_is_missing() {
+        assert_eq!(
+            check("brokenpkg/htop", &[]),
+            Err("brokenpkg: is marked as broken; there is no package htop in the package set".into())
+        );
+        assert!(check("shell", &["coreutils"]).is_err());
+    }
+}
