@@ -1,0 +1,92 @@
+//! Which tags an image name has, and what refers to an image (distribution spec, "Content Discovery").
+
+use crate::{
+    endpoint::RepositoryName,
+    oci_error::{ErrorCode, OciError},
+    reference::Tag,
+};
+
+/// One page of a tag list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagsPage {
+    /// The JSON body.
+    pub body: Vec<u8>,
+    /// The `Link` header, when there are more tags.
+    pub link: Option<String>,
+}
+
+impl TagsPage {
+    /// The page that a query (`n=…&last=…`) asks for, of a name's tags in any order.
+    ///
+    /// The query is read by hand: tags and numbers consist of characters that are never escaped.
+    ///
+    /// # Errors
+    /// `UNSUPPORTED` when `n` is no number.
+    pub fn new<'a>(
+        name: &RepositoryName,
+        tags: impl IntoIterator<Item = &'a Tag>,
+        query: Option<&str>,
+    ) -> Result<Self, OciError> {
+        let parameter = |key: &str| {
+            let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+            pairs.filter(|(name, _)| *name == key).map(|(_, value)| value).next()
+        };
+        let limit = match parameter("n") {
+            None => usize::MAX,
+            Some(n) => n.parse().map_err(|_| {
+                OciError::new(ErrorCode::Unsupported, "n, how many tags to list, is not a number")
+            })?,
+        };
+        let mut tags: Vec<&str> = tags.into_iter().map(Tag::as_str).collect();
+        tags.sort_unstable();
+        tags.dedup();
+        if let Some(last) = parameter("last") {
+            tags.retain(|tag| *tag > last);
+        }
+        let more = limit > 0 && tags.len() > limit;
+        tags.truncate(limit);
+        let link = tags
+            .last()
+            .filter(|_| more)
+            .map(|last| format!("</v2/{name}/tags/list?n={limit}&last={last}>; rel=\"next\""));
+        let body = serde_json::json!({ "name": name.as_str(), "tags": tags });
+        Ok(Self { body: serde_json::to_vec(&body).expect("strings serialise"), link })
+    }
+}
+
+/// The answer to every question for referrers, an empty image index: nothing can be pushed here that could
+/// refer to an image. Its media type is [`crate::media_type::OCI_INDEX`].
+pub const NO_REFERRERS: &str =
+    r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_sorted_and_link_to_the_next() {
+        let name: RepositoryName = "shell/git".parse().expect("a name");
+        let tags: Vec<Tag> = ["v2", "latest", "v1", "v1"].map(|tag| tag.parse().expect("a tag")).into();
+        let check = |query: Option<&str>, expect: &[&str], link: Option<&str>| {
+            let page = TagsPage::new(&name, &tags, query).expect("a page");
+            let body: serde_json::Value = serde_json::from_slice(&page.body).expect("JSON");
+            assert_eq!(body, serde_json::json!({ "name": "shell/git", "tags": expect }), "{query:?}");
+            let link = link.map(|query| format!("</v2/shell/git/tags/list?{query}>; rel=\"next\""));
+            assert_eq!(page.link, link, "{query:?}");
+        };
+        check(None, &["latest", "v1", "v2"], None);
+        check(Some("n=3"), &["latest", "v1", "v2"], None);
+        check(Some("n=2&ns=x"), &["latest", "v1"], Some("n=2&last=v1"));
+        check(Some("last=v1&n=1"), &["v2"], None);
+        check(Some("n=0"), &[], None);
+        check(Some("last=zzz"), &[], None);
+        assert!(TagsPage::new(&name, &tags, Some("n=x")).is_err());
+    }
+
+    #[test]
+    fn no_referrers_is_an_image_index() {
+        let index = oci_spec::image::ImageIndex::from_reader(NO_REFERRERS.as_bytes()).expect("an index");
+        assert!(index.manifests().is_empty());
+        assert!(NO_REFERRERS.contains(crate::media_type::OCI_INDEX));
+    }
+}
