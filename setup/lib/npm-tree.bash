@@ -1,0 +1,10 @@
+# Where setup/node puts the npm packages: keyed by the lock file, so an update never mixes with the old
+# tree. Sourced after cache.bash, with `here` set to setup/.
+
+# Sets NPM_TREE.
+npm_tree_place() {
+    local sum
+    sum=$(sha256sum <"${here:?}/npm/package-lock.json")
+    # shellcheck disable=SC2034 # read by those who source this
+    NPM_TREE=$FIRN_CACHE/npm-${sum:0:16}
+}
