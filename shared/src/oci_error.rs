@@ -82,6 +82,15 @@ impl OciError {
     pub fn body(&self) -> Vec<u8> {
         serde_json::to_vec(&serde_json::json!({ "errors": [self] })).expect("strings serialise")
     }
+
+    /// The first error of a body; none when it is no such body.
+    pub fn from_body(bytes: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Envelope {
+            errors: Vec<OciError>,
+        }
+        serde_json::from_slice::<Envelope>(bytes).ok()?.errors.into_iter().next()
+    }
 }
 
 #[cfg(test)]
@@ -96,6 +105,11 @@ mod tests {
             String::from_utf8(error.body()).expect("JSON is UTF-8"),
             r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"building git"}]}"#
         );
+        let read = OciError::from_body(&error.body()).expect("an error");
+        assert_eq!((read.code, &read.message), (error.code, &error.message));
+        for garbage in ["", "{}", "[]", r#"{"errors":[]}"#, r#"{"errors":[{"code":"X","message":""}]}"#] {
+            assert_eq!(OciError::from_body(garbage.as_bytes()), None, "{garbage}");
+        }
         let code = serde_json::to_string(&ErrorCode::ManifestUnknown).expect("codes serialise");
         assert_eq!(code, "\"MANIFEST_UNKNOWN\"");
     }

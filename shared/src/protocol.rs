@@ -1,0 +1,107 @@
+//! What edge and backend say to each other beyond the registry API: headers on the backend's answers.
+//!
+//! A manifest (200) carries [`REVISION`] and [`PACKAGE_SET`]. Errors are the registry's own. How the edge
+//! proves who it is stands in [`crate::authentication`].
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// The revision that an image is from: a commit, or the digest of a path's content.
+pub const REVISION: &str = "x-firn-revision";
+/// The [`PackageSetToken`] that an image is from.
+pub const PACKAGE_SET: &str = "x-firn-package-set";
+/// Where the edge had an answer from; see [`Source`].
+pub const SOURCE: &str = "x-firn-source";
+
+/// A package set in one state, together with the way images are made from it: opaque to the edge, which only
+/// compares it. One token and one canonical image name are one image, forever.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PackageSetToken(Box<str>);
+
+/// A text that is no token: empty, longer than 256 bytes, or with anything but visible ASCII in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a package-set token is 1 to 256 visible ASCII characters")]
+pub struct ParseTokenError;
+
+/// Where the edge had an answer from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The Cache API: this location's own memory.
+    Cache,
+    /// Workers KV.
+    Kv,
+    /// Composed from package records, without the backend.
+    Composed,
+    /// The backend.
+    Backend,
+}
+
+impl PackageSetToken {
+    const MAX_LEN: usize = 256;
+
+    /// The token as it travels.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PackageSetToken {
+    type Err = ParseTokenError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let valid = (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        if valid { Ok(Self(text.into())) } else { Err(ParseTokenError) }
+    }
+}
+
+impl TryFrom<String> for PackageSetToken {
+    type Error = ParseTokenError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<PackageSetToken> for String {
+    fn from(token: PackageSetToken) -> Self {
+        token.0.into()
+    }
+}
+
+impl Source {
+    /// The value of [`SOURCE`].
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cache => "cache",
+            Self::Kv => "kv",
+            Self::Composed => "composed",
+            Self::Backend => "backend",
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_fit_into_a_header() {
+        let check = |text: &str, expect: bool| {
+            assert_eq!(text.parse::<PackageSetToken>().is_ok(), expect, "{text:?}");
+        };
+        check("0123abcd-1", true);
+        check(&"a".repeat(256), true);
+        for text in ["", " ", "a b", "a\nb", "é", &"a".repeat(257)] {
+            check(text, false);
+        }
+        assert!(serde_json::from_str::<PackageSetToken>("\"a b\"").is_err());
+    }
+}
