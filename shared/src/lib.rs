@@ -18,6 +18,7 @@ pub mod forest;
 pub mod image;
 pub mod image_name;
 pub mod layer;
+pub mod layering;
 pub mod listing;
 pub mod media_type;
 pub mod object_key;

@@ -1,0 +1,74 @@
+//! Layering: which store paths of a closure travel together, and in which order.
+//!
+//! What a strategy answers depends on the closure, the budget and the data it was made with, and on nothing
+//! else, so that two backends and the edge agree. It knows nothing of how layers are packed or named, nor of
+//! the symlink layer, which is no part of the budget. `docs/layering.md` has the reasoning and the figures.
+
+mod cotravel;
+mod popularity;
+mod profile;
+mod score;
+mod sharing;
+
+pub use popularity::{Popularity, PopularityCounts};
+pub use profile::{ParseProfileError, RevisionProfile};
+pub use score::{Score, Scorer};
+pub use sharing::Sharing;
+
+use crate::Closure;
+use std::{fmt, str::FromStr};
+
+/// How many layers of store paths an image has at most, unless the operator says otherwise. Clients stop at
+/// 125 to 127 layers, and users add layers of their own.
+pub const DEFAULT_BUDGET: usize = 94;
+
+/// A way to put the members of a closure into groups, each of which becomes a layer.
+pub trait Strategy: fmt::Debug + Send + Sync {
+    /// The groups, bottom layer first: indices into [`Closure::paths`], ascending in each group. Every member
+    /// is in exactly one group, and no group is empty. There are at most `budget` groups; a budget of zero
+    /// counts as one.
+    fn group(&self, closure: &Closure, budget: usize) -> Vec<Vec<usize>>;
+
+    /// Which strategy this is, in which version, with which data: a part of the key of every image that is
+    /// made with it.
+    fn version(&self) -> String;
+}
+
+/// The strategies that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum StrategyName {
+    /// [`Sharing`].
+    #[default]
+    Sharing,
+    /// [`Popularity`].
+    Popularity,
+}
+
+/// Why a text does not name a strategy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no layering strategy {0:?}; there are sharing and popularity")]
+pub struct ParseStrategyNameError(String);
+
+impl FromStr for StrategyName {
+    type Err = ParseStrategyNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "sharing" => Ok(Self::Sharing),
+            "popularity" => Ok(Self::Popularity),
+            _ => Err(ParseStrategyNameError(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for StrategyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sharing => "sharing",
+            Self::Popularity => "popularity",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

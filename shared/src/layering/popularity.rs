@@ -1,0 +1,155 @@
+//! Nixery's strategy: subtrees of the dominator tree, merged by popularity × size.
+//!
+//! It looks at the image, so the same store path ends up in different company in different images; it is here
+//! for those who compare, and is not the default. `docs/layering.md` says where it differs from Nixery.
+
+use super::Strategy;
+use crate::{Closure, cache_key::CacheKey};
+use petgraph::{algo::dominators, graph::DiGraph};
+use serde::{Deserialize, Serialize};
+use std::{cmp::Reverse, collections::BTreeMap};
+
+/// How many other store paths refer to one, by name (`git-2.39.5`).
+///
+/// As JSON it is a map from names to counts, which is what `firn popularity` writes and Nixery reads.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PopularityCounts(BTreeMap<String, u64>);
+
+/// The dominator tree over a closure, its subtrees merged until they fit.
+#[derive(Debug, Clone)]
+pub struct Popularity {
+    counts: PopularityCounts,
+    /// The smallest count of the top percentile, where there are counts.
+    threshold: Option<u64>,
+}
+
+/// A path whose closure is larger gets a layer of its own, in bytes (Nixery's threshold).
+const BIG_CLOSURE: u64 = 100_000_000;
+
+impl PopularityCounts {
+    /// The count of the paths of this name; 1 where nothing is known, as in Nixery.
+    pub fn of(&self, name: &str) -> u64 {
+        self.0.get(name).copied().unwrap_or(1)
+    }
+
+    /// The smallest count of the top percentile.
+    fn top_percentile(&self) -> Option<u64> {
+        let mut counts: Vec<u64> = self.0.values().copied().collect();
+        counts.sort_unstable();
+        counts.get(counts.len().saturating_sub(1).min(counts.len() * 99 / 100)).copied()
+    }
+}
+
+impl FromIterator<(String, u64)> for PopularityCounts {
+    /// Counts of the same name add up.
+    fn from_iter<I: IntoIterator<Item = (String, u64)>>(counts: I) -> Self {
+        let mut sums = BTreeMap::new();
+        for (name, count) in counts {
+            let sum: &mut u64 = sums.entry(name).or_default();
+            *sum = sum.saturating_add(count);
+        }
+        Self(sums)
+    }
+}
+
+impl Popularity {
+    /// The strategy with these counts.
+    pub fn new(counts: PopularityCounts) -> Self {
+        Self { threshold: counts.top_percentile(), counts }
+    }
+
+    /// The subtrees below the root of the dominator tree: the top of each, and its members.
+    ///
+    /// The root stands for the image. It refers to whatever nothing else refers to, and to what is popular or
+    /// has a large closure: those are thereby pulled out of the subtrees they would be in.
+    fn subtrees(&self, closure: &Closure) -> BTreeMap<usize, Vec<usize>> {
+        let paths = closure.paths();
+        let big = big_closures(closure);
+        let mut graph = DiGraph::<(), (), usize>::with_capacity(paths.len() + 1, 0);
+        let nodes: Vec<_> = paths.iter().map(|_| graph.add_node(())).collect();
+        let root = graph.add_node(());
+        let mut referred = vec![false; paths.len()];
+        for (from, path) in paths.iter().enumerate() {
+            for &to in &path.references {
+                referred[to] = true;
+                graph.add_edge(nodes[from], nodes[to], ());
+            }
+        }
+        for (i, path) in paths.iter().enumerate() {
+            let popular = self.threshold.is_some_and(|least| self.counts.of(path.path.name()) >= least);
+            if !referred[i] || popular || big[i] {
+                graph.add_edge(root, nodes[i], ());
+            }
+        }
+        let dominators = dominators::simple_fast(&graph, root);
+        let mut subtrees: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (i, &node) in nodes.iter().enumerate() {
+            // A cycle that nothing else refers to is not reached from the root: each member stands alone.
+            let top = dominators.dominators(node).and_then(|up| up.take_while(|&up| up != root).last());
+            subtrees.entry(top.unwrap_or(node).index()).or_default().push(i);
+        }
+        subtrees
+    }
+}
+
+/// Which members have a closure larger than [`BIG_CLOSURE`].
+fn big_closures(closure: &Closure) -> Vec<bool> {
+    let paths = closure.paths();
+    let mut big = vec![false; paths.len()];
+    let mut seen_from = vec![usize::MAX; paths.len()];
+    for start in 0..paths.len() {
+        let mut size = 0u64;
+        let mut next = vec![start];
+        seen_from[start] = start;
+        while let Some(i) = next.pop() {
+            size = size.saturating_add(paths[i].nar_size);
+            if size > BIG_CLOSURE || big[i] {
+                big[start] = true;
+                break;
+            }
+            for &to in &paths[i].references {
+                if seen_from[to] != start {
+                    seen_from[to] = start;
+                    next.push(to);
+                }
+            }
+        }
+    }
+    big
+}
+
+impl Strategy for Popularity {
+    fn group(&self, closure: &Closure, budget: usize) -> Vec<Vec<usize>> {
+        let paths = closure.paths();
+        let mut rated: Vec<(u128, Vec<usize>)> = self
+            .subtrees(closure)
+            .into_iter()
+            .map(|(top, members)| {
+                let size: u128 = members.iter().map(|&i| u128::from(paths[i].nar_size)).sum();
+                (u128::from(self.counts.of(paths[top].path.name())).saturating_mul(size), members)
+            })
+            .collect();
+        rated.sort();
+        // Everything that is merged ends up in one group: merging only ever makes the lowest two into one,
+        // in Nixery too, which does not sort again.
+        let merged = rated.len().saturating_sub(budget.max(1)) + 1;
+        if merged > 1 {
+            let (ratings, members): (Vec<u128>, Vec<Vec<usize>>) = rated.drain(..merged).unzip();
+            let rating = ratings.into_iter().fold(0, u128::saturating_add);
+            rated.push((rating, members.concat()));
+        }
+        for (_, members) in &mut rated {
+            members.sort_unstable();
+        }
+        rated.sort_by_cached_key(|(rating, members)| (Reverse(*rating), members[0]));
+        rated.into_iter().map(|(_, members)| members).collect()
+    }
+
+    fn version(&self) -> String {
+        let counts = CacheKey::builder("popularity-counts-1")
+            .list(self.counts.0.iter().map(|(name, count)| format!("{name}\0{count}")))
+            .build();
+        format!("popularity-1-{counts}")
+    }
+}

@@ -1,0 +1,218 @@
+use super::*;
+use crate::closure::PathInfo;
+use crate::digest::NarHash;
+use proptest::{
+    prelude::{any, prop},
+    prop_assert, prop_assert_eq, proptest,
+    strategy::Strategy as _,
+};
+use std::sync::Arc;
+
+const MB: u64 = 1_000_000;
+
+/// A closure from lines `name size references…`; the name's hash part is derived from it.
+fn closure(lines: &[(&str, u64, &[&str])]) -> Closure {
+    let records: Vec<PathInfo> = lines
+        .iter()
+        .map(|(name, nar_size, references)| PathInfo {
+            path: path(name),
+            nar_hash: NarHash::of(name.as_bytes()),
+            nar_size: *nar_size,
+            references: references.iter().map(|name| path(name)).collect(),
+        })
+        .collect();
+    Closure::new(&records).expect("closed")
+}
+
+fn path(name: &str) -> crate::StorePath {
+    let hash: String =
+        NarHash::of(name.as_bytes()).hex().chars().map(|c| if c == 'e' { 'z' } else { c }).collect();
+    format!("/nix/store/{}-{name}", &hash[..32]).parse().expect("a store path")
+}
+
+/// The names in each group, sorted.
+fn names(closure: &Closure, groups: &[Vec<usize>]) -> Vec<String> {
+    let group = |members: &Vec<usize>| {
+        let mut names: Vec<&str> = members.iter().map(|&i| closure.paths()[i].path.name()).collect();
+        names.sort_unstable();
+        names.join(" ")
+    };
+    groups.iter().map(group).collect()
+}
+
+fn counts(counts: &[(&str, u64)]) -> PopularityCounts {
+    counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+}
+
+#[test]
+fn strategies_have_names() {
+    for name in [StrategyName::Sharing, StrategyName::Popularity] {
+        assert_eq!(name.to_string().parse(), Ok(name));
+    }
+    assert_eq!(StrategyName::default(), StrategyName::Sharing);
+    assert!("Sharing".parse::<StrategyName>().is_err());
+}
+
+/// a → b, c; b → d; c → d; d → e. Below a, d is dominated by a alone, and e by d.
+fn diamond(d_size: u64) -> Closure {
+    closure(&[
+        ("a", 1, &["b", "c"]),
+        ("b", 2, &["d"]),
+        ("c", 3, &["d"]),
+        ("d", d_size, &["e"]),
+        ("e", 5, &[]),
+    ])
+}
+
+#[test]
+fn popularity_follows_dominators() {
+    let check = |closure: &Closure, counted: &[(&str, u64)], budget: usize, expect: &[&str]| {
+        let groups = Popularity::new(counts(counted)).group(closure, budget);
+        assert_eq!(names(closure, &groups), expect);
+    };
+    // Everything is dominated by the only top.
+    check(&diamond(4), &[], 94, &["a b c d e"]);
+    // What is in the top percentile is pulled out with what it dominates.
+    check(&diamond(4), &[("d", 100), ("a", 2)], 94, &["d e", "a b c"]);
+    // So is a closure of more than 100 MB, and each dependent that has one.
+    check(&diamond(101 * MB), &[], 94, &["d e", "c", "b", "a"]);
+    // The lowest ratings are merged: a 1, b 2, c 3.
+    check(&diamond(101 * MB), &[], 3, &["d e", "c", "a b"]);
+    check(&diamond(101 * MB), &[], 1, &["a b c d e"]);
+    check(&diamond(101 * MB), &[], 0, &["a b c d e"]);
+    // A merged group has the sum of the ratings, and is placed by it.
+    check(&closure(&[("p", 10, &[]), ("q", 11, &[]), ("r", 12, &[])]), &[("z", 9)], 2, &["p q", "r"]);
+    // Two tops with a common dependency: the root dominates it.
+    check(&closure(&[("x", 9, &["z"]), ("y", 8, &["z"]), ("z", 7, &[])]), &[], 94, &["x", "y", "z"]);
+    // Nothing refers to a cycle from outside.
+    check(&closure(&[("k", 2, &["l"]), ("l", 1, &["k"])]), &[], 94, &["k", "l"]);
+}
+
+/// base is everywhere, part comes with tool in 41 of 42 closures, other is rare.
+fn tool_with_dependents() -> Closure {
+    let dependents: Vec<String> = (0..40).map(|i| format!("user{i}")).collect();
+    let mut lines: Vec<(&str, u64, &[&str])> = vec![
+        ("base", 50, &[]),
+        ("tool", 30, &["base", "part"]),
+        ("part", 10, &["base"]),
+        ("other", 20, &["base"]),
+    ];
+    lines.extend(dependents.iter().map(|name| (name.as_str(), 1, &["tool"] as &[&str])));
+    closure(&lines)
+}
+
+#[test]
+fn sharing_keeps_co_travellers_together() {
+    let strategy = Sharing::new(Arc::new(RevisionProfile::of_package_set(&tool_with_dependents())));
+    let image = closure(&[
+        ("base", 50, &[]),
+        ("tool", 30, &["base", "part"]),
+        ("part", 10, &["base"]),
+        ("other", 20, &["base"]),
+        ("new", 40, &["base"]),
+    ]);
+    let check = |budget, expect: &[&str]| {
+        assert_eq!(names(&image, &strategy.group(&image, budget)), expect, "{budget}");
+    };
+    check(94, &["base", "part tool", "other", "new"]);
+    check(3, &["base", "part tool", "new other"]);
+    check(1, &["base new other part tool"]);
+    assert!(strategy.group(&Closure::default(), 94).is_empty());
+}
+
+#[test]
+fn sharing_without_a_profile_puts_the_largest_first() {
+    let set = closure(&[("a", 1, &["b"]), ("b", 2, &[]), ("c", 2, &[]), ("d", 9, &["a"])]);
+    let groups = Sharing::default().group(&set, 94);
+    let sizes: Vec<u64> = groups.iter().map(|members| set.paths()[members[0]].nar_size).collect();
+    assert_eq!((groups.len(), sizes), (4, vec![9, 2, 2, 1]));
+}
+
+#[test]
+fn versions_tell_data_apart() {
+    let set = diamond(4);
+    let versions = [
+        Sharing::default().version(),
+        Sharing::new(Arc::new(RevisionProfile::of_package_set(&set))).version(),
+        Popularity::new(PopularityCounts::default()).version(),
+        Popularity::new(counts(&[("a", 1)])).version(),
+        Popularity::new(counts(&[("a", 2)])).version(),
+    ];
+    for (i, version) in versions.iter().enumerate() {
+        assert!(!versions[..i].contains(version), "{version}");
+    }
+}
+
+#[test]
+fn scores_count_what_is_fetched() {
+    let one = closure(&[("a", 10, &[]), ("b", 5, &[])]);
+    let two = closure(&[("a", 10, &[]), ("c", 3, &[])]);
+    let by_name = |closure: &Closure, order: &[&str]| -> Vec<Vec<usize>> {
+        order.iter().map(|name| vec![closure.position(&path(name)).expect("a member")]).collect()
+    };
+    let mut scorer = Scorer::default();
+    scorer.pull(&one, &by_name(&one, &["a", "b"]));
+    scorer.pull(&two, &by_name(&two, &["c", "a"]));
+    scorer.pull(&two, &by_name(&two, &["a", "c"]));
+    scorer.pull(&one, &[vec![0, 1]]);
+    let score = scorer.score();
+    assert_eq!((score.images, score.distinct_bytes, score.layers_max), (4, 18, 2));
+    // a, b, c, and at last a with b; the chain loses a above c, and c above a.
+    assert_eq!(score.transferred_bytes, 18 + 15);
+    assert_eq!(score.chain_transferred_bytes, 15 + 13 + 3 + 15);
+    assert_eq!(score.layers_mean, 7.0 / 4.0);
+    assert_eq!(Scorer::default().score().ratio(), 1.0);
+}
+
+/// Any graph, cycles included.
+fn graphs() -> impl proptest::strategy::Strategy<Value = Vec<PathInfo>> {
+    let node = (0u64..200 * MB, proptest::collection::vec(any::<prop::sample::Index>(), 0..4));
+    proptest::collection::vec(node, 1..40).prop_map(|nodes| {
+        let named = |i: usize| path(&format!("n{i}-{}.{i}", i % 3));
+        nodes
+            .iter()
+            .enumerate()
+            .map(|(i, (nar_size, to))| PathInfo {
+                path: named(i),
+                nar_hash: NarHash::of(&i.to_le_bytes()),
+                nar_size: *nar_size,
+                references: to.iter().map(|index| named(index.index(nodes.len()))).collect(),
+            })
+            .collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn groupings_are_partitions(set in graphs(), budget in 0usize..50, shuffle in any::<prop::sample::Index>()) {
+        let all = Closure::new(&set).expect("closed");
+        let mut rotated = set.clone();
+        rotated.rotate_left(shuffle.index(set.len()));
+        let same = Closure::new(rotated.iter().chain(&set)).expect("closed");
+        let popular = set.iter().enumerate().map(|(i, info)| (info.path.name().to_owned(), i as u64)).collect();
+        let strategies: [&dyn Strategy; 4] = [
+            &Sharing::default(),
+            &Sharing::new(Arc::new(RevisionProfile::of_package_set(&all))),
+            &Popularity::new(PopularityCounts::default()),
+            &Popularity::new(popular),
+        ];
+        for strategy in strategies {
+            let groups = strategy.group(&all, budget);
+            prop_assert_eq!(&groups, &strategy.group(&same, budget));
+            prop_assert!(groups.len() <= budget.max(1));
+            prop_assert!(groups.iter().all(|group| !group.is_empty() && group.is_sorted()));
+            let mut members: Vec<usize> = groups.concat();
+            members.sort_unstable();
+            prop_assert_eq!(members, (0..all.len()).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn profiles_survive_being_stored(set in graphs()) {
+        let profile = RevisionProfile::of_package_set(&Closure::new(&set).expect("closed"));
+        let json = serde_json::to_string(&profile).expect("serialises");
+        let read: RevisionProfile = serde_json::from_str(&json).expect("parses");
+        prop_assert_eq!(read.key(), profile.key());
+        prop_assert_eq!(read, profile);
+    }
+}
