@@ -1,1 +1,3 @@
 //! The native half of Firn: Nix, packing, storage and the registry over HTTP.
+
+pub mod packing;

@@ -1,0 +1,81 @@
+//! What GNU tar, GNU gzip and Python make of a layer.
+
+use super::*;
+use std::process::Command;
+
+/// Prints what Python's gzip and tarfile see: type, mode, owner, time, name, link, sha256.
+const PYTHON: &str = r#"
+import hashlib, sys, tarfile
+with tarfile.open(sys.argv[1], "r:gz", errorlevel=2) as archive:
+    for entry in archive:
+        kind = {tarfile.DIRTYPE: "d", tarfile.REGTYPE: "f", tarfile.SYMTYPE: "l"}[entry.type]
+        digest = hashlib.sha256(archive.extractfile(entry).read()).hexdigest() if kind == "f" else "-"
+        print(kind, oct(entry.mode), entry.uid, entry.gid, entry.mtime, repr(entry.name), repr(entry.linkname), digest)
+"#;
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}; install it"));
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && stderr.is_empty(), "{command:?}: {stderr}");
+    stdout.into_owned()
+}
+
+fn layer_file() -> (tempfile::TempDir, PathBuf) {
+    let directory = specimen();
+    let (_, bytes) = pack(&packer("gzip", 2), as_store_path(directory.path())).expect("packs");
+    let layers = tempfile::tempdir().expect("a temporary directory");
+    let path = layers.path().join("layer.tar.gz");
+    fs::write(&path, bytes).expect("write");
+    (layers, path)
+}
+
+#[test]
+fn python_sees_the_same_files() {
+    let (_layers, path) = layer_file();
+    let seen = run(Command::new("python3").args(["-c", PYTHON]).arg(&path));
+    let long = "long-name-".repeat(20);
+    let root = &STORE_PATH[1..];
+    let hash = |bytes: &[u8]| Digest::of(bytes).hex();
+    let directory = |mode, name: &str| format!("d 0o{mode} 0 0 1 '{name}' '' -");
+    let file =
+        |mode, name: &str, bytes: &[u8]| format!("f 0o{mode} 0 0 1 '{root}/{name}' '' {}", hash(bytes));
+    let link = |name, target: &str| format!("l 0o777 0 0 1 '{root}/{name}' '{target}' -");
+    let expect = [
+        directory("755", "nix"),
+        directory("755", "nix/store"),
+        directory("555", root),
+        link("absolute", &format!("{STORE_PATH}/bin/tool")),
+        directory("555", &format!("{root}/bin")),
+        file("555", "bin/tool", &text(3_000_000, 1)),
+        file("444", "bin.txt", &text(1000, 2)),
+        file("444", "block", &text(512, 4)),
+        link("dangling", &format!("{long}/../nowhere")),
+        directory("555", &format!("{root}/empty")),
+        directory("555", &format!("{root}/empty/inner")),
+        directory("555", &format!("{root}/{long}")),
+        directory("555", &format!("{root}/{long}/{long}")),
+        file("444", &format!("{long}/{long}/deep"), &text(513, 5)),
+        file("444", "noise", &noise(2_500_000, 3)),
+        file("444", r#"sp ace\n"quote\\"#, b"odd name"),
+        file("444", "zero", b""),
+    ];
+    assert_eq!(seen.lines().collect::<Vec<_>>(), expect);
+}
+
+#[test]
+fn gnu_tar_and_gzip_read_it_without_a_word() {
+    let (layers, path) = layer_file();
+    run(Command::new("gzip").arg("--test").arg(&path));
+    let out = layers.path().join("out");
+    fs::create_dir(&out).expect("mkdir");
+    run(Command::new("tar").arg("-xzf").arg(&path).arg("-C").arg(&out));
+    let unpacked = out.join(&STORE_PATH[1..]);
+    let original = specimen();
+    run(Command::new("diff").args(["--recursive", "--no-dereference"]).arg(original.path()).arg(&unpacked));
+    assert!(unpacked.join("empty/inner").is_dir(), "empty directories are kept");
+    // What was unpacked is packed to the same layer: nothing was lost on the way.
+    let (again, _) = pack(&packer("gzip", 2), as_store_path(&unpacked)).expect("packs");
+    assert_eq!(again.digest, Digest::of(&fs::read(&path).expect("read")));
+    // 0555 directories; as a user other than root nobody could remove them.
+    run(Command::new("chmod").args(["-R", "u+w"]).arg(&out));
+}

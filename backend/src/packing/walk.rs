@@ -1,0 +1,141 @@
+//! File trees, entry by entry in archive order.
+
+use super::{PackError, Tree};
+use firn_shared::archive::{ImagePath, Permissions};
+use std::collections::VecDeque;
+use std::fs::{self, Metadata};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::vec;
+
+/// A regular file as it was when the walk came by. Whoever reads it later must find it so still.
+#[derive(Debug)]
+pub(super) struct SourceFile {
+    pub(super) path: PathBuf,
+    pub(super) size: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
+    /// Fewer bytes are allocated than the file has: it has holes.
+    pub(super) sparse: bool,
+}
+
+impl SourceFile {
+    fn new(path: PathBuf, metadata: &Metadata) -> Self {
+        let allocated = metadata.blocks() * 512; // st_blocks counts in these, whatever the file system
+        Self {
+            path,
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            sparse: allocated < metadata.size(),
+        }
+    }
+
+    /// Whether the file still is what the walk saw. The inode may differ: `nix-store --optimise` replaces a
+    /// file by a hard link to an equal one.
+    pub(super) fn is_unchanged(&self, now: &Metadata) -> bool {
+        now.is_file() && now.size() == self.size && (now.mtime(), now.mtime_nsec()) == self.modified
+    }
+}
+
+/// What the walk found at a path.
+#[derive(Debug)]
+pub(super) enum Found {
+    Directory(Permissions),
+    File(Permissions, Arc<SourceFile>),
+    Symlink(Vec<u8>),
+}
+
+/// An iterator over trees: sorted, every directory before what it holds, the directories that lead to a tree
+/// once. Remembers no more than the names in the directories that it is inside of.
+pub(super) struct Walk {
+    trees: vec::IntoIter<Tree>,
+    /// Directories above the next tree, then the tree itself.
+    ancestors: VecDeque<ImagePath>,
+    last_tree: Option<ImagePath>,
+    next_tree: Option<Tree>,
+    /// Rest of each directory that the walk is inside of, outermost first.
+    inside: Vec<(ImagePath, vec::IntoIter<fs::DirEntry>)>,
+}
+
+impl Walk {
+    pub(super) fn new(mut trees: Vec<Tree>) -> Result<Self, PackError> {
+        trees.sort_by(|a, b| a.at.cmp(&b.at));
+        for pair in trees.windows(2) {
+            // Sorted by component, so whatever is inside a tree comes directly after it.
+            if pair[0].at == pair[1].at || pair[1].at.ancestors().any(|above| above == pair[0].at) {
+                return Err(PackError::Overlap { path: pair[1].from.clone() });
+            }
+        }
+        let trees = trees.into_iter();
+        Ok(Self { trees, ancestors: VecDeque::new(), last_tree: None, next_tree: None, inside: Vec::new() })
+    }
+
+    fn step(&mut self) -> Result<Option<(ImagePath, Found)>, PackError> {
+        while let Some((directory, entries)) = self.inside.last_mut() {
+            let Some(entry) = entries.next() else {
+                self.inside.pop();
+                continue;
+            };
+            let path = entry.path();
+            let name = entry.file_name();
+            let at = directory.join(name.as_bytes()).expect("a directory lists plain names");
+            let metadata =
+                entry.metadata().map_err(|source| PackError::Read { path: path.clone(), source })?;
+            return self.visit(at, path, &metadata).map(Some);
+        }
+        if let Some(above) = self.ancestors.pop_front() {
+            return Ok(Some((above, Found::Directory(Permissions::DIRECTORY))));
+        }
+        if let Some(Tree { at, from }) = self.next_tree.take() {
+            let metadata = fs::symlink_metadata(&from)
+                .map_err(|source| PackError::Read { path: from.clone(), source })?;
+            return self.visit(at, from, &metadata).map(Some);
+        }
+        let Some(tree) = self.trees.next() else {
+            return Ok(None);
+        };
+        let last = self.last_tree.replace(tree.at.clone());
+        let is_new = |above: &ImagePath| !last.iter().any(|last| last.ancestors().any(|old| old == *above));
+        self.ancestors = tree.at.ancestors().filter(is_new).collect();
+        self.next_tree = Some(tree);
+        self.step()
+    }
+
+    fn visit(
+        &mut self,
+        at: ImagePath,
+        path: PathBuf,
+        metadata: &Metadata,
+    ) -> Result<(ImagePath, Found), PackError> {
+        let file_type = metadata.file_type();
+        let read = |source| PackError::Read { path: path.clone(), source };
+        let found = if file_type.is_dir() {
+            let mut entries =
+                fs::read_dir(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(read)?;
+            entries.sort_by_cached_key(fs::DirEntry::file_name);
+            self.inside.push((at.clone(), entries.into_iter()));
+            Found::Directory(Permissions::STORE_DIRECTORY)
+        } else if file_type.is_symlink() {
+            Found::Symlink(fs::read_link(&path).map_err(read)?.into_os_string().into_vec())
+        } else if file_type.is_file() {
+            // The owner's bit, as Nix decides it.
+            let is_executable = metadata.mode() & 0o100 != 0;
+            let permissions =
+                if is_executable { Permissions::STORE_EXECUTABLE } else { Permissions::STORE_FILE };
+            Found::File(permissions, Arc::new(SourceFile::new(path, metadata)))
+        } else {
+            return Err(PackError::Unsupported { path });
+        };
+        Ok((at, found))
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Result<(ImagePath, Found), PackError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step().transpose()
+    }
+}
