@@ -41,6 +41,10 @@ let
   isFailed = value: isAttrs value && attempt null (value._type or null) == "firn-failed";
 
   problem = kind: message: candidates: { problem = { inherit kind message candidates; }; };
+  # `candidates` are what there is below `prefix`, the part of the name that was found.
+  notFound = prefix: message: candidates: {
+    problem = { kind = "not_found"; inherit message candidates prefix; };
+  };
   quote = text: "‘${text}’";
   join = separator: parts:
     if parts == [ ] then "" else builtins.foldl' (all: part: "${all}${separator}${part}") (head parts) (tail parts);
@@ -73,12 +77,10 @@ let
       rest = tail components;
       prefix = join "." path;
     in
-    if fits == [ ] then {
-      problem = (problem "not_found" (
-        if path == [ ] then "the package set has no attribute ${quote component}"
-        else "${quote prefix} has no attribute ${quote component}"
-      ) (attrNames value)).problem // { inherit prefix; };
-    }
+    if fits == [ ] then
+      notFound prefix
+        "${if path == [ ] then "the package set" else quote prefix} has no attribute ${quote component}"
+        (attrNames value)
     else if length fits > 1 then
       problem "ambiguous" "${quote component} fits several attributes" (map (fit: join "." (path ++ [ fit ])) fits)
     else if isFailed inner then
@@ -101,14 +103,14 @@ let
       result = descend packages [ ] components;
       inherit (result) found;
       full = join "." result.path;
+      # Names only: what they are would have to be evaluated.
+      members = map (name: "${full}.${name}") (firsts 20 (attrNames found));
     in
-    if elem "" components then problem "not_found" "${quote attribute} has an empty component" [ ]
+    if elem "" components then notFound "" "${quote attribute} has an empty component" [ ]
     else if result ? problem then result
     else if isDerivation found then package found full result.rest
     else if isAttrs found then
-      # Their names only: what they are would have to be evaluated.
-      problem "not_a_package" "${quote full} is a set, not a package; ask for something in it"
-        (map (name: "${full}.${name}") (firsts 20 (attrNames found)))
+      problem "not_a_package" "${quote full} is a set, not a package; ask for something in it" members
     else problem "not_a_package" "${quote full} is ${kindOf found}, not a package" [ ];
 
   firsts = count: list: genList (elemAt list) (if length list < count then length list else count);
@@ -125,10 +127,8 @@ let
       isBuildable = isString drvPath && drvPath != "" && builtins.all (output: output.path != null) built;
     in
     if length rest > 1 || (rest != [ ] && fits == [ ]) then
-      if length rest == 1 && !(drv ? ${head rest}) then {
-        problem = (problem "not_found" "the package ${quote full} has no output ${quote (head rest)}" outputs).problem
-          // { prefix = full; };
-      }
+      if length rest == 1 && !(drv ? ${head rest}) then
+        notFound full "the package ${quote full} has no output ${quote (head rest)}" outputs
       else
         problem "not_a_package" "${quote full} is a package, and ${quote (join "." rest)} is no output of it"
           (map (output: "${full}.${output}") outputs)

@@ -1,0 +1,154 @@
+//! `nix-instantiate` of one version, evaluating into a store of its own: nothing is written to /nix, and no
+//! package set, channel or configuration of the machine is seen.
+
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// The expressions as the repository has them.
+const EXPRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../nix");
+const FAKE_FETCHERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/nix/load.nix");
+
+pub(crate) struct Evaluator {
+    program: PathBuf,
+    version: String,
+    state: TempDir,
+}
+
+/// A git repository in the making.
+pub(crate) struct Repository {
+    place: PathBuf,
+}
+
+/// Every Nix that the expressions are tested with: the machine's, and a newer one.
+pub(crate) fn evaluators() -> [Evaluator; 2] {
+    let cache = std::env::var_os("FIRN_CACHE").map(PathBuf::from).unwrap_or_else(|| {
+        let caches = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let home = || Path::new(&std::env::var_os("HOME").expect("$HOME is set")).join(".cache");
+        caches.unwrap_or_else(home).join("firn")
+    });
+    [
+        Evaluator::new(PathBuf::from("nix-instantiate"), "setup/nix"),
+        Evaluator::new(cache.join("newer-nix-trixie/bin/nix-instantiate"), "setup/newer-nix"),
+    ]
+}
+
+impl Evaluator {
+    fn new(program: PathBuf, setup: &str) -> Self {
+        let output = Command::new(&program).arg("--version").output();
+        let output = output.unwrap_or_else(|error| {
+            panic!("{} does not start ({error}); run: {setup}", program.display());
+        });
+        let version = String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned();
+        assert!(version.contains(" 2."), "{}: {version:?} is no version of Nix", program.display());
+        Self { program, version, state: TempDir::new().expect("a temporary directory") }
+    }
+
+    pub(crate) fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn evaluate<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Output {
+        let state = self.state.path();
+        Command::new(&self.program)
+            .args(["--eval", "--strict", "--json", "--read-write-mode"])
+            .args(["--option", "allow-import-from-derivation", "false"])
+            .args(arguments)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").expect("$PATH is set"))
+            .env("HOME", state)
+            .env("NIX_REMOTE", state.join("store"))
+            .env("NIX_CONFIG", "build-users-group =\nsubstitute = false\n")
+            .output()
+            .expect("starts as it did before")
+    }
+
+    /// The answer of `resolve.nix`, or what Nix says on standard error.
+    pub(crate) fn resolve(&self, request: &Value) -> Result<Value, String> {
+        json(&self.evaluate_request(request))
+    }
+
+    /// What Nix says on standard error while `resolve.nix` succeeds.
+    pub(crate) fn trace(&self, request: &Value) -> String {
+        let output = self.evaluate_request(request);
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).expect("UTF-8")
+    }
+
+    fn evaluate_request(&self, request: &Value) -> Output {
+        let expression = format!("{EXPRESSIONS}/resolve.nix");
+        self.evaluate([expression.as_str(), "--argstr", "request", &request.to_string()])
+    }
+
+    /// Loads a package set with fetchers that fail and say what they would have fetched.
+    pub(crate) fn load(&self, source: &Value) -> Result<Value, String> {
+        let loader = format!("{EXPRESSIONS}/load-pkgs.nix");
+        let source = source.to_string();
+        json(&self.evaluate([FAKE_FETCHERS, "--argstr", "loader", &loader, "--argstr", "source", &source]))
+    }
+
+    /// A file of this evaluator's own; the same name is overwritten.
+    pub(crate) fn scratch(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.state.path().join(name);
+        fs::write(&path, content).expect("writes");
+        path
+    }
+
+    /// An empty repository of this evaluator's own, on the given branch.
+    pub(crate) fn repository(&self, branch: &str) -> Repository {
+        let repository = Repository { place: self.state.path().join("repository") };
+        fs::create_dir(&repository.place).expect("a new directory");
+        repository.git(&["init", "--quiet", "--initial-branch", branch], None);
+        repository
+    }
+}
+
+impl Repository {
+    pub(crate) fn url(&self) -> String {
+        format!("file://{}", self.place.display())
+    }
+
+    /// Commits one file at that time (seconds since 1970) and returns the commit.
+    pub(crate) fn commit(&self, name: &str, content: &str, seconds: u64) -> String {
+        fs::write(self.place.join(name), content).expect("writes");
+        self.git(&["add", name], None);
+        self.git(&["commit", "--quiet", "--message", "A version"], Some(seconds));
+        self.git(&["rev-parse", "HEAD"], None)
+    }
+
+    /// Makes a branch and goes on there.
+    pub(crate) fn branch(&self, name: &str) {
+        self.git(&["checkout", "--quiet", "-b", name], None);
+    }
+
+    pub(crate) fn checkout(&self, name: &str) {
+        self.git(&["checkout", "--quiet", name], None);
+    }
+
+    fn git(&self, arguments: &[&str], seconds: Option<u64>) -> String {
+        let date = seconds.map_or_else(String::new, |seconds| format!("{seconds} +0000"));
+        let output = Command::new("git")
+            .args(["-c", "user.name=Firn", "-c", "user.email=firn@example.org"])
+            .args(arguments)
+            .current_dir(&self.place)
+            .env("HOME", &self.place)
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_AUTHOR_DATE", &date)
+            .env("GIT_COMMITTER_DATE", &date)
+            .output()
+            .expect("git starts");
+        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+    }
+}
+
+fn json(output: &Output) -> Result<Value, String> {
+    if output.status.success() {
+        Ok(serde_json::from_slice(&output.stdout).expect("Nix prints JSON"))
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}

@@ -1,0 +1,79 @@
+//! Packages that the set refuses, and evaluation that fails.
+
+use crate::{check, evaluator::evaluators, request};
+use serde_json::json;
+
+#[test]
+fn tells_why_a_package_is_refused() {
+    check(&[
+        ("unfree", "unfree []"),
+        ("broken", "broken []"),
+        ("insecure", "insecure []"),
+        ("unsupported", "unsupported_system []"),
+        ("oldunfree", "unfree []"),
+        ("oldinsecure", "insecure []"),
+        ("oldunsupported", "unsupported_system []"),
+        ("badplatform", "unsupported_system []"),
+        ("patterns", "eval_error []"),
+        ("unfreeandbroken", "unfree []"),
+        ("refusedfornoreason", "eval_error []"),
+        ("allowedunfree", r#"ok allowedUnfree allowed-unfree-1 ["out"]"#),
+    ]);
+    for nix in evaluators() {
+        let mut allowing = request(&["unfree", "unfreeandbroken", "broken", "insecure", "unsupported"]);
+        allowing["config"] = json!({
+            "allowUnfree": true,
+            "permittedInsecurePackages": ["insecure-1"],
+            "allowUnsupportedSystem": true,
+        });
+        let answer = nix.resolve(&allowing).expect("resolves");
+        let kind = |name: &str| answer["packages"][name]["problem"]["kind"].clone();
+        // What is allowed is not the reason: this set refuses all the same.
+        assert_eq!(kind("unfree"), "eval_error");
+        assert_eq!(kind("unfreeandbroken"), "broken");
+        assert_eq!(kind("broken"), "broken");
+        assert_eq!(kind("insecure"), "eval_error");
+        assert_eq!(kind("unsupported"), "eval_error");
+    }
+}
+
+#[test]
+fn a_throw_is_a_problem_of_one_name_alone() {
+    check(&[
+        ("throws", "eval_error []"),
+        ("asserts", "eval_error []"),
+        ("throwingset", "eval_error []"),
+        ("throwingset.x", "eval_error []"),
+        ("dependsonthrow", "eval_error []"),
+        ("hello", r#"ok hello hello-2.10 ["out"]"#),
+    ]);
+    for nix in evaluators() {
+        for (name, message) in [
+            ("throws", "throws has been removed; use hello instead"),
+            ("throwingset.x", "a set that is gone"),
+            ("dependsonthrow", "the dependency is gone"),
+            ("unfree", "unfree-1 is refused"),
+        ] {
+            let mut explained = request(&[name]);
+            explained["explain"] = json!(true);
+            let error = nix.resolve(&explained).expect_err("throws");
+            assert!(error.contains(message), "{}: {name}: {error}", nix.version());
+        }
+    }
+}
+
+#[test]
+fn what_nix_cannot_catch_ends_the_evaluation() {
+    for nix in evaluators() {
+        for (name, message) in [
+            ("missingattribute", "missing"),
+            ("typeerror", "1 + "),
+            ("aborts", "aborts gives up"),
+            ("infiniterecursion", "infinite recursion"),
+            ("importsfromderivation", "import-from-derivation"),
+        ] {
+            let error = nix.resolve(&request(&["hello", name])).expect_err(name);
+            assert!(error.contains(message), "{}: {name}: {error}", nix.version());
+        }
+    }
+}
