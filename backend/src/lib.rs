@@ -1,3 +1,13 @@
 //! The native half of Firn: Nix, packing, storage and the registry over HTTP.
+//!
+//! It knows nothing of Cloudflare. What names mean and which bytes images have is in `firn_shared`.
 
+pub mod build;
+pub mod commands;
+pub mod config;
+pub mod http;
+pub mod nix;
+pub mod output;
+pub mod package_set;
 pub mod packing;
+pub mod store;

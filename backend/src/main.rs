@@ -1,2 +1,19 @@
 //! The command line.
-fn main() {}
+
+use clap::{CommandFactory, FromArgMatches};
+use firn_backend::{commands::Cli, config::with_nixery_aliases};
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let (command, aliases) = with_nixery_aliases(Cli::command(), |name| std::env::var(name).ok());
+    let cli = match Cli::from_arg_matches(&command.get_matches()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    let filter = EnvFilter::try_from_env("FIRN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let color = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(color).with_writer(std::io::stderr).init();
+    rustls::crypto::ring::default_provider().install_default().expect("installed once, here");
+    cli.run(&aliases)
+}

@@ -128,6 +128,11 @@ impl PackageProblem {
     /// Below this Damerau-Levenshtein similarity a suggestion confuses more than it helps.
     const SIMILAR: f64 = 0.6;
 
+    /// The same without the candidates, which may be all names of a package set.
+    pub fn brief(&self) -> Self {
+        Self { candidates: Vec::new(), ..self.clone() }
+    }
+
     /// A sentence for the person who asked for `name`, with the nearest names where there are such.
     pub fn explain(&self, name: &PackageName) -> String {
         let list = |names: Vec<&str>| names.join(", ");

@@ -6,6 +6,7 @@ use crate::{
     package::{PackageProblem, ProblemKind},
     package_name::PackageName,
 };
+use std::collections::BTreeSet;
 
 /// A package that goes in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,16 @@ pub struct Selected<T> {
     pub package: T,
     /// Whether the image name spells it out, rather than implying it.
     pub requested: bool,
+}
+
+impl<T> Selected<T> {
+    /// The same, with a reference to the package.
+    pub fn as_deref(&self) -> Selected<&T::Target>
+    where
+        T: std::ops::Deref,
+    {
+        Selected { package: &*self.package, requested: self.requested }
+    }
 }
 
 /// The packages that cannot be had, each with its problem; at least one.
@@ -32,10 +43,18 @@ pub fn select<T>(
 ) -> Result<Vec<Selected<T>>, SelectionError> {
     let mut selected = Vec::new();
     let mut problems = Vec::new();
+    let mut taken = BTreeSet::new();
     for want in image.wants() {
+        // `shell/coreutils` spells out what it implies.
+        if want.names.iter().any(|name| taken.contains(name)) {
+            continue;
+        }
         let mut failed = Vec::new();
         let found = want.names.into_iter().find_map(|name| match resolve(&name) {
-            Ok(package) => Some(package),
+            Ok(package) => {
+                taken.insert(name);
+                Some(package)
+            }
             Err(problem) => {
                 failed.push((name, problem));
                 None
@@ -90,6 +109,13 @@ mod tests {
         assert_eq!(check("shell/git", &small).as_deref(), Ok("git bash coreutils"));
         let large = ["bash", "bashinteractive", "coreutils", "nano", "cacert", "git"];
         assert_eq!(check("shell/git", &large).as_deref(), Ok("git bashinteractive coreutils nano cacert"));
+    }
+
+    #[test]
+    fn takes_nothing_twice() {
+        let small = ["bash", "coreutils"];
+        assert_eq!(check("shell/coreutils", &small).as_deref(), Ok("coreutils bash"));
+        assert_eq!(check("shell/bash/coreutils", &small).as_deref(), Ok("bash coreutils"));
     }
 
     #[test]

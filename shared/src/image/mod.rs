@@ -22,7 +22,7 @@ use crate::{
 };
 use config::{ExecutionConfig, ImageConfig};
 use manifest::{Descriptor, Manifest};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where Docker's own images look for programs; derived images add to `/usr/local/bin`.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -94,8 +94,11 @@ impl Blueprint {
             .into_iter()
             .map(|members| LayerPlan::new(members.into_iter().map(|i| &closure.paths()[i]), encoder))
             .collect();
+        // Two names can mean one package.
+        let mut seen = BTreeSet::new();
         let trees: Vec<_> = records()
             .flat_map(|record| record.package.outputs.iter().zip(&record.listings))
+            .filter(|(output, _)| seen.insert(&output.path))
             .map(|(output, listing)| Tree { path: &output.path, listing })
             .collect();
         let fixtures = Fixtures {

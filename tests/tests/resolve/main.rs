@@ -3,7 +3,6 @@
 
 mod evaluator;
 mod names;
-mod package_set;
 mod packages;
 mod problems;
 mod sources;

@@ -1,0 +1,115 @@
+//! What can stop a build, and what clients are told about it.
+
+use crate::{
+    nix::{ProcessError, RealiseError, RequisitesError, ResolveError},
+    package_set::{GitRefError, RevisionError},
+    packing::PackError,
+    store::StoreError,
+};
+use firn_shared::{
+    closure::ClosureError,
+    oci_error::{ErrorCode, OciError},
+    selection::SelectionError,
+};
+use std::error::Error;
+use std::path::PathBuf;
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The tag has no revision.
+    #[error(transparent)]
+    Revision(#[from] RevisionError),
+    /// The package set changed while it was evaluated, several times in a row.
+    #[error("the package set keeps changing")]
+    Moving,
+    /// Names could not be resolved.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// Packages cannot be had.
+    #[error("{}", .0.to_oci_error().message)]
+    Selection(SelectionError),
+    /// Store paths could not be made.
+    #[error(transparent)]
+    Realise(#[from] RealiseError),
+    /// Closures could not be read.
+    #[error(transparent)]
+    Requisites(#[from] RequisitesError),
+    /// Closures contradict each other.
+    #[error(transparent)]
+    Closure(#[from] ClosureError),
+    /// A store path could not be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A layer could not be packed.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// State could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Another build, which was packing a layer of this one, failed.
+    #[error("a layer that another build was packing failed")]
+    Shared(#[source] std::sync::Arc<BuildError>),
+}
+
+impl From<SelectionError> for BuildError {
+    fn from(error: SelectionError) -> Self {
+        Self::Selection(error)
+    }
+}
+
+/// An error with everything that caused it, for logs.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+impl BuildError {
+    /// What the client sees. What it can act on is told; the rest is in the log.
+    pub fn to_oci_error(&self) -> OciError {
+        let unavailable = |message: &str| OciError::new(ErrorCode::Unavailable, message).retry_after(10);
+        match self {
+            Self::Revision(RevisionError::Select(error)) => {
+                OciError::new(ErrorCode::ManifestUnknown, error.to_string())
+            }
+            Self::Revision(RevisionError::Git(error @ GitRefError::NotFound(_))) => {
+                OciError::new(ErrorCode::ManifestUnknown, error.to_string())
+            }
+            Self::Revision(RevisionError::Git(GitRefError::Unreachable(_))) => {
+                unavailable("the package repository cannot be reached")
+            }
+            Self::Revision(RevisionError::Path(_)) => unavailable("the package set cannot be read"),
+            Self::Moving => unavailable("the package set keeps changing; ask again when it has settled"),
+            Self::Selection(error) => error.to_oci_error(),
+            Self::Resolve(ResolveError::Process(
+                ProcessError::Failed { .. } | ProcessError::Timeout { .. },
+            )) => unavailable("the package set cannot be loaded; its operator finds the reason in the log"),
+            Self::Realise(RealiseError::Process(ProcessError::Timeout { limit, .. })) => OciError::new(
+                ErrorCode::ManifestUnknown,
+                format!("building took longer than the {} s that this registry allows", limit.as_secs()),
+            ),
+            Self::Shared(error) => error.to_oci_error(),
+            Self::Resolve(_)
+            | Self::Realise(_)
+            | Self::Requisites(_)
+            | Self::Closure(_)
+            | Self::Read { .. }
+            | Self::Pack(_)
+            | Self::Store(_) => OciError::new(
+                ErrorCode::Internal,
+                "the image could not be built; its operator finds the reason in the log",
+            ),
+        }
+    }
+}

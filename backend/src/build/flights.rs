@@ -1,0 +1,99 @@
+//! Single flight: of all who ask for the same thing at the same time, one does it and all get the result.
+
+use firn_shared::cache_key::CacheKey;
+use futures::future::{BoxFuture, FutureExt, Shared};
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+
+/// Something under way; anybody may wait for it, and dropping it stops nothing.
+pub type Flight<T> = Shared<BoxFuture<'static, T>>;
+
+type InFlight<T> = Arc<Mutex<HashMap<CacheKey, Flight<T>>>>;
+
+/// What is under way, by key.
+pub struct Flights<T> {
+    in_flight: InFlight<T>,
+}
+
+/// Forgets a flight when it ends, even by panic.
+struct Landing<T>(InFlight<T>, CacheKey);
+
+impl<T> Drop for Landing<T> {
+    fn drop(&mut self) {
+        self.0.lock().expect("nothing panics while holding the lock").remove(&self.1);
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Flights<T> {
+    /// Nothing under way.
+    pub fn new() -> Self {
+        Self { in_flight: Arc::default() }
+    }
+
+    /// Joins the flight of this key, or starts it in a task of its own.
+    ///
+    /// # Panics
+    /// Whoever waits for a flight that panicked panics too.
+    pub fn join<F>(&self, key: CacheKey, start: impl FnOnce() -> F) -> Flight<T>
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let mut in_flight = self.in_flight.lock().expect("nothing panics while holding the lock");
+        if let Some(flight) = in_flight.get(&key) {
+            return flight.clone();
+        }
+        let landing = Landing(Arc::clone(&self.in_flight), key);
+        let work = start();
+        let task = tokio::spawn(async move {
+            let result = work.await;
+            drop(landing);
+            result
+        });
+        let flight = task.map(|result| result.expect("a build does not panic")).boxed().shared();
+        in_flight.insert(key, flight.clone());
+        flight
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::sync::Notify;
+
+    fn key(name: &str) -> CacheKey {
+        CacheKey::builder(name).build()
+    }
+
+    #[tokio::test]
+    async fn many_callers_share_one_flight_that_nobody_can_stop() {
+        let flights = Flights::new();
+        let (gate, started) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+        let join = || {
+            let (gate, started) = (Arc::clone(&gate), Arc::clone(&started));
+            flights.join(key("a"), move || async move {
+                started.fetch_add(1, Ordering::SeqCst);
+                gate.notified().await;
+                42
+            })
+        };
+        let all: Vec<_> = (0..200).map(|_| join()).collect();
+        drop(join());
+        gate.notify_one();
+        assert!(futures::future::join_all(all).await.iter().all(|result| *result == 42));
+        assert_eq!(started.load(Ordering::SeqCst), 1);
+        // Afterwards the next one starts anew.
+        gate.notify_one();
+        assert_eq!(join().await, 42);
+        assert_eq!(started.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn different_keys_do_not_wait_for_each_other() {
+        let flights = Flights::new();
+        let stuck = flights.join(key("a"), || std::future::pending::<u8>());
+        assert_eq!(flights.join(key("b"), || async { 1 }).await, 1);
+        drop(stuck);
+    }
+}

@@ -1,0 +1,83 @@
+//! Packing the layers that were never packed.
+
+use super::{BuildError, Builder};
+use crate::{packing::Tree, store::RecordKind};
+use firn_shared::{
+    layer::{LayerPlan, LayerRecord},
+    media_type::LayerCompression,
+    package::Package,
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use std::path::Path;
+use std::sync::Arc;
+
+/// How many layers are packed at once. The packer's threads do the work; this many keep them busy while one
+/// waits for the disk.
+const AT_ONCE: usize = 4;
+
+impl Builder {
+    /// The packed layers for these plans, in their order. `packages` are realised again if a store path that
+    /// has to be packed is gone.
+    pub(super) async fn pack_missing(
+        self: &Arc<Self>,
+        plans: &[LayerPlan],
+        packages: &[&Package],
+    ) -> Result<Vec<LayerRecord>, BuildError> {
+        let lookups: Vec<_> =
+            plans.iter().map(|plan| self.store.record::<LayerRecord>(RecordKind::Layer, &plan.key)).collect();
+        let mut records: Vec<Option<LayerRecord>> =
+            stream::iter(lookups).buffered(AT_ONCE * 4).try_collect().await?;
+        let mut missing: Vec<usize> = (0..plans.len()).filter(|i| records[*i].is_none()).collect();
+        let gone =
+            missing.iter().flat_map(|i| &plans[*i].paths).any(|path| !Path::new(path.as_str()).exists());
+        let _root = if gone { Some(self.nix.realise(packages).await?) } else { None };
+
+        // Largest first, so that the last one to finish is a small one.
+        missing.sort_by_key(|i| std::cmp::Reverse(plans[*i].nar_size));
+        let packed: Vec<(usize, LayerRecord)> = stream::iter(missing)
+            .map(|i| {
+                let flight = self.pack_once(plans[i].clone());
+                async move { Ok::<_, BuildError>((i, flight.await.map_err(BuildError::Shared)?)) }
+            })
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await?;
+        for (i, record) in packed {
+            records[i] = Some(record);
+        }
+        Ok(records.into_iter().map(|record| record.expect("what was missing is packed")).collect())
+    }
+
+    /// Packs a layer, or waits for whoever is packing it.
+    fn pack_once(self: &Arc<Self>, plan: LayerPlan) -> super::Flight<Result<LayerRecord, Arc<BuildError>>> {
+        let builder = Arc::clone(self);
+        self.layers.join(plan.key, move || async move { builder.pack(&plan).await.map_err(Arc::new) })
+    }
+
+    async fn pack(self: &Arc<Self>, plan: &LayerPlan) -> Result<LayerRecord, BuildError> {
+        let mut staged = self.store.stage()?;
+        let packer = Arc::clone(&self.packer);
+        let trees = plan.paths.iter().map(Tree::store_path).collect();
+        let (staged, packed) = tokio::task::spawn_blocking(move || {
+            let packed = packer.pack(trees, &mut staged);
+            (staged, packed)
+        })
+        .await
+        .expect("packing does not panic");
+        let packed = packed?;
+        self.store.commit(staged, &packed.digest).await?;
+        let record = LayerRecord {
+            digest: packed.digest,
+            diff_id: packed.diff_id,
+            size: packed.size,
+            uncompressed: packed.uncompressed,
+            compression: match self.packer.encoder().is_zstd() {
+                true => LayerCompression::Zstd,
+                false => LayerCompression::Gzip,
+            },
+        };
+        self.store.put_record(RecordKind::Layer, &plan.key, &record).await?;
+        tracing::debug!(layer.digest = %record.digest, size_bytes = record.size, paths = plan.paths.len(), "layer packed");
+        Ok(record)
+    }
+}

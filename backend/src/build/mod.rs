@@ -1,0 +1,237 @@
+//! Building images: from a name and a tag to blobs and a record in the store.
+//!
+//! Read top to bottom: [`Builder::image`] finds what is there or starts a build, `packages` asks Nix for
+//! what is not yet known of the packages, `layers` packs what was never packed, and the rest composes the
+//! image and stores it. A build belongs to nobody: it goes on when the request that started it is gone.
+
+mod error;
+mod flights;
+mod layers;
+mod listing;
+mod packages;
+
+pub use error::{BuildError, chain};
+pub use flights::{Flight, Flights};
+
+use crate::{
+    nix::Nix,
+    package_set::PackageSet,
+    packing::Packer,
+    store::{RecordKind, Store},
+};
+use firn_shared::{
+    Digest,
+    cache_key::CacheKey,
+    image::{Blueprint, Ingredients, SmallBlob},
+    image_name::ImageName,
+    layer::LayerRecord,
+    layering::Strategy,
+    package_source::Revision,
+    platform::Platform,
+    reference::Tag,
+    selection::select,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A finished image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// Its name in canonical form.
+    pub name: String,
+    /// The package set that it is from.
+    pub revision: Revision,
+    /// Its OCI manifest.
+    pub oci: ManifestRecord,
+    /// The same in Docker's media types, where they can express it.
+    pub docker: Option<ManifestRecord>,
+    /// Paths at which packages conflicted; what the first one brought was kept.
+    pub conflicts: Vec<String>,
+}
+
+/// A stored manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestRecord {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size, in bytes.
+    pub size: u64,
+}
+
+/// What all images of this instance have in common.
+#[derive(Debug)]
+pub struct Recipe {
+    /// How store paths are put into layers.
+    pub strategy: Box<dyn Strategy>,
+    /// How many layers an image has at most, without the one of symlinks.
+    pub layer_budget: usize,
+    /// The platform of images whose name asks for none.
+    pub platform: Platform,
+    /// Whether packages with unfree licences are served.
+    pub allow_unfree: bool,
+}
+
+/// What a build comes to. Shared by all who wait for it.
+pub type Outcome = Result<Arc<ImageRecord>, Arc<BuildError>>;
+
+/// Everything that building takes.
+pub struct Builder {
+    store: Store,
+    nix: Nix,
+    packages: PackageSet,
+    packer: Arc<Packer>,
+    recipe: Recipe,
+    images: Flights<Outcome>,
+    layers: Flights<Result<LayerRecord, Arc<BuildError>>>,
+}
+
+/// Where a request for an image stands.
+pub enum Request {
+    /// It is there.
+    Ready(Arc<ImageRecord>),
+    /// It is being built.
+    Building(Flight<Outcome>),
+}
+
+/// Everything that determines an image but its name.
+#[derive(Debug, Clone)]
+pub struct PackageSetState {
+    /// The package set.
+    pub revision: Revision,
+    /// The package set and the recipe: images of one name and one token are the same for ever.
+    pub token: CacheKey,
+}
+
+impl Builder {
+    /// A builder of these parts.
+    pub fn new(store: Store, nix: Nix, packages: PackageSet, packer: Packer, recipe: Recipe) -> Arc<Self> {
+        let packer = Arc::new(packer);
+        Arc::new(Self {
+            store,
+            nix,
+            packages,
+            packer,
+            recipe,
+            images: Flights::new(),
+            layers: Flights::new(),
+        })
+    }
+
+    /// Where the results are.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Nix, for those who count its processes.
+    pub fn nix(&self) -> &Nix {
+        &self.nix
+    }
+
+    /// What a tag means right now.
+    ///
+    /// # Errors
+    /// When the tag means nothing, or what it means cannot be found out.
+    pub async fn package_set(&self, tag: &Tag) -> Result<PackageSetState, BuildError> {
+        let revision = self.packages.revision(tag).await?;
+        let recipe = &self.recipe;
+        let token = CacheKey::builder("package-set-1")
+            .field(serde_json::to_vec(&revision).expect("revisions serialise"))
+            .field(recipe.strategy.version())
+            .field(recipe.layer_budget.to_le_bytes())
+            .field(recipe.platform.system())
+            .field([u8::from(recipe.allow_unfree)])
+            .field(self.packer.encoder().identity())
+            .build();
+        Ok(PackageSetState { revision, token })
+    }
+
+    /// The image of this name, or the build that it is waiting for; starts the build if nobody has.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn image(
+        self: &Arc<Self>,
+        name: &ImageName,
+        tag: &Tag,
+        set: &PackageSetState,
+    ) -> Result<Request, BuildError> {
+        let key = CacheKey::builder("image-1").field(set.token.to_string()).field(name.to_string()).build();
+        if let Some(record) = self.store.record(RecordKind::Image, &key).await? {
+            return Ok(Request::Ready(Arc::new(record)));
+        }
+        let builder = Arc::clone(self);
+        let (name, tag, revision) = (name.clone(), tag.clone(), set.revision.clone());
+        let flight = self.images.join(key, move || async move {
+            let started = Instant::now();
+            let duration_ms = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            match builder.build(&name, &revision, &key).await {
+                Ok(record) => {
+                    // Only the tag list depends on it, and the next pull of an unknown tag writes it again.
+                    if let Err(error) = builder.store.note_tag(&name, &tag).await {
+                        tracing::warn!(image.name = %name, error = %chain(&error), "tag not noted");
+                    }
+                    tracing::info!(image.name = %name, image.digest = %record.oci.digest, duration_ms = duration_ms(), "built");
+                    Ok(Arc::new(record))
+                }
+                Err(error) => {
+                    tracing::warn!(image.name = %name, error = %chain(&error), duration_ms = duration_ms(), "not built");
+                    Err(Arc::new(error))
+                }
+            }
+        });
+        Ok(Request::Building(flight))
+    }
+
+    async fn build(
+        self: &Arc<Self>,
+        name: &ImageName,
+        revision: &Revision,
+        key: &CacheKey,
+    ) -> Result<ImageRecord, BuildError> {
+        let platform = name.platform().unwrap_or(self.recipe.platform);
+        let wanted: BTreeSet<_> = name.wants().into_iter().flat_map(|want| want.names).collect();
+        let requested: BTreeSet<_> = name.packages().cloned().collect();
+        let known = self.packages_of(revision, platform, wanted, &requested).await?;
+        let selected = select(name, |package| known.package(package))?;
+        let ingredients: Vec<_> = selected.iter().map(|selected| selected.as_deref()).collect();
+        let blueprint = Blueprint::new(
+            Ingredients {
+                name,
+                platform,
+                revision,
+                revision_date: known.revision_date,
+                packages: &ingredients,
+            },
+            |closure| self.recipe.strategy.group(closure, self.recipe.layer_budget),
+            &self.packer.encoder().identity(),
+        )?;
+        for conflict in &blueprint.conflicts {
+            tracing::info!(image.name = %name, path = conflict.path, dropped = %conflict.dropped, "conflict");
+        }
+        let conflicts = blueprint.conflicts.iter().map(|conflict| conflict.path.clone()).collect();
+
+        let packages: Vec<_> = ingredients.iter().map(|selected| &selected.package.package).collect();
+        let layers = self.pack_missing(&blueprint.layers, &packages).await?;
+        drop(known);
+
+        let image = blueprint.assemble(&layers);
+        let manifest =
+            |blob: &SmallBlob| ManifestRecord { digest: blob.digest, size: blob.bytes.len() as u64 };
+        let record = ImageRecord {
+            name: name.to_string(),
+            revision: revision.clone(),
+            oci: manifest(&image.oci),
+            docker: image.docker.as_ref().map(manifest),
+            conflicts,
+        };
+        // The record comes last: whoever finds it finds all that it refers to.
+        let blobs = [Some(image.top), Some(image.config), Some(image.oci), image.docker];
+        for blob in blobs.into_iter().flatten() {
+            self.store.put_blob(&blob.digest, blob.bytes).await?;
+        }
+        self.store.put_record(RecordKind::Image, key, &record).await?;
+        Ok(record)
+    }
+}

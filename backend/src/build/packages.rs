@@ -1,0 +1,212 @@
+//! What is known of packages: remembered from earlier builds, or found out with Nix.
+
+use super::{BuildError, Builder, listing};
+use crate::{
+    nix::{GcRoot, RealiseError, ResolveRequest},
+    store::RecordKind,
+};
+use firn_shared::{
+    StorePath,
+    cache_key::CacheKey,
+    closure::PathInfo,
+    package::{Package, PackageProblem, PackageRecord, ProblemKind, Resolution},
+    package_name::PackageName,
+    package_source::Revision,
+    platform::Platform,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+/// How often a package set that changes under our hands is evaluated anew.
+const ATTEMPTS: usize = 3;
+
+/// What is remembered of a name at a revision.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Remembered {
+    revision_date: Option<i64>,
+    package: Result<PackageRecord, PackageProblem>,
+}
+
+/// What is known of the names of an image.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// When the revision was committed, in seconds since 1970.
+    pub(super) revision_date: Option<i64>,
+    packages: HashMap<PackageName, Result<Arc<PackageRecord>, PackageProblem>>,
+    /// Keeps what was realised just now, until the layers are packed.
+    _root: Option<GcRoot>,
+}
+
+impl Known {
+    /// What is known of a name. Every name that was asked for is there.
+    pub(super) fn package(&self, name: &PackageName) -> Result<Arc<PackageRecord>, PackageProblem> {
+        self.packages.get(name).cloned().expect("all names were looked up")
+    }
+}
+
+impl Builder {
+    /// All that is known of these names; Nix is asked only about those that were never seen at this revision.
+    pub(super) async fn packages_of(
+        &self,
+        revision: &Revision,
+        platform: Platform,
+        names: BTreeSet<PackageName>,
+        requested: &BTreeSet<PackageName>,
+    ) -> Result<Known, BuildError> {
+        let key = |name: &PackageName| {
+            CacheKey::builder("package-1")
+                .field(serde_json::to_vec(revision).expect("revisions serialise"))
+                .field(platform.system())
+                .field([u8::from(self.recipe.allow_unfree)])
+                .field(name.as_str())
+                .build()
+        };
+        let mut known = Known::default();
+        let mut unknown = BTreeSet::new();
+        for name in names {
+            match self.store.record::<Remembered>(RecordKind::Package, &key(&name)).await? {
+                Some(remembered) => {
+                    known.revision_date = known.revision_date.or(remembered.revision_date);
+                    known.packages.insert(name, remembered.package.map(Arc::new));
+                }
+                None => {
+                    unknown.insert(name);
+                }
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(known);
+        }
+
+        let resolutions = self.resolve(revision, platform, unknown).await?;
+        known.revision_date = resolutions.revision_date;
+        let mut packages = Vec::new();
+        for (name, resolution) in resolutions.packages {
+            match resolution {
+                Resolution::Ok(package) => packages.push((name, package)),
+                Resolution::Problem(problem) => {
+                    // What an image name implies is asked for again and again; what people make up is not, and
+                    // must not fill the store.
+                    if !requested.contains(&name) {
+                        let package = Err(problem.brief());
+                        let revision_date = known.revision_date;
+                        let remembered = Remembered { revision_date, package };
+                        self.store.put_record(RecordKind::Package, &key(&name), &remembered).await?;
+                    }
+                    known.packages.insert(name, Err(problem));
+                }
+            }
+        }
+        let (root, realised) = self.realise(packages).await?;
+        known._root = root;
+        for (name, package) in realised {
+            if let Ok(record) = &package {
+                let remembered =
+                    Remembered { revision_date: known.revision_date, package: Ok(record.clone()) };
+                self.store.put_record(RecordKind::Package, &key(&name), &remembered).await?;
+            }
+            known.packages.insert(name, package.map(Arc::new));
+        }
+        Ok(known)
+    }
+
+    /// Resolves names at exactly this revision.
+    async fn resolve(
+        &self,
+        revision: &Revision,
+        platform: Platform,
+        names: BTreeSet<PackageName>,
+    ) -> Result<firn_shared::package::Resolutions, BuildError> {
+        let source = self.packages.nix_source(revision);
+        let request = ResolveRequest::new(source, platform, self.recipe.allow_unfree, names);
+        for _ in 0..ATTEMPTS {
+            let resolutions = self.nix.resolve(&request).await;
+            // A path is evaluated where it is. If it changed meanwhile, what came out belongs to no revision.
+            if self.packages.is_current(revision).await? {
+                return Ok(resolutions?);
+            }
+        }
+        Err(BuildError::Moving)
+    }
+
+    /// Realises packages and reads their closures and contents.
+    async fn realise(
+        &self,
+        packages: Vec<(PackageName, Package)>,
+    ) -> Result<(Option<GcRoot>, Vec<(PackageName, Result<PackageRecord, PackageProblem>)>), BuildError> {
+        if packages.is_empty() {
+            return Ok((None, Vec::new()));
+        }
+        let wanted: Vec<_> = packages.iter().map(|(_, package)| package).collect();
+        let root = match self.nix.realise(&wanted).await {
+            Ok(root) => Some(root),
+            Err(RealiseError::Failed { source, log }) => {
+                for (drv, lines) in log.builds() {
+                    tracing::info!(drv, log = lines.collect::<Vec<_>>().join("\n"), "builder output");
+                }
+                let built = |package: &Package| {
+                    package.outputs.iter().all(|output| Path::new(output.path.as_str()).exists())
+                };
+                let (good, bad): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|package| built(package));
+                if bad.is_empty() {
+                    return Err(RealiseError::Failed { source, log }.into());
+                }
+                // The others are there already; this only roots them.
+                if good.is_empty() { None } else { Some(self.nix.realise(&good).await?) }
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let is_built = |package: &Package| {
+            root.is_some() && package.outputs.iter().all(|output| Path::new(output.path.as_str()).exists())
+        };
+        let outputs: Vec<StorePath> = packages
+            .iter()
+            .filter(|(_, package)| is_built(package))
+            .flat_map(|(_, package)| package.outputs.iter().map(|output| output.path.clone()))
+            .collect();
+        let infos = if outputs.is_empty() { Vec::new() } else { self.nix.requisites(&outputs).await? };
+        let infos: BTreeMap<StorePath, PathInfo> =
+            infos.into_iter().map(|info| (info.path.clone(), info)).collect();
+        let records = packages.into_iter().map(|(name, package)| {
+            let record = if is_built(&package) { Ok(record(package, &infos)?) } else { Err(build_failed()) };
+            Ok((name, record))
+        });
+        let records = records.collect::<Result<_, BuildError>>()?;
+        Ok((root, records))
+    }
+}
+
+/// Everything that a realised package brings to an image.
+fn record(package: Package, infos: &BTreeMap<StorePath, PathInfo>) -> Result<PackageRecord, BuildError> {
+    let mut closure: BTreeMap<&StorePath, &PathInfo> = BTreeMap::new();
+    let mut next: Vec<&StorePath> = package.outputs.iter().map(|output| &output.path).collect();
+    while let Some(path) = next.pop() {
+        // What is missing shows when the closure is put together.
+        if let Some(info) = infos.get(path)
+            && closure.insert(path, info).is_none()
+        {
+            next.extend(&info.references);
+        }
+    }
+    let provider =
+        |program| closure.keys().find(|path| listing::has_program(path, program)).map(|path| (*path).clone());
+    let listings =
+        package.outputs.iter().map(|output| listing::read(&output.path)).collect::<Result<_, _>>()?;
+    Ok(PackageRecord {
+        listings,
+        sh: provider("sh"),
+        env: provider("env"),
+        closure: closure.into_values().cloned().collect(),
+        package,
+    })
+}
+
+fn build_failed() -> PackageProblem {
+    PackageProblem {
+        kind: ProblemKind::BuildError,
+        message: "its builder fails; the operator finds its output in the log".into(),
+        candidates: Vec::new(),
+    }
+}

@@ -1,0 +1,56 @@
+//! `firn build`: one image, without a server.
+
+use super::{Failure, builder::BuilderArgs};
+use crate::{build::Request, output::Output};
+use clap::Args;
+use firn_shared::{image_name::ImageName, reference::Tag};
+
+#[derive(Debug, Args)]
+pub(super) struct BuildArgs {
+    /// Name of the image, for example shell/git
+    image: ImageName,
+
+    /// Which version of the package set
+    #[arg(long, default_value_t)]
+    tag: Tag,
+
+    /// Where to write the image: oci:DIR or docker-archive:FILE
+    #[arg(long, value_name = "FORM:PATH")]
+    output: Option<Output>,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    builder: BuilderArgs,
+}
+
+pub(super) fn run(args: BuildArgs) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::error(&error))?;
+    runtime.block_on(build(args))
+}
+
+async fn build(args: BuildArgs) -> Result<(), Failure> {
+    let builder = args.builder.builder().await?;
+    // What the client of a registry would read is what the person at the terminal reads.
+    let told = |error: &crate::build::BuildError| Failure::Error(error.to_oci_error().message);
+    let set = builder.package_set(&args.tag).await.map_err(|error| told(&error))?;
+    let image = match builder.image(&args.image, &args.tag, &set).await.map_err(|error| told(&error))? {
+        Request::Ready(image) => image,
+        Request::Building(flight) => flight.await.map_err(|error| told(&error))?,
+    };
+    if let Some(output) = &args.output {
+        let written = output.write(builder.store(), &image, args.tag.as_str()).await;
+        written.map_err(|error| Failure::error(&error))?;
+    }
+    for path in &image.conflicts {
+        eprintln!("firn: {path} is in several packages; the first one's was kept");
+    }
+    if args.json {
+        println!("{}", serde_json::to_string(&*image).expect("records serialise"));
+    } else {
+        println!("{}", image.oci.digest);
+    }
+    Ok(())
+}

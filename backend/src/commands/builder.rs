@@ -1,0 +1,49 @@
+//! Putting a [`Builder`] together from options, for the commands that build.
+
+use super::Failure;
+use crate::{
+    build::{Builder, Recipe},
+    config::{ImageArgs, NixArgs, SourceArgs, StorageArgs},
+    nix::Nix,
+    package_set::PackageSet,
+    packing::Packer,
+    store::Store,
+};
+use clap::Args;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+/// The options that every building command has.
+#[derive(Debug, Clone, Args)]
+pub(super) struct BuilderArgs {
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    storage: StorageArgs,
+    #[command(flatten)]
+    nix: NixArgs,
+    #[command(flatten)]
+    image: ImageArgs,
+}
+
+impl BuilderArgs {
+    /// A builder with these options.
+    pub(super) async fn builder(&self) -> Result<Arc<Builder>, Failure> {
+        let (source, revisions) = self.source.source()?;
+        let data = self.storage.data_dir()?;
+        let url = self.storage.storage_url()?;
+        let staging = data.join("staging").join(std::process::id().to_string());
+        let store =
+            Store::open(&url, &staging).map_err(|error| Failure::Usage(crate::build::chain(&error)))?;
+        let nix = Nix::new(&self.nix, &data).map_err(|error| Failure::error(&error))?;
+        let threads = available_parallelism().map_err(|error| Failure::error(&error))?;
+        let packer = Packer::new(self.image.compression, threads).map_err(|error| Failure::error(&error))?;
+        let recipe = Recipe {
+            strategy: self.image.strategy().await?,
+            layer_budget: self.image.layer_budget.into(),
+            platform: self.nix.platform(),
+            allow_unfree: self.nix.allow_unfree,
+        };
+        Ok(Builder::new(store, nix, PackageSet::new(source, revisions), packer, recipe))
+    }
+}

@@ -1,0 +1,71 @@
+//! What `firn` can do: one file a command.
+
+mod build;
+mod builder;
+mod serve;
+
+use crate::config::Alias;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// A container registry with no images in it: the image name says what goes in.
+#[derive(Debug, Parser)]
+#[command(name = "firn", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the registry
+    Serve(serve::ServeArgs),
+    /// Build one image without a server
+    Build(build::BuildArgs),
+}
+
+impl Cli {
+    /// Does what the command line asks for. `aliases` are the variables of Nixery that took effect.
+    pub fn run(self, aliases: &[Alias]) -> ExitCode {
+        for alias in aliases {
+            tracing::info!("{} is Nixery's; the same in Firn is {}", alias.nixery, alias.firn);
+        }
+        let result = match self.command {
+            Command::Serve(args) => serve::run(args),
+            Command::Build(args) => build::run(args),
+        };
+        match result {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(Failure::Usage(message)) => {
+                eprintln!("firn: {message}");
+                ExitCode::from(2)
+            }
+            Err(Failure::Error(message)) => {
+                eprintln!("firn: {message}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// Why a command ends early, as the person who typed it reads it.
+#[derive(Debug)]
+enum Failure {
+    /// The command line or the environment is wrong: exit code 2.
+    Usage(String),
+    /// Anything else: exit code 1.
+    Error(String),
+}
+
+impl From<crate::config::ConfigError> for Failure {
+    fn from(error: crate::config::ConfigError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl Failure {
+    /// Any other error, with all that caused it.
+    fn error(error: &dyn std::error::Error) -> Self {
+        Self::Error(crate::build::chain(error))
+    }
+}

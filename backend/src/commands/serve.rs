@@ -1,0 +1,77 @@
+//! `firn serve`: the registry.
+
+use super::{Failure, builder::BuilderArgs};
+use crate::http::{App, router};
+use clap::Args;
+use firn_shared::authentication::Secret;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long requests that are under way may take once the server was told to end.
+const GRACE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    /// Address and port to listen on
+    #[arg(long, env = "FIRN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+
+    /// Secret shared with the edge; if set, only the edge is answered
+    #[arg(long, env = "FIRN_SECRET", value_name = "TEXT", hide_env_values = true)]
+    secret: Option<String>,
+
+    /// Seconds that a request waits for its build before the client is told to come back
+    #[arg(long, env = "FIRN_WAIT", value_name = "SECONDS", default_value_t = 25)]
+    wait: u64,
+
+    #[command(flatten)]
+    builder: BuilderArgs,
+}
+
+pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::error(&error))?;
+    runtime.block_on(serve(args))
+}
+
+async fn serve(args: ServeArgs) -> Result<(), Failure> {
+    let app = App {
+        builder: args.builder.builder().await?,
+        secret: args.secret.filter(|secret| !secret.is_empty()).map(|secret| Arc::new(Secret::new(secret))),
+        wait: Duration::from_secs(args.wait),
+    };
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .map_err(|error| Failure::Error(format!("cannot listen on {}: {error}", args.listen)))?;
+    let address = listener.local_addr().map_err(|error| Failure::error(&error))?;
+    tracing::info!(%address, "listening");
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let server = axum::serve(listener, router(app)).with_graceful_shutdown(async {
+        // An error means that the sender is gone, which is a reason to stop too.
+        let _ = stopped.await;
+    });
+    let mut server = tokio::spawn(server.into_future());
+    tokio::select! {
+        ended = &mut server => ended.map_err(std::io::Error::other).flatten().map_err(|error| Failure::error(&error)),
+        () = told_to_end() => {
+            tracing::info!("ending");
+            // Fails only when the server has ended.
+            let _ = stop.send(());
+            if tokio::time::timeout(GRACE, server).await.is_err() {
+                tracing::warn!("some requests did not end in time");
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn told_to_end() {
+    let mut term = signal(SignalKind::terminate()).expect("signals can be handled");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be handled");
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

@@ -1,0 +1,60 @@
+//! How images are put together.
+
+use super::ConfigError;
+use crate::packing::Encoder;
+use clap::Args;
+use firn_shared::layering::{DEFAULT_BUDGET, Popularity, PopularityCounts, Sharing, Strategy, StrategyName};
+use std::time::Duration;
+
+/// Layering and compression.
+#[derive(Debug, Clone, Args)]
+pub struct ImageArgs {
+    /// Layers of an image, without the one of symlinks; clients stop at 125 to 127
+    #[arg(long, env = "FIRN_LAYER_BUDGET", value_name = "N", default_value_t = DEFAULT_BUDGET as u16,
+          value_parser = clap::value_parser!(u16).range(1..=120))]
+    pub layer_budget: u16,
+
+    /// How store paths are put into layers: sharing or popularity
+    #[arg(long, env = "FIRN_STRATEGY", value_name = "NAME", default_value_t)]
+    pub strategy: StrategyName,
+
+    /// URL or file with popularity data, a JSON object of counts by package name, for --strategy popularity
+    #[arg(long, env = "FIRN_POPULARITY_URL", value_name = "URL")]
+    pub popularity_url: Option<String>,
+
+    /// How layers are compressed: gzip or zstd, with :LEVEL where the default does not suit
+    #[arg(long, env = "FIRN_COMPRESSION", value_name = "METHOD", default_value_t = Encoder::GZIP)]
+    pub compression: Encoder,
+}
+
+/// How long the server with the popularity data may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+impl ImageArgs {
+    /// The layering strategy, with its data.
+    ///
+    /// # Errors
+    /// When there is popularity data that cannot be had or read.
+    pub async fn strategy(&self) -> Result<Box<dyn Strategy>, ConfigError> {
+        match self.strategy {
+            StrategyName::Sharing => Ok(Box::new(Sharing::default())),
+            StrategyName::Popularity => Ok(Box::new(Popularity::new(self.popularity().await?))),
+        }
+    }
+
+    async fn popularity(&self) -> Result<PopularityCounts, ConfigError> {
+        let Some(url) = &self.popularity_url else { return Ok(PopularityCounts::default()) };
+        let error = |error: &dyn std::error::Error| {
+            ConfigError(format!("popularity data from {url}: {}", crate::build::chain(error)))
+        };
+        let bytes = if url.starts_with("http://") || url.starts_with("https://") {
+            let client = reqwest::Client::builder().timeout(LIMIT).build().map_err(|e| error(&e))?;
+            let response = client.get(url).send().await.and_then(reqwest::Response::error_for_status);
+            response.map_err(|e| error(&e))?.bytes().await.map_err(|e| error(&e))?.to_vec()
+        } else {
+            let path = url.strip_prefix("file://").unwrap_or(url);
+            tokio::fs::read(path).await.map_err(|e| error(&e))?
+        };
+        serde_json::from_slice(&bytes).map_err(|e| error(&e))
+    }
+}

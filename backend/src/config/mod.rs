@@ -1,0 +1,18 @@
+//! Options: one struct a concern, each with its environment variables and defaults in one place, read once.
+
+mod image;
+mod nix;
+mod nixery;
+mod source;
+mod storage;
+
+pub use image::ImageArgs;
+pub use nix::NixArgs;
+pub use nixery::{Alias, with_nixery_aliases};
+pub use source::SourceArgs;
+pub use storage::StorageArgs;
+
+/// Options that contradict each other or mean nothing. Printed as one line; the exit code is 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);

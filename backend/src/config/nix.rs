@@ -1,0 +1,40 @@
+//! How Nix is run.
+
+use clap::Args;
+use firn_shared::platform::Platform;
+
+/// Limits and switches for evaluating and building.
+#[derive(Debug, Clone, Args)]
+pub struct NixArgs {
+    /// Seconds after which a build is given up
+    #[arg(long, env = "FIRN_NIX_TIMEOUT", value_name = "SECONDS", default_value_t = 3600)]
+    pub nix_timeout: u64,
+
+    /// Seconds after which an evaluation is given up
+    #[arg(long, env = "FIRN_EVAL_TIMEOUT", value_name = "SECONDS", default_value_t = 120)]
+    pub eval_timeout: u64,
+
+    /// Evaluations that may run at once
+    #[arg(long, env = "FIRN_MAX_EVALUATIONS", value_name = "N", default_value_t = 2)]
+    pub max_evaluations: usize,
+
+    /// Builds that may run at once
+    #[arg(long, env = "FIRN_MAX_REALISATIONS", value_name = "N", default_value_t = 4)]
+    pub max_realisations: usize,
+
+    /// Serve packages whose licence is unfree
+    #[arg(long, env = "FIRN_ALLOW_UNFREE")]
+    pub allow_unfree: bool,
+
+    /// Platform of images whose name asks for none [default: this machine's]
+    #[arg(long, env = "FIRN_PLATFORM", value_name = "PLATFORM")]
+    pub platform: Option<Platform>,
+}
+
+impl NixArgs {
+    /// The platform of images whose name asks for none.
+    pub fn platform(&self) -> Platform {
+        let host = if cfg!(target_arch = "aarch64") { Platform::Arm64 } else { Platform::Amd64 };
+        self.platform.unwrap_or(host)
+    }
+}

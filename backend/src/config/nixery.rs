@@ -1,0 +1,62 @@
+//! Nixery's environment variables, so that its users can swap the binary and keep their configuration.
+//!
+//! A variable counts where Firn's own is not set and the option is not given. Whatever is taken over is
+//! logged, with the name it has here.
+
+use clap::Command;
+use std::path::Path;
+
+/// One of Nixery's variables that took effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// Nixery's name.
+    pub nixery: &'static str,
+    /// Firn's name.
+    pub firn: &'static str,
+}
+
+/// Nixery's name, Firn's name, the option's id, and how the value translates.
+const ALIASES: [(&str, &str, &str, fn(&str) -> String); 7] = [
+    ("PORT", "FIRN_LISTEN", "listen", |port| format!("0.0.0.0:{port}")),
+    ("NIXERY_CHANNEL", "FIRN_CHANNEL", "channel", str::to_owned),
+    ("NIXERY_PKGS_REPO", "FIRN_PKGS_REPO", "pkgs_repo", str::to_owned),
+    ("NIXERY_PKGS_PATH", "FIRN_PKGS_PATH", "pkgs_path", str::to_owned),
+    ("NIX_TIMEOUT", "FIRN_NIX_TIMEOUT", "nix_timeout", str::to_owned),
+    ("NIX_POPULARITY_URL", "FIRN_POPULARITY_URL", "popularity_url", str::to_owned),
+    ("STORAGE_PATH", "FIRN_STORAGE", "storage", storage_url),
+];
+
+fn storage_url(path: &str) -> String {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| Path::new(path).to_owned());
+    format!("file://{}", absolute.display())
+}
+
+/// The command line with Nixery's variables as defaults, and which of them took effect.
+pub fn with_nixery_aliases(
+    mut command: Command,
+    variable: impl Fn(&str) -> Option<String>,
+) -> (Command, Vec<Alias>) {
+    let mut used = Vec::new();
+    for (nixery, firn, id, translate) in ALIASES {
+        let Some(value) = variable(nixery).filter(|value| !value.is_empty()) else { continue };
+        // STORAGE_PATH is Nixery's only for its file system backend.
+        let other_backend = variable("NIXERY_STORAGE_BACKEND").is_some_and(|backend| backend != "filesystem");
+        if variable(firn).is_some() || (nixery == "STORAGE_PATH" && other_backend) {
+            continue;
+        }
+        let mut applies = false;
+        command = command.mut_subcommands(|sub| {
+            if sub.get_arguments().any(|arg| arg.get_id() == id) {
+                applies = true;
+                let value = translate(&value);
+                sub.mut_arg(id, |arg| arg.default_value(value))
+            } else {
+                sub
+            }
+        });
+        if applies {
+            used.push(Alias { nixery, firn });
+        }
+    }
+    (command, used)
+}

@@ -1,0 +1,118 @@
+//! Where the package set comes from.
+
+use super::ConfigError;
+use clap::{Args, ValueEnum};
+use firn_shared::package_source::{PackageSource, Revisions, Version};
+use std::path::PathBuf;
+
+/// Exactly one source is needed.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SourceArgs {
+    /// Directory or file with the package set: a function of `{ system, config }`, as nixpkgs is
+    #[arg(long, env = "FIRN_PKGS_PATH", value_name = "PATH", help_heading = "Package set (exactly one)")]
+    pub pkgs_path: Option<PathBuf>,
+
+    /// URL of a git repository with the package set
+    #[arg(long, env = "FIRN_PKGS_REPO", value_name = "URL", help_heading = "Package set (exactly one)")]
+    pub pkgs_repo: Option<String>,
+
+    /// nixpkgs channel such as nixos-24.05, or a full nixpkgs commit
+    #[arg(long, env = "FIRN_CHANNEL", value_name = "NAME", help_heading = "Package set (exactly one)")]
+    pub channel: Option<String>,
+
+    /// What the tag latest means in --pkgs-repo: a branch, a tag or a full commit [default: the default branch]
+    #[arg(long, env = "FIRN_PKGS_REF", value_name = "REF")]
+    pub pkgs_ref: Option<String>,
+
+    /// What tags callers may choose [default: refs for a repository, fixed otherwise]
+    #[arg(long, env = "FIRN_REVISIONS", value_enum)]
+    pub revisions: Option<RevisionsArg>,
+}
+
+/// [`Revisions`] on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RevisionsArg {
+    /// Only latest
+    Fixed,
+    /// Branches and tags too
+    Refs,
+    /// Any commit too
+    Any,
+}
+
+impl SourceArgs {
+    /// The one source that is given, and what callers may choose in it.
+    ///
+    /// # Errors
+    /// When there is none, more than one, or one that means nothing.
+    pub fn source(&self) -> Result<(PackageSource, Revisions), ConfigError> {
+        let version = |text: &String| {
+            text.parse::<Version>().map_err(|error| ConfigError(format!("package set: {error}")))
+        };
+        let source = match (&self.pkgs_path, &self.pkgs_repo, &self.channel) {
+            (Some(path), None, None) => {
+                let path = std::path::absolute(path)
+                    .map_err(|error| ConfigError(format!("--pkgs-path {}: {error}", path.display())))?;
+                if !path.exists() {
+                    return Err(ConfigError(format!("--pkgs-path {} does not exist", path.display())));
+                }
+                PackageSource::Path(path)
+            }
+            (None, Some(url), None) => {
+                if url.is_empty() || url.starts_with('-') || url.contains(char::is_whitespace) {
+                    return Err(ConfigError(format!("--pkgs-repo {url:?} is not a URL")));
+                }
+                let default = self.pkgs_ref.as_ref().map(version).transpose()?;
+                PackageSource::Git { url: url.clone(), default }
+            }
+            (None, None, Some(channel)) => PackageSource::Channel(version(channel)?),
+            (None, None, None) => {
+                return Err(ConfigError(
+                    "no package set: give one of --pkgs-path, --pkgs-repo, --channel \
+                     (FIRN_PKGS_PATH, FIRN_PKGS_REPO, FIRN_CHANNEL)"
+                        .into(),
+                ));
+            }
+            _ => {
+                return Err(ConfigError(
+                    "more than one package set: give only one of --pkgs-path, --pkgs-repo, --channel".into(),
+                ));
+            }
+        };
+        let revisions = match self.revisions {
+            None => source.default_revisions(),
+            Some(RevisionsArg::Fixed) => Revisions::Fixed,
+            Some(RevisionsArg::Refs) => Revisions::Refs,
+            Some(RevisionsArg::Any) => Revisions::Any,
+        };
+        Ok((source, revisions))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(path: Option<&str>, repo: Option<&str>, channel: Option<&str>) -> Result<PackageSource, String> {
+        SourceArgs {
+            pkgs_path: path.map(Into::into),
+            pkgs_repo: repo.map(Into::into),
+            channel: channel.map(Into::into),
+            ..SourceArgs::default()
+        }
+        .source()
+        .map(|(source, _)| source)
+        .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn exactly_one_source() {
+        assert!(check(None, None, None).is_err_and(|e| e.contains("no package set")));
+        assert!(check(Some("/"), Some("https://x"), None).is_err_and(|e| e.contains("more than one")));
+        assert!(check(Some("/"), None, None).is_ok());
+        assert!(check(Some("/does/not/exist"), None, None).is_err_and(|e| e.contains("does not exist")));
+        assert!(matches!(check(None, None, Some("nixos-24.05")), Ok(PackageSource::Channel(_))));
+        assert!(check(None, None, Some("--help")).is_err());
+        assert!(check(None, Some("--upload-pack=x"), None).is_err());
+    }
+}

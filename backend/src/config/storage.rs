@@ -1,0 +1,42 @@
+//! Where everything durable is kept.
+
+use super::ConfigError;
+use clap::Args;
+use std::path::PathBuf;
+
+/// State on this machine, and the object store.
+#[derive(Debug, Clone, Args)]
+pub struct StorageArgs {
+    /// Directory for everything Firn keeps on this machine
+    #[arg(long, env = "FIRN_DATA", value_name = "DIR", default_value = ".firn")]
+    pub data: PathBuf,
+
+    /// URL of the object store for blobs and records: file://DIR or memory://
+    /// [default: the folder storage in --data]
+    #[arg(long, env = "FIRN_STORAGE", value_name = "URL")]
+    pub storage: Option<String>,
+}
+
+impl StorageArgs {
+    /// The data directory, absolute and existing.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn data_dir(&self) -> Result<PathBuf, ConfigError> {
+        let error = |error| ConfigError(format!("--data {}: {error}", self.data.display()));
+        let dir = std::path::absolute(&self.data).map_err(error)?;
+        std::fs::create_dir_all(&dir).map_err(error)?;
+        Ok(dir)
+    }
+
+    /// The object store's URL.
+    ///
+    /// # Errors
+    /// When the data directory cannot be made.
+    pub fn storage_url(&self) -> Result<String, ConfigError> {
+        match &self.storage {
+            Some(url) => Ok(url.clone()),
+            None => Ok(format!("file://{}", self.data_dir()?.join("storage").display())),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Who may ask: everybody, or only the edge that knows the secret.
+
+use axum::http::request::Parts;
+use firn_shared::{
+    authentication::{HEADER, Secret},
+    oci_error::{ErrorCode, OciError},
+};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Checks the proof in the header or, for clients that the edge redirected here, in the query.
+pub(super) fn check(secret: Option<&Secret>, request: &Parts) -> Result<(), OciError> {
+    let Some(secret) = secret else { return Ok(()) };
+    let in_header = request.headers.get(HEADER).and_then(|value| value.to_str().ok());
+    let in_query = request.uri.query().and_then(|query| {
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(key, _)| *key == HEADER).map(|(_, value)| value.replace("%3A", ":"))
+    });
+    let proof = in_header.or(in_query.as_deref());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |duration| duration.as_secs());
+    secret
+        .verify(request.method.as_str(), request.uri.path(), proof, now)
+        .map_err(|error| OciError::new(ErrorCode::Denied, error.to_string()))
+}

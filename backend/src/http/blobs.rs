@@ -1,0 +1,71 @@
+//! `GET` and `HEAD /v2/<name>/blobs/<digest>`, whole or in part.
+
+use super::{App, answer::Answer};
+use crate::{build::BuildError, store::StoreError};
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::Response,
+};
+use firn_shared::{
+    Digest,
+    byte_range::ByteRange,
+    endpoint::Method,
+    entity_tag::{entity_tag, is_known},
+    media_type,
+    oci_error::{ErrorCode, OciError},
+};
+
+/// Blobs never change, and must arrive as they are: their digest is over the bytes on the wire.
+const CACHE_CONTROL: &str = "public, max-age=31536000, immutable, no-transform";
+
+pub(super) async fn get(app: &App, method: Method, digest: Digest, headers: &HeaderMap) -> Answer {
+    let store = app.builder.store();
+    let size = store.blob_size(&digest).await.map_err(failed)?.ok_or_else(unknown)?;
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let mut response = Response::new(Body::empty());
+    let mut insert = |name, value: &str| {
+        let value = HeaderValue::from_str(value).expect("digests and numbers are ASCII");
+        response.headers_mut().insert(name, value);
+    };
+    insert(header::CONTENT_TYPE, media_type::BLOB);
+    insert(header::CACHE_CONTROL, CACHE_CONTROL);
+    insert(header::ACCEPT_RANGES, "bytes");
+    insert(header::ETAG, &entity_tag(&digest));
+    insert(header::HeaderName::from_static("docker-content-digest"), &digest.to_string());
+    if text(header::IF_NONE_MATCH).is_some_and(|known| is_known(known, &digest)) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(response);
+    }
+    // A part is only of use to who has the rest of the same blob (RFC 9110, section 13.1.5).
+    let same = text(header::IF_RANGE).is_none_or(|tag| tag == entity_tag(&digest));
+    let range = ByteRange::parse(text(header::RANGE).filter(|_| same), size);
+    if let Some(value) = range.content_range(size) {
+        insert(header::CONTENT_RANGE, &value);
+    }
+    let (status, bytes) = match range {
+        ByteRange::Whole => (StatusCode::OK, 0..size),
+        ByteRange::Part { start, end } => (StatusCode::PARTIAL_CONTENT, start..end + 1),
+        ByteRange::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, 0..0),
+    };
+    insert(header::CONTENT_LENGTH, &(bytes.end - bytes.start).to_string());
+    *response.status_mut() = status;
+    if method == Method::Get && !bytes.is_empty() {
+        let range = (range != ByteRange::Whole).then_some(bytes);
+        let reader = store.open_blob(&digest, range).await.map_err(failed)?.ok_or_else(unknown)?;
+        *response.body_mut() = Body::from_stream(reader.bytes);
+    }
+    Ok(response)
+}
+
+fn unknown() -> OciError {
+    OciError::new(
+        ErrorCode::BlobUnknown,
+        "there is no blob of this digest here; pull its image by tag to have it built",
+    )
+}
+
+fn failed(error: StoreError) -> OciError {
+    tracing::error!(error = %crate::build::chain(&error), "a blob cannot be read");
+    BuildError::Store(error).to_oci_error()
+}

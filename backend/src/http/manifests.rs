@@ -1,0 +1,151 @@
+//! `GET` and `HEAD /v2/<name>/manifests/<reference>`.
+
+use super::{
+    App,
+    answer::{self, Answer},
+};
+use crate::build::{BuildError, ImageRecord, PackageSetState, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use bytes::Bytes;
+use firn_shared::{
+    Digest,
+    endpoint::{Method, RepositoryName},
+    entity_tag::{entity_tag, is_known},
+    image_name::ImageName,
+    media_type::ManifestFormat,
+    oci_error::{ErrorCode, OciError},
+    protocol,
+    reference::{Reference, Tag},
+};
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// How long a client is told to wait before it asks again for an image that is being built.
+const RETRY_AFTER_SECONDS: u32 = 5;
+
+pub(super) async fn get(
+    app: &App,
+    method: Method,
+    name: &RepositoryName,
+    reference: Reference,
+    headers: &HeaderMap,
+) -> Answer {
+    match reference {
+        Reference::Digest(digest) => by_digest(app, method, digest, headers).await,
+        Reference::Tag(tag) => by_tag(app, method, &name.image()?, &tag, headers).await,
+    }
+}
+
+async fn by_tag(app: &App, method: Method, name: &ImageName, tag: &Tag, headers: &HeaderMap) -> Answer {
+    let set = app.builder.package_set(tag).await.map_err(refuse)?;
+    let record = match app.builder.image(name, tag, &set).await.map_err(refuse)? {
+        Request::Ready(record) => record,
+        Request::Building(flight) => match tokio::time::timeout(app.wait, flight).await {
+            Ok(outcome) => outcome.map_err(|error| error.to_oci_error())?,
+            Err(_) => {
+                let message = format!("{name} is being built; ask again in a moment");
+                return Err(
+                    OciError::new(ErrorCode::Toomanyrequests, message).retry_after(RETRY_AFTER_SECONDS)
+                );
+            }
+        },
+    };
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
+    let format = ManifestFormat::negotiate(accept);
+    let digest = digest_of(&record, format)?;
+    let bytes = stored(app, digest).await?;
+    let mut response = manifest(method, digest, format.manifest(), bytes, headers);
+    describe(response.headers_mut(), &record, &set);
+    Ok(response)
+}
+
+fn digest_of(record: &Arc<ImageRecord>, format: ManifestFormat) -> Result<Digest, OciError> {
+    match format {
+        ManifestFormat::Oci => Ok(record.oci.digest),
+        ManifestFormat::Docker => record.docker.as_ref().map(|manifest| manifest.digest).ok_or_else(|| {
+            OciError::new(
+                ErrorCode::ManifestUnknown,
+                "this registry compresses layers with zstd, which needs a client that accepts OCI manifests",
+            )
+        }),
+    }
+}
+
+/// What the edge wants to know beside the manifest.
+fn describe(headers: &mut HeaderMap, record: &ImageRecord, set: &PackageSetState) {
+    let mut insert = |name: &'static str, value: &str| {
+        let value = HeaderValue::from_str(value).expect("revisions and tokens are hexadecimal");
+        headers.insert(HeaderName::from_static(name), value);
+    };
+    insert(protocol::REVISION, record.revision.id());
+    insert(protocol::PACKAGE_SET, &set.token.to_string());
+    // One tag is several manifests.
+    headers.insert(header::VARY, HeaderValue::from_static("accept"));
+}
+
+async fn by_digest(app: &App, method: Method, digest: Digest, headers: &HeaderMap) -> Answer {
+    /// The part of a manifest that says that it is one.
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Typed {
+        media_type: String,
+    }
+    let bytes = stored(app, digest).await?;
+    let typed = serde_json::from_slice::<Typed>(&bytes).ok();
+    let formats = [ManifestFormat::Oci, ManifestFormat::Docker].map(ManifestFormat::manifest);
+    let content_type = typed.and_then(|typed| formats.into_iter().find(|format| *format == typed.media_type));
+    Ok(manifest(method, digest, content_type.ok_or_else(unknown)?, bytes, headers))
+}
+
+/// A manifest's bytes. Configs and layers are blobs too, but no manifest is larger than 4 MiB.
+async fn stored(app: &App, digest: Digest) -> Result<Bytes, OciError> {
+    const MAX_MANIFEST: u64 = 4 << 20;
+    let store = app.builder.store();
+    let failed = |error| refuse(BuildError::Store(error));
+    match store.blob_size(&digest).await.map_err(failed)? {
+        Some(..=MAX_MANIFEST) => {}
+        _ => return Err(unknown()),
+    }
+    store.small_blob(&digest).await.map_err(failed)?.ok_or_else(unknown)
+}
+
+fn manifest(
+    method: Method,
+    digest: Digest,
+    content_type: &'static str,
+    bytes: Bytes,
+    headers: &HeaderMap,
+) -> axum::response::Response {
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let mut response = answer::json(method, content_type, bytes.into()).unwrap_or_default();
+    if known.is_some_and(|known| is_known(known, &digest)) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        *response.body_mut() = axum::body::Body::empty();
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    let insert = [
+        (HeaderName::from_static("docker-content-digest"), digest.to_string()),
+        (header::ETAG, entity_tag(&digest)),
+    ];
+    for (name, value) in insert {
+        let value = HeaderValue::from_str(&value).expect("digests are ASCII");
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+fn unknown() -> OciError {
+    OciError::new(
+        ErrorCode::ManifestUnknown,
+        "there is no manifest of this digest here; pull by tag to have it built",
+    )
+}
+
+/// Logs an error that no build reports and says what the client may know.
+fn refuse(error: BuildError) -> OciError {
+    let answer = error.to_oci_error();
+    if answer.status() >= 500 {
+        tracing::error!(error = %crate::build::chain(&error), "request failed");
+    }
+    answer
+}

@@ -1,0 +1,87 @@
+//! The registry over HTTP (distribution spec v1.1.1, pull and discovery).
+//!
+//! Parse, call the builder or the store, answer. What the API's addresses, headers and errors mean is decided
+//! in `firn_shared`, so that the edge answers the same.
+
+mod answer;
+mod authentication;
+mod blobs;
+mod manifests;
+mod metrics;
+mod tags;
+
+use crate::build::Builder;
+use answer::{Answer, into_response};
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderValue, header, request::Parts},
+    response::Response,
+    routing::get,
+};
+use firn_shared::{
+    authentication::Secret,
+    discovery::NO_REFERRERS,
+    endpoint::{Endpoint, Method},
+    media_type,
+};
+use std::sync::Arc;
+use std::time::Duration;
+use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
+
+/// What every request needs.
+#[derive(Clone)]
+pub struct App {
+    /// Builds images.
+    pub builder: Arc<Builder>,
+    /// If set, only who knows it is answered.
+    pub secret: Option<Arc<Secret>>,
+    /// How long a request waits for its build before the client is told to come back. containerd gives up
+    /// after 30 s.
+    pub wait: Duration,
+}
+
+/// The routes.
+pub fn router(app: App) -> Router {
+    let version = HeaderValue::from_static("registry/2.0");
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/metrics", get(metrics::get))
+        .fallback(registry)
+        .with_state(app)
+        .layer(SetResponseHeaderLayer::overriding(
+            header::HeaderName::from_static("docker-distribution-api-version"),
+            version,
+        ))
+        .layer(CatchPanicLayer::custom(|_| into_response(answer::defect())))
+}
+
+/// Everything under `/v2/`: names have slashes in them, so paths are parsed from the end, by `firn_shared`.
+async fn registry(State(app): State<App>, request: Request) -> Response {
+    let (request, _body) = request.into_parts();
+    into_response(answer(&app, &request).await)
+}
+
+async fn answer(app: &App, request: &Parts) -> Answer {
+    let method = Method::parse(request.method.as_str())?;
+    let endpoint = Endpoint::parse(request.uri.path())?;
+    if endpoint != Endpoint::Base {
+        authentication::check(app.secret.as_deref(), request)?;
+    }
+    match endpoint {
+        Endpoint::Base => answer::json(method, media_type::JSON, b"{}".to_vec()),
+        Endpoint::Manifest(name, reference) => {
+            manifests::get(app, method, &name, reference, &request.headers).await
+        }
+        Endpoint::Blob(_, digest) => blobs::get(app, method, digest, &request.headers).await,
+        Endpoint::Tags(name) => tags::get(app, method, &name, request.uri.query()).await,
+        Endpoint::Referrers(..) => {
+            let mut response = answer::json(method, media_type::OCI_INDEX, NO_REFERRERS.into())?;
+            if request.uri.query().is_some_and(|query| query.contains("artifactType=")) {
+                let applied = HeaderValue::from_static("artifactType");
+                response.headers_mut().insert("oci-filters-applied", applied);
+            }
+            Ok(response)
+        }
+    }
+}

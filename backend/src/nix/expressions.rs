@@ -1,0 +1,33 @@
+//! The expressions of `nix/`, embedded in the binary: it finds them wherever it is installed, with nothing
+//! in the environment.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+const FILES: [(&str, &str); 2] = [
+    ("load-pkgs.nix", include_str!("../../../nix/load-pkgs.nix")),
+    ("resolve.nix", include_str!("../../../nix/resolve.nix")),
+];
+
+/// The expressions, as files that Nix can read.
+#[derive(Debug)]
+pub(super) struct Expressions {
+    dir: PathBuf,
+}
+
+impl Expressions {
+    /// Writes them into a directory, each atomically, since another Firn may be reading them.
+    pub(super) fn install(dir: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        for (name, text) in FILES {
+            let mut file = tempfile::NamedTempFile::new_in(dir)?;
+            file.write_all(text.as_bytes())?;
+            file.persist(dir.join(name))?;
+        }
+        Ok(Self { dir: dir.to_owned() })
+    }
+
+    pub(super) fn resolve(&self) -> PathBuf {
+        self.dir.join("resolve.nix")
+    }
+}

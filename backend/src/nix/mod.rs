@@ -1,0 +1,62 @@
+//! Nix, driven as child processes: evaluate, realise, ask for closures.
+//!
+//! Nix resolves names and realises store paths, nothing else: no graph, tar or hash is ever a derivation.
+//! Callers give names as validated types; they reach Nix as one JSON argument.
+
+mod expressions;
+mod log;
+mod process;
+mod realise;
+mod requisites;
+mod resolve;
+
+pub use log::BuildLog;
+pub use process::ProcessError;
+pub use realise::{GcRoot, RealiseError};
+pub use requisites::RequisitesError;
+pub use resolve::{ResolveError, ResolveRequest};
+
+use crate::config::NixArgs;
+use expressions::Expressions;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// A Nix installation with its limits.
+#[derive(Debug)]
+pub struct Nix {
+    expressions: Expressions,
+    gc_roots: PathBuf,
+    eval_timeout: Duration,
+    build_timeout: Duration,
+    evaluations: Semaphore,
+    realisations: Semaphore,
+    processes: AtomicU64,
+}
+
+impl Nix {
+    /// Nix with state (expressions, GC roots) in this directory.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn new(args: &NixArgs, dir: &Path) -> io::Result<Self> {
+        let gc_roots = dir.join("gcroots");
+        std::fs::create_dir_all(&gc_roots)?;
+        Ok(Self {
+            expressions: Expressions::install(&dir.join("nix"))?,
+            gc_roots,
+            eval_timeout: Duration::from_secs(args.eval_timeout),
+            build_timeout: Duration::from_secs(args.nix_timeout),
+            evaluations: Semaphore::new(args.max_evaluations.max(1)),
+            realisations: Semaphore::new(args.max_realisations.max(1)),
+            processes: AtomicU64::new(0),
+        })
+    }
+
+    /// How many Nix processes have been started so far. An image of known packages starts none.
+    pub fn processes(&self) -> u64 {
+        self.processes.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,76 @@
+//! Realising: making store paths exist, by building or substituting, and keeping them while they are needed.
+
+use super::{BuildLog, Nix, ProcessError};
+use firn_shared::package::Package;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Keeps store paths from being garbage-collected while it exists.
+#[derive(Debug)]
+pub struct GcRoot {
+    links: Vec<PathBuf>,
+}
+
+impl Drop for GcRoot {
+    fn drop(&mut self) {
+        for link in &self.links {
+            // A link that stays behind costs disk space, and start-up removes it.
+            let _ = std::fs::remove_file(link);
+        }
+    }
+}
+
+/// Why store paths could not be realised.
+#[derive(Debug, thiserror::Error)]
+pub enum RealiseError {
+    /// Nix ended with an error. Some packages may have been realised all the same.
+    #[error("realising failed")]
+    Failed {
+        /// What Nix said.
+        #[source]
+        source: ProcessError,
+        /// What builders said.
+        log: Box<BuildLog>,
+    },
+    /// Nix could not be run, or its time ran out.
+    #[error(transparent)]
+    Process(ProcessError),
+}
+
+static NEXT_ROOT: AtomicU64 = AtomicU64::new(0);
+
+impl Nix {
+    /// Realises the selected outputs of packages; they stay in the store while the root exists.
+    ///
+    /// One package that fails does not stop the others.
+    ///
+    /// # Errors
+    /// When a package fails to build, Nix cannot be run or takes too long.
+    pub async fn realise(&self, packages: &[&Package]) -> Result<GcRoot, RealiseError> {
+        let _permit = self.realisations.acquire().await.expect("the semaphore is never closed");
+        let name = format!("{}-{}", std::process::id(), NEXT_ROOT.fetch_add(1, Ordering::Relaxed));
+        let link = self.gc_roots.join(name);
+        let timeout = self.build_timeout.as_secs();
+        let mut arguments = vec!["--realise".into()];
+        for package in packages {
+            for output in &package.outputs {
+                arguments.push(format!("{}!{}", package.drv, output.name).into());
+            }
+        }
+        // Nix numbers the links of further paths: link, link-2, …
+        let links = (0..arguments.len()).map(|i| match i {
+            0 => link.clone(),
+            i => PathBuf::from(format!("{}-{}", link.display(), i + 1)),
+        });
+        let root = GcRoot { links: links.collect() };
+        arguments.extend(["--add-root".into(), link.clone().into(), "--indirect".into()]);
+        arguments.extend(["--keep-going".into(), "--timeout".into(), timeout.to_string().into()]);
+        arguments.extend(["--log-format".into(), "internal-json".into()]);
+        let mut log = Box::new(BuildLog::default());
+        match self.run("nix-store", arguments, self.build_timeout, |line| log.line(line)).await {
+            Ok(_) => Ok(root),
+            Err(source @ ProcessError::Failed { .. }) => Err(RealiseError::Failed { source, log }),
+            Err(other) => Err(RealiseError::Process(other)),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Closures: what store paths need at run time, out of Nix's database.
+
+use super::{Nix, ProcessError};
+use firn_shared::{
+    StorePath,
+    closure::PathInfo,
+    dump_db::{self, ParseDumpError},
+    store_path::ParseStorePathError,
+};
+use std::time::Duration;
+
+/// Reading the database takes milliseconds; this only bounds a lock that somebody never gives back.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Why closures could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RequisitesError {
+    /// Nix gave no answer, for example because a path is not valid.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// A line that should be a store path is none.
+    #[error(transparent)]
+    StorePath(#[from] ParseStorePathError),
+    /// The records do not parse.
+    #[error(transparent)]
+    Dump(#[from] ParseDumpError),
+}
+
+impl Nix {
+    /// The records of these paths and of all that they refer to, directly or not.
+    ///
+    /// # Errors
+    /// When a path is not in the store, or Nix cannot be run.
+    pub async fn requisites(&self, paths: &[StorePath]) -> Result<Vec<PathInfo>, RequisitesError> {
+        let mut arguments = vec!["--query".into(), "--requisites".into()];
+        arguments.extend(paths.iter().map(|path| path.as_str().into()));
+        let answer = self.run("nix-store", arguments, LIMIT, |_| {}).await?;
+        let requisites = String::from_utf8_lossy(&answer)
+            .lines()
+            .map(str::parse)
+            .collect::<Result<Vec<StorePath>, _>>()?;
+        let mut arguments = vec!["--dump-db".into()];
+        arguments.extend(requisites.iter().map(|path| path.as_str().into()));
+        let dump = self.run("nix-store", arguments, LIMIT, |_| {}).await?;
+        Ok(dump_db::parse(&String::from_utf8_lossy(&dump))?)
+    }
+}

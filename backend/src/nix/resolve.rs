@@ -1,0 +1,111 @@
+//! Resolving names: one evaluation of `nix/resolve.nix` for all of them.
+
+use super::{Nix, ProcessError};
+use firn_shared::{
+    package::{PackageProblem, ProblemKind, Resolution, Resolutions},
+    package_name::PackageName,
+    platform::Platform,
+};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A package set at a revision, in the form that `nix/load-pkgs.nix` takes, with what is asked of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct ResolveRequest {
+    /// Where the package set is.
+    pub source: serde_json::Value,
+    /// Nix's name of the platform.
+    pub system: &'static str,
+    /// nixpkgs' `config`.
+    pub config: BTreeMap<&'static str, bool>,
+    /// The names.
+    pub attributes: BTreeSet<PackageName>,
+}
+
+/// Why names could not be resolved at all, as opposed to names that resolve to a problem.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// The evaluation gave no answer.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The answer is not what `nix/resolve.nix` prints.
+    #[error("the resolver's answer makes no sense")]
+    Answer(#[source] serde_json::Error),
+}
+
+impl ResolveRequest {
+    /// A request for these names.
+    pub fn new(
+        source: serde_json::Value,
+        platform: Platform,
+        allow_unfree: bool,
+        attributes: BTreeSet<PackageName>,
+    ) -> Self {
+        let config = BTreeMap::from([("allowUnfree", allow_unfree)]);
+        Self { source, system: platform.system(), config, attributes }
+    }
+}
+
+impl Nix {
+    /// Resolves names to derivations, which exist in the store afterwards.
+    ///
+    /// Some failures end a whole evaluation (a missing attribute, `abort`, endless recursion). Then each name
+    /// is evaluated by itself, so that a broken one spoils no other.
+    ///
+    /// # Errors
+    /// When the package set itself cannot be loaded, or Nix cannot be run.
+    pub async fn resolve(&self, request: &ResolveRequest) -> Result<Resolutions, ResolveError> {
+        let together = self.evaluate(request).await;
+        if !matches!(&together, Err(error) if error.is_about_a_package()) {
+            return together;
+        }
+        // Whether the package set loads at all is asked with no name: if not, no name is to blame.
+        let mut all =
+            self.evaluate(&ResolveRequest { attributes: BTreeSet::new(), ..request.clone() }).await?;
+        for name in &request.attributes {
+            let alone = ResolveRequest { attributes: [name.clone()].into(), ..request.clone() };
+            match self.evaluate(&alone).await {
+                Ok(resolutions) => all.packages.extend(resolutions.packages),
+                Err(error) if error.is_about_a_package() => {
+                    tracing::info!(package.name = %name, error = %error, "a package does not evaluate");
+                    let problem = PackageProblem {
+                        kind: ProblemKind::EvalError,
+                        message: "its expression in the package set fails to evaluate".into(),
+                        candidates: Vec::new(),
+                    };
+                    all.packages.insert(name.clone(), Resolution::Problem(problem));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
+    async fn evaluate(&self, request: &ResolveRequest) -> Result<Resolutions, ResolveError> {
+        let _permit = self.evaluations.acquire().await.expect("the semaphore is never closed");
+        let request = serde_json::to_string(request).expect("names and paths serialise");
+        let mut arguments: Vec<_> = [
+            "--eval",
+            "--strict",
+            "--json",
+            "--read-write-mode",
+            "--option",
+            "allow-import-from-derivation",
+            "false",
+        ]
+        .map(Into::into)
+        .into();
+        arguments.push(self.expressions.resolve().into());
+        arguments.extend(["--argstr".into(), "request".into(), request.into()]);
+        let answer = self.run("nix-instantiate", arguments, self.eval_timeout, |_| {}).await?;
+        serde_json::from_slice(&answer).map_err(ResolveError::Answer)
+    }
+}
+
+impl ResolveError {
+    /// Whether one of the names asked for may be the cause: evaluation failed, took too long or ran out of
+    /// memory, where Nix itself is in order.
+    fn is_about_a_package(&self) -> bool {
+        matches!(self, Self::Process(ProcessError::Failed { .. } | ProcessError::Timeout { .. }))
+    }
+}

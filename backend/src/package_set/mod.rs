@@ -1,0 +1,133 @@
+//! The package set: which revision a tag names right now.
+//!
+//! Whatever can move is looked up at most once per short interval, and everything after that is keyed by the
+//! revision that was found.
+
+mod git_refs;
+mod path_content;
+
+pub use git_refs::GitRefError;
+
+use firn_shared::{
+    package_source::{PackageSource, Revision, Revisions, SelectError, Selector},
+    reference::Tag,
+};
+use path_content::PathContents;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+
+/// How long the commit of a branch or tag is believed.
+const REF_INTERVAL: Duration = Duration::from_secs(60);
+/// How long the content of a path is believed. Short, because people edit their package set and pull again.
+const PATH_INTERVAL: Duration = Duration::from_secs(2);
+/// How many refs are remembered: callers choose them.
+const MAX_REFS: usize = 1000;
+
+/// Why a tag has no revision.
+#[derive(Debug, thiserror::Error)]
+pub enum RevisionError {
+    /// The tag can name nothing here.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// The repository has no such ref, or cannot be asked.
+    #[error(transparent)]
+    Git(#[from] GitRefError),
+    /// The path cannot be read.
+    #[error("cannot read the package set")]
+    Path(#[from] std::io::Error),
+}
+
+/// A package source with what was last seen of it.
+#[derive(Debug)]
+pub struct PackageSet {
+    source: PackageSource,
+    revisions: Revisions,
+    refs: Mutex<HashMap<String, (Instant, Revision)>>,
+    path: Mutex<Option<(Instant, Revision)>>,
+    contents: Arc<std::sync::Mutex<PathContents>>,
+}
+
+impl PackageSet {
+    /// The package set from this source.
+    pub fn new(source: PackageSource, revisions: Revisions) -> Self {
+        let (refs, path, contents) = Default::default();
+        Self { source, revisions, refs, path, contents }
+    }
+
+    /// The revision that a tag names now.
+    ///
+    /// # Errors
+    /// When the tag names nothing, or what it names cannot be looked up.
+    pub async fn revision(&self, tag: &Tag) -> Result<Revision, RevisionError> {
+        let selector = self.source.select(tag, self.revisions)?;
+        if let Some(revision) = selector.pinned() {
+            return Ok(revision);
+        }
+        match selector {
+            Selector::Path(path) => {
+                // Held while the path is read: everybody else wants the same answer.
+                let mut last = self.path.lock().await;
+                if let Some((when, revision)) = &*last
+                    && when.elapsed() < PATH_INTERVAL
+                {
+                    return Ok(revision.clone());
+                }
+                let revision = self.content(path).await?;
+                *last = Some((Instant::now(), revision.clone()));
+                Ok(revision)
+            }
+            Selector::Git { url, version } => {
+                let name = version.map(|version| version.to_string());
+                let key = name.clone().unwrap_or_default();
+                if let Some((when, revision)) = self.refs.lock().await.get(&key)
+                    && when.elapsed() < REF_INTERVAL
+                {
+                    return Ok(revision.clone());
+                }
+                let rev = git_refs::commit_of(&url, name.as_deref()).await?;
+                let revision = Revision::Git { url, rev };
+                let mut refs = self.refs.lock().await;
+                if refs.len() >= MAX_REFS {
+                    refs.retain(|_, (when, _)| when.elapsed() < REF_INTERVAL);
+                }
+                if refs.len() < MAX_REFS {
+                    refs.insert(key, (Instant::now(), revision.clone()));
+                }
+                Ok(revision)
+            }
+        }
+    }
+
+    /// Whether what a revision names is still what would be evaluated: a path may have changed meanwhile.
+    ///
+    /// # Errors
+    /// When the path cannot be read.
+    pub async fn is_current(&self, revision: &Revision) -> Result<bool, RevisionError> {
+        match (&self.source, revision) {
+            (PackageSource::Path(path), Revision::Path { .. }) => {
+                Ok(self.content(path.clone()).await? == *revision)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// The source at a revision, in the form that `nix/load-pkgs.nix` takes.
+    pub fn nix_source(&self, revision: &Revision) -> serde_json::Value {
+        let rev = revision.id();
+        match &self.source {
+            PackageSource::Path(path) => serde_json::json!({ "type": "path", "path": path }),
+            PackageSource::Channel(_) => serde_json::json!({ "type": "channel", "channel": rev }),
+            PackageSource::Git { url, .. } => serde_json::json!({ "type": "git", "url": url, "rev": rev }),
+        }
+    }
+
+    async fn content(&self, path: PathBuf) -> Result<Revision, RevisionError> {
+        let contents = Arc::clone(&self.contents);
+        let hash = move || contents.lock().expect("hashing does not panic").digest(&path);
+        let digest = tokio::task::spawn_blocking(hash).await.map_err(std::io::Error::other)??;
+        Ok(Revision::Path { content: digest.hex() })
+    }
+}

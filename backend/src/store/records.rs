@@ -1,0 +1,80 @@
+//! Records: small, immutable, versioned and self-checking.
+//!
+//! A record is one line `firn-record 1 sha256:<digest of the rest>` and then JSON. One that does not check is
+//! treated as if it were not there: it can be made again.
+
+use super::{Store, StoreError, blobs::found};
+use firn_shared::{Digest, cache_key::CacheKey};
+use object_store::{ObjectStoreExt, PutPayload, path::Path};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// What a record is about; also the name of its folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordKind {
+    /// A finished image.
+    Image,
+    /// A packed layer.
+    Layer,
+    /// A package that has been realised.
+    Package,
+}
+
+/// Changes when the JSON of any kind of record changes its meaning.
+const VERSION: &str = "firn-record 1";
+
+impl RecordKind {
+    fn location(self, key: &CacheKey) -> Path {
+        let folder = match self {
+            Self::Image => "images",
+            Self::Layer => "layers",
+            Self::Package => "packages",
+        };
+        let key = key.to_string();
+        Path::from(format!("{folder}/{}/{key}", &key[..2]))
+    }
+}
+
+impl Store {
+    /// Writes a record; it replaces one that is there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn put_record(
+        &self,
+        kind: RecordKind,
+        key: &CacheKey,
+        record: &impl Serialize,
+    ) -> Result<(), StoreError> {
+        let json = serde_json::to_vec(record).expect("records have text keys");
+        let mut bytes = format!("{VERSION} {}\n", Digest::of(&json)).into_bytes();
+        bytes.extend(json);
+        self.objects.put(&kind.location(key), PutPayload::from(bytes)).await?;
+        Ok(())
+    }
+
+    /// Reads a record, or nothing where there is none that checks.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn record<T: DeserializeOwned>(
+        &self,
+        kind: RecordKind,
+        key: &CacheKey,
+    ) -> Result<Option<T>, StoreError> {
+        let Some(result) = found(self.objects.get(&kind.location(key)).await)? else { return Ok(None) };
+        let bytes = result.bytes().await?;
+        let record = check(&bytes).and_then(|json| serde_json::from_slice(json).ok());
+        if record.is_none() {
+            tracing::warn!(?kind, %key, "a record does not check and is ignored");
+        }
+        Ok(record)
+    }
+}
+
+/// The JSON of a record that is whole and of this version.
+fn check(bytes: &[u8]) -> Option<&[u8]> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    let (header, json) = (&bytes[..end], &bytes[end + 1..]);
+    let digest = std::str::from_utf8(header).ok()?.strip_prefix(VERSION)?.trim_start();
+    (digest.parse() == Ok(Digest::of(json))).then_some(json)
+}
