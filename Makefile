@@ -1,0 +1,42 @@
+# The commands of the repository. Each sets up what it needs by itself (setup/), once; what is downloaded
+# or compiled for that is kept in $FIRN_CACHE (~/.cache/firn), outside the checkout.
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+.PHONY: help run backend test lint setup worker deploy-check clean
+
+# What the Worker is built from: a change to any of these rebuilds it.
+worker_sources := Cargo.toml Cargo.lock setup/npm/package-lock.json $(shell find edge shared \
+	\( -name target -o -name build -o -name node_modules \) -prune -o -type f -print)
+worker := edge/build/index.js
+
+help: ## list these commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+run: ## start backend (127.0.0.1:8080) and edge (127.0.0.1:8787) on the bundled package set, until Ctrl-C
+	@exec setup/run
+
+backend: ## start the backend alone (127.0.0.1:8080)
+	@exec setup/run backend
+
+test: ## run every test, ending with the total
+	@exec setup/test
+
+lint: ## run every check that is not a test: format, clippy (native and wasm32), rustdoc, shellcheck, …
+	@exec setup/lint
+
+setup: ## install and cache all tools now instead of when first needed
+	@set -e; for tool in nix clients wasm32-std worker-tools node lint-tools package-set; do setup/$$tool >/dev/null; done
+
+worker: $(worker) ## build the Worker into edge/build
+
+$(worker): $(worker_sources)
+	@set -e; for tool in wasm32-std worker-tools node; do setup/$$tool; done
+	setup/wasm worker-build --profile edge edge
+	@touch $@
+
+deploy-check: worker ## see whether the Worker could be deployed, without deploying it
+	setup/wasm wrangler deploy --dry-run --outdir target/deploy-check
+
+clean: ## remove what was built here; the state in .firn and the cache of tools stay
+	rm -rf target edge/build .wrangler
