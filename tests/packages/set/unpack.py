@@ -137,7 +137,8 @@ def place_links(links):
 
 
 class Elf:
-    """The dynamic section of a 64-bit little-endian ELF file (the ELF specification, "Dynamic Linking")."""
+    """The dynamic section of a 64-bit little-endian ELF file (the ELF specification, "Dynamic Linking").
+    Read here because patchelf, which could tell too, is one process for each question about each file."""
 
     def __init__(self, data):
         self.interpreter, self.needed, self.soname = None, [], None

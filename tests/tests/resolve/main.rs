@@ -3,6 +3,7 @@
 
 mod evaluator;
 mod names;
+mod package_set;
 mod packages;
 mod problems;
 mod sources;
