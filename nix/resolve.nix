@@ -231,7 +231,8 @@ let
       problem "eval_error" "evaluating ${quote full} fails" [ ];
 in
 {
-  packages = listToAttrs (map (name: { inherit name; value = resolve name; }) asked.attributes);
+  # The set is loaded even if nothing is asked of it: that tells whether it can be.
+  packages = builtins.seq packages (listToAttrs (map (name: { inherit name; value = resolve name; }) asked.attributes));
   inherit (set) revision;
   revision_date = set.date;
 }

@@ -24,10 +24,13 @@ fn a_source_that_is_no_package_set_is_named() {
             ("{ system, config }: throw \"no set today\"", "no set today"),
         ] {
             let file = nix.scratch("default.nix", content);
-            let mut wanted = request(&["hello"]);
-            wanted["source"]["path"] = json!(file);
-            let error = nix.resolve(&wanted).expect_err("fails");
-            assert!(error.contains(message), "{}: {error}", nix.version());
+            // Even when nothing is asked of it: so the backend sees that no name is to blame.
+            for names in [&["hello"][..], &[]] {
+                let mut wanted = request(names);
+                wanted["source"]["path"] = json!(file);
+                let error = nix.resolve(&wanted).expect_err("fails");
+                assert!(error.contains(message), "{}: {error}", nix.version());
+            }
         }
     }
 }
