@@ -10,6 +10,7 @@ import fnmatch
 import json
 import os
 import posixpath
+import re
 import shutil
 import stat
 import struct
@@ -73,6 +74,8 @@ def expand(text):
     text = text.replace("@out@", home).replace("@triplet@", triplet)
     for name, paths in {**deps, **use}.items():
         text = text.replace(f"@{name}@", paths[0])
+    if unknown := re.search("@[A-Za-z0-9.+-]+@", text):
+        raise SystemExit(f"the recipe names {unknown[0]}, which is no dependency")
     return text
 
 
@@ -203,7 +206,7 @@ def fix_elf(path, elf, own):
         arguments += ["--set-rpath", ":".join(directories)]
     if elf.interpreter:
         loader = posixpath.basename(elf.interpreter.decode())
-        places = (posixpath.join(d, lib, loader) for d in search for lib in (f"lib/{triplet}", "lib64", "lib"))
+        places = (posixpath.join(d, lib, loader) for d in [*search, home] for lib in (f"lib/{triplet}", "lib64", "lib"))
         found = next((p for p in places if os.path.exists(p)), None)
         if found is None:
             raise SystemExit(f"{path}: {loader} is in none of the dependencies")
@@ -242,9 +245,9 @@ def fix_programs():
                     own.setdefault(elves[path].soname, posixpath.dirname(path))
             elif magic.startswith(b"#!"):
                 scripts.append((path, magic + file.read()))
-    # The C library finds its own files, and the loader must not be touched.
-    if not recipe["libc"]:
-        for path, elf in elves.items():
+    for path, elf in elves.items():
+        # The C library's own files find each other, and its loader must not be touched.
+        if not (recipe["libc"] and (elf.soname or not elf.interpreter)):
             fix_elf(path, elf, own)
     for path, data in scripts:
         fix_script(path, data)
@@ -304,7 +307,7 @@ def main():
         with open(place(path), "w") as file:
             file.write(expand(content))
     for path, target in recipe["links"].items():
-        os.symlink(target, place(path))
+        os.symlink(expand(target), place(path))
     fix_programs()
     for path, how in recipe["wrap"].items():
         wrap(path, how)
