@@ -52,6 +52,9 @@ pub enum BuildError {
     /// State could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Too many builds are waiting.
+    #[error("too many images are waiting to be built")]
+    Busy,
     /// Another build, which was packing a layer of this one, failed.
     #[error("a layer that another build was packing failed")]
     Shared(#[source] std::sync::Arc<BuildError>),
@@ -76,6 +79,12 @@ pub fn chain(error: &dyn Error) -> String {
 }
 
 impl BuildError {
+    /// Whether the next attempt would fail alike, so that it is not worth making at once. Packages that
+    /// cannot be had are remembered one by one; here it is about what no single package is blamed for.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::Realise(RealiseError::Process(ProcessError::Timeout { .. })))
+    }
+
     /// What the client sees. What it can act on is told; the rest is in the log.
     pub fn to_oci_error(&self) -> OciError {
         let unavailable = |message: &str| OciError::new(ErrorCode::Unavailable, message).retry_after(10);
@@ -91,6 +100,10 @@ impl BuildError {
             }
             Self::Revision(RevisionError::Path(_)) => unavailable("the package set cannot be read"),
             Self::Moving => unavailable("the package set keeps changing; ask again when it has settled"),
+            Self::Busy => {
+                let message = "too many images are waiting to be built; ask again in a moment";
+                OciError::new(ErrorCode::Toomanyrequests, message).retry_after(10)
+            }
             Self::Selection(error) => error.to_oci_error(),
             Self::Resolve(ResolveError::Process(
                 ProcessError::Failed { .. } | ProcessError::Timeout { .. },

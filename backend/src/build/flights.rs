@@ -16,6 +16,12 @@ pub struct Flights<T> {
     in_flight: InFlight<T>,
 }
 
+impl<T> Default for Flights<T> {
+    fn default() -> Self {
+        Self { in_flight: Arc::default() }
+    }
+}
+
 /// Forgets a flight when it ends, even by panic.
 struct Landing<T>(InFlight<T>, CacheKey);
 
@@ -26,11 +32,6 @@ impl<T> Drop for Landing<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> Flights<T> {
-    /// Nothing under way.
-    pub fn new() -> Self {
-        Self { in_flight: Arc::default() }
-    }
-
     /// Joins the flight of this key, or starts it in a task of its own.
     ///
     /// # Panics
@@ -39,9 +40,20 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
     where
         F: Future<Output = T> + Send + 'static,
     {
+        self.join_bounded(key, usize::MAX, start).expect("there is no bound")
+    }
+
+    /// The same, but starts nothing when `bound` flights are under way.
+    pub fn join_bounded<F>(&self, key: CacheKey, bound: usize, start: impl FnOnce() -> F) -> Option<Flight<T>>
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
         let mut in_flight = self.in_flight.lock().expect("nothing panics while holding the lock");
         if let Some(flight) = in_flight.get(&key) {
-            return flight.clone();
+            return Some(flight.clone());
+        }
+        if in_flight.len() >= bound {
+            return None;
         }
         let landing = Landing(Arc::clone(&self.in_flight), key);
         let work = start();
@@ -52,7 +64,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         });
         let flight = task.map(|result| result.expect("a build does not panic")).boxed().shared();
         in_flight.insert(key, flight.clone());
-        flight
+        Some(flight)
     }
 }
 
@@ -68,7 +80,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_callers_share_one_flight_that_nobody_can_stop() {
-        let flights = Flights::new();
+        let flights = Flights::default();
         let (gate, started) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
         let join = || {
             let (gate, started) = (Arc::clone(&gate), Arc::clone(&started));
@@ -90,9 +102,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_bound_stops_new_flights_and_no_others() {
+        let flights = Flights::default();
+        let stuck = std::future::pending::<u8>;
+        assert!(flights.join_bounded(key("a"), 1, stuck).is_some());
+        assert!(flights.join_bounded(key("b"), 1, stuck).is_none());
+        assert!(flights.join_bounded(key("a"), 1, stuck).is_some());
+    }
+
+    #[tokio::test]
     async fn different_keys_do_not_wait_for_each_other() {
-        let flights = Flights::new();
-        let stuck = flights.join(key("a"), || std::future::pending::<u8>());
+        let flights = Flights::default();
+        let stuck = flights.join(key("a"), std::future::pending::<u8>);
         assert_eq!(flights.join(key("b"), || async { 1 }).await, 1);
         drop(stuck);
     }

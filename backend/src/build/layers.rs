@@ -1,6 +1,6 @@
 //! Packing the layers that were never packed.
 
-use super::{BuildError, Builder};
+use super::{BuildError, Builder, Flight, Phase, Progress};
 use crate::{packing::Tree, store::RecordKind};
 use firn_shared::{
     layer::{LayerPlan, LayerRecord},
@@ -22,6 +22,7 @@ impl Builder {
         self: &Arc<Self>,
         plans: &[LayerPlan],
         packages: &[&Package],
+        progress: &Progress,
     ) -> Result<Vec<LayerRecord>, BuildError> {
         let lookups: Vec<_> =
             plans.iter().map(|plan| self.store.record::<LayerRecord>(RecordKind::Layer, &plan.key)).collect();
@@ -30,14 +31,24 @@ impl Builder {
         let mut missing: Vec<usize> = (0..plans.len()).filter(|i| records[*i].is_none()).collect();
         let gone =
             missing.iter().flat_map(|i| &plans[*i].paths).any(|path| !Path::new(path.as_str()).exists());
-        let _root = if gone { Some(self.nix.realise(packages).await?) } else { None };
+        let _root = if gone {
+            progress.enter(Phase::Realising);
+            Some(self.nix.realise(packages, |line| progress.nix_line(line)).await?)
+        } else {
+            None
+        };
+        progress.enter(Phase::Packing { done: 0, total: missing.len() });
 
         // Largest first, so that the last one to finish is a small one.
         missing.sort_by_key(|i| std::cmp::Reverse(plans[*i].nar_size));
         let packed: Vec<(usize, LayerRecord)> = stream::iter(missing)
             .map(|i| {
                 let flight = self.pack_once(plans[i].clone());
-                async move { Ok::<_, BuildError>((i, flight.await.map_err(BuildError::Shared)?)) }
+                async move {
+                    let record = flight.await.map_err(BuildError::Shared)?;
+                    progress.layer_packed();
+                    Ok::<_, BuildError>((i, record))
+                }
             })
             .buffer_unordered(AT_ONCE)
             .try_collect()
@@ -49,7 +60,7 @@ impl Builder {
     }
 
     /// Packs a layer, or waits for whoever is packing it.
-    fn pack_once(self: &Arc<Self>, plan: LayerPlan) -> super::Flight<Result<LayerRecord, Arc<BuildError>>> {
+    fn pack_once(self: &Arc<Self>, plan: LayerPlan) -> Flight<Result<LayerRecord, Arc<BuildError>>> {
         let builder = Arc::clone(self);
         self.layers.join(plan.key, move || async move { builder.pack(&plan).await.map_err(Arc::new) })
     }

@@ -9,9 +9,11 @@ mod flights;
 mod layers;
 mod listing;
 mod packages;
+mod progress;
 
 pub use error::{BuildError, chain};
 pub use flights::{Flight, Flights};
+pub use progress::{BuildPage, Builds, Phase, Progress};
 
 use crate::{
     nix::Nix,
@@ -26,15 +28,17 @@ use firn_shared::{
     image_name::ImageName,
     layer::LayerRecord,
     layering::Strategy,
+    package::PackageProblem,
     package_source::Revision,
     platform::Platform,
     reference::Tag,
     selection::select,
 };
+use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A finished image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +77,18 @@ pub struct Recipe {
     pub allow_unfree: bool,
 }
 
+/// How much is built at once, and for how long failures are believed.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Images that may be waiting or building at once; further ones are told to come back.
+    pub queue: usize,
+    /// How long a failure that would be the same at the next attempt is remembered.
+    pub failure_ttl: Duration,
+}
+
+/// How many failures are remembered.
+const MAX_FAILURES: u64 = 10_000;
+
 /// What a build comes to. Shared by all who wait for it.
 pub type Outcome = Result<Arc<ImageRecord>, Arc<BuildError>>;
 
@@ -83,7 +99,13 @@ pub struct Builder {
     packages: PackageSet,
     packer: Arc<Packer>,
     recipe: Recipe,
+    limits: Limits,
     images: Flights<Outcome>,
+    builds: Builds,
+    /// Packages that cannot be had, by key, so that asking again costs no evaluation.
+    problems: Cache<CacheKey, PackageProblem>,
+    /// Images that took too long, likewise.
+    failures: Cache<CacheKey, Arc<BuildError>>,
     layers: Flights<Result<LayerRecord, Arc<BuildError>>>,
 }
 
@@ -92,7 +114,7 @@ pub enum Request {
     /// It is there.
     Ready(Arc<ImageRecord>),
     /// It is being built.
-    Building(Flight<Outcome>),
+    Building(Flight<Outcome>, Progress),
 }
 
 /// Everything that determines an image but its name.
@@ -106,17 +128,32 @@ pub struct PackageSetState {
 
 impl Builder {
     /// A builder of these parts.
-    pub fn new(store: Store, nix: Nix, packages: PackageSet, packer: Packer, recipe: Recipe) -> Arc<Self> {
-        let packer = Arc::new(packer);
+    pub fn new(
+        store: Store,
+        nix: Nix,
+        packages: PackageSet,
+        packer: Packer,
+        recipe: Recipe,
+        limits: Limits,
+    ) -> Arc<Self> {
         Arc::new(Self {
             store,
             nix,
             packages,
-            packer,
+            packer: Arc::new(packer),
             recipe,
-            images: Flights::new(),
-            layers: Flights::new(),
+            limits,
+            images: Flights::default(),
+            builds: Builds::default(),
+            problems: for_a_while(limits.failure_ttl),
+            failures: for_a_while(limits.failure_ttl),
+            layers: Flights::default(),
         })
+    }
+
+    /// The build with this id (an image's key), while it is remembered.
+    pub fn progress(&self, id: &str) -> Option<Progress> {
+        self.builds.get(id)
     }
 
     /// Where the results are.
@@ -161,27 +198,54 @@ impl Builder {
         if let Some(record) = self.store.record(RecordKind::Image, &key).await? {
             return Ok(Request::Ready(Arc::new(record)));
         }
-        let builder = Arc::clone(self);
-        let (name, tag, revision) = (name.clone(), tag.clone(), set.revision.clone());
-        let flight = self.images.join(key, move || async move {
-            let started = Instant::now();
-            let duration_ms = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            match builder.build(&name, &revision, &key).await {
-                Ok(record) => {
-                    // Only the tag list depends on it, and the next pull of an unknown tag writes it again.
-                    if let Err(error) = builder.store.note_tag(&name, &tag).await {
-                        tracing::warn!(image.name = %name, error = %chain(&error), "tag not noted");
-                    }
-                    tracing::info!(image.name = %name, image.digest = %record.oci.digest, duration_ms = duration_ms(), "built");
-                    Ok(Arc::new(record))
+        if let Some(error) = self.failures.get(&key) {
+            return Err(BuildError::Shared(error));
+        }
+        let start = || {
+            let progress = Progress::new(key, name.to_string());
+            self.builds.add(&progress);
+            let (name, tag, revision) = (name.clone(), tag.clone(), set.revision.clone());
+            Arc::clone(self).build_and_tell(name, tag, revision, key, progress)
+        };
+        let flight = self.images.join_bounded(key, self.limits.queue, start).ok_or(BuildError::Busy)?;
+        let progress = self.builds.get(&key.to_string());
+        // Forgotten only when hundreds of other builds have begun since.
+        let progress = progress.unwrap_or_else(|| Progress::new(key, name.to_string()));
+        Ok(Request::Building(flight, progress))
+    }
+
+    /// A whole build, with everything said that there is to say about it.
+    async fn build_and_tell(
+        self: Arc<Self>,
+        name: ImageName,
+        tag: Tag,
+        revision: Revision,
+        key: CacheKey,
+        progress: Progress,
+    ) -> Outcome {
+        let started = Instant::now();
+        let result = self.build(&name, &revision, &key, &progress).await;
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match result {
+            Ok(record) => {
+                // Only the tag list depends on it.
+                if let Err(error) = self.store.note_tag(&name, &tag).await {
+                    tracing::warn!(image.name = %name, error = %chain(&error), "tag not noted");
                 }
-                Err(error) => {
-                    tracing::warn!(image.name = %name, error = %chain(&error), duration_ms = duration_ms(), "not built");
-                    Err(Arc::new(error))
-                }
+                tracing::info!(image.name = %name, image.digest = %record.oci.digest, duration_ms, "built");
+                progress.enter(Phase::Done { digest: record.oci.digest.to_string() });
+                Ok(Arc::new(record))
             }
-        });
-        Ok(Request::Building(flight))
+            Err(error) => {
+                tracing::warn!(image.name = %name, error = %chain(&error), duration_ms, "not built");
+                progress.enter(Phase::Failed { message: error.to_oci_error().message });
+                let error = Arc::new(error);
+                if error.is_lasting() {
+                    self.failures.insert(key, Arc::clone(&error));
+                }
+                Err(error)
+            }
+        }
     }
 
     async fn build(
@@ -189,11 +253,12 @@ impl Builder {
         name: &ImageName,
         revision: &Revision,
         key: &CacheKey,
+        progress: &Progress,
     ) -> Result<ImageRecord, BuildError> {
         let platform = name.platform().unwrap_or(self.recipe.platform);
         let wanted: BTreeSet<_> = name.wants().into_iter().flat_map(|want| want.names).collect();
         let requested: BTreeSet<_> = name.packages().cloned().collect();
-        let known = self.packages_of(revision, platform, wanted, &requested).await?;
+        let known = self.packages_of(revision, platform, wanted, &requested, progress).await?;
         let selected = select(name, |package| known.package(package))?;
         let ingredients: Vec<_> = selected.iter().map(|selected| selected.as_deref()).collect();
         let blueprint = Blueprint::new(
@@ -213,7 +278,7 @@ impl Builder {
         let conflicts = blueprint.conflicts.iter().map(|conflict| conflict.path.clone()).collect();
 
         let packages: Vec<_> = ingredients.iter().map(|selected| &selected.package.package).collect();
-        let layers = self.pack_missing(&blueprint.layers, &packages).await?;
+        let layers = self.pack_missing(&blueprint.layers, &packages, progress).await?;
         drop(known);
 
         let image = blueprint.assemble(&layers);
@@ -234,4 +299,8 @@ impl Builder {
         self.store.put_record(RecordKind::Image, key, &record).await?;
         Ok(record)
     }
+}
+
+fn for_a_while<V: Clone + Send + Sync + 'static>(ttl: Duration) -> Cache<CacheKey, V> {
+    Cache::builder().max_capacity(MAX_FAILURES).time_to_live(ttl).build()
 }

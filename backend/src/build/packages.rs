@@ -1,6 +1,6 @@
 //! What is known of packages: remembered from earlier builds, or found out with Nix.
 
-use super::{BuildError, Builder, listing};
+use super::{BuildError, Builder, Phase, Progress, listing};
 use crate::{
     nix::{GcRoot, RealiseError, ResolveRequest},
     store::RecordKind,
@@ -54,6 +54,7 @@ impl Builder {
         platform: Platform,
         names: BTreeSet<PackageName>,
         requested: &BTreeSet<PackageName>,
+        progress: &Progress,
     ) -> Result<Known, BuildError> {
         let key = |name: &PackageName| {
             CacheKey::builder("package-1")
@@ -66,6 +67,10 @@ impl Builder {
         let mut known = Known::default();
         let mut unknown = BTreeSet::new();
         for name in names {
+            if let Some(problem) = self.problems.get(&key(&name)) {
+                known.packages.insert(name, Err(problem));
+                continue;
+            }
             match self.store.record::<Remembered>(RecordKind::Package, &key(&name)).await? {
                 Some(remembered) => {
                     known.revision_date = known.revision_date.or(remembered.revision_date);
@@ -80,6 +85,7 @@ impl Builder {
             return Ok(known);
         }
 
+        progress.enter(Phase::Resolving);
         let resolutions = self.resolve(revision, platform, unknown).await?;
         known.revision_date = resolutions.revision_date;
         let mut packages = Vec::new();
@@ -95,17 +101,22 @@ impl Builder {
                         let remembered = Remembered { revision_date, package };
                         self.store.put_record(RecordKind::Package, &key(&name), &remembered).await?;
                     }
+                    self.problems.insert(key(&name), problem.clone());
                     known.packages.insert(name, Err(problem));
                 }
             }
         }
-        let (root, realised) = self.realise(packages).await?;
+        progress.enter(Phase::Realising);
+        let (root, realised) = self.realise(packages, progress).await?;
         known._root = root;
         for (name, package) in realised {
-            if let Ok(record) = &package {
-                let remembered =
-                    Remembered { revision_date: known.revision_date, package: Ok(record.clone()) };
-                self.store.put_record(RecordKind::Package, &key(&name), &remembered).await?;
+            match &package {
+                Ok(record) => {
+                    let remembered =
+                        Remembered { revision_date: known.revision_date, package: Ok(record.clone()) };
+                    self.store.put_record(RecordKind::Package, &key(&name), &remembered).await?;
+                }
+                Err(problem) => self.problems.insert(key(&name), problem.clone()),
             }
             known.packages.insert(name, package.map(Arc::new));
         }
@@ -135,15 +146,16 @@ impl Builder {
     async fn realise(
         &self,
         packages: Vec<(PackageName, Package)>,
+        progress: &Progress,
     ) -> Result<(Option<GcRoot>, Vec<(PackageName, Result<PackageRecord, PackageProblem>)>), BuildError> {
         if packages.is_empty() {
             return Ok((None, Vec::new()));
         }
         let wanted: Vec<_> = packages.iter().map(|(_, package)| package).collect();
-        let root = match self.nix.realise(&wanted).await {
+        let root = match self.nix.realise(&wanted, |line| progress.nix_line(line)).await {
             Ok(root) => Some(root),
-            Err(RealiseError::Failed { source, log }) => {
-                for (drv, lines) in log.builds() {
+            Err(RealiseError::Failed { source }) => {
+                for (drv, lines) in progress.log().builds() {
                     tracing::info!(drv, log = lines.collect::<Vec<_>>().join("\n"), "builder output");
                 }
                 let built = |package: &Package| {
@@ -151,10 +163,10 @@ impl Builder {
                 };
                 let (good, bad): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|package| built(package));
                 if bad.is_empty() {
-                    return Err(RealiseError::Failed { source, log }.into());
+                    return Err(RealiseError::Failed { source }.into());
                 }
                 // The others are there already; this only roots them.
-                if good.is_empty() { None } else { Some(self.nix.realise(&good).await?) }
+                if good.is_empty() { None } else { Some(self.nix.realise(&good, |_| {}).await?) }
             }
             Err(error) => return Err(error.into()),
         };
@@ -206,7 +218,7 @@ fn record(package: Package, infos: &BTreeMap<StorePath, PathInfo>) -> Result<Pac
 fn build_failed() -> PackageProblem {
     PackageProblem {
         kind: ProblemKind::BuildError,
-        message: "its builder fails; the operator finds its output in the log".into(),
+        message: "its builder fails; the build's page and the log have its output".into(),
         candidates: Vec::new(),
     }
 }

@@ -38,7 +38,7 @@ async fn build(args: BuildArgs) -> Result<(), Failure> {
     let set = builder.package_set(&args.tag).await.map_err(|error| told(&error))?;
     let image = match builder.image(&args.image, &args.tag, &set).await.map_err(|error| told(&error))? {
         Request::Ready(image) => image,
-        Request::Building(flight) => flight.await.map_err(|error| told(&error))?,
+        Request::Building(flight, _) => flight.await.map_err(|error| told(&error))?,
     };
     if let Some(output) = &args.output {
         let written = output.write(builder.store(), &image, args.tag.as_str()).await;

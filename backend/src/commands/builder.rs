@@ -2,7 +2,7 @@
 
 use super::Failure;
 use crate::{
-    build::{Builder, Recipe},
+    build::{Builder, Limits, Recipe},
     config::{ImageArgs, NixArgs, SourceArgs, StorageArgs},
     nix::Nix,
     package_set::PackageSet,
@@ -12,6 +12,7 @@ use crate::{
 use clap::Args;
 use std::sync::Arc;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 /// The options that every building command has.
 #[derive(Debug, Clone, Args)]
@@ -44,6 +45,8 @@ impl BuilderArgs {
             platform: self.nix.platform(),
             allow_unfree: self.nix.allow_unfree,
         };
-        Ok(Builder::new(store, nix, PackageSet::new(source, revisions), packer, recipe))
+        let limits =
+            Limits { queue: self.nix.max_queue, failure_ttl: Duration::from_secs(self.nix.failure_ttl) };
+        Ok(Builder::new(store, nix, PackageSet::new(source, revisions), packer, recipe, limits))
     }
 }

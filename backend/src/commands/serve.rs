@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 /// How long requests that are under way may take once the server was told to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -37,7 +38,9 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
 }
 
 async fn serve(args: ServeArgs) -> Result<(), Failure> {
+    let (end, ending) = watch::channel(false);
     let app = App {
+        ending: ending.clone(),
         builder: args.builder.builder().await?,
         secret: args.secret.filter(|secret| !secret.is_empty()).map(|secret| Arc::new(Secret::new(secret))),
         wait: Duration::from_secs(args.wait),
@@ -47,18 +50,17 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::Error(format!("cannot listen on {}: {error}", args.listen)))?;
     let address = listener.local_addr().map_err(|error| Failure::error(&error))?;
     tracing::info!(%address, "listening");
-    let (stop, stopped) = tokio::sync::oneshot::channel();
-    let server = axum::serve(listener, router(app)).with_graceful_shutdown(async {
+    let mut stopped = ending;
+    let server = axum::serve(listener, router(app)).with_graceful_shutdown(async move {
         // An error means that the sender is gone, which is a reason to stop too.
-        let _ = stopped.await;
+        let _ = stopped.wait_for(|ending| *ending).await;
     });
     let mut server = tokio::spawn(server.into_future());
     tokio::select! {
         ended = &mut server => ended.map_err(std::io::Error::other).flatten().map_err(|error| Failure::error(&error)),
         () = told_to_end() => {
             tracing::info!("ending");
-            // Fails only when the server has ended.
-            let _ = stop.send(());
+            end.send_replace(true);
             if tokio::time::timeout(GRACE, server).await.is_err() {
                 tracing::warn!("some requests did not end in time");
             }

@@ -22,6 +22,18 @@ pub struct NixArgs {
     #[arg(long, env = "FIRN_MAX_REALISATIONS", value_name = "N", default_value_t = 4)]
     pub max_realisations: usize,
 
+    /// Images that may be waiting or building at once; further ones are told to come back
+    #[arg(long, env = "FIRN_MAX_QUEUE", value_name = "N", default_value_t = 200)]
+    pub max_queue: usize,
+
+    /// Seconds for which a failure that would be the same at the next attempt is remembered
+    #[arg(long, env = "FIRN_FAILURE_TTL", value_name = "SECONDS", default_value_t = 300)]
+    pub failure_ttl: u64,
+
+    /// Memory that one evaluation may take, in MiB of address space
+    #[arg(long, env = "FIRN_EVAL_MEMORY", value_name = "MIB", default_value_t = 8192)]
+    pub eval_memory: u64,
+
     /// Serve packages whose licence is unfree
     #[arg(long, env = "FIRN_ALLOW_UNFREE")]
     pub allow_unfree: bool,

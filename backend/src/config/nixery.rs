@@ -15,15 +15,32 @@ pub struct Alias {
     pub firn: &'static str,
 }
 
-/// Nixery's name, Firn's name, the option's id, and how the value translates.
-const ALIASES: [(&str, &str, &str, fn(&str) -> String); 7] = [
-    ("PORT", "FIRN_LISTEN", "listen", |port| format!("0.0.0.0:{port}")),
-    ("NIXERY_CHANNEL", "FIRN_CHANNEL", "channel", str::to_owned),
-    ("NIXERY_PKGS_REPO", "FIRN_PKGS_REPO", "pkgs_repo", str::to_owned),
-    ("NIXERY_PKGS_PATH", "FIRN_PKGS_PATH", "pkgs_path", str::to_owned),
-    ("NIX_TIMEOUT", "FIRN_NIX_TIMEOUT", "nix_timeout", str::to_owned),
-    ("NIX_POPULARITY_URL", "FIRN_POPULARITY_URL", "popularity_url", str::to_owned),
-    ("STORAGE_PATH", "FIRN_STORAGE", "storage", storage_url),
+/// A variable of Nixery's and what it is here.
+struct Variable {
+    nixery: &'static str,
+    firn: &'static str,
+    /// The option's id.
+    option: &'static str,
+    translate: fn(&str) -> String,
+}
+
+const fn variable(
+    nixery: &'static str,
+    firn: &'static str,
+    option: &'static str,
+    translate: fn(&str) -> String,
+) -> Variable {
+    Variable { nixery, firn, option, translate }
+}
+
+const VARIABLES: [Variable; 7] = [
+    variable("PORT", "FIRN_LISTEN", "listen", |port| format!("0.0.0.0:{port}")),
+    variable("NIXERY_CHANNEL", "FIRN_CHANNEL", "channel", str::to_owned),
+    variable("NIXERY_PKGS_REPO", "FIRN_PKGS_REPO", "pkgs_repo", str::to_owned),
+    variable("NIXERY_PKGS_PATH", "FIRN_PKGS_PATH", "pkgs_path", str::to_owned),
+    variable("NIX_TIMEOUT", "FIRN_NIX_TIMEOUT", "nix_timeout", str::to_owned),
+    variable("NIX_POPULARITY_URL", "FIRN_POPULARITY_URL", "popularity_url", str::to_owned),
+    variable("STORAGE_PATH", "FIRN_STORAGE", "storage", storage_url),
 ];
 
 fn storage_url(path: &str) -> String {
@@ -34,22 +51,23 @@ fn storage_url(path: &str) -> String {
 /// The command line with Nixery's variables as defaults, and which of them took effect.
 pub fn with_nixery_aliases(
     mut command: Command,
-    variable: impl Fn(&str) -> Option<String>,
+    environment: impl Fn(&str) -> Option<String>,
 ) -> (Command, Vec<Alias>) {
     let mut used = Vec::new();
-    for (nixery, firn, id, translate) in ALIASES {
-        let Some(value) = variable(nixery).filter(|value| !value.is_empty()) else { continue };
+    for Variable { nixery, firn, option, translate } in VARIABLES {
+        let Some(value) = environment(nixery).filter(|value| !value.is_empty()) else { continue };
         // STORAGE_PATH is Nixery's only for its file system backend.
-        let other_backend = variable("NIXERY_STORAGE_BACKEND").is_some_and(|backend| backend != "filesystem");
-        if variable(firn).is_some() || (nixery == "STORAGE_PATH" && other_backend) {
+        let other_backend =
+            environment("NIXERY_STORAGE_BACKEND").is_some_and(|backend| backend != "filesystem");
+        if environment(firn).is_some() || (nixery == "STORAGE_PATH" && other_backend) {
             continue;
         }
         let mut applies = false;
         command = command.mut_subcommands(|sub| {
-            if sub.get_arguments().any(|arg| arg.get_id() == id) {
+            if sub.get_arguments().any(|arg| arg.get_id() == option) {
                 applies = true;
                 let value = translate(&value);
-                sub.mut_arg(id, |arg| arg.default_value(value))
+                sub.mut_arg(option, |arg| arg.default_value(value))
             } else {
                 sub
             }

@@ -4,7 +4,7 @@ use super::{
     App,
     answer::{self, Answer},
 };
-use crate::build::{BuildError, ImageRecord, PackageSetState, Request};
+use crate::build::{BuildError, ImageRecord, PackageSetState, Progress, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use bytes::Bytes;
 use firn_shared::{
@@ -40,13 +40,12 @@ async fn by_tag(app: &App, method: Method, name: &ImageName, tag: &Tag, headers:
     let set = app.builder.package_set(tag).await.map_err(refuse)?;
     let record = match app.builder.image(name, tag, &set).await.map_err(refuse)? {
         Request::Ready(record) => record,
-        Request::Building(flight) => match tokio::time::timeout(app.wait, flight).await {
-            Ok(outcome) => outcome.map_err(|error| error.to_oci_error())?,
-            Err(_) => {
-                let message = format!("{name} is being built; ask again in a moment");
-                return Err(
-                    OciError::new(ErrorCode::Toomanyrequests, message).retry_after(RETRY_AFTER_SECONDS)
-                );
+        Request::Building(flight, progress) => tokio::select! {
+            outcome = flight => outcome.map_err(|error| error.to_oci_error())?,
+            () = tokio::time::sleep(app.wait) => return Err(come_back(name, &progress)),
+            () = app.ending() => {
+                let message = "this registry is being restarted; pull again";
+                return Err(OciError::new(ErrorCode::Unavailable, message).retry_after(RETRY_AFTER_SECONDS));
             }
         },
     };
@@ -57,6 +56,14 @@ async fn by_tag(app: &App, method: Method, name: &ImageName, tag: &Tag, headers:
     let mut response = manifest(method, digest, format.manifest(), bytes, headers);
     describe(response.headers_mut(), &record, &set);
     Ok(response)
+}
+
+/// What a client is told whose patience must not be tried further.
+fn come_back(name: &ImageName, progress: &Progress) -> OciError {
+    let (summary, id) = (progress.summary(), progress.page().id);
+    let message =
+        format!("{name} is being built: {summary}. Pull again to wait for it, or look at /builds/{id}");
+    OciError::new(ErrorCode::Toomanyrequests, message).retry_after(RETRY_AFTER_SECONDS)
 }
 
 fn digest_of(record: &Arc<ImageRecord>, format: ManifestFormat) -> Result<Digest, OciError> {

@@ -6,6 +6,7 @@
 mod answer;
 mod authentication;
 mod blobs;
+mod builds;
 mod manifests;
 mod metrics;
 mod tags;
@@ -27,6 +28,7 @@ use firn_shared::{
 };
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 
 /// What every request needs.
@@ -39,6 +41,16 @@ pub struct App {
     /// How long a request waits for its build before the client is told to come back. containerd gives up
     /// after 30 s.
     pub wait: Duration,
+    /// Turns true when the server is told to end, so that nobody is kept waiting.
+    pub ending: watch::Receiver<bool>,
+}
+
+impl App {
+    /// Returns when the server is told to end.
+    async fn ending(&self) {
+        // An error means that the server is gone, which is an end too.
+        let _ = self.ending.clone().wait_for(|ending| *ending).await;
+    }
 }
 
 /// The routes.
@@ -47,6 +59,7 @@ pub fn router(app: App) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/metrics", get(metrics::get))
+        .route("/builds/{id}", get(builds::get))
         .fallback(registry)
         .with_state(app)
         .layer(SetResponseHeaderLayer::overriding(

@@ -1,22 +1,55 @@
 //! Nix's structured log (`--log-format internal-json`): lines `@nix {…}` that start, stop and report on
 //! activities.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// How many lines of a builder's output are kept.
 const TAIL: usize = 100;
+/// How many derivations are followed; a build of more is still counted right.
+const MAX_DERIVATIONS: usize = 2000;
 
-/// Activity type of a build (`actBuild` in Nix's `logging.hh`).
+/// Activity types (`ActivityType` in Nix's `logging.hh`): one substitution, all builds, one build.
+const BUILDS: u64 = 104;
 const BUILD: u64 = 105;
-/// Result type of a line that a builder printed (`resBuildLogLine`).
+const SUBSTITUTE: u64 = 108;
+/// Result types (`ResultType`, same place): a line that a builder printed; done, expected, running, failed.
 const LOG_LINE: u64 = 101;
+const PROGRESS: u64 = 105;
 
-/// What happened during a realisation.
-#[derive(Debug, Clone, Default)]
+/// What has happened during a realisation so far.
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct BuildLog {
-    running: HashMap<u64, String>,
-    lines: BTreeMap<String, VecDeque<String>>,
+    /// Derivations that are built or substituted, in alphabetical order.
+    derivations: BTreeMap<String, Derivation>,
+    /// Builds that are done, as Nix counts them.
+    done: u64,
+    /// Builds that Nix knows of so far.
+    expected: u64,
+    #[serde(skip)]
+    activities: HashMap<u64, Activity>,
+}
+
+/// One derivation's progress.
+#[derive(Debug, Clone, Serialize)]
+struct Derivation {
+    status: Status,
+    /// The last lines that its builder printed.
+    log: VecDeque<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    Building,
+    Substituting,
+    Ended,
+}
+
+#[derive(Debug, Clone)]
+enum Activity {
+    Builds,
+    Derivation(String),
 }
 
 #[derive(Deserialize)]
@@ -51,32 +84,70 @@ impl BuildLog {
             return;
         };
         match event {
-            Event::Start { id, kind: BUILD, fields } => {
-                if let Some(drv) = fields.first().and_then(|field| field.as_str()) {
-                    self.running.insert(id, drv.to_owned());
-                    self.lines.entry(drv.to_owned()).or_default();
+            Event::Start { id, kind: BUILDS, .. } => {
+                self.activities.insert(id, Activity::Builds);
+            }
+            Event::Start { id, kind: kind @ (BUILD | SUBSTITUTE), fields } => {
+                let path = fields.first().and_then(|field| field.as_str()).map(str::to_owned);
+                if let Some(path) = path.filter(|_| self.derivations.len() < MAX_DERIVATIONS) {
+                    let status = if kind == BUILD { Status::Building } else { Status::Substituting };
+                    self.activities.insert(id, Activity::Derivation(path.clone()));
+                    self.derivations.insert(path, Derivation { status, log: VecDeque::new() });
                 }
             }
             Event::Stop { id } => {
-                self.running.remove(&id);
-            }
-            Event::Result { id, kind: LOG_LINE, fields } => {
-                let text = fields.first().and_then(|field| field.as_str());
-                if let (Some(drv), Some(text)) = (self.running.get(&id), text) {
-                    let lines = self.lines.entry(drv.clone()).or_default();
-                    if lines.len() == TAIL {
-                        lines.pop_front();
-                    }
-                    lines.push_back(text.to_owned());
+                if let Some(Activity::Derivation(path)) = self.activities.remove(&id)
+                    && let Some(derivation) = self.derivations.get_mut(&path)
+                {
+                    derivation.status = Status::Ended;
                 }
             }
+            Event::Result { id, kind, fields } => match (self.activities.get(&id), kind) {
+                (Some(Activity::Builds), PROGRESS) => {
+                    let number = |i: usize| fields.get(i).and_then(serde_json::Value::as_u64).unwrap_or(0);
+                    (self.done, self.expected) = (number(0), number(1));
+                }
+                (Some(Activity::Derivation(path)), LOG_LINE) => {
+                    let text = fields.first().and_then(|field| field.as_str());
+                    if let (Some(derivation), Some(text)) = (self.derivations.get_mut(path), text) {
+                        if derivation.log.len() == TAIL {
+                            derivation.log.pop_front();
+                        }
+                        derivation.log.push_back(text.to_owned());
+                    }
+                }
+                _ => {}
+            },
             _ => {}
         }
     }
 
     /// The derivations that were built, with the last lines that their builders printed.
     pub fn builds(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = &str>)> {
-        self.lines.iter().map(|(drv, lines)| (drv.as_str(), lines.iter().map(String::as_str)))
+        self.derivations
+            .iter()
+            .map(|(path, derivation)| (path.as_str(), derivation.log.iter().map(String::as_str)))
+    }
+
+    /// Where it stands, in a few words: `building 12 of 40, python3-3.11`. Nothing before Nix has begun.
+    pub fn summary(&self) -> Option<String> {
+        let running = self.derivations.iter().find(|(_, derivation)| derivation.status != Status::Ended);
+        let name = |path: &str| {
+            let base = path.rsplit('/').next().unwrap_or(path);
+            let name = base.split_once('-').map_or(base, |(_, name)| name);
+            name.trim_end_matches(".drv").to_owned()
+        };
+        match running {
+            Some((path, Derivation { status: Status::Substituting, .. })) => {
+                Some(format!("downloading {}", name(path)))
+            }
+            Some((path, _)) if self.expected > 1 => {
+                let current = (self.done + 1).min(self.expected);
+                Some(format!("building {current} of {}, {}", self.expected, name(path)))
+            }
+            Some((path, _)) => Some(format!("building {}", name(path))),
+            None => None,
+        }
     }
 }
 
@@ -84,22 +155,56 @@ impl BuildLog {
 mod tests {
     use super::*;
 
+    const DRV: &str = "/nix/store/3pmppdlqjx4i0ww255kg6wjzlvg8shdc-python3-3.11.drv";
+
+    fn log(lines: &[String]) -> BuildLog {
+        let mut log = BuildLog::default();
+        lines.iter().for_each(|line| log.line(line));
+        log
+    }
+
+    fn start(id: u64, kind: u64, path: &str) -> String {
+        format!(
+            r#"@nix {{"action":"start","id":{id},"level":3,"parent":0,"text":"","type":{kind},"fields":["{path}","",1,1]}}"#
+        )
+    }
+
+    fn line(id: u64, text: &str) -> String {
+        format!(r#"@nix {{"action":"result","id":{id},"type":101,"fields":["{text}"]}}"#)
+    }
+
     #[test]
     fn keeps_what_builders_say() {
-        let mut log = BuildLog::default();
-        for line in [
-            r#"@nix {"action":"start","id":7,"level":3,"parent":0,"text":"building","type":105,"fields":["/nix/store/x.drv","",1,1]}"#,
-            r#"@nix {"action":"result","id":7,"type":101,"fields":["compiling"]}"#,
-            r#"@nix {"action":"result","id":8,"type":101,"fields":["somebody else"]}"#,
-            r#"@nix {"action":"msg","level":0,"msg":"error"}"#,
-            r#"@nix {"action":"stop","id":7}"#,
-            r#"@nix {"action":"result","id":7,"type":101,"fields":["too late"]}"#,
-            "@nix {garbage",
-            "plain text",
-        ] {
-            log.line(line);
-        }
+        let stop = r#"@nix {"action":"stop","id":7}"#;
+        let msg = r#"@nix {"action":"msg","level":0,"msg":"error"}"#;
+        let others = ["@nix {garbage", "plain text", "@nix {\"action\":\"start\",\"id\":-1}"];
+        let mut lines =
+            vec![start(7, BUILD, DRV), line(7, "compiling"), line(8, "somebody else"), msg.into()];
+        lines.extend(others.map(Into::into));
+        lines.extend([stop.into(), line(7, "too late")]);
+        let log = log(&lines);
         let builds: Vec<_> = log.builds().map(|(drv, lines)| (drv, lines.collect::<Vec<_>>())).collect();
-        assert_eq!(builds, [("/nix/store/x.drv", vec!["compiling"])]);
+        assert_eq!(builds, [(DRV, vec!["compiling"])]);
+        assert_eq!(log.summary(), None, "nothing is running");
+    }
+
+    #[test]
+    fn says_where_it_stands() {
+        assert_eq!(log(&[]).summary(), None);
+        assert_eq!(log(&[start(7, BUILD, DRV)]).summary().as_deref(), Some("building python3-3.11"));
+        let progress = r#"@nix {"action":"result","id":1,"type":105,"fields":[11,40,1,0]}"#;
+        let lines = [start(1, BUILDS, ""), progress.into(), start(7, BUILD, DRV)];
+        assert_eq!(log(&lines).summary().as_deref(), Some("building 12 of 40, python3-3.11"));
+        let lines = [start(7, SUBSTITUTE, DRV)];
+        assert_eq!(log(&lines).summary().as_deref(), Some("downloading python3-3.11"));
+    }
+
+    #[test]
+    fn is_bounded() {
+        let mut log = BuildLog::default();
+        (0..5000).for_each(|id| log.line(&start(id, BUILD, &format!("/nix/store/x-{id}.drv"))));
+        assert!(log.builds().count() <= MAX_DERIVATIONS);
+        (0..5000).for_each(|i| log.line(&line(0, &i.to_string())));
+        assert!(log.builds().all(|(_, lines)| lines.count() <= TAIL));
     }
 }

@@ -11,6 +11,7 @@ mod requisites;
 mod resolve;
 
 pub use log::BuildLog;
+use process::Bounds;
 pub use process::ProcessError;
 pub use realise::{GcRoot, RealiseError};
 pub use requisites::RequisitesError;
@@ -31,6 +32,7 @@ pub struct Nix {
     gc_roots: PathBuf,
     eval_timeout: Duration,
     build_timeout: Duration,
+    eval_memory_bytes: u64,
     evaluations: Semaphore,
     realisations: Semaphore,
     processes: AtomicU64,
@@ -49,6 +51,7 @@ impl Nix {
             gc_roots,
             eval_timeout: Duration::from_secs(args.eval_timeout),
             build_timeout: Duration::from_secs(args.nix_timeout),
+            eval_memory_bytes: args.eval_memory << 20,
             evaluations: Semaphore::new(args.max_evaluations.max(1)),
             realisations: Semaphore::new(args.max_realisations.max(1)),
             processes: AtomicU64::new(0),

@@ -1,7 +1,7 @@
 //! One Nix process: started in a group of its own, bounded in time and output, and never left behind.
 
 use super::Nix;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
 use std::ffi::OsString;
 use std::io;
 use std::process::Stdio;
@@ -19,6 +19,22 @@ const MAX_STDOUT: u64 = 256 << 20;
 
 /// How much of stderr is kept, in lines.
 const STDERR_TAIL: usize = 50;
+
+/// What one process may use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// How long it may take.
+    pub(super) time: Duration,
+    /// Address space, in bytes.
+    pub(super) memory: Option<u64>,
+}
+
+impl Bounds {
+    /// Bounded in time alone.
+    pub(super) fn time(time: Duration) -> Self {
+        Self { time, memory: None }
+    }
+}
 
 /// Why a Nix process gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +112,7 @@ impl Nix {
         &self,
         program: &'static str,
         arguments: Vec<OsString>,
-        limit: Duration,
+        bounds: Bounds,
         mut line: impl FnMut(&str),
     ) -> Result<Vec<u8>, ProcessError> {
         let io = |source| ProcessError::Io { program, source };
@@ -114,6 +130,10 @@ impl Nix {
             .map_err(io)?;
         let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         let mut group = Group { child, pid };
+        if let (Some(pid), Some(memory)) = (pid, bounds.memory) {
+            let limit = Rlimit { current: Some(memory), maximum: Some(memory) };
+            prlimit(Some(pid), Resource::As, limit).map_err(|error| io(error.into()))?;
+        }
         let stdout = group.child.stdout.take().expect("stdout is piped");
         let stderr = group.child.stderr.take().expect("stderr is piped");
 
@@ -143,11 +163,11 @@ impl Nix {
             tokio::try_join!(read, follow)?;
             Ok((answer, group.child.wait().await?))
         };
-        let (answer, status) = match tokio::time::timeout(limit, work).await {
+        let (answer, status) = match tokio::time::timeout(bounds.time, work).await {
             Ok(result) => result.map_err(io)?,
             Err(_) => {
                 group.end().await;
-                return Err(ProcessError::Timeout { program, limit });
+                return Err(ProcessError::Timeout { program, limit: bounds.time });
             }
         };
         group.pid = None;

@@ -1,6 +1,6 @@
 //! Realising: making store paths exist, by building or substituting, and keeping them while they are needed.
 
-use super::{BuildLog, Nix, ProcessError};
+use super::{Bounds, Nix, ProcessError};
 use firn_shared::package::Package;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,8 +29,6 @@ pub enum RealiseError {
         /// What Nix said.
         #[source]
         source: ProcessError,
-        /// What builders said.
-        log: Box<BuildLog>,
     },
     /// Nix could not be run, or its time ran out.
     #[error(transparent)]
@@ -42,11 +40,15 @@ static NEXT_ROOT: AtomicU64 = AtomicU64::new(0);
 impl Nix {
     /// Realises the selected outputs of packages; they stay in the store while the root exists.
     ///
-    /// One package that fails does not stop the others.
+    /// One package that fails does not stop the others. Each line of Nix's structured log goes to `line`.
     ///
     /// # Errors
     /// When a package fails to build, Nix cannot be run or takes too long.
-    pub async fn realise(&self, packages: &[&Package]) -> Result<GcRoot, RealiseError> {
+    pub async fn realise(
+        &self,
+        packages: &[&Package],
+        line: impl FnMut(&str) + Send,
+    ) -> Result<GcRoot, RealiseError> {
         let _permit = self.realisations.acquire().await.expect("the semaphore is never closed");
         let name = format!("{}-{}", std::process::id(), NEXT_ROOT.fetch_add(1, Ordering::Relaxed));
         let link = self.gc_roots.join(name);
@@ -66,10 +68,9 @@ impl Nix {
         arguments.extend(["--add-root".into(), link.clone().into(), "--indirect".into()]);
         arguments.extend(["--keep-going".into(), "--timeout".into(), timeout.to_string().into()]);
         arguments.extend(["--log-format".into(), "internal-json".into()]);
-        let mut log = Box::new(BuildLog::default());
-        match self.run("nix-store", arguments, self.build_timeout, |line| log.line(line)).await {
+        match self.run("nix-store", arguments, Bounds::time(self.build_timeout), line).await {
             Ok(_) => Ok(root),
-            Err(source @ ProcessError::Failed { .. }) => Err(RealiseError::Failed { source, log }),
+            Err(source @ ProcessError::Failed { .. }) => Err(RealiseError::Failed { source }),
             Err(other) => Err(RealiseError::Process(other)),
         }
     }

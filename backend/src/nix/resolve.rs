@@ -1,6 +1,6 @@
 //! Resolving names: one evaluation of `nix/resolve.nix` for all of them.
 
-use super::{Nix, ProcessError};
+use super::{Bounds, Nix, ProcessError};
 use firn_shared::{
     package::{PackageProblem, ProblemKind, Resolution, Resolutions},
     package_name::PackageName,
@@ -97,7 +97,8 @@ impl Nix {
         .into();
         arguments.push(self.expressions.resolve().into());
         arguments.extend(["--argstr".into(), "request".into(), request.into()]);
-        let answer = self.run("nix-instantiate", arguments, self.eval_timeout, |_| {}).await?;
+        let bounds = Bounds { time: self.eval_timeout, memory: Some(self.eval_memory_bytes) };
+        let answer = self.run("nix-instantiate", arguments, bounds, |_| {}).await?;
         serde_json::from_slice(&answer).map_err(ResolveError::Answer)
     }
 }
