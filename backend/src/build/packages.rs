@@ -182,7 +182,8 @@ impl Builder {
         let infos: BTreeMap<StorePath, PathInfo> =
             infos.into_iter().map(|info| (info.path.clone(), info)).collect();
         let records = packages.into_iter().map(|(name, package)| {
-            let record = if is_built(&package) { Ok(record(package, &infos)?) } else { Err(build_failed()) };
+            let record =
+                if is_built(&package) { Ok(record(package, &infos)?) } else { Err(build_failed(progress)) };
             Ok((name, record))
         });
         let records = records.collect::<Result<_, BuildError>>()?;
@@ -215,10 +216,10 @@ fn record(package: Package, infos: &BTreeMap<StorePath, PathInfo>) -> Result<Pac
     })
 }
 
-fn build_failed() -> PackageProblem {
+fn build_failed(progress: &Progress) -> PackageProblem {
     PackageProblem {
         kind: ProblemKind::BuildError,
-        message: "its builder fails; the build's page and the log have its output".into(),
+        message: format!("its builder fails, see /builds/{} for what it says", progress.page().id),
         candidates: Vec::new(),
     }
 }

@@ -18,13 +18,19 @@ pub(super) struct Expressions {
 impl Expressions {
     /// Writes them into a directory, each atomically, since another Firn may be reading them.
     pub(super) fn install(dir: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(dir)?;
+        std::fs::create_dir_all(dir.join("home"))?;
         for (name, text) in FILES {
             let mut file = tempfile::NamedTempFile::new_in(dir)?;
             file.write_all(text.as_bytes())?;
             file.persist(dir.join(name))?;
         }
         Ok(Self { dir: dir.to_owned() })
+    }
+
+    /// An empty home for evaluations: nixpkgs reads overlays and configuration from the user's, which are no
+    /// part of a revision.
+    pub(super) fn home(&self) -> PathBuf {
+        self.dir.join("home")
     }
 
     pub(super) fn resolve(&self) -> PathBuf {

@@ -118,10 +118,20 @@ impl Nix {
         let io = |source| ProcessError::Io { program, source };
         self.processes.fetch_add(1, Ordering::Relaxed);
         let started = std::time::Instant::now();
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        // Nothing is looked up by accident: no channel, no overlays. Nix's and git's own settings still count.
+        for (variable, file) in
+            [("NIX_USER_CONF_FILES", ".config/nix/nix.conf"), ("GIT_CONFIG_GLOBAL", ".gitconfig")]
+        {
+            if let (None, Some(home)) = (std::env::var_os(variable), std::env::home_dir()) {
+                command.env(variable, home.join(file));
+            }
+        }
+        let child = command
             .args(&arguments)
-            // Nothing is looked up by accident: no channel, no user's configuration of search paths.
             .env_remove("NIX_PATH")
+            .env_remove("XDG_CONFIG_HOME")
+            .env("HOME", self.expressions.home())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -20,6 +20,8 @@ pub struct ResolveRequest {
     pub config: BTreeMap<&'static str, bool>,
     /// The names.
     pub attributes: BTreeSet<PackageName>,
+    /// Let the evaluation fail with what an expression throws, instead of reporting that it does.
+    explain: bool,
 }
 
 /// Why names could not be resolved at all, as opposed to names that resolve to a problem.
@@ -42,7 +44,7 @@ impl ResolveRequest {
         attributes: BTreeSet<PackageName>,
     ) -> Self {
         let config = BTreeMap::from([("allowUnfree", allow_unfree)]);
-        Self { source, system: platform.system(), config, attributes }
+        Self { source, system: platform.system(), config, attributes, explain: false }
     }
 }
 
@@ -55,10 +57,22 @@ impl Nix {
     /// # Errors
     /// When the package set itself cannot be loaded, or Nix cannot be run.
     pub async fn resolve(&self, request: &ResolveRequest) -> Result<Resolutions, ResolveError> {
-        let together = self.evaluate(request).await;
-        if !matches!(&together, Err(error) if error.is_about_a_package()) {
-            return together;
+        let mut resolutions = match self.evaluate(request).await {
+            Err(error) if error.is_about_a_package() => self.resolve_one_by_one(request).await?,
+            together => together?,
+        };
+        for (name, resolution) in &mut resolutions.packages {
+            if let Resolution::Problem(problem) = resolution
+                && problem.kind == ProblemKind::EvalError
+                && let Some(reason) = self.explain(request, name).await
+            {
+                problem.message = format!("its expression in the package set fails to evaluate: {reason}");
+            }
         }
+        Ok(resolutions)
+    }
+
+    async fn resolve_one_by_one(&self, request: &ResolveRequest) -> Result<Resolutions, ResolveError> {
         // Whether the package set loads at all is asked with no name: if not, no name is to blame.
         let mut all =
             self.evaluate(&ResolveRequest { attributes: BTreeSet::new(), ..request.clone() }).await?;
@@ -79,6 +93,15 @@ impl Nix {
             }
         }
         Ok(all)
+    }
+
+    /// What an expression throws, for example that the package has another name now.
+    async fn explain(&self, request: &ResolveRequest, name: &PackageName) -> Option<String> {
+        let alone = ResolveRequest { attributes: [name.clone()].into(), explain: true, ..request.clone() };
+        match self.evaluate(&alone).await {
+            Err(ResolveError::Process(ProcessError::Failed { stderr, .. })) => thrown(&stderr),
+            _ => None,
+        }
     }
 
     async fn evaluate(&self, request: &ResolveRequest) -> Result<Resolutions, ResolveError> {
@@ -103,10 +126,36 @@ impl Nix {
     }
 }
 
+/// The text of the innermost error: Nix prints a trace above it and hints below. Paths of this machine are not
+/// for everybody, so nothing is told when there is one.
+fn thrown(stderr: &[String]) -> Option<String> {
+    const MAX_CHARS: usize = 300;
+    let text = stderr.iter().rev().find_map(|line| line.trim_start().strip_prefix("error: "))?;
+    (!text.contains('/')).then(|| text.chars().take(MAX_CHARS).collect())
+}
+
 impl ResolveError {
     /// Whether one of the names asked for may be the cause: evaluation failed, took too long or ran out of
     /// memory, where Nix itself is in order.
     fn is_about_a_package(&self) -> bool {
         matches!(self, Self::Process(ProcessError::Failed { .. } | ProcessError::Timeout { .. }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_what_was_thrown_and_no_paths() {
+        let check = |stderr: &[&str], expect: Option<&str>| {
+            let lines: Vec<_> = stderr.iter().map(ToString::to_string).collect();
+            assert_eq!(thrown(&lines).as_deref(), expect, "{stderr:?}");
+        };
+        check(&["error: foo was removed; use bar", "(use '--show-trace')"], Some("foo was removed; use bar"));
+        check(&["error:", "   … while evaluating", "       error: foo is gone"], Some("foo is gone"));
+        check(&["error: attribute 'x' missing, at /srv/pkgs/default.nix:3:1"], None);
+        check(&[], None);
+        check(&[&format!("error: {}", "ä".repeat(1000))], Some(&"ä".repeat(300)));
     }
 }
