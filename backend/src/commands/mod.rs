@@ -2,6 +2,7 @@
 
 mod build;
 mod builder;
+mod pack;
 mod serve;
 
 use crate::config::Alias;
@@ -22,6 +23,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Build one image without a server
     Build(build::BuildArgs),
+    /// Pack paths into one layer
+    Pack(pack::PackArgs),
 }
 
 impl Cli {
@@ -33,6 +36,7 @@ impl Cli {
         let result = match self.command {
             Command::Serve(args) => serve::run(args),
             Command::Build(args) => build::run(args),
+            Command::Pack(args) => pack::run(args),
         };
         match result {
             Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,78 @@
+//! `firn pack`: one layer, without a store.
+
+use super::Failure;
+use crate::packing::{Encoder, Packer, Tree};
+use clap::Args;
+use serde_json::json;
+use std::fs;
+use std::num::NonZeroUsize;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+#[derive(Debug, Args)]
+pub(super) struct PackArgs {
+    /// What goes into the layer: store paths, or any other files and directories; each has the same absolute
+    /// path in the layer
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+
+    /// File to write the layer to; appears when it is complete
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+
+    /// How the layer is compressed: gzip or zstd, with :LEVEL where the default does not suit
+    #[arg(long, env = "FIRN_COMPRESSION", value_name = "METHOD", default_value_t = Encoder::GZIP)]
+    compression: Encoder,
+
+    /// Threads that read and compress [default: one per core]; the layer is the same with any number
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: PackArgs) -> Result<(), Failure> {
+    let started = Instant::now();
+    let threads = match args.threads {
+        Some(threads) => threads,
+        None => std::thread::available_parallelism().map_err(|error| Failure::error(&error))?,
+    };
+    let trees = args.paths.iter().map(|path| tree(path)).collect::<Result<_, _>>()?;
+    let packer = Packer::new(args.compression, threads).map_err(|error| Failure::error(&error))?;
+
+    let failed = |error| Failure::Error(format!("cannot write {}: {error}", args.output.display()));
+    let directory = args.output.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o644))
+        .tempfile_in(directory)
+        .map_err(failed)?;
+    let packed = packer.pack(trees, &mut file).map_err(|error| Failure::error(&error))?;
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(&args.output).map_err(|error| failed(error.error))?;
+    fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+
+    if args.json {
+        let result = json!({
+            "digest": packed.digest,
+            "diff_id": packed.diff_id,
+            "size": packed.size,
+            "uncompressed": packed.uncompressed,
+            "seconds": started.elapsed().as_secs_f64(),
+        });
+        println!("{result}");
+    } else {
+        println!("{}", packed.digest);
+    }
+    Ok(())
+}
+
+fn tree(path: &Path) -> Result<Tree, Failure> {
+    let absolute = std::path::absolute(path).map_err(|error| Failure::error(&error))?;
+    // Collecting the components drops a trailing slash, as from completion in a shell.
+    Tree::absolute(&absolute.components().collect::<PathBuf>())
+        .map_err(|error| Failure::Usage(crate::build::chain(&error)))
+}
