@@ -7,6 +7,7 @@ use crate::{
     store::StoreError,
 };
 use firn_shared::{
+    StorePath,
     closure::ClosureError,
     oci_error::{ErrorCode, OciError},
     selection::SelectionError,
@@ -45,6 +46,17 @@ pub enum BuildError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// A store path that was there once is gone.
+    #[error("{0} is gone from the Nix store")]
+    Vanished(StorePath),
+    /// The image would be larger than the operator allows.
+    #[error("the image holds {} MiB, and this registry allows {} MiB", size >> 20, limit >> 20)]
+    TooLarge {
+        /// Its closure's NAR size, in bytes.
+        size: u64,
+        /// The limit, in bytes.
+        limit: u64,
     },
     /// A layer could not be packed.
     #[error(transparent)]
@@ -85,6 +97,16 @@ impl BuildError {
         matches!(self, Self::Realise(RealiseError::Process(ProcessError::Timeout { .. })))
     }
 
+    /// Whether a store path was gone when it was to be packed; realising it again helps.
+    pub fn is_vanished(&self) -> bool {
+        match self {
+            Self::Vanished(_) => true,
+            Self::Pack(PackError::Read { source, .. }) => source.kind() == std::io::ErrorKind::NotFound,
+            Self::Shared(error) => error.is_vanished(),
+            _ => false,
+        }
+    }
+
     /// What the client sees. What it can act on is told; the rest is in the log.
     pub fn to_oci_error(&self) -> OciError {
         let unavailable = |message: &str| OciError::new(ErrorCode::Unavailable, message).retry_after(10);
@@ -112,9 +134,17 @@ impl BuildError {
                 ErrorCode::ManifestUnknown,
                 format!("building took longer than the {} s that this registry allows", limit.as_secs()),
             ),
+            Self::TooLarge { .. } => OciError::new(ErrorCode::ManifestUnknown, self.to_string()),
+            Self::Realise(RealiseError::Process(ProcessError::Failed { .. })) => {
+                unavailable("Nix cannot build at the moment; the operator finds the reason in the log")
+            }
+            Self::Realise(RealiseError::Builder(_)) => unavailable(
+                "a build failed for want of space or network; the operator finds the reason in the log",
+            ),
             Self::Shared(error) => error.to_oci_error(),
             Self::Resolve(_)
-            | Self::Realise(_)
+            | Self::Realise(RealiseError::Process(_))
+            | Self::Vanished(_)
             | Self::Requisites(_)
             | Self::Closure(_)
             | Self::Read { .. }

@@ -5,7 +5,6 @@ use crate::{packing::Tree, store::RecordKind};
 use firn_shared::{
     layer::{LayerPlan, LayerRecord},
     media_type::LayerCompression,
-    package::Package,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use std::path::Path;
@@ -16,12 +15,14 @@ use std::sync::Arc;
 const AT_ONCE: usize = 4;
 
 impl Builder {
-    /// The packed layers for these plans, in their order. `packages` are realised again if a store path that
-    /// has to be packed is gone.
+    /// The packed layers for these plans, in their order.
+    ///
+    /// # Errors
+    /// [`BuildError::is_vanished`] when a store path that has to be packed is gone; nothing has been packed
+    /// of it then.
     pub(super) async fn pack_missing(
         self: &Arc<Self>,
         plans: &[LayerPlan],
-        packages: &[&Package],
         progress: &Progress,
     ) -> Result<Vec<LayerRecord>, BuildError> {
         let lookups: Vec<_> =
@@ -29,14 +30,10 @@ impl Builder {
         let mut records: Vec<Option<LayerRecord>> =
             stream::iter(lookups).buffered(AT_ONCE * 4).try_collect().await?;
         let mut missing: Vec<usize> = (0..plans.len()).filter(|i| records[*i].is_none()).collect();
-        let gone =
-            missing.iter().flat_map(|i| &plans[*i].paths).any(|path| !Path::new(path.as_str()).exists());
-        let _root = if gone {
-            progress.enter(Phase::Realising);
-            Some(self.nix.realise(packages, |line| progress.nix_line(line)).await?)
-        } else {
-            None
-        };
+        let mut needed = missing.iter().flat_map(|i| &plans[*i].paths);
+        if let Some(gone) = needed.find(|path| !Path::new(path.as_str()).exists()) {
+            return Err(BuildError::Vanished(gone.clone()));
+        }
         progress.enter(Phase::Packing { done: 0, total: missing.len() });
 
         // Largest first, so that the last one to finish is a small one.

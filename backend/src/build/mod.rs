@@ -82,6 +82,8 @@ pub struct Recipe {
 pub struct Limits {
     /// Images that may be waiting or building at once; further ones are told to come back.
     pub queue: usize,
+    /// The largest closure that an image may have, in bytes of NAR.
+    pub closure_bytes: u64,
     /// How long a failure that would be the same at the next attempt is remembered.
     pub failure_ttl: Duration,
 }
@@ -258,7 +260,7 @@ impl Builder {
         let platform = name.platform().unwrap_or(self.recipe.platform);
         let wanted: BTreeSet<_> = name.wants().into_iter().flat_map(|want| want.names).collect();
         let requested: BTreeSet<_> = name.packages().cloned().collect();
-        let known = self.packages_of(revision, platform, wanted, &requested, progress).await?;
+        let known = self.packages_of(revision, platform, wanted.clone(), &requested, progress).await?;
         let selected = select(name, |package| known.package(package))?;
         let ingredients: Vec<_> = selected.iter().map(|selected| selected.as_deref()).collect();
         let blueprint = Blueprint::new(
@@ -272,13 +274,24 @@ impl Builder {
             |closure| self.recipe.strategy.group(closure, self.recipe.layer_budget),
             &self.packer.encoder().identity(),
         )?;
+        let size = blueprint.layers.iter().map(|layer| layer.nar_size).sum();
+        if size > self.limits.closure_bytes {
+            return Err(BuildError::TooLarge { size, limit: self.limits.closure_bytes });
+        }
         for conflict in &blueprint.conflicts {
             tracing::info!(image.name = %name, path = conflict.path, dropped = %conflict.dropped, "conflict");
         }
         let conflicts = blueprint.conflicts.iter().map(|conflict| conflict.path.clone()).collect();
 
-        let packages: Vec<_> = ingredients.iter().map(|selected| &selected.package.package).collect();
-        let layers = self.pack_missing(&blueprint.layers, &packages, progress).await?;
+        let layers = match self.pack_missing(&blueprint.layers, progress).await {
+            // Known packages whose store paths were garbage-collected before this layer was ever packed.
+            Err(error) if error.is_vanished() => {
+                tracing::info!(image.name = %name, error = %chain(&error), "realising again");
+                let _root = self.bring_back(revision, platform, wanted, progress).await?;
+                self.pack_missing(&blueprint.layers, progress).await?
+            }
+            layers => layers?,
+        };
         drop(known);
 
         let image = blueprint.assemble(&layers);

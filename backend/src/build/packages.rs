@@ -2,7 +2,7 @@
 
 use super::{BuildError, Builder, Phase, Progress, listing};
 use crate::{
-    nix::{GcRoot, RealiseError, ResolveRequest},
+    nix::{BuildLog, GcRoot, RealiseError, ResolveRequest},
     store::RecordKind,
 };
 use firn_shared::{
@@ -123,6 +123,28 @@ impl Builder {
         Ok(known)
     }
 
+    /// Makes the store paths of these names exist again, and their derivations too if those are gone.
+    pub(super) async fn bring_back(
+        &self,
+        revision: &Revision,
+        platform: Platform,
+        names: BTreeSet<PackageName>,
+        progress: &Progress,
+    ) -> Result<GcRoot, BuildError> {
+        progress.enter(Phase::Resolving);
+        let resolutions = self.resolve(revision, platform, names).await?;
+        let packages: Vec<_> = resolutions
+            .packages
+            .values()
+            .filter_map(|resolution| match resolution {
+                Resolution::Ok(package) => Some(package),
+                Resolution::Problem(_) => None,
+            })
+            .collect();
+        progress.enter(Phase::Realising);
+        Ok(self.nix.realise(&packages, |line| progress.nix_line(line)).await?)
+    }
+
     /// Resolves names at exactly this revision.
     async fn resolve(
         &self,
@@ -154,7 +176,7 @@ impl Builder {
         let wanted: Vec<_> = packages.iter().map(|(_, package)| package).collect();
         let root = match self.nix.realise(&wanted, |line| progress.nix_line(line)).await {
             Ok(root) => Some(root),
-            Err(RealiseError::Failed { source }) => {
+            Err(error @ RealiseError::Builder { .. }) if !is_transient(&progress.log()) => {
                 for (drv, lines) in progress.log().builds() {
                     tracing::info!(drv, log = lines.collect::<Vec<_>>().join("\n"), "builder output");
                 }
@@ -163,7 +185,7 @@ impl Builder {
                 };
                 let (good, bad): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|package| built(package));
                 if bad.is_empty() {
-                    return Err(RealiseError::Failed { source }.into());
+                    return Err(error.into());
                 }
                 // The others are there already; this only roots them.
                 if good.is_empty() { None } else { Some(self.nix.realise(&good, |_| {}).await?) }
@@ -214,6 +236,17 @@ fn record(package: Package, infos: &BTreeMap<StorePath, PathInfo>) -> Result<Pac
         closure: closure.into_values().cloned().collect(),
         package,
     })
+}
+
+/// Whether what builders said points at this machine or the network, so that the next attempt may succeed.
+fn is_transient(log: &BuildLog) -> bool {
+    const SIGNS: [&str; 4] = [
+        "No space left on device",
+        "Could not resolve host",
+        "Temporary failure in name resolution",
+        "unable to download",
+    ];
+    log.builds().any(|(_, mut lines)| lines.any(|line| SIGNS.iter().any(|sign| line.contains(sign))))
 }
 
 fn build_failed(progress: &Progress) -> PackageProblem {

@@ -45,8 +45,11 @@ impl BuilderArgs {
             platform: self.nix.platform(),
             allow_unfree: self.nix.allow_unfree,
         };
-        let limits =
-            Limits { queue: self.nix.max_queue, failure_ttl: Duration::from_secs(self.nix.failure_ttl) };
+        let limits = Limits {
+            queue: self.nix.max_queue,
+            closure_bytes: self.image.max_closure << 20,
+            failure_ttl: Duration::from_secs(self.nix.failure_ttl),
+        };
         Ok(Builder::new(store, nix, PackageSet::new(source, revisions), packer, recipe, limits))
     }
 }

@@ -14,6 +14,10 @@ pub struct ImageArgs {
           value_parser = clap::value_parser!(u16).range(1..=120))]
     pub layer_budget: u16,
 
+    /// The largest closure that an image may have, in MiB of NAR
+    #[arg(long, env = "FIRN_MAX_CLOSURE", value_name = "MIB", default_value_t = 32_768)]
+    pub max_closure: u64,
+
     /// How store paths are put into layers: sharing or popularity
     #[arg(long, env = "FIRN_STRATEGY", value_name = "NAME", default_value_t)]
     pub strategy: StrategyName,

@@ -34,6 +34,11 @@ pub struct NixArgs {
     #[arg(long, env = "FIRN_EVAL_MEMORY", value_name = "MIB", default_value_t = 8192)]
     pub eval_memory: u64,
 
+    /// Address space that each process of a build may take, in MiB; builders inherit it unless a Nix daemon
+    /// runs them
+    #[arg(long, env = "FIRN_BUILD_MEMORY", value_name = "MIB")]
+    pub build_memory: Option<u64>,
+
     /// Serve packages whose licence is unfree
     #[arg(long, env = "FIRN_ALLOW_UNFREE")]
     pub allow_unfree: bool,

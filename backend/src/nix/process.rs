@@ -29,13 +29,6 @@ pub(super) struct Bounds {
     pub(super) memory: Option<u64>,
 }
 
-impl Bounds {
-    /// Bounded in time alone.
-    pub(super) fn time(time: Duration) -> Self {
-        Self { time, memory: None }
-    }
-}
-
 /// Why a Nix process gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {

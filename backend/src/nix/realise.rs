@@ -23,17 +23,18 @@ impl Drop for GcRoot {
 /// Why store paths could not be realised.
 #[derive(Debug, thiserror::Error)]
 pub enum RealiseError {
-    /// Nix ended with an error. Some packages may have been realised all the same.
-    #[error("realising failed")]
-    Failed {
-        /// What Nix said.
-        #[source]
-        source: ProcessError,
-    },
-    /// Nix could not be run, or its time ran out.
+    /// A builder failed, took too long by itself or made something else than it promised. Other packages have
+    /// been realised all the same.
+    #[error("a builder failed")]
+    Builder(#[source] ProcessError),
+    /// Anything else: Nix could not be run, its store is full or locked, its time ran out.
     #[error(transparent)]
     Process(ProcessError),
 }
+
+/// The exit codes by which `nix-store --realise` tells that builders are to blame (Nix manual, nix-store,
+/// "Special exit codes"): 100 and more, with a bit each for time-out, hash mismatch and nondeterminism.
+const BUILDER_FAILED: std::ops::RangeInclusive<i32> = 100..=111;
 
 static NEXT_ROOT: AtomicU64 = AtomicU64::new(0);
 
@@ -68,9 +69,12 @@ impl Nix {
         arguments.extend(["--add-root".into(), link.clone().into(), "--indirect".into()]);
         arguments.extend(["--keep-going".into(), "--timeout".into(), timeout.to_string().into()]);
         arguments.extend(["--log-format".into(), "internal-json".into()]);
-        match self.run("nix-store", arguments, Bounds::time(self.build_timeout), line).await {
+        let bounds = Bounds { time: self.build_timeout, memory: self.build_memory_bytes };
+        match self.run("nix-store", arguments, bounds, line).await {
             Ok(_) => Ok(root),
-            Err(source @ ProcessError::Failed { .. }) => Err(RealiseError::Failed { source }),
+            Err(error @ ProcessError::Failed { status, .. }) if BUILDER_FAILED.contains(&status) => {
+                Err(RealiseError::Builder(error))
+            }
             Err(other) => Err(RealiseError::Process(other)),
         }
     }
