@@ -1,1 +1,75 @@
-//! The Cloudflare Worker.
+//! The Cloudflare Worker: a registry that answers from the nearest location and asks the backend only for
+//! what has never been built.
+//!
+//! A thin shell over `firn-shared`: requests are parsed there, and what is remembered is keyed there. Here
+//! are the effects: the Cache API, KV, R2, the Durable Object that makes one request out of many, and
+//! requests to the backend. Nothing is shared between requests but plain data: promises that belong to one
+//! request must not be awaited by another.
+
+mod answer;
+mod backend;
+mod blob_location;
+mod cache;
+mod config;
+mod edge;
+mod flight;
+mod limit;
+mod manifest;
+mod memory;
+mod observe;
+mod routes;
+mod store;
+
+use edge::Edge;
+use firn_shared::endpoint::{Endpoint, Method};
+use firn_shared::oci_error::OciError;
+use std::rc::Rc;
+use worker::{Context, Env, Request, Response, event};
+
+#[event(fetch)]
+async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<Response> {
+    let start = memory::now_millis();
+    let method = Method::parse(request.method().as_ref());
+    let edge = Edge::new(&request, env, context);
+    let response = match (method, edge) {
+        (Ok(method), Ok(edge)) => {
+            let edge = Rc::new(edge);
+            let result = respond(&edge, method, &request.path()).await;
+            let response = answer::result(method, result)?;
+            observe::request(&edge, &request, &response, start);
+            response
+        }
+        (Err(error), _) | (_, Err(error)) => answer::error(Method::Get, &error)?,
+    };
+    Ok(response)
+}
+
+async fn respond(edge: &Rc<Edge>, method: Method, path: &str) -> Result<Response, Failure> {
+    if path == "/healthz" {
+        return Ok(answer::health(method)?);
+    }
+    match Endpoint::parse(path)? {
+        Endpoint::Base => Ok(answer::base(method)?),
+        Endpoint::Manifest(name, reference) => routes::manifests(edge, method, &name, reference).await,
+        Endpoint::Blob(name, digest) => routes::blobs(edge, method, &name, &digest).await,
+        Endpoint::Tags(name) => routes::tags(edge, method, &name).await,
+        Endpoint::Referrers(..) => Ok(answer::referrers(method, edge.query())?),
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// What the client is told.
+    #[error("{}", .0.message)]
+    Registry(OciError),
+    /// The runtime refused something that always works, such as setting a header.
+    #[error(transparent)]
+    Runtime(#[from] worker::Error),
+}
+
+impl From<OciError> for Failure {
+    fn from(error: OciError) -> Self {
+        Self::Registry(error)
+    }
+}

@@ -1,0 +1,251 @@
+//! Asking the backends: signed, with nothing of the client's but `Accept`, one after the other until one
+//! answers, and within the time that clients wait.
+//!
+//! Requests are made anew instead of being passed on, so no hop-by-hop or `X-Forwarded-*` header of the
+//! client's gets through.
+
+use crate::{
+    config::Config,
+    manifest::{Claims, Fetched, MAX_BYTES},
+    memory,
+};
+use firn_shared::{
+    authentication,
+    digest::Digest,
+    endpoint::Method,
+    oci_error::{ErrorCode, OciError},
+    protocol::{PACKAGE_SET, REVISION},
+};
+use futures_util::{
+    TryStreamExt,
+    future::{Either, select},
+};
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+use worker::{
+    AbortController, AbortSignal, Delay, Fetch, Headers, Request, RequestInit, RequestRedirect, Response,
+    console_error,
+};
+
+/// How long a client is kept waiting in all, in milliseconds. A backend answers within 25 s, containerd gives
+/// up after 30.
+const PATIENCE_MILLIS: u64 = 28_000;
+/// The longest error body that is read, in bytes.
+const MAX_ERROR_BYTES: usize = 64 << 10;
+/// When clients may ask again after no backend answered, in seconds.
+const RETRY_SECONDS: u32 = 5;
+
+/// How one backend answered.
+enum Attempt<T> {
+    /// With what was wanted.
+    Answer(T),
+    /// With an error that is an answer: another backend would say the same.
+    Refusal(OciError),
+    /// Not at all, or with something that cannot be; another backend may do better.
+    Failure(OciError),
+}
+
+/// Something to ask for.
+pub(crate) struct Question<'a> {
+    /// `GET` or `HEAD`.
+    pub(crate) method: Method,
+    /// The path, beginning with `/v2/`.
+    pub(crate) path: &'a str,
+    /// The query, without `?`.
+    pub(crate) query: Option<&'a str>,
+    /// The client's `Accept`.
+    pub(crate) accept: Option<&'a str>,
+}
+
+/// A manifest, verified.
+///
+/// # Errors
+/// What the backend refuses it with; `UNAVAILABLE` when no backend answers as it should.
+pub(crate) async fn manifest(
+    config: &Config,
+    question: Question<'_>,
+    expected: Option<&Digest>,
+) -> Result<Fetched, OciError> {
+    ask(config, &question, async |response| read_manifest(response, expected).await).await
+}
+
+/// The answer to anything else, its body still to be read.
+///
+/// # Errors
+/// As for [`manifest`].
+pub(crate) async fn response(config: &Config, question: Question<'_>) -> Result<Response, OciError> {
+    ask(config, &question, async |response| Ok(response)).await
+}
+
+/// Reads an answer that carries a manifest, from a backend or from the Durable Object.
+///
+/// # Errors
+/// A line for the log when it is not what it is said to be.
+pub(crate) async fn read_manifest(
+    mut response: Response,
+    expected: Option<&Digest>,
+) -> Result<Fetched, String> {
+    let header = |name| response.headers().get(name).ok().flatten();
+    let claims = Claims {
+        digest: header("docker-content-digest"),
+        content_type: header("content-type"),
+        content_length: header("content-length"),
+        revision: header(REVISION),
+        package_set: header(PACKAGE_SET),
+    };
+    let bytes = body(&mut response, MAX_BYTES).await?;
+    Fetched::verify(bytes, claims, expected).map_err(|error| error.to_string())
+}
+
+/// Reads an error answer.
+pub(crate) async fn read_error(mut response: Response) -> Option<OciError> {
+    let retry_after = response.headers().get("retry-after").ok().flatten();
+    let error = OciError::from_body(&body(&mut response, MAX_ERROR_BYTES).await.ok()?)?;
+    Some(match retry_after.and_then(|seconds| seconds.parse().ok()) {
+        Some(seconds) => error.retry_after(seconds),
+        None => error,
+    })
+}
+
+/// A body of bounded length.
+pub(crate) async fn body(response: &mut Response, limit: usize) -> Result<Vec<u8>, String> {
+    let Ok(stream) = response.stream() else {
+        return Ok(Vec::new());
+    };
+    let add = |mut bytes: Vec<u8>, mut chunk: Vec<u8>| async move {
+        if bytes.len() + chunk.len() > limit {
+            return Err(worker::Error::RustError(format!("the answer is longer than {limit} bytes")));
+        }
+        bytes.append(&mut chunk);
+        Ok(bytes)
+    };
+    stream.try_fold(Vec::new(), add).await.map_err(|error| error.to_string())
+}
+
+/// Asks one backend after the other.
+async fn ask<T>(
+    config: &Config,
+    question: &Question<'_>,
+    read: impl AsyncFn(Response) -> Result<T, String>,
+) -> Result<T, OciError> {
+    let deadline = memory::now_millis() + PATIENCE_MILLIS;
+    let mut failure = None;
+    for backend in in_order(&config.backends, question.path) {
+        let left = deadline.saturating_sub(memory::now_millis());
+        let controller = AbortController::default();
+        let signal = controller.signal();
+        let attempt = attempt(config, backend, question, &signal, &read);
+        let attempt = match within(left, attempt).await {
+            Some(attempt) => attempt,
+            None => {
+                controller.abort();
+                memory::mark_down(backend);
+                let message = "the image is taking long; ask again";
+                return Err(OciError::new(ErrorCode::Toomanyrequests, message).retry_after(RETRY_SECONDS));
+            }
+        };
+        match attempt {
+            Attempt::Answer(answer) => {
+                memory::mark_up(backend);
+                return Ok(answer);
+            }
+            Attempt::Refusal(error) => {
+                memory::mark_up(backend);
+                return Err(error);
+            }
+            Attempt::Failure(error) => {
+                memory::mark_down(backend);
+                failure = Some(error);
+            }
+        }
+    }
+    Err(failure.unwrap_or_else(unavailable))
+}
+
+async fn attempt<T>(
+    config: &Config,
+    backend: &str,
+    question: &Question<'_>,
+    signal: &AbortSignal,
+    read: &impl AsyncFn(Response) -> Result<T, String>,
+) -> Attempt<T> {
+    let failed = |reason: String| {
+        let line = serde_json::json!({
+            "message": "backend failed", "backend": backend, "path": question.path, "error": reason,
+        });
+        console_error!("{line}");
+        Attempt::Failure(unavailable())
+    };
+    let response = match send(config, backend, question, signal).await {
+        Ok(response) => response,
+        Err(error) => return failed(error.to_string()),
+    };
+    match response.status_code() {
+        200 => match read(response).await {
+            Ok(answer) => Attempt::Answer(answer),
+            Err(reason) => failed(reason),
+        },
+        status @ (401 | 403) => failed(format!("status {status}: do edge and backend have the same secret?")),
+        // A HEAD has no body to say more.
+        404 if question.method == Method::Head => {
+            Attempt::Refusal(OciError::new(ErrorCode::BlobUnknown, "there is no such blob"))
+        }
+        status => match (read_error(response).await, status) {
+            (Some(error), 400 | 404 | 405 | 429) => Attempt::Refusal(error),
+            // The backend lives and says so itself, but another may be able to.
+            (Some(error), 503) => Attempt::Failure(error),
+            _ => failed(format!("status {status}")),
+        },
+    }
+}
+
+async fn send(
+    config: &Config,
+    backend: &str,
+    question: &Question<'_>,
+    signal: &AbortSignal,
+) -> worker::Result<Response> {
+    let Question { method, path, query, accept } = question;
+    let headers = Headers::new();
+    if let Some(accept) = accept {
+        headers.set("accept", accept)?;
+    }
+    if let Some(secret) = &config.secret {
+        headers.set(authentication::HEADER, &secret.sign(method.as_str(), path, memory::now()))?;
+    }
+    let mut init = RequestInit::new();
+    init.with_headers(headers).with_redirect(RequestRedirect::Manual).with_method(match method {
+        Method::Get => worker::Method::Get,
+        Method::Head => worker::Method::Head,
+    });
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    let request = Request::new_with_init(&format!("{backend}{path}{query}"), &init)?;
+    Fetch::Request(request).send_with_signal(signal).await
+}
+
+/// The result of `work`, unless that takes longer.
+async fn within<T>(millis: u64, work: impl Future<Output = T>) -> Option<T> {
+    match select(pin!(work), pin!(Delay::from(Duration::from_millis(millis)))).await {
+        Either::Left((result, _)) => Some(result),
+        Either::Right(_) => None,
+    }
+}
+
+/// The backends in the order in which they are asked for a path: the same path prefers the same backend, which
+/// then has what it needs at hand; those that failed a moment ago come last.
+fn in_order<'a>(backends: &'a [String], path: &str) -> Vec<&'a str> {
+    let mut order: Vec<&str> = backends.iter().map(String::as_str).collect();
+    let first = usize::from(Digest::of(path.as_bytes()).as_bytes()[0]) % order.len().max(1);
+    order.rotate_left(first);
+    order.sort_by_key(|backend| memory::is_down(backend));
+    order
+}
+
+fn unavailable() -> OciError {
+    OciError::new(
+        ErrorCode::Unavailable,
+        "this image is not in the cache and no backend can be reached to make it; try again later",
+    )
+    .retry_after(RETRY_SECONDS)
+}

@@ -1,0 +1,62 @@
+//! Where a blob can be fetched.
+
+use crate::{
+    config::{Blobs, Config, Presigned},
+    memory,
+};
+use firn_shared::{
+    authentication,
+    digest::Digest,
+    endpoint::{Method, RepositoryName},
+    object_key::blob_key,
+};
+use rusty_s3::S3Action;
+use std::time::Duration;
+
+/// A URL for a blob.
+pub(crate) struct Location {
+    /// The URL, good for one method alone where it is signed.
+    pub(crate) url: String,
+    /// How long it may be remembered, in seconds: half as long as it holds.
+    pub(crate) seconds: u64,
+}
+
+/// How long a URL that does not expire may be remembered: a day, in seconds.
+const UNSIGNED_SECONDS: u64 = 24 * 3600;
+
+/// Where to fetch a blob with a method; none when it can only be had through the Worker.
+pub(crate) fn locate(
+    config: &Config,
+    method: Method,
+    name: &RepositoryName,
+    digest: &Digest,
+) -> Option<Location> {
+    match &config.blobs {
+        Blobs::Backend(base) => {
+            let path = format!("/v2/{name}/blobs/{digest}");
+            Some(match &config.secret {
+                None => Location { url: format!("{base}{path}"), seconds: UNSIGNED_SECONDS },
+                Some(secret) => {
+                    let proof = secret.sign(method.as_str(), &path, memory::now());
+                    let url = format!("{base}{path}?{}={proof}", authentication::HEADER);
+                    Location { url, seconds: authentication::WINDOW_SECONDS / 2 }
+                }
+            })
+        }
+        Blobs::Public(base) => {
+            Some(Location { url: format!("{base}/{}", blob_key(digest)), seconds: UNSIGNED_SECONDS })
+        }
+        Blobs::Presigned(presigned) => Some(presign(presigned, method, digest)),
+        Blobs::R2 => None,
+    }
+}
+
+fn presign(presigned: &Presigned, method: Method, digest: &Digest) -> Location {
+    let Presigned { bucket, credentials, seconds } = presigned;
+    let (key, lifetime) = (blob_key(digest), Duration::from_secs(*seconds));
+    let url = match method {
+        Method::Get => bucket.get_object(Some(credentials), &key).sign(lifetime),
+        Method::Head => bucket.head_object(Some(credentials), &key).sign(lifetime),
+    };
+    Location { url: url.into(), seconds: seconds / 2 }
+}

@@ -1,0 +1,225 @@
+//! The operator's settings: variables and secrets of the Worker, each read once per isolate.
+
+use firn_shared::{
+    authentication::Secret,
+    oci_error::{ErrorCode, OciError},
+};
+use rusty_s3::{Bucket, Credentials, UrlStyle};
+use std::cell::RefCell;
+use std::rc::Rc;
+use worker::{Env, Url};
+
+/// How long tags count where the operator says nothing, in seconds.
+const TAG_TTL_SECONDS: u64 = 300;
+/// How long manifests stay in KV where the operator says nothing: 30 days, in seconds.
+const MANIFEST_TTL_SECONDS: u64 = 30 * 24 * 3600;
+/// How long presigned URLs hold where the operator says nothing, in seconds: a pull of a large image over
+/// a slow line.
+const PRESIGNED_SECONDS: u64 = 3600;
+
+/// The operator's settings.
+pub(crate) struct Config {
+    /// `FIRN_BACKEND_URL`: one or several, separated by spaces or commas, without a slash at the end.
+    pub(crate) backends: Vec<String>,
+    /// `FIRN_SECRET`: what edge and backend know each other by.
+    pub(crate) secret: Option<Secret>,
+    /// `FIRN_TAG_TTL_SECONDS`: how long a tag counts before the backend is asked again.
+    pub(crate) tag_ttl_seconds: u64,
+    /// `FIRN_MANIFEST_TTL_SECONDS`: how long KV keeps a manifest; not longer than the backend keeps blobs.
+    pub(crate) manifest_ttl_seconds: u64,
+    /// `FIRN_BLOBS`: where clients get blobs.
+    pub(crate) blobs: Blobs,
+    /// `FIRN_LOG`.
+    pub(crate) log: Log,
+}
+
+/// Where clients get blobs.
+pub(crate) enum Blobs {
+    /// `backend`: from there, or from the address `FIRN_BLOBS_URL` of the same server that clients reach.
+    Backend(String),
+    /// `public`: from a public bucket at `FIRN_BLOBS_URL`.
+    Public(String),
+    /// `presigned`: from an S3 bucket (`FIRN_S3_ENDPOINT`, `FIRN_S3_BUCKET`, `FIRN_S3_REGION`,
+    /// `FIRN_S3_ACCESS_KEY_ID`, `FIRN_S3_SECRET_ACCESS_KEY`), by URLs that hold for `FIRN_S3_SECONDS`.
+    Presigned(Box<Presigned>),
+    /// `r2`: from the bucket bound as `BLOBS`, through the Worker.
+    R2,
+}
+
+/// An S3 bucket and how to get into it.
+pub(crate) struct Presigned {
+    pub(crate) bucket: Bucket,
+    pub(crate) credentials: Credentials,
+    pub(crate) seconds: u64,
+}
+
+/// Which requests leave a line in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Log {
+    /// `all`
+    All,
+    /// `misses`: what was not answered from a cache, and errors. The default.
+    Misses,
+    /// `none`
+    None,
+}
+
+/// What is wrong with a setting.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the edge is not configured: {name} {problem}")]
+pub(crate) struct ConfigError {
+    name: &'static str,
+    problem: &'static str,
+}
+
+thread_local! {
+    // Settings are the same for every request of an isolate, and parsing URLs for each is not free.
+    static CONFIG: RefCell<Option<Rc<Config>>> = const { RefCell::new(None) };
+}
+
+impl Config {
+    /// The settings of this Worker.
+    ///
+    /// # Errors
+    /// `INTERNAL`, naming what is missing or wrong; it is the operator who sees it first.
+    pub(crate) fn of(env: &Env) -> Result<Rc<Self>, OciError> {
+        if let Some(config) = CONFIG.with_borrow(Clone::clone) {
+            return Ok(config);
+        }
+        let config = Self::read(|name| env.var(name).ok().map(|value| value.to_string()))
+            .map_err(|error| OciError::new(ErrorCode::Internal, error.to_string()))?;
+        let config = Rc::new(config);
+        CONFIG.set(Some(config.clone()));
+        Ok(config)
+    }
+
+    fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let optional = |name: &'static str| variable(name).filter(|value| !value.trim().is_empty());
+        let required = |name: &'static str| optional(name).ok_or(ConfigError { name, problem: "is not set" });
+        let url = |name: &'static str| base_url(name, &required(name)?);
+        let number = |name: &'static str, default: u64| match optional(name) {
+            None => Ok(default),
+            Some(text) => {
+                text.trim().parse().map_err(|_| ConfigError { name, problem: "is not a number of seconds" })
+            }
+        };
+        let backends: Vec<String> = required("FIRN_BACKEND_URL")?
+            .split([' ', ','])
+            .filter(|text| !text.is_empty())
+            .map(|text| base_url("FIRN_BACKEND_URL", text))
+            .collect::<Result<_, _>>()?;
+        let blobs = match optional("FIRN_BLOBS").as_deref() {
+            None | Some("backend") => {
+                let own = optional("FIRN_BLOBS_URL").is_some().then(|| url("FIRN_BLOBS_URL")).transpose()?;
+                Blobs::Backend(
+                    own.or_else(|| backends.first().cloned())
+                        .ok_or(ConfigError { name: "FIRN_BACKEND_URL", problem: "names no backend" })?,
+                )
+            }
+            Some("public") => Blobs::Public(url("FIRN_BLOBS_URL")?),
+            Some("presigned") => {
+                const ENDPOINT: &str = "FIRN_S3_ENDPOINT";
+                let invalid = || ConfigError { name: ENDPOINT, problem: "is not an S3 endpoint" };
+                let endpoint = Url::parse(&url(ENDPOINT)?).map_err(|_| invalid())?;
+                let region = optional("FIRN_S3_REGION").unwrap_or_else(|| "auto".to_owned());
+                let bucket = Bucket::new(endpoint, UrlStyle::Path, required("FIRN_S3_BUCKET")?, region)
+                    .map_err(|_| invalid())?;
+                Blobs::Presigned(Box::new(Presigned {
+                    bucket,
+                    credentials: Credentials::new(
+                        required("FIRN_S3_ACCESS_KEY_ID")?,
+                        required("FIRN_S3_SECRET_ACCESS_KEY")?,
+                    ),
+                    // S3's limit is a week.
+                    seconds: number("FIRN_S3_SECONDS", PRESIGNED_SECONDS)?.clamp(60, 7 * 24 * 3600),
+                }))
+            }
+            Some("r2") => Blobs::R2,
+            Some(_) => {
+                let problem = "is none of backend, public, presigned, r2";
+                return Err(ConfigError { name: "FIRN_BLOBS", problem });
+            }
+        };
+        Ok(Self {
+            backends,
+            secret: optional("FIRN_SECRET").map(Secret::new),
+            tag_ttl_seconds: number("FIRN_TAG_TTL_SECONDS", TAG_TTL_SECONDS)?,
+            // KV takes nothing below a minute.
+            manifest_ttl_seconds: number("FIRN_MANIFEST_TTL_SECONDS", MANIFEST_TTL_SECONDS)?.max(60),
+            blobs,
+            log: match optional("FIRN_LOG").as_deref() {
+                Some("all") => Log::All,
+                None | Some("misses") => Log::Misses,
+                Some("none") => Log::None,
+                Some(_) => {
+                    return Err(ConfigError { name: "FIRN_LOG", problem: "is none of all, misses, none" });
+                }
+            },
+        })
+    }
+}
+
+/// An `http` or `https` URL that paths can be put behind.
+fn base_url(name: &'static str, text: &str) -> Result<String, ConfigError> {
+    let invalid = ConfigError { name, problem: "is not an http or https URL" };
+    let url = Url::parse(text.trim()).map_err(|_| invalid.clone())?;
+    let plain = matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none();
+    if plain { Ok(url.as_str().trim_end_matches('/').to_owned()) } else { Err(invalid) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::read(|name| {
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn has_defaults() {
+        let config = read(&[("FIRN_BACKEND_URL", "http://127.0.0.1:8080/")]).expect("a configuration");
+        assert_eq!(config.backends, ["http://127.0.0.1:8080"]);
+        assert!(matches!(&config.blobs, Blobs::Backend(url) if url == "http://127.0.0.1:8080"));
+        assert!(config.secret.is_none());
+        assert_eq!((config.tag_ttl_seconds, config.log), (300, Log::Misses));
+    }
+
+    #[test]
+    fn reads_lists_and_places() {
+        let several = ("FIRN_BACKEND_URL", "https://a.example, https://b.example/firn/");
+        let config = read(&[several, ("FIRN_BLOBS_URL", "https://blobs.example")]).expect("a configuration");
+        assert_eq!(config.backends, ["https://a.example", "https://b.example/firn"]);
+        assert!(matches!(&config.blobs, Blobs::Backend(url) if url == "https://blobs.example"));
+        let presigned = [
+            several,
+            ("FIRN_BLOBS", "presigned"),
+            ("FIRN_S3_ENDPOINT", "https://account.r2.example"),
+            ("FIRN_S3_BUCKET", "firn"),
+            ("FIRN_S3_ACCESS_KEY_ID", "id"),
+            ("FIRN_S3_SECRET_ACCESS_KEY", "key"),
+            ("FIRN_S3_SECONDS", "1"),
+        ];
+        let config = read(&presigned).expect("a configuration");
+        assert!(matches!(&config.blobs, Blobs::Presigned(bucket) if bucket.seconds == 60));
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let check = |variables: &[(&str, &str)], expect: &str| {
+            let error = read(variables).err().expect("an error").to_string();
+            assert!(error.contains(expect), "{error}");
+        };
+        let backend = ("FIRN_BACKEND_URL", "http://127.0.0.1:8080");
+        check(&[], "FIRN_BACKEND_URL is not set");
+        check(&[("FIRN_BACKEND_URL", " , ")], "FIRN_BACKEND_URL names no backend");
+        check(&[("FIRN_BACKEND_URL", "127.0.0.1:8080")], "FIRN_BACKEND_URL is not an http or https URL");
+        check(&[("FIRN_BACKEND_URL", "http://x/?a=b")], "FIRN_BACKEND_URL is not an http or https URL");
+        check(&[backend, ("FIRN_BLOBS", "x")], "FIRN_BLOBS is none of");
+        check(&[backend, ("FIRN_BLOBS", "public")], "FIRN_BLOBS_URL is not set");
+        check(&[backend, ("FIRN_BLOBS", "presigned")], "FIRN_S3_ENDPOINT is not set");
+        check(&[backend, ("FIRN_TAG_TTL_SECONDS", "5m")], "FIRN_TAG_TTL_SECONDS is not a number");
+        check(&[backend, ("FIRN_LOG", "some")], "FIRN_LOG is none of");
+    }
+}

@@ -1,0 +1,143 @@
+//! One request out of many: everybody in the world who wants the same image that nobody has yet waits for
+//! the same answer, in one Durable Object.
+
+use crate::{
+    answer, backend, config::Config, edge::Edge, manifest::Fetched, memory, routes::Wanted, store::Store,
+};
+use firn_shared::{
+    edge_cache::request_key,
+    endpoint::{Endpoint, Method},
+    oci_error::{ErrorCode, OciError},
+    protocol::{PACKAGE_SET, Source},
+    reference::Reference,
+};
+use futures_util::{FutureExt, future::LocalBoxFuture, future::Shared};
+use std::cell::RefCell;
+use std::rc::Rc;
+use worker::{DurableObject, Env, Headers, Request, RequestInit, Response, State, durable_object};
+
+/// The Durable Object binding; without it every location asks for itself.
+const BINDING: &str = "FLIGHTS";
+/// How long a manifest is given to those who come late, in seconds: KV takes as long to show it everywhere,
+/// and locations that found nothing there remember that.
+const LANDED_SECONDS: u64 = 60;
+
+/// Asks the backend for an image by tag, and remembers the answer.
+///
+/// # Errors
+/// As [`backend::manifest`].
+pub(crate) async fn board(edge: &Rc<Edge>, wanted: &Wanted) -> Result<Fetched, OciError> {
+    let path = format!("/v2/{}/manifests/{}", wanted.image, wanted.tag);
+    if let Ok(response) = join(edge, wanted, &path).await {
+        if response.status_code() != 200 {
+            if let Some(error) = backend::read_error(response).await {
+                return Err(error);
+            }
+        } else if let Ok(fetched) = backend::read_manifest(response, None).await {
+            return Ok(fetched);
+        }
+    }
+    // Without Durable Objects, or when theirs is out of order.
+    let fetched = ask(&edge.config, &path, edge.accept.as_deref()).await?;
+    if let Some(store) = Store::open(&edge.env, &edge.config) {
+        let (wanted, copy) = (wanted.clone(), fetched.clone());
+        edge.later(async move { store.learn(&wanted.image, &wanted.tag, wanted.format, &copy).await });
+    }
+    Ok(fetched)
+}
+
+async fn join(edge: &Edge, wanted: &Wanted, path: &str) -> worker::Result<Response> {
+    let name = request_key(&wanted.image, &wanted.tag, wanted.format).to_string();
+    let stub = edge.env.durable_object(BINDING)?.get_by_name(&name)?;
+    let headers = Headers::new();
+    headers.set("accept", edge.accept.as_deref().unwrap_or(wanted.format.manifest()))?;
+    let mut init = RequestInit::new();
+    init.with_headers(headers);
+    stub.fetch_with_request(Request::new_with_init(&format!("https://flight{path}"), &init)?).await
+}
+
+async fn ask(config: &Config, path: &str, accept: Option<&str>) -> Result<Fetched, OciError> {
+    let question = backend::Question { method: Method::Get, path, query: None, accept };
+    backend::manifest(config, question, None).await
+}
+
+type Answer = Result<Rc<Fetched>, OciError>;
+
+/// One image that is being asked for. Within one Durable Object, and only there, requests may wait for each
+/// other's promises.
+#[durable_object]
+pub struct Flight {
+    env: Env,
+    state: State,
+    running: Rc<RefCell<Option<Shared<LocalBoxFuture<'static, Answer>>>>>,
+    landed: Rc<RefCell<Option<(Rc<Fetched>, u64)>>>,
+}
+
+impl DurableObject for Flight {
+    fn new(state: State, env: Env) -> Self {
+        Self { env, state, running: Rc::default(), landed: Rc::default() }
+    }
+
+    async fn fetch(&self, request: Request) -> worker::Result<Response> {
+        match self.answer(&request).await {
+            Err(error) => answer::error(Method::Get, &error),
+            Ok(fetched) => {
+                let response =
+                    answer::manifest(Method::Get, fetched.manifest.clone(), Source::Backend, None)?;
+                if let Some(package_set) = &fetched.package_set {
+                    response.headers().set(PACKAGE_SET, package_set.as_str())?;
+                }
+                Ok(response)
+            }
+        }
+    }
+}
+
+impl Flight {
+    async fn answer(&self, request: &Request) -> Answer {
+        let landed = self.landed.borrow().clone();
+        if let Some((fetched, since)) = landed
+            && memory::now().saturating_sub(since) < LANDED_SECONDS
+        {
+            return Ok(fetched);
+        }
+        let running = self.running.borrow().clone();
+        let flight = match running {
+            Some(flight) => flight,
+            None => {
+                let flight = self.start(request)?;
+                *self.running.borrow_mut() = Some(flight.clone());
+                // Goes on when whoever asked first hangs up.
+                let (work, running) = (flight.clone(), self.running.clone());
+                self.state.wait_until(async move {
+                    let _ = work.await;
+                    running.borrow_mut().take();
+                });
+                flight
+            }
+        };
+        flight.await
+    }
+
+    fn start(&self, request: &Request) -> Result<Shared<LocalBoxFuture<'static, Answer>>, OciError> {
+        let path = request.path();
+        let accept = request.headers().get("accept").ok().flatten();
+        let Endpoint::Manifest(name, Reference::Tag(tag)) = Endpoint::parse(&path)? else {
+            return Err(OciError::new(ErrorCode::Internal, "flights are for manifests by tag"));
+        };
+        let image = name.image()?;
+        let config = Config::of(&self.env)?;
+        let format = firn_shared::media_type::ManifestFormat::negotiate(accept.as_deref());
+        let store = Store::open(&self.env, &config);
+        let landed = self.landed.clone();
+        let flight = async move {
+            let fetched = Rc::new(ask(&config, &path, accept.as_deref()).await?);
+            *landed.borrow_mut() = Some((fetched.clone(), memory::now()));
+            if let Some(store) = store {
+                store.learn(&image, &tag, format, &fetched).await;
+            }
+            Ok(fetched)
+        };
+        Ok(flight.boxed_local().shared())
+    }
+}

@@ -1,0 +1,112 @@
+//! A manifest that has been verified: its bytes have its digest.
+
+use crate::memory;
+use firn_shared::{
+    digest::Digest,
+    edge_cache::ManifestMetadata,
+    media_type::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST},
+    protocol::PackageSetToken,
+};
+
+/// The most that clients accept as a manifest, in bytes.
+pub(crate) const MAX_BYTES: usize = 4 << 20;
+
+/// A manifest whose bytes have the digest that stands beside them.
+#[derive(Debug, Clone)]
+pub(crate) struct Manifest {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) metadata: ManifestMetadata,
+}
+
+/// A manifest from the backend, with the package set that it is from.
+#[derive(Debug, Clone)]
+pub(crate) struct Fetched {
+    pub(crate) manifest: Manifest,
+    pub(crate) package_set: Option<PackageSetToken>,
+}
+
+/// What the backend says of the bytes it sends.
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    pub(crate) digest: Option<String>,
+    pub(crate) content_type: Option<String>,
+    pub(crate) content_length: Option<String>,
+    pub(crate) revision: Option<String>,
+    pub(crate) package_set: Option<String>,
+}
+
+/// Why bytes are not the manifest that they are said to be. For the log: clients hear that the backend is
+/// out of order.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum VerifyError {
+    #[error("no valid Docker-Content-Digest")]
+    NoDigest,
+    #[error("the bytes have digest {actual}, not {claimed}")]
+    Digest { claimed: Digest, actual: Digest },
+    #[error("{actual} bytes instead of {claimed}")]
+    Length { claimed: String, actual: usize },
+    #[error("content type {0:?} is not a manifest's")]
+    ContentType(Option<String>),
+    #[error("mediaType in the manifest is not the content type")]
+    MediaType,
+    #[error("longer than {MAX_BYTES} bytes")]
+    TooLong,
+}
+
+impl Manifest {
+    /// Takes bytes out of a cache; none when they are not what stands beside them.
+    pub(crate) fn from_cache(bytes: Vec<u8>, metadata: ManifestMetadata) -> Option<Self> {
+        (Digest::of(&bytes) == metadata.digest).then_some(Self { bytes, metadata })
+    }
+}
+
+impl Fetched {
+    /// Takes bytes from the backend, which must have the digest that the client asked for, if it did.
+    ///
+    /// # Errors
+    /// When anything that is said of the bytes is not so.
+    pub(crate) fn verify(
+        bytes: Vec<u8>,
+        claims: Claims,
+        expected: Option<&Digest>,
+    ) -> Result<Self, VerifyError> {
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Typed {
+            media_type: String,
+        }
+        if bytes.len() > MAX_BYTES {
+            return Err(VerifyError::TooLong);
+        }
+        if let Some(claimed) = claims.content_length.filter(|text| text.parse() != Ok(bytes.len())) {
+            return Err(VerifyError::Length { claimed, actual: bytes.len() });
+        }
+        let claimed: Digest =
+            claims.digest.and_then(|text| text.parse().ok()).ok_or(VerifyError::NoDigest)?;
+        let actual = Digest::of(&bytes);
+        for claimed in [Some(&claimed), expected].into_iter().flatten() {
+            if *claimed != actual {
+                return Err(VerifyError::Digest { claimed: *claimed, actual });
+            }
+        }
+        let media_type = match claims.content_type {
+            Some(text) if [OCI_MANIFEST, DOCKER_MANIFEST, OCI_INDEX].contains(&text.as_str()) => text,
+            other => return Err(VerifyError::ContentType(other)),
+        };
+        if !serde_json::from_slice::<Typed>(&bytes).is_ok_and(|manifest| manifest.media_type == media_type) {
+            return Err(VerifyError::MediaType);
+        }
+        Ok(Self {
+            package_set: claims.package_set.and_then(|text| text.parse().ok()),
+            manifest: Manifest {
+                bytes,
+                metadata: ManifestMetadata {
+                    digest: actual,
+                    media_type,
+                    revision: claims.revision.filter(|text| text.len() <= 128),
+                    created: memory::now(),
+                },
+            },
+        })
+    }
+}

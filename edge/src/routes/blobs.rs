@@ -1,0 +1,134 @@
+//! `/v2/<name>/blobs/<digest>`: a redirect to where the blob lies, or the blob out of R2.
+//!
+//! HEAD is always answered here: a redirect of it to a URL that is signed for GET would fail.
+
+use crate::{Failure, answer, blob_location, edge::Edge};
+use firn_shared::{
+    byte_range::ByteRange,
+    digest::Digest,
+    endpoint::{Method, RepositoryName},
+    entity_tag::{entity_tag, is_known},
+    media_type::BLOB,
+    object_key::blob_key,
+    oci_error::{ErrorCode, OciError},
+};
+use worker::{Bucket, Fetch, Range, Request, Response, ResponseBuilder};
+
+/// The R2 binding.
+const BINDING: &str = "BLOBS";
+
+/// Answers a request for a blob.
+pub(crate) async fn blobs(
+    edge: &Edge,
+    method: Method,
+    name: &RepositoryName,
+    digest: &Digest,
+) -> Result<Response, Failure> {
+    if edge.if_none_match.as_deref().is_some_and(|header| is_known(header, digest)) {
+        return Ok(blob(304, digest)?.empty());
+    }
+    let Some(location) = blob_location::locate(&edge.config, method, name, digest) else {
+        return from_r2(edge, method, digest).await;
+    };
+    match method {
+        Method::Head => head(&location.url, digest).await,
+        Method::Get => Ok(answer::builder(307)?
+            .with_header("location", &location.url)?
+            .with_header("docker-content-digest", &digest.to_string())?
+            .with_header("cache-control", &format!("private, max-age={}", location.seconds))?
+            .with_header("content-length", "0")?
+            .empty()),
+    }
+}
+
+/// An answer about a blob. Blobs never change, and must not be compressed on the way.
+fn blob(status: u16, digest: &Digest) -> worker::Result<ResponseBuilder> {
+    answer::builder(status)?
+        .with_header("docker-content-digest", &digest.to_string())?
+        .with_header("etag", &entity_tag(digest))?
+        .with_header("accept-ranges", "bytes")?
+        .with_header("cache-control", "public, max-age=31536000, immutable, no-transform")
+}
+
+/// Asks where the blob lies how long it is.
+async fn head(url: &str, digest: &Digest) -> Result<Response, Failure> {
+    let unreachable = || {
+        OciError::new(ErrorCode::Unavailable, "the place where blobs are stored cannot be reached")
+            .retry_after(5)
+    };
+    let request = Request::new(url, worker::Method::Head)?;
+    let response = Fetch::Request(request).send().await.map_err(|_| unreachable())?;
+    match (response.status_code(), response.headers().get("content-length")?) {
+        (200, Some(length)) => Ok(blob(200, digest)?
+            .with_header("content-type", BLOB)?
+            .with_header("content-length", &length)?
+            .empty()),
+        (404, _) => Err(unknown().into()),
+        _ => Err(unreachable().into()),
+    }
+}
+
+async fn from_r2(edge: &Edge, method: Method, digest: &Digest) -> Result<Response, Failure> {
+    let bucket = edge.env.bucket(BINDING).map_err(|_| {
+        OciError::new(
+            ErrorCode::Internal,
+            "the edge is not configured: FIRN_BLOBS=r2 needs the R2 binding BLOBS",
+        )
+    })?;
+    let failing = |_| OciError::new(ErrorCode::Unavailable, "the bucket cannot be read now").retry_after(5);
+    let key = blob_key(digest);
+    let ranged = method == Method::Get && edge.range.is_some();
+    // The size decides what a range means, so it is asked for first; otherwise one question is enough.
+    if method == Method::Get && !ranged {
+        let object = bucket.get(key).execute().await.map_err(failing)?.ok_or_else(unknown)?;
+        return Ok(stream(blob(200, digest)?, &object, object.size())?);
+    }
+    let size = bucket.head(key.as_str()).await.map_err(failing)?.ok_or_else(unknown)?.size();
+    if !ranged {
+        let builder = blob(200, digest)?.with_header("content-type", BLOB)?;
+        return Ok(builder.with_header("content-length", &size.to_string())?.empty());
+    }
+    let range = ByteRange::parse(edge.range.as_deref(), size);
+    let content_range = |builder: ResponseBuilder| match range.content_range(size) {
+        Some(value) => builder.with_header("content-range", &value),
+        None => Ok(builder),
+    };
+    match range {
+        ByteRange::Unsatisfiable => {
+            Ok(answer::finish(content_range(blob(416, digest)?)?, method, Vec::new())?)
+        }
+        ByteRange::Whole => get(&bucket, &key, None, blob(200, digest)?, size).await,
+        ByteRange::Part { start, end } => {
+            let length = end - start + 1;
+            let range = Range::OffsetWithLength { offset: start, length };
+            get(&bucket, &key, Some(range), content_range(blob(206, digest)?)?, length).await
+        }
+    }
+}
+
+async fn get(
+    bucket: &Bucket,
+    key: &str,
+    range: Option<Range>,
+    builder: ResponseBuilder,
+    length: u64,
+) -> Result<Response, Failure> {
+    let request = match range {
+        Some(range) => bucket.get(key).range(range),
+        None => bucket.get(key),
+    };
+    let failing = |_| OciError::new(ErrorCode::Unavailable, "the bucket cannot be read now").retry_after(5);
+    let object = request.execute().await.map_err(failing)?.ok_or_else(unknown)?;
+    Ok(stream(builder, &object, length)?)
+}
+
+/// Hands R2's own stream to the runtime: the bytes never enter the Worker.
+fn stream(builder: ResponseBuilder, object: &worker::Object, length: u64) -> Result<Response, Failure> {
+    let body = object.body().ok_or_else(unknown)?.response_body()?;
+    let builder = builder.with_header("content-type", BLOB)?;
+    Ok(builder.with_header("content-length", &length.to_string())?.body(body))
+}
+
+fn unknown() -> OciError {
+    OciError::new(ErrorCode::BlobUnknown, "there is no such blob")
+}

@@ -1,0 +1,138 @@
+//! `/v2/<name>/manifests/<reference>`: Cache API, then KV, then the backend.
+
+use crate::{
+    Failure, answer, backend,
+    cache::Key,
+    edge::Edge,
+    flight, limit,
+    manifest::{Fetched, Manifest},
+    memory,
+    store::Store,
+};
+use firn_shared::{
+    digest::Digest,
+    edge_cache::Freshness,
+    endpoint::{Method, RepositoryName},
+    image_name::ImageName,
+    media_type::ManifestFormat,
+    oci_error::{ErrorCode, OciError},
+    protocol::Source,
+    reference::{Reference, Tag},
+};
+use std::rc::Rc;
+use worker::Response;
+
+/// Answers a request for a manifest.
+pub(crate) async fn manifests(
+    edge: &Rc<Edge>,
+    method: Method,
+    name: &RepositoryName,
+    reference: Reference,
+) -> Result<Response, Failure> {
+    let (manifest, source) = match reference {
+        Reference::Digest(digest) => by_digest(edge, name, digest).await?,
+        Reference::Tag(tag) => {
+            by_tag(edge, Wanted { image: name.image()?, tag, format: edge.format() }).await?
+        }
+    };
+    Ok(answer::manifest(method, manifest, source, edge.if_none_match.as_deref())?)
+}
+
+/// An image by tag, as a client wants it.
+#[derive(Clone)]
+pub(crate) struct Wanted {
+    pub(crate) image: ImageName,
+    pub(crate) tag: Tag,
+    pub(crate) format: ManifestFormat,
+}
+
+async fn by_tag(edge: &Rc<Edge>, wanted: Wanted) -> Result<(Manifest, Source), OciError> {
+    let key = Key::tag(edge, &wanted.image, &wanted.tag, wanted.format);
+    if let Some(manifest) = key.get().await {
+        return Ok((manifest, Source::Cache));
+    }
+    let Some((manifest, freshness)) = remembered(edge, &wanted).await else {
+        return Ok((ask(edge, &wanted).await?.manifest, Source::Backend));
+    };
+    match freshness {
+        Freshness::Fresh => {
+            let copy = manifest.clone();
+            edge.later(async move { key.put(&copy).await });
+            Ok((manifest, Source::Kv))
+        }
+        Freshness::Aging => {
+            revalidate(edge, wanted);
+            Ok((manifest, Source::Kv))
+        }
+        Freshness::Stale => match ask(edge, &wanted).await {
+            Ok(fetched) => Ok((fetched.manifest, Source::Backend)),
+            // An image that was right a while ago is better than none.
+            Err(error) if matches!(error.code, ErrorCode::Unavailable | ErrorCode::Internal) => {
+                Ok((manifest, Source::Kv))
+            }
+            Err(error) => Err(error),
+        },
+    }
+}
+
+/// What KV has, and how much its tag counts.
+async fn remembered(edge: &Edge, wanted: &Wanted) -> Option<(Manifest, Freshness)> {
+    let store = Store::open(&edge.env, &edge.config)?;
+    let pointer = store.pointer(&wanted.tag).await?;
+    let manifest = store.manifest(&pointer.package_set, &wanted.image, wanted.format).await?;
+    Some((manifest, pointer.freshness(&wanted.tag, memory::now(), edge.config.tag_ttl_seconds)))
+}
+
+/// Asks the backend, together with everybody else who wants the same.
+async fn ask(edge: &Rc<Edge>, wanted: &Wanted) -> Result<Fetched, OciError> {
+    limit::check(edge).await?;
+    let fetched = flight::board(edge, wanted).await?;
+    let (edge, manifest) = (edge.clone(), fetched.manifest.clone());
+    edge.clone().later(async move {
+        Key::digest(&edge, &manifest.metadata.digest).put(&manifest).await;
+    });
+    Ok(fetched)
+}
+
+/// Asks the backend after the answer, unless that is being done.
+fn revalidate(edge: &Rc<Edge>, wanted: Wanted) {
+    if memory::begin_revalidation(wanted.tag.as_str()) {
+        let edge = edge.clone();
+        edge.clone().later(async move {
+            // When it fails, the pointer ages on, and a request that needs it to be right will say so.
+            let _ = flight::board(&edge, &wanted).await;
+        });
+    }
+}
+
+async fn by_digest(
+    edge: &Rc<Edge>,
+    name: &RepositoryName,
+    digest: Digest,
+) -> Result<(Manifest, Source), OciError> {
+    let key = Key::digest(edge, &digest);
+    if let Some(manifest) = key.get().await {
+        return Ok((manifest, Source::Cache));
+    }
+    let store = Store::open(&edge.env, &edge.config);
+    if let Some(store) = &store
+        && let Some(manifest) = store.by_digest(&digest).await
+    {
+        let copy = manifest.clone();
+        edge.later(async move { key.put(&copy).await });
+        return Ok((manifest, Source::Kv));
+    }
+    limit::check(edge).await?;
+    let path = format!("/v2/{name}/manifests/{digest}");
+    let question =
+        backend::Question { method: Method::Get, path: &path, query: None, accept: edge.accept.as_deref() };
+    let fetched = backend::manifest(&edge.config, question, Some(&digest)).await?;
+    let copy = fetched.manifest.clone();
+    edge.later(async move {
+        key.put(&copy).await;
+        if let Some(store) = store {
+            store.learn_digest(&copy).await;
+        }
+    });
+    Ok((fetched.manifest, Source::Backend))
+}

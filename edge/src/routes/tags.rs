@@ -1,0 +1,28 @@
+//! `/v2/<name>/tags/list`: only the backend knows which tags have been built.
+
+use crate::{Failure, answer, backend, edge::Edge};
+use firn_shared::{
+    discovery::TagsPage,
+    endpoint::{Method, RepositoryName},
+    oci_error::{ErrorCode, OciError},
+};
+use worker::Response;
+
+/// The longest list that is passed on, in bytes.
+const MAX_BYTES: usize = 1 << 20;
+
+/// Answers a request for a list of tags.
+pub(crate) async fn tags(edge: &Edge, method: Method, name: &RepositoryName) -> Result<Response, Failure> {
+    name.image()?;
+    let path = format!("/v2/{name}/tags/list");
+    let question = backend::Question { method: Method::Get, path: &path, query: edge.query(), accept: None };
+    let mut response = backend::response(&edge.config, question).await?;
+    let link = response.headers().get("link")?;
+    let garbage = |_| {
+        OciError::new(ErrorCode::Unavailable, "the backend's list of tags did not arrive whole")
+            .retry_after(5)
+    };
+    let body = backend::body(&mut response, MAX_BYTES).await.map_err(garbage)?;
+    serde_json::from_slice::<serde::de::IgnoredAny>(&body).map_err(|error| garbage(error.to_string()))?;
+    Ok(answer::tags(method, TagsPage { body, link })?)
+}

@@ -1,0 +1,135 @@
+//! KV: tag pointers and manifests.
+//!
+//! KV is eventually consistent and remembers misses, so nothing found means "ask on", and whatever fails is
+//! treated like nothing found. What is read is verified: a damaged value is as good as none.
+
+use crate::{
+    manifest::{Fetched, Manifest},
+    memory,
+};
+use firn_shared::{
+    cache_key::CacheKey,
+    digest::Digest,
+    edge_cache::{self, ManifestMetadata, TagPointer},
+    image_name::ImageName,
+    media_type::ManifestFormat,
+    protocol::PackageSetToken,
+    reference::Tag,
+};
+use worker::{Env, KvStore, console_warn};
+
+/// The KV binding.
+const BINDING: &str = "MANIFESTS";
+
+/// The manifests that the edge remembers.
+pub(crate) struct Store {
+    kv: KvStore,
+    tag_ttl_seconds: u64,
+    manifest_ttl_seconds: u64,
+}
+
+impl Store {
+    /// Opens the store; without a binding there is none.
+    pub(crate) fn open(env: &Env, config: &crate::config::Config) -> Option<Self> {
+        let kv = env.kv(BINDING).ok()?;
+        let (tag_ttl_seconds, manifest_ttl_seconds) = (config.tag_ttl_seconds, config.manifest_ttl_seconds);
+        Some(Self { kv, tag_ttl_seconds, manifest_ttl_seconds })
+    }
+
+    /// The pointer for a tag.
+    pub(crate) async fn pointer(&self, tag: &Tag) -> Option<TagPointer> {
+        if let Some(pointer) = memory::pointer(tag) {
+            return Some(pointer);
+        }
+        let key = TagPointer::key(tag).to_string();
+        let text = self.kv.get(&key).text().await.map_err(|error| warn("read a tag", &error)).ok()??;
+        let pointer = serde_json::from_str(&text).ok()?;
+        memory::remember_pointer(tag, &pointer);
+        Some(pointer)
+    }
+
+    /// The manifest of an image of a package set.
+    pub(crate) async fn manifest(
+        &self,
+        package_set: &PackageSetToken,
+        name: &ImageName,
+        format: ManifestFormat,
+    ) -> Option<Manifest> {
+        self.read(edge_cache::manifest_key(package_set, name, format)).await
+    }
+
+    /// The manifest with a digest.
+    pub(crate) async fn by_digest(&self, digest: &Digest) -> Option<Manifest> {
+        let manifest = self.read(edge_cache::digest_key(digest)).await?;
+        (manifest.metadata.digest == *digest).then_some(manifest)
+    }
+
+    async fn read(&self, key: CacheKey) -> Option<Manifest> {
+        // KV's cacheTtl would keep a miss for as long as a hit, so the default stays.
+        let (bytes, metadata) = self
+            .kv
+            .get(&key.to_string())
+            .bytes_with_metadata::<ManifestMetadata>()
+            .await
+            .map_err(|error| warn("read a manifest", &error))
+            .ok()?;
+        let manifest = Manifest::from_cache(bytes?, metadata?);
+        if manifest.is_none() {
+            warn("use a manifest", &"its bytes do not have its digest");
+        }
+        manifest
+    }
+
+    /// Remembers what the backend said of an image by tag.
+    pub(crate) async fn learn(&self, name: &ImageName, tag: &Tag, format: ManifestFormat, fetched: &Fetched) {
+        if let Some(package_set) = &fetched.package_set {
+            // First the manifest, then the pointer that leads to it.
+            self.write(edge_cache::manifest_key(package_set, name, format), &fetched.manifest).await;
+            self.point(tag, package_set).await;
+        }
+        self.learn_digest(&fetched.manifest).await;
+    }
+
+    /// Remembers a manifest by digest alone.
+    pub(crate) async fn learn_digest(&self, manifest: &Manifest) {
+        self.write(edge_cache::digest_key(&manifest.metadata.digest), manifest).await;
+    }
+
+    async fn point(&self, tag: &Tag, package_set: &PackageSetToken) {
+        let now = memory::now();
+        let pointer = TagPointer { package_set: package_set.clone(), checked: now };
+        // KV takes one write a second for a key: a pointer that still says the same and is young stays.
+        let young = |known: &TagPointer| {
+            known.package_set == *package_set && now.saturating_sub(known.checked) * 4 < self.tag_ttl_seconds
+        };
+        let known = memory::pointer(tag);
+        memory::remember_pointer(tag, &pointer);
+        if known.as_ref().is_some_and(young) {
+            return;
+        }
+        let text = serde_json::to_string(&pointer).expect("strings and numbers serialise");
+        let write = async { self.kv.put(&TagPointer::key(tag).to_string(), text)?.execute().await };
+        if let Err(error) = write.await {
+            warn("write a tag", &error);
+        }
+    }
+
+    async fn write(&self, key: CacheKey, manifest: &Manifest) {
+        let write = async {
+            self.kv
+                .put_bytes(&key.to_string(), &manifest.bytes)?
+                .metadata(&manifest.metadata)?
+                .expiration_ttl(self.manifest_ttl_seconds)
+                .execute()
+                .await
+        };
+        if let Err(error) = write.await {
+            warn("write a manifest", &error);
+        }
+    }
+}
+
+fn warn(what: &str, error: &dyn std::fmt::Display) {
+    let line = serde_json::json!({ "message": format!("KV could not {what}"), "error": error.to_string() });
+    console_warn!("{line}");
+}
