@@ -35,8 +35,11 @@ $(worker): $(worker_sources)
 	setup/wasm worker-build --profile edge edge
 	@touch $@
 
-deploy-check: worker ## see whether the Worker could be deployed, without deploying it
-	setup/wasm wrangler deploy --dry-run --outdir target/deploy-check
+deploy-check: worker ## see whether the Worker could be deployed to each environment, without deploying it
+	@set -e; for environment in '' staging production; do \
+		WRANGLER_SEND_METRICS=false setup/wasm wrangler deploy --dry-run --env "$$environment" \
+			--outdir "target/deploy-check/$${environment:-development}"; \
+	done
 
 clean: ## remove what was built here; the state in .firn and the cache of tools stay
 	rm -rf target edge/build .wrangler
