@@ -6,9 +6,10 @@
 //! - **Names are relative** (`nix/store/…`, directories with a trailing slash) and hold the whole path inside
 //!   the image. GNU tar strips a leading `/` with a warning and the OCI specification's own layers have none;
 //!   every client resolves both to the same file.
-//! - **GNU extensions, not PAX**, carry names and link targets of more than 100 bytes and sizes of 8 GiB and
-//!   more. They hold any bytes (PAX values are UTF-8), need one record where PAX needs a formatted one, and
-//!   every tar reader in use knows them.
+//! - **POSIX (USTAR) headers**, which hold names of up to 255 bytes, **and GNU extensions, not PAX**, for what
+//!   does not fit: longer names, link targets of more than 100 bytes, sizes of 8 GiB and more. GNU's hold any
+//!   bytes (PAX values are UTF-8), and every tar reader in use knows both. In a closure of Nix packages almost
+//!   half of the names are longer than 100 bytes; records for them would make the tar 1.4 % larger.
 //! - **No hard links.** Whether two equal files in the Nix store are one inode depends on whether *that*
 //!   machine has run `nix-store --optimise`; it is not part of the NAR. A tar that recorded it would differ
 //!   between machines that hold the same store path.

@@ -86,24 +86,39 @@ fn directories_come_directly_before_what_they_hold() {
 
 #[test]
 fn headers_need_extra_records_only_when_long() {
-    let check = |name_len: usize, target_len: usize, blocks: usize| {
-        let mut out = Vec::new();
+    let check = |name: &str, target_len: usize, blocks: usize| {
+        let name = path(name);
         let target = vec![b't'; target_len];
-        let name = path(format!("/{}", "n".repeat(name_len)));
-        encode_header(&name, Permissions::SYMLINK, Kind::Symlink { target: &target }, &mut out);
-        assert_eq!(out.len(), blocks * 512, "{name_len} {target_len}");
-        out.extend(END);
-        let entries = read_back(&out);
-        assert_eq!(entries.len(), 1);
-        assert_eq!(entries[0].name, name.relative());
-        assert_eq!(entries[0].link.as_deref(), Some(target.as_slice()));
+        let kinds = match target_len {
+            0 => vec![Kind::Directory, Kind::File { size: 0 }],
+            _ => vec![Kind::Symlink { target: &target }],
+        };
+        for kind in kinds {
+            let mut out = Vec::new();
+            encode_header(&name, Permissions::STORE_DIRECTORY, kind, &mut out);
+            assert_eq!(out.len(), blocks * 512, "{name} {kind:?}");
+            out.extend(END);
+            let entries = read_back(&out);
+            assert_eq!(entries.len(), 1);
+            let expect = [name.relative(), if kind == Kind::Directory { b"/" } else { b"" }].concat();
+            assert_eq!(entries[0].name, expect);
+            assert_eq!(entries[0].link.as_deref().unwrap_or_default(), target);
+        }
     };
-    check(1, 1, 1);
-    check(100, 100, 1);
-    check(101, 100, 3);
-    check(100, 101, 3);
-    check(511, 512, 1 + 2 + 3);
-    check(4096, 4096, 1 + 10 + 10);
+    let (n, m) = (|length| "n".repeat(length), |length| "m".repeat(length));
+    check("/a", 1, 1);
+    check(&format!("/{}", n(100)), 100, 1);
+    check(&format!("/{}", n(101)), 100, 3);
+    check(&format!("/{}", n(100)), 101, 3);
+    check(&format!("/{}", n(511)), 512, 1 + 2 + 3);
+    check(&format!("/{}", n(4096)), 4096, 1 + 10 + 10);
+    // Of two parts, in the fields of a USTAR header as long as both fit.
+    check(&format!("/{}/{}", n(155), m(99)), 0, 1);
+    check(&format!("/{}/{}", n(155), m(100)), 100, 1);
+    check(&format!("/{}/{}", n(156), m(99)), 0, 3);
+    check(&format!("/{}/{}", n(155), m(101)), 0, 3);
+    check(&format!("/{}/{}", n(155), m(100)), 101, 3 + 2);
+    check(&format!("/{0}/{0}/{0}/{0}", n(50)), 0, 1);
 }
 
 #[test]
@@ -174,11 +189,11 @@ fn bytes_are_pinned() {
     let blob = pack(forest().into_iter().chain(links)).expect("a layer");
     assert_eq!(
         blob.diff_id.to_string(),
-        "sha256:05eba2f351ba751f2b2bcaa3c8a3aba7a059c64f17848e73f9d4708628b2661d"
+        "sha256:ff1cccf749d8c6d5f9c4bc36c1d7b7243613a9af8e90f1f7fa39ece461f14d98"
     );
     assert_eq!(
         blob.digest.to_string(),
-        "sha256:4c5f9672609061b281da9fb917a2c2dc5001002d1a197ac86c51382145a731e9"
+        "sha256:8ba55a5119d9805d23b8f0ceac49b47c03308967004e98ecbc0e673da126e1c3"
     );
 }
 
