@@ -5,6 +5,7 @@
 //! image and stores it. A build belongs to nobody: it goes on when the request that started it is gone.
 
 mod error;
+mod explain;
 mod flights;
 mod layers;
 mod listing;
@@ -12,6 +13,7 @@ mod packages;
 mod progress;
 
 pub use error::{BuildError, chain};
+pub use explain::ExplainedLayer;
 pub use flights::{Flight, Flights};
 pub use progress::{BuildPage, Builds, Phase, Progress};
 
@@ -29,12 +31,14 @@ use firn_shared::{
     layer::LayerRecord,
     layering::Strategy,
     package::PackageProblem,
+    package_name::PackageName,
     package_source::Revision,
     platform::Platform,
     reference::Tag,
     selection::select,
 };
 use moka::sync::Cache;
+use packages::Known;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -250,27 +254,21 @@ impl Builder {
         }
     }
 
-    async fn build(
-        self: &Arc<Self>,
+    /// Everything about an image but its layers' bytes, and what was learned of its packages.
+    async fn prepare(
+        &self,
         name: &ImageName,
         revision: &Revision,
-        key: &CacheKey,
         progress: &Progress,
-    ) -> Result<ImageRecord, BuildError> {
-        let platform = name.platform().unwrap_or(self.recipe.platform);
-        let wanted: BTreeSet<_> = name.wants().into_iter().flat_map(|want| want.names).collect();
+    ) -> Result<(Blueprint, Known), BuildError> {
+        let platform = self.platform_of(name);
         let requested: BTreeSet<_> = name.packages().cloned().collect();
-        let known = self.packages_of(revision, platform, wanted.clone(), &requested, progress).await?;
+        let known = self.packages_of(revision, platform, wanted(name), &requested, progress).await?;
         let selected = select(name, |package| known.package(package))?;
-        let ingredients: Vec<_> = selected.iter().map(|selected| selected.as_deref()).collect();
+        let packages: Vec<_> = selected.iter().map(|selected| selected.as_deref()).collect();
+        let revision_date = known.revision_date;
         let blueprint = Blueprint::new(
-            Ingredients {
-                name,
-                platform,
-                revision,
-                revision_date: known.revision_date,
-                packages: &ingredients,
-            },
+            Ingredients { name, platform, revision, revision_date, packages: &packages },
             |closure| self.recipe.strategy.group(closure, self.recipe.layer_budget),
             &self.packer.encoder().identity(),
         )?;
@@ -281,19 +279,34 @@ impl Builder {
         for conflict in &blueprint.conflicts {
             tracing::info!(image.name = %name, path = conflict.path, dropped = %conflict.dropped, "conflict");
         }
-        let conflicts = blueprint.conflicts.iter().map(|conflict| conflict.path.clone()).collect();
+        Ok((blueprint, known))
+    }
 
+    fn platform_of(&self, name: &ImageName) -> Platform {
+        name.platform().unwrap_or(self.recipe.platform)
+    }
+
+    async fn build(
+        self: &Arc<Self>,
+        name: &ImageName,
+        revision: &Revision,
+        key: &CacheKey,
+        progress: &Progress,
+    ) -> Result<ImageRecord, BuildError> {
+        // What was realised just now stays in the Nix store until its layers are packed.
+        let (blueprint, known) = self.prepare(name, revision, progress).await?;
         let layers = match self.pack_missing(&blueprint.layers, progress).await {
             // Known packages whose store paths were garbage-collected before this layer was ever packed.
             Err(error) if error.is_vanished() => {
                 tracing::info!(image.name = %name, error = %chain(&error), "realising again");
-                let _root = self.bring_back(revision, platform, wanted, progress).await?;
+                let _root = self.bring_back(revision, self.platform_of(name), wanted(name), progress).await?;
                 self.pack_missing(&blueprint.layers, progress).await?
             }
             layers => layers?,
         };
         drop(known);
 
+        let conflicts = blueprint.conflicts.iter().map(|conflict| conflict.path.clone()).collect();
         let image = blueprint.assemble(&layers);
         let manifest =
             |blob: &SmallBlob| ManifestRecord { digest: blob.digest, size: blob.bytes.len() as u64 };
@@ -312,6 +325,11 @@ impl Builder {
         self.store.put_record(RecordKind::Image, key, &record).await?;
         Ok(record)
     }
+}
+
+/// Every name that may play a part in an image.
+fn wanted(name: &ImageName) -> BTreeSet<PackageName> {
+    name.wants().into_iter().flat_map(|want| want.names).collect()
 }
 
 fn for_a_while<V: Clone + Send + Sync + 'static>(ttl: Duration) -> Cache<CacheKey, V> {

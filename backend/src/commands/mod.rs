@@ -2,7 +2,9 @@
 
 mod build;
 mod builder;
+mod layers;
 mod pack;
+mod popularity;
 mod serve;
 
 use crate::config::Alias;
@@ -23,6 +25,10 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Build one image without a server
     Build(build::BuildArgs),
+    /// Explain the layers of an image
+    Layers(layers::LayersArgs),
+    /// Count what a package set refers to, as data for layering
+    Popularity(popularity::PopularityArgs),
     /// Pack paths into one layer
     Pack(pack::PackArgs),
 }
@@ -36,6 +42,8 @@ impl Cli {
         let result = match self.command {
             Command::Serve(args) => serve::run(args),
             Command::Build(args) => build::run(args),
+            Command::Layers(args) => layers::run(args),
+            Command::Popularity(args) => popularity::run(args),
             Command::Pack(args) => pack::run(args),
         };
         match result {

@@ -3,7 +3,11 @@
 use super::ConfigError;
 use crate::packing::Encoder;
 use clap::Args;
-use firn_shared::layering::{DEFAULT_BUDGET, Popularity, PopularityCounts, Sharing, Strategy, StrategyName};
+use firn_shared::layering::{
+    DEFAULT_BUDGET, Popularity, PopularityCounts, RevisionProfile, Sharing, Strategy, StrategyName,
+};
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Layering and compression.
@@ -22,6 +26,11 @@ pub struct ImageArgs {
     #[arg(long, env = "FIRN_STRATEGY", value_name = "NAME", default_value_t)]
     pub strategy: StrategyName,
 
+    /// URL or file with a profile of the package set, as firn popularity --profile writes it, for --strategy
+    /// sharing
+    #[arg(long, env = "FIRN_PROFILE", value_name = "URL")]
+    pub profile: Option<String>,
+
     /// URL or file with popularity data, a JSON object of counts by package name, for --strategy popularity
     #[arg(long, env = "FIRN_POPULARITY_URL", value_name = "URL")]
     pub popularity_url: Option<String>,
@@ -31,34 +40,42 @@ pub struct ImageArgs {
     pub compression: Encoder,
 }
 
-/// How long the server with the popularity data may take.
+/// How long the server with the data may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
 impl ImageArgs {
     /// The layering strategy, with its data.
     ///
     /// # Errors
-    /// When there is popularity data that cannot be had or read.
+    /// When there is data that cannot be had or read.
     pub async fn strategy(&self) -> Result<Box<dyn Strategy>, ConfigError> {
         match self.strategy {
-            StrategyName::Sharing => Ok(Box::new(Sharing::default())),
-            StrategyName::Popularity => Ok(Box::new(Popularity::new(self.popularity().await?))),
+            StrategyName::Sharing => {
+                let profile: RevisionProfile = load("--profile", self.profile.as_deref()).await?;
+                Ok(Box::new(Sharing::new(Arc::new(profile))))
+            }
+            StrategyName::Popularity => {
+                let counts: PopularityCounts =
+                    load("--popularity-url", self.popularity_url.as_deref()).await?;
+                Ok(Box::new(Popularity::new(counts)))
+            }
         }
     }
+}
 
-    async fn popularity(&self) -> Result<PopularityCounts, ConfigError> {
-        let Some(url) = &self.popularity_url else { return Ok(PopularityCounts::default()) };
-        let error = |error: &dyn std::error::Error| {
-            ConfigError(format!("popularity data from {url}: {}", crate::build::chain(error)))
-        };
-        let bytes = if url.starts_with("http://") || url.starts_with("https://") {
-            let client = reqwest::Client::builder().timeout(LIMIT).build().map_err(|e| error(&e))?;
-            let response = client.get(url).send().await.and_then(reqwest::Response::error_for_status);
-            response.map_err(|e| error(&e))?.bytes().await.map_err(|e| error(&e))?.to_vec()
-        } else {
-            let path = url.strip_prefix("file://").unwrap_or(url);
-            tokio::fs::read(path).await.map_err(|e| error(&e))?
-        };
-        serde_json::from_slice(&bytes).map_err(|e| error(&e))
-    }
+/// JSON from a URL or file; the default where none is given.
+async fn load<T: DeserializeOwned + Default>(option: &str, url: Option<&str>) -> Result<T, ConfigError> {
+    let Some(url) = url else { return Ok(T::default()) };
+    let error = |error: &dyn std::error::Error| {
+        ConfigError(format!("{option} {url}: {}", crate::build::chain(error)))
+    };
+    let bytes = if url.starts_with("http://") || url.starts_with("https://") {
+        let client = reqwest::Client::builder().timeout(LIMIT).build().map_err(|e| error(&e))?;
+        let response = client.get(url).send().await.and_then(reqwest::Response::error_for_status);
+        response.map_err(|e| error(&e))?.bytes().await.map_err(|e| error(&e))?.to_vec()
+    } else {
+        let path = url.strip_prefix("file://").unwrap_or(url);
+        tokio::fs::read(path).await.map_err(|e| error(&e))?
+    };
+    serde_json::from_slice(&bytes).map_err(|e| error(&e))
 }

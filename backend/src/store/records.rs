@@ -5,6 +5,7 @@
 
 use super::{Store, StoreError, blobs::found};
 use firn_shared::{Digest, cache_key::CacheKey};
+use futures::TryStreamExt;
 use object_store::{ObjectStoreExt, PutPayload, path::Path};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -23,14 +24,17 @@ pub enum RecordKind {
 const VERSION: &str = "firn-record 1";
 
 impl RecordKind {
-    fn location(self, key: &CacheKey) -> Path {
-        let folder = match self {
+    const fn folder(self) -> &'static str {
+        match self {
             Self::Image => "images",
             Self::Layer => "layers",
             Self::Package => "packages",
-        };
+        }
+    }
+
+    fn location(self, key: &CacheKey) -> Path {
         let key = key.to_string();
-        Path::from(format!("{folder}/{}/{key}", &key[..2]))
+        Path::from(format!("{}/{}/{key}", self.folder(), &key[..2]))
     }
 }
 
@@ -61,11 +65,29 @@ impl Store {
         kind: RecordKind,
         key: &CacheKey,
     ) -> Result<Option<T>, StoreError> {
-        let Some(result) = found(self.objects.get(&kind.location(key)).await)? else { return Ok(None) };
+        self.read_record(&kind.location(key)).await
+    }
+
+    /// All records of a kind that check, in no particular order.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn records<T: DeserializeOwned>(&self, kind: RecordKind) -> Result<Vec<T>, StoreError> {
+        let folder = Path::from(kind.folder());
+        let objects: Vec<_> = self.objects.list(Some(&folder)).try_collect().await?;
+        let mut records = Vec::with_capacity(objects.len());
+        for object in objects {
+            records.extend(self.read_record(&object.location).await?);
+        }
+        Ok(records)
+    }
+
+    async fn read_record<T: DeserializeOwned>(&self, location: &Path) -> Result<Option<T>, StoreError> {
+        let Some(result) = found(self.objects.get(location).await)? else { return Ok(None) };
         let bytes = result.bytes().await?;
         let record = check(&bytes).and_then(|json| serde_json::from_slice(json).ok());
         if record.is_none() {
-            tracing::warn!(?kind, %key, "a record does not check and is ignored");
+            tracing::warn!(%location, "a record does not check and is ignored");
         }
         Ok(record)
     }

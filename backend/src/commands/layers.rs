@@ -1,0 +1,109 @@
+//! `firn layers`: why an image has the layers that it has.
+
+use super::{Failure, builder::BuilderArgs};
+use clap::Args;
+use firn_shared::{image_name::ImageName, reference::Tag};
+use serde::Serialize;
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+#[derive(Debug, Args)]
+pub(super) struct LayersArgs {
+    /// Name of the image, for example shell/git
+    image: ImageName,
+
+    /// Which version of the package set
+    #[arg(long, default_value_t)]
+    tag: Tag,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    builder: BuilderArgs,
+}
+
+/// One layer of the table.
+#[derive(Debug, Serialize)]
+struct Row {
+    /// Digest of the blob, if it has been packed.
+    digest: Option<String>,
+    /// Size of the blob in bytes, if it has been packed.
+    size: Option<u64>,
+    /// NAR size of the members together, in bytes.
+    nar_size: u64,
+    /// The members.
+    paths: Vec<String>,
+    /// Why they are together.
+    why: String,
+    /// The other images in the store that have the layer.
+    shared_with: Vec<String>,
+}
+
+pub(super) fn run(args: LayersArgs) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::error(&error))?;
+    let rows = runtime.block_on(rows(&args))?;
+    let text = if args.json {
+        serde_json::to_string(&rows).expect("texts and numbers serialise") + "\n"
+    } else {
+        table(&rows)
+    };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Somebody has seen enough, as `head` does.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|error| Failure::error(&error)),
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut text =
+        format!("{:>3} {:>10} {:>10} {:>5}  {:<46} shared with\n", "#", "NAR", "blob", "paths", "why");
+    for (i, row) in rows.iter().enumerate() {
+        let blob = row.size.map_or_else(|| "-".into(), mebibytes);
+        let nar = mebibytes(row.nar_size);
+        let first = row.paths.first().map_or("", String::as_str);
+        let why = if row.paths.len() == 1 { first.to_owned() } else { format!("{} ({first}, …)", row.why) };
+        let shared = match row.shared_with.as_slice() {
+            [] => "-".to_owned(),
+            [one] => one.clone(),
+            [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+        };
+        let (number, paths) = (i + 1, row.paths.len());
+        writeln!(text, "{number:>3} {nar:>10} {blob:>10} {paths:>5}  {why:<46} {shared}")
+            .expect("writing to a string");
+    }
+    text
+}
+
+async fn rows(args: &LayersArgs) -> Result<Vec<Row>, Failure> {
+    let builder = args.builder.builder().await?;
+    let told = |error: crate::build::BuildError| Failure::Error(error.to_oci_error().message);
+    let set = builder.package_set(&args.tag).await.map_err(told)?;
+    let layers = builder.explain(&args.image, &set).await.map_err(told)?;
+    let images = builder.images_by_layer().await.map_err(told)?;
+    let own = args.image.to_string();
+    Ok(layers.into_iter().map(|layer| row(layer, &images, &own)).collect())
+}
+
+fn row(
+    layer: crate::build::ExplainedLayer,
+    images: &HashMap<firn_shared::Digest, Vec<String>>,
+    own: &str,
+) -> Row {
+    let record = layer.record.as_ref();
+    let shared_with = record.and_then(|record| images.get(&record.digest)).cloned().unwrap_or_default();
+    Row {
+        digest: record.map(|record| record.digest.to_string()),
+        size: record.map(|record| record.size),
+        nar_size: layer.plan.nar_size,
+        paths: layer.plan.paths.iter().map(|path| path.name().to_owned()).collect(),
+        why: layer.why,
+        shared_with: shared_with.into_iter().filter(|image| image != own).collect(),
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}

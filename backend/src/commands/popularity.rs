@@ -1,0 +1,139 @@
+//! `firn popularity`: data for layering, from a binary cache or from the local store.
+
+use super::Failure;
+use crate::binary_cache::{BinaryCache, Journal, crawl};
+use clap::Args;
+use firn_shared::{
+    StorePath,
+    closure::{Closure, PathInfo},
+    dump_db,
+    layering::{PopularityCounts, RevisionProfile},
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("from").required(true).args(["cache", "store"])))]
+pub(super) struct PopularityArgs {
+    /// URL of a binary cache (https:// or file://) to read .narinfo files from
+    #[arg(long, value_name = "URL", requires = "paths")]
+    cache: Option<BinaryCache>,
+
+    /// File with the store paths to begin with, one a line, or - for standard input; a channel's
+    /// store-paths.xz, unpacked, is such a file
+    #[arg(long, value_name = "FILE")]
+    paths: Option<PathBuf>,
+
+    /// Read the database of the local Nix store instead
+    #[arg(long)]
+    store: bool,
+
+    /// File that remembers what has been read, so that a crawl that was stopped can go on
+    #[arg(long, value_name = "FILE", requires = "cache")]
+    journal: Option<PathBuf>,
+
+    /// Where to write popularity data (counts by name), for --strategy popularity [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Where to write which paths travel together, for --strategy sharing
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
+}
+
+pub(super) fn run(args: PopularityArgs) -> Result<(), Failure> {
+    let infos = match &args.cache {
+        Some(cache) => from_cache(cache, &args)?,
+        None => from_store()?,
+    };
+    let counts: PopularityCounts = infos
+        .iter()
+        .flat_map(|info| info.references.iter().filter(|path| **path != info.path))
+        .map(|path| (path.name().to_owned(), 1))
+        .collect();
+    let counts = serde_json::to_vec(&counts).expect("names and counts serialise");
+    match &args.output {
+        Some(path) => write(path, &counts)?,
+        None => std::io::stdout().write_all(&counts).map_err(|error| Failure::error(&error))?,
+    }
+    if let Some(path) = &args.profile {
+        let closure = Closure::new(&closed(infos)).map_err(|error| Failure::error(&error))?;
+        let profile = RevisionProfile::of_package_set(&closure);
+        write(path, &serde_json::to_vec(&profile).expect("names serialise"))?;
+    }
+    Ok(())
+}
+
+fn from_cache(cache: &BinaryCache, args: &PopularityArgs) -> Result<Vec<PathInfo>, Failure> {
+    let paths = args.paths.as_deref().expect("clap requires it");
+    let error = |error: std::io::Error| Failure::Error(format!("{}: {error}", paths.display()));
+    let text = if paths == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map_err(error)?;
+        text
+    } else {
+        std::fs::read_to_string(paths).map_err(error)?
+    };
+    let roots: Vec<StorePath> = text
+        .lines()
+        .filter(|line| !line.is_empty())
+        .map(str::parse)
+        .collect::<Result<_, _>>()
+        .map_err(|error| Failure::Usage(format!("{}: {error}", paths.display())))?;
+    let (mut journal, known) = match &args.journal {
+        None => (Journal::none(), Vec::new()),
+        Some(path) => {
+            Journal::open(path).map_err(|error| Failure::Error(format!("{}: {error}", path.display())))?
+        }
+    };
+    let bar = ProgressBar::new(0);
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} store paths, {per_sec}, {eta} left");
+    bar.set_style(style.expect("a constant template"));
+    let progress = |done: usize, all: usize| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    };
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::error(&error))?;
+    let infos = runtime.block_on(crawl(cache, roots, known, &mut journal, progress));
+    bar.finish_and_clear();
+    let infos = infos.map_err(|error| Failure::error(&error))?;
+    eprintln!("firn: {} store paths read", infos.len());
+    Ok(infos)
+}
+
+fn from_store() -> Result<Vec<PathInfo>, Failure> {
+    let output = std::process::Command::new("nix-store")
+        .arg("--dump-db")
+        .output()
+        .map_err(|error| Failure::Error(format!("cannot run nix-store: {error}; is Nix installed?")))?;
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(Failure::Error(format!("nix-store --dump-db failed: {stderr}")));
+    }
+    let mut infos =
+        dump_db::parse(&String::from_utf8_lossy(&output.stdout)).map_err(|error| Failure::error(&error))?;
+    // Recipes are in the store too, and in no image.
+    infos.retain(|info| !info.path.is_derivation());
+    Ok(infos)
+}
+
+/// The records without references to what is not among them: a cache may lack paths.
+fn closed(mut infos: Vec<PathInfo>) -> Vec<PathInfo> {
+    let there: HashSet<StorePath> = infos.iter().map(|info| info.path.clone()).collect();
+    infos.iter_mut().for_each(|info| info.references.retain(|path| there.contains(path)));
+    infos
+}
+
+/// Writes a file whole or not at all.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    tempfile::NamedTempFile::new_in(dir)
+        .and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.persist(path).map_err(|error| error.error)
+        })
+        .map(|_| ())
+        .map_err(|error| Failure::Error(format!("cannot write {}: {error}", path.display())))
+}
