@@ -220,6 +220,15 @@ impl Builder {
         Ok(Request::Building(flight, progress))
     }
 
+    /// Notes that an image is there by this tag. Several tags can mean one revision, so that an image may
+    /// have been built by another.
+    pub async fn note_tag(&self, name: &ImageName, tag: &Tag) {
+        // Only the tag list depends on it.
+        if let Err(error) = self.store.note_tag(name, tag).await {
+            tracing::warn!(image.name = %name, error = %chain(&error), "tag not noted");
+        }
+    }
+
     /// A whole build, with everything said that there is to say about it.
     async fn build_and_tell(
         self: Arc<Self>,
@@ -234,10 +243,7 @@ impl Builder {
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         match result {
             Ok(record) => {
-                // Only the tag list depends on it.
-                if let Err(error) = self.store.note_tag(&name, &tag).await {
-                    tracing::warn!(image.name = %name, error = %chain(&error), "tag not noted");
-                }
+                self.note_tag(&name, &tag).await;
                 tracing::info!(image.name = %name, image.digest = %record.oci.digest, duration_ms, "built");
                 progress.enter(Phase::Done { digest: record.oci.digest.to_string() });
                 Ok(Arc::new(record))

@@ -49,6 +49,7 @@ async fn by_tag(app: &App, method: Method, name: &ImageName, tag: &Tag, headers:
             }
         },
     };
+    app.builder.note_tag(name, tag).await;
     let accept = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
     let format = ManifestFormat::negotiate(accept);
     let digest = digest_of(&record, format)?;

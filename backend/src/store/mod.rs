@@ -14,6 +14,8 @@ mod tags;
 pub use blobs::{BlobReader, StagedBlob};
 pub use records::RecordKind;
 
+use tags::NotedTags;
+
 use object_store::{ObjectStore, local::LocalFileSystem, memory::InMemory};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,6 +44,7 @@ pub enum StoreError {
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
     staging: PathBuf,
+    noted: NotedTags,
 }
 
 impl Store {
@@ -68,7 +71,7 @@ impl Store {
         } else {
             return Err(StoreError::Url(url.to_owned()));
         };
-        Ok(Self { objects, staging: staging.to_owned() })
+        Ok(Self { objects, staging: staging.to_owned(), noted: tags::none_noted() })
     }
 }
 

@@ -3,20 +3,36 @@
 use super::{Store, StoreError};
 use firn_shared::{cache_key::CacheKey, image_name::ImageName, reference::Tag};
 use futures::TryStreamExt;
+use moka::sync::Cache;
 use object_store::{ObjectStoreExt, PutPayload, path::Path};
+
+/// Tags that need not be noted again: every pull says its tag.
+pub(super) type NotedTags = Cache<String, ()>;
+
+/// How many of them are remembered.
+const MAX_NOTED: u64 = 10_000;
+
+pub(super) fn none_noted() -> NotedTags {
+    Cache::new(MAX_NOTED)
+}
 
 fn folder(name: &ImageName) -> String {
     format!("tags/{}", CacheKey::builder("tags-1").field(name.to_string()).build())
 }
 
 impl Store {
-    /// Notes that a tag of this name has been built.
+    /// Notes that an image has been had by this tag. Does nothing when that was noted not long ago.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn note_tag(&self, name: &ImageName, tag: &Tag) -> Result<(), StoreError> {
+        let key = format!("{name}:{tag}");
+        if self.noted.contains_key(&key) {
+            return Ok(());
+        }
         let location = Path::from(format!("{}/{tag}", folder(name)));
         self.objects.put(&location, PutPayload::default()).await?;
+        self.noted.insert(key, ());
         Ok(())
     }
 
