@@ -72,6 +72,11 @@ pub enum BuildError {
     Shared(#[source] std::sync::Arc<BuildError>),
 }
 
+/// What every Nix so far says of a commit that is nowhere in a repository. Commits are not looked up before
+/// they are fetched: git cannot ask a repository for one. Where Nix says something else, people are told that
+/// the package set does not load.
+const NO_SUCH_COMMIT: &str = "Cannot find Git revision";
+
 impl From<SelectionError> for BuildError {
     fn from(error: SelectionError) -> Self {
         Self::Selection(error)
@@ -127,6 +132,11 @@ impl BuildError {
                 OciError::new(ErrorCode::Toomanyrequests, message).retry_after(10)
             }
             Self::Selection(error) => error.to_oci_error(),
+            Self::Resolve(ResolveError::Process(ProcessError::Failed { stderr, .. }))
+                if stderr.iter().any(|line| line.contains(NO_SUCH_COMMIT)) =>
+            {
+                OciError::new(ErrorCode::ManifestUnknown, "the package repository has no such commit")
+            }
             Self::Resolve(ResolveError::Process(
                 ProcessError::Failed { .. } | ProcessError::Timeout { .. },
             )) => unavailable("the package set cannot be loaded; its operator finds the reason in the log"),
