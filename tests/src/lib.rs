@@ -1,1 +1,23 @@
-//! What the end-to-end tests share: real processes, started and stopped.
+//! What the end-to-end tests share: Firn and container clients as real processes, bounded in time and gone
+//! afterwards, and readers of images that share no code with Firn.
+//!
+//! Nothing here knows Firn's insides: programs are started as people start them, and what comes out is
+//! judged by tools that others wrote. Whatever is missing on the machine is an error that names the script
+//! that installs it; nothing is skipped.
+
+pub mod backend;
+pub mod containerd;
+pub mod dockerd;
+pub mod git;
+pub mod image;
+pub mod layer;
+pub mod nix;
+pub mod package_set;
+pub mod podman;
+pub mod program;
+pub mod registry;
+pub mod service;
+pub mod skopeo;
+pub mod tree;
+pub mod wait;
+pub mod web;

@@ -1,0 +1,166 @@
+//! `firn serve` and the other commands, as an operator starts them.
+
+use crate::{nix, package_set, program::Program, registry::Registry, service::Service};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long starting may take on a busy machine.
+const START: Duration = Duration::from_secs(60);
+/// How long requests that are under way are given when a test is over.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// A running backend with its own data.
+pub struct Backend {
+    service: Service,
+    address: String,
+}
+
+/// A backend that is about to be started.
+#[must_use]
+pub struct Starting {
+    arguments: Vec<String>,
+    environment: Vec<(String, Option<String>)>,
+    data: Option<PathBuf>,
+}
+
+/// The program under test: `$FIRN_BIN`, else the one that was built with the tests.
+///
+/// # Panics
+/// When it has not been built.
+pub fn firn() -> PathBuf {
+    let built = || {
+        let test = std::env::current_exe().expect("a test has a file");
+        test.ancestors().nth(2).expect("tests are in target/PROFILE/deps").join("firn")
+    };
+    let path = std::env::var_os("FIRN_BIN").map_or_else(built, PathBuf::from);
+    let path = std::path::absolute(path).expect("the current directory exists");
+    assert!(path.is_file(), "{} has not been built; run: cargo build -p firn", path.display());
+    path
+}
+
+/// A `firn` command whose configuration is what the test gives it, whatever the caller's shell has set.
+pub fn command(arguments: &[&str]) -> Program {
+    let command = Program::at(firn()).args(arguments).env("NIX_CONFIG", nix::config());
+    unconfigured().into_iter().fold(command, |command, name| command.without_env(&name))
+}
+
+/// The variables that would configure Firn.
+fn unconfigured() -> Vec<String> {
+    let ours = |name: &String| {
+        name.starts_with("FIRN_")
+            || name.starts_with("NIXERY_")
+            || matches!(name.as_str(), "PORT" | "STORAGE_PATH")
+    };
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(ours).collect()
+}
+
+impl Backend {
+    /// A backend on the bundled package set.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start() -> Self {
+        Self::serving(package_set::bundled()).start()
+    }
+
+    /// A backend on the package set in this directory.
+    pub fn serving(path: &Path) -> Starting {
+        Self::with(&["--pkgs-path", path.to_str().expect("UTF-8")])
+    }
+
+    /// A backend with these options and no others, but for where it listens and keeps its data.
+    pub fn with(arguments: &[&str]) -> Starting {
+        Starting { arguments: Vec::new(), environment: Vec::new(), data: None }.args(arguments)
+    }
+
+    /// `HOST:PORT`, as it stands before an image's name.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// A client of it.
+    pub fn registry(&self) -> Registry {
+        Registry::at(&self.address)
+    }
+
+    /// Everything that it has logged so far.
+    pub fn log(&self) -> String {
+        self.service.log()
+    }
+
+    /// Where it keeps its data.
+    pub fn data(&self) -> PathBuf {
+        self.service.dir().join("data")
+    }
+
+    /// Its process.
+    pub fn process(&self) -> u32 {
+        self.service.process()
+    }
+
+    /// How often a line of its log holds this text.
+    pub fn logged(&self, text: &str) -> usize {
+        self.log().lines().filter(|line| line.contains(text)).count()
+    }
+
+    /// How many Nix processes it has started.
+    pub fn nix_processes(&self) -> u64 {
+        let metrics = self.registry().get("/metrics").text();
+        let line = metrics.lines().find_map(|line| line.strip_prefix("firn_nix_processes_total "));
+        line.expect("the metric is there").parse().expect("a number")
+    }
+
+    /// Ends it, and waits for that.
+    pub fn stop(&mut self) {
+        self.service.stop();
+    }
+}
+
+impl Starting {
+    /// With these arguments too.
+    pub fn args(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+
+    /// With this variable.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), Some(value.to_owned())));
+        self
+    }
+
+    /// With its data in this directory, which stays.
+    pub fn data(mut self, dir: &Path) -> Self {
+        self.data = Some(dir.to_owned());
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// When it ends by itself or does not answer.
+    pub fn start(self) -> Backend {
+        let scratch = crate::service::scratch("backend");
+        let data = self.data.unwrap_or_else(|| scratch.join("data"));
+        let mut command = vec![firn().into_os_string(), "serve".into()];
+        command.extend(["--data".into(), data.into_os_string()]);
+        // The system picks a port that is free.
+        let listens = self.environment.iter().any(|(name, _)| name == "PORT");
+        if !listens {
+            command.extend(["--listen".into(), "127.0.0.1:0".into()]);
+        }
+        command.extend(self.arguments.into_iter().map(Into::into));
+        let mut environment: Vec<_> = unconfigured().into_iter().map(|name| (name, None)).collect();
+        environment.push(("NIX_CONFIG".into(), Some(nix::config().to_owned())));
+        environment.push(("FIRN_LOG".into(), Some("info,firn_backend=debug".into())));
+        environment.extend(self.environment);
+        let service = Service::start("backend", scratch, GRACE, &environment, command);
+        let address = service.until("is listening", START, || {
+            let log = service.log();
+            let (_, rest) = log.split_once("listening address=")?;
+            let address = rest.split_whitespace().next()?;
+            rest.contains('\n').then(|| address.replace("0.0.0.0", "127.0.0.1"))
+        });
+        Backend { service, address }
+    }
+}

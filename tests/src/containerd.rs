@@ -1,0 +1,56 @@
+//! A containerd of one's own, driven by its `ctr`.
+
+use crate::{
+    program::{Finished, Program, find},
+    service::{Service, scratch},
+};
+use std::time::Duration;
+
+const START: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_secs(15);
+
+/// A running containerd with nothing in it.
+pub struct Containerd {
+    service: Service,
+}
+
+impl Containerd {
+    /// Starts it, without the plugin for Kubernetes, which wants a network.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start() -> Self {
+        let containerd = find("containerd");
+        find("runc");
+        let scratch = scratch("containerd");
+        let config = format!(
+            "version = 2\nroot = '{dir}/root'\nstate = '{dir}/state'\n\
+             disabled_plugins = ['io.containerd.grpc.v1.cri']\n\
+             [grpc]\naddress = '{dir}/socket'\n[ttrpc]\naddress = '{dir}/socket.ttrpc'\n",
+            dir = scratch.display()
+        );
+        let file = scratch.join("config.toml");
+        std::fs::write(&file, config).expect("the configuration can be written");
+        let command = [containerd.as_os_str(), "--config".as_ref(), file.as_os_str()];
+        let daemon = Self { service: Service::start("containerd", scratch, GRACE, &[], command) };
+        daemon.service.until("answers", START, || (daemon.ctr(&["version"]).status == 0).then_some(()));
+        daemon
+    }
+
+    /// `ctr`, talking to this containerd.
+    pub fn ctr(&self, arguments: &[&str]) -> Finished {
+        let socket = self.service.dir().join("socket");
+        Program::new("ctr").args(["--address".as_ref(), socket.as_os_str()]).args(arguments).run()
+    }
+
+    /// Pulls an image, whose tag `ctr` wants spelt out.
+    pub fn pull(&self, image: &str) {
+        self.ctr(&["images", "pull", "--plain-http", image]).succeeded();
+    }
+
+    /// Runs a command in a container without network. `options` come before the image.
+    pub fn run(&self, options: &[&str], image: &str, container: &str, command: &[&str]) -> Finished {
+        let arguments = [&["run", "--rm"], options, &[image, container], command].concat();
+        self.ctr(&arguments)
+    }
+}

@@ -1,0 +1,74 @@
+//! A Docker daemon of one's own.
+
+use crate::{
+    program::{Finished, Program, find},
+    service::{Service, scratch},
+};
+use std::time::Duration;
+
+const START: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_secs(15);
+
+/// A running daemon with nothing in it.
+pub struct Dockerd {
+    service: Service,
+}
+
+impl Dockerd {
+    /// Starts a daemon that touches neither the machine's network nor any other daemon. Registries on the
+    /// loopback interface need no TLS by Docker's own default.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start() -> Self {
+        let (docker, dockerd) = (find("docker"), find("dockerd"));
+        // dockerd starts these by name.
+        find("containerd");
+        find("runc");
+        let scratch = scratch("docker");
+        let path = |name: &str| scratch.join(name).display().to_string();
+        let command = [
+            dockerd.display().to_string(),
+            format!("--data-root={}", path("data")),
+            format!("--exec-root={}", path("exec")),
+            format!("--pidfile={}", path("pid")),
+            format!("--host=unix://{}", path("socket")),
+            "--iptables=false".to_owned(),
+            "--ip6tables=false".to_owned(),
+            "--ip-masq=false".to_owned(),
+            "--bridge=none".to_owned(),
+        ];
+        let service = Service::start("dockerd", scratch.clone(), GRACE, &[], command);
+        let daemon = Self { service };
+        daemon
+            .service
+            .until("answers", START, || (daemon.docker_at(&docker, &["version"]).status == 0).then_some(()));
+        daemon
+    }
+
+    fn docker_at(&self, docker: &std::path::Path, arguments: &[&str]) -> Finished {
+        let dir = self.service.dir();
+        Program::at(docker)
+            .env("DOCKER_HOST", format!("unix://{}", dir.join("socket").display()))
+            .env("DOCKER_CONFIG", dir.join("config"))
+            .without_env("DOCKER_CONTEXT")
+            .args(arguments)
+            .run()
+    }
+
+    /// The docker command, talking to this daemon.
+    pub fn docker(&self, arguments: &[&str]) -> Finished {
+        self.docker_at(&find("docker"), arguments)
+    }
+
+    /// Pulls an image.
+    pub fn pull(&self, image: &str) {
+        self.docker(&["pull", "--quiet", image]).succeeded();
+    }
+
+    /// Runs a command in a container without network. `options` come before the image.
+    pub fn run(&self, options: &[&str], image: &str, command: &[&str]) -> Finished {
+        let arguments = [&["run", "--rm", "--network=none"], options, &[image], command].concat();
+        self.docker(&arguments)
+    }
+}

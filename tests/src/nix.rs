@@ -1,0 +1,50 @@
+//! Nix itself, as the judge of what should be in an image.
+
+use crate::program::Program;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// Building the largest packages of the set, on a busy machine.
+const BUILD: Duration = Duration::from_secs(300);
+
+/// Nix' settings on this machine, as `setup/nix-env.sh` makes them.
+pub fn config() -> &'static str {
+    static CONFIG: OnceLock<String> = OnceLock::new();
+    CONFIG.get_or_init(|| match std::env::var("NIX_CONFIG") {
+        Ok(config) => config,
+        Err(_) => {
+            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../setup/nix-env.sh");
+            Program::new("bash")
+                .args(["-c", r#"source "$1"; printf %s "$NIX_CONFIG""#, "-", script])
+                .run()
+                .succeeded()
+        }
+    })
+}
+
+/// A program of Nix.
+pub fn program(name: &str) -> Program {
+    Program::new(name).env("NIX_CONFIG", config()).without_env("NIX_PATH").limit(BUILD)
+}
+
+/// Builds the outputs that an image gets of these attributes and returns their store paths.
+pub fn build(package_set: &Path, attributes: &[&str]) -> Vec<String> {
+    let list: String = attributes.iter().map(|attribute| format!("(set.{attribute}) ")).collect();
+    let expression = format!(
+        "let set = import {} {{ system = builtins.currentSystem; config = {{ }}; }};
+             documentation = [ \"man\" \"doc\" \"info\" ];
+             wanted = p: builtins.filter (o: !(builtins.elem o documentation)) p.meta.outputsToInstall;
+         in builtins.concatMap (p: map (o: p.${{o}}) (wanted p)) [ {list} ]",
+        package_set.display()
+    );
+    let built = program("nix-build").args(["--no-out-link", "--expr", &expression]).run().succeeded();
+    built.lines().map(str::to_owned).collect()
+}
+
+/// These store paths and everything that they need at run time.
+pub fn closure(paths: &[String]) -> BTreeSet<String> {
+    let requisites = program("nix-store").args(["--query", "--requisites"]).args(paths).run().succeeded();
+    requisites.lines().map(str::to_owned).collect()
+}

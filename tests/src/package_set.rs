@@ -1,0 +1,65 @@
+//! Package sets for Firn to serve: the bundled one, and variants of it.
+
+use crate::program::Program;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Downloading and generating it where that has not been done yet.
+const SETUP: Duration = Duration::from_secs(600);
+
+/// The bundled package set; `setup/package-set` makes it where it is not there yet.
+pub fn bundled() -> &'static Path {
+    static PLACE: OnceLock<PathBuf> = OnceLock::new();
+    PLACE.get_or_init(|| {
+        let made = || {
+            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../setup/package-set");
+            Program::at(script).limit(SETUP).run().succeeded().into()
+        };
+        let place = std::env::var_os("FIRN_TEST_PACKAGES").map_or_else(made, PathBuf::from);
+        assert!(place.join("default.nix").exists(), "{}: run setup/package-set", place.display());
+        place
+    })
+}
+
+/// An expression for the bundled set in which the slow and failing packages have never been built by anybody.
+pub fn salted() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let time =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_nanos();
+    let salt = format!("{time}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    format!(
+        "{{ system, config, ... }}: import {} {{ inherit system; config = config // {{ salt = \"{salt}\"; }}; }}\n",
+        bundled().display()
+    )
+}
+
+/// Writes a package set, which is one expression.
+///
+/// # Panics
+/// When it cannot be written.
+pub fn write(dir: &Path, expression: &str) {
+    std::fs::create_dir_all(dir).expect("the directory can be made");
+    // Renamed into place: whoever reads it meanwhile reads one or the other.
+    let part = dir.with_extension("part");
+    std::fs::write(&part, expression).expect("the package set can be written");
+    std::fs::rename(&part, dir.join("default.nix")).expect("the package set can be put in place");
+}
+
+/// A package set of one's own, small and quick to build: `greeting` holds a text, and whatever else is given.
+pub fn small(text: &str) -> String {
+    format!(
+        r#"{{ system, ... }}: {{
+  greeting = derivation {{
+    name = "greeting-1.0";
+    inherit system;
+    builder = "/bin/bash";
+    args = [ "-e" "-c" "mkdir -p $out/share; echo $text > $out/share/greeting; exit 0" ];
+    PATH = "/usr/bin:/bin";
+    text = "{text}";
+  }};
+}}
+"#
+    )
+}

@@ -1,0 +1,168 @@
+//! A program that is run to its end, within a time limit.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Longer than anything takes that is not stuck, on a machine that does other things besides.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// How long a program that was asked to end may take over it.
+const GRACE_SECONDS: &str = "5";
+
+/// What coreutils' `timeout` ends with when it had to act.
+const TIMED_OUT: i32 = 124;
+
+/// A program that is about to be run.
+pub struct Program {
+    path: PathBuf,
+    command: Vec<std::ffi::OsString>,
+    environment: Vec<(String, Option<std::ffi::OsString>)>,
+    dir: Option<PathBuf>,
+    limit: Duration,
+}
+
+/// What became of it.
+#[derive(Clone)]
+pub struct Finished {
+    command: String,
+    /// Its exit status.
+    pub status: i32,
+    /// What it printed.
+    pub stdout: Vec<u8>,
+    /// What it complained about.
+    pub stderr: String,
+}
+
+/// Where a program is.
+///
+/// # Panics
+/// When it is not in `$PATH`; the message names the script that installs it.
+pub fn find(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").expect("$PATH is set");
+    // dockerd and runc are in sbin, which is not in everybody's $PATH.
+    let sbin = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    let mut places = std::env::split_paths(&path).chain(sbin).map(|dir| dir.join(name));
+    places
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| panic!("{name} is not installed; run: {}", setup(name)))
+}
+
+/// The script that installs a program.
+fn setup(name: &str) -> &'static str {
+    if name.starts_with("nix") { "setup/nix" } else { "setup/clients" }
+}
+
+impl Program {
+    /// The program of this name.
+    ///
+    /// # Panics
+    /// When it is not installed.
+    pub fn new(name: &str) -> Self {
+        Self::at(find(name))
+    }
+
+    /// The program in this file.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), command: Vec::new(), environment: Vec::new(), dir: None, limit: LIMIT }
+    }
+
+    /// With these arguments, after those that it already has.
+    pub fn args<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+        self.command.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
+    /// With this variable.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.environment.push((name.to_owned(), Some(value.as_ref().to_owned())));
+        self
+    }
+
+    /// Without this variable.
+    pub fn without_env(mut self, name: &str) -> Self {
+        self.environment.push((name.to_owned(), None));
+        self
+    }
+
+    /// In this directory.
+    pub fn in_dir(mut self, dir: &Path) -> Self {
+        self.dir = Some(dir.to_owned());
+        self
+    }
+
+    /// With this time limit instead of the usual one.
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Runs it.
+    ///
+    /// # Panics
+    /// When it does not start, or takes too long; then it and all it started have been ended.
+    pub fn run(self) -> Finished {
+        let mut command = Command::new(find("timeout"));
+        command.args(["--kill-after", GRACE_SECONDS, &self.limit.as_secs().max(1).to_string()]);
+        command.arg(&self.path).args(&self.command).stdin(Stdio::null());
+        for (name, value) in &self.environment {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        if let Some(dir) = &self.dir {
+            command.current_dir(dir);
+        }
+        let words =
+            std::iter::once(self.path.as_os_str()).chain(self.command.iter().map(|word| word.as_os_str()));
+        let shown = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        let output = command.output().unwrap_or_else(|error| panic!("{shown}: {error}"));
+        let finished = Finished {
+            command: shown,
+            status: output.status.code().unwrap_or(-1),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        };
+        assert!(finished.status != TIMED_OUT, "took longer than {} s: {finished:?}", self.limit.as_secs());
+        finished
+    }
+}
+
+impl Finished {
+    /// What it printed, as text without white space at the end.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).trim_end().to_owned()
+    }
+
+    /// Everything that it said.
+    pub fn all(&self) -> String {
+        format!("{}\n{}", self.text(), self.stderr)
+    }
+
+    /// What it printed, which must be all right.
+    ///
+    /// # Panics
+    /// When it ended with an error; the message has everything it said.
+    pub fn succeeded(self) -> String {
+        assert!(self.status == 0, "{self:?}");
+        self.text()
+    }
+
+    /// What it complained about, which it must have done.
+    ///
+    /// # Panics
+    /// When it ended without an error.
+    pub fn failed(self) -> String {
+        assert!(self.status != 0, "should have failed: {self:?}");
+        self.stderr
+    }
+}
+
+impl fmt::Debug for Finished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\nexit status {}\n{}\n{}", self.command, self.status, self.text(), self.stderr)
+    }
+}

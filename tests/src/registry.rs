@@ -1,0 +1,196 @@
+//! A client that shows everything a registry answers, and asks for what no well-behaved client would.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+use ureq::{Agent, http};
+
+/// The longest that any answer may take: a request waits at most 25 s for its build.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The manifest types that today's clients accept, one header line each, as skopeo sends them.
+pub const ACCEPT: [(&str, &str); 4] = [
+    ("accept", "application/vnd.docker.distribution.manifest.v2+json"),
+    ("accept", "application/vnd.docker.distribution.manifest.list.v2+json"),
+    ("accept", "application/vnd.oci.image.manifest.v1+json"),
+    ("accept", "application/vnd.oci.image.index.v1+json"),
+];
+
+/// A registry at an address.
+#[derive(Clone)]
+pub struct Registry {
+    address: String,
+    agent: Agent,
+}
+
+/// What it answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// Headers by name in lower case; of several lines the last.
+    pub headers: BTreeMap<String, String>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Registry {
+    /// The registry at `HOST:PORT`.
+    pub fn at(address: &str) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_global(Some(LIMIT))
+            .proxy(None);
+        Self { address: address.to_owned(), agent: config.build().into() }
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Asks with a method, for a path, with headers.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.try_request(method, path, headers).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    }
+
+    /// As above, where having no answer is an answer too.
+    pub fn try_request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, ureq::Error> {
+        let mut request =
+            http::Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut response = self.agent.run(request.body(()).expect("a request that HTTP can express"))?;
+        let headers = response.headers().iter();
+        let headers = headers.map(|(name, value)| {
+            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+        });
+        let headers = headers.collect();
+        let mut body = Vec::new();
+        response.body_mut().as_reader().read_to_end(&mut body)?;
+        Ok(Answer { status: response.status().as_u16(), headers, body })
+    }
+
+    /// `GET`, for any content.
+    pub fn get(&self, path: &str) -> Answer {
+        self.request("GET", path, &[])
+    }
+
+    /// `HEAD`, for any content.
+    pub fn head(&self, path: &str) -> Answer {
+        self.request("HEAD", path, &[])
+    }
+
+    /// The manifest of an image, for the tag `latest`.
+    pub fn manifest(&self, name: &str) -> Answer {
+        self.request("GET", &format!("/v2/{name}/manifests/latest"), &ACCEPT)
+    }
+
+    /// Asks for a manifest until it is built, as clients do that honour `Retry-After`.
+    ///
+    /// # Panics
+    /// When the answer is neither the manifest nor that it is being built.
+    pub fn built(&self, name: &str, tag: &str) -> Answer {
+        let answer = self.settled(name, tag);
+        assert_eq!(answer.status, 200, "{name}:{tag}: {}", answer.text());
+        answer
+    }
+
+    /// Asks for a manifest until the answer is final, whatever it is.
+    ///
+    /// # Panics
+    /// When it is being built for too long.
+    pub fn settled(&self, name: &str, tag: &str) -> Answer {
+        let path = format!("/v2/{name}/manifests/{tag}");
+        crate::wait::until(&format!("{name} is built"), Duration::from_secs(240), || {
+            let answer = self.request("GET", &path, &ACCEPT);
+            (answer.status != 429).then_some(answer)
+        })
+    }
+
+    /// A blob of any size, to be read piece by piece; redirects are followed.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub fn blob(&self, name: &str, digest: &str) -> impl Read + use<> {
+        let url = format!("http://{}/v2/{name}/blobs/{digest}", self.address);
+        let request = self.agent.get(url).config().max_redirects(3).timeout_global(None).build();
+        let response = request.call().unwrap_or_else(|error| panic!("blob {digest}: {error}"));
+        assert_eq!(response.status(), 200, "blob {digest}");
+        response.into_body().into_reader()
+    }
+
+    /// Sends these bytes, which need not be HTTP, and returns the status of the answer and its body.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub fn raw(&self, request: &[u8]) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).expect("the registry listens");
+        stream.set_read_timeout(Some(LIMIT)).expect("a valid time");
+        // The server may hang up before it has read everything.
+        let _ = stream.write_all(request);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let shown = String::from_utf8_lossy(&request[..request.len().min(100)]).into_owned();
+        let status = status.unwrap_or_else(|| panic!("{shown:?} was not answered: {answer:?}"));
+        (status, answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned())
+    }
+}
+
+impl Answer {
+    /// A header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    /// The first error's code and message.
+    ///
+    /// # Panics
+    /// When this is not an error as the distribution spec has them.
+    pub fn error(&self) -> (String, String) {
+        assert!(self.status >= 400, "{} is no error: {}", self.status, self.text());
+        assert_eq!(self.header("content-type"), Some("application/json"), "{}", self.text());
+        error_of(&self.text())
+    }
+}
+
+/// Code and message of the first error in a body, read by others' idea of what it looks like.
+///
+/// # Panics
+/// When there is none.
+pub fn error_of(body: &str) -> (String, String) {
+    let errors: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body:?}"));
+    let error = &errors["errors"][0];
+    let text = |key: &str| error[key].as_str().unwrap_or_else(|| panic!("no {key} in {body}")).to_owned();
+    let (code, message) = (text("code"), text("message"));
+    assert!(!message.is_empty() && code.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'), "{body}");
+    (code, message)
+}

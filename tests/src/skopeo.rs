@@ -1,0 +1,23 @@
+//! skopeo and umoci: one brings an image into a directory, the other unpacks it.
+
+use crate::program::Program;
+use std::path::{Path, PathBuf};
+
+/// Copies an image to a place such as `oci:DIR:TAG` with skopeo, which verifies it on the way.
+pub fn copy(address: &str, image: &str, to: &str) {
+    let from = format!("docker://{address}/{image}");
+    skopeo(&["copy", "--quiet", "--src-tls-verify=false", &from, to]).succeeded();
+}
+
+/// Runs skopeo; what it is allowed to trust is not asked for on the machine.
+pub fn skopeo(arguments: &[&str]) -> crate::program::Finished {
+    Program::new("skopeo").args(["--insecure-policy"]).args(arguments).run()
+}
+
+/// Unpacks an image of an OCI layout with umoci and returns where its root is.
+pub fn unpack(layout: &Path, tag: &str, to: &Path) -> PathBuf {
+    let root = to.join("rootfs");
+    let image = format!("{}:{tag}", layout.display());
+    Program::new("umoci").args(["raw", "unpack", "--image", &image]).args([&root]).run().succeeded();
+    root
+}

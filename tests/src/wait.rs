@@ -1,0 +1,21 @@
+//! Waiting for something to become true, with a bound.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const STEP: Duration = Duration::from_millis(20);
+
+/// Asks until there is an answer.
+///
+/// # Panics
+/// When there is none in time; the message says what was awaited.
+pub fn until<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(started.elapsed() < limit, "{what}: not within {} s", limit.as_secs());
+        sleep(STEP);
+    }
+}

@@ -1,0 +1,32 @@
+//! Firn from outside: real Nix, real clients, real containers. One file a capability.
+//!
+//! Servers are started by whoever needs them; the ones below are shared by tests that only read, because
+//! starting and filling them takes seconds.
+
+mod bad_input;
+mod building;
+mod clients;
+mod contents;
+mod nix_use;
+mod outputs;
+mod packing;
+mod registry_api;
+mod reproducible;
+mod running;
+mod sources;
+mod starting;
+
+use firn_tests::{backend::Backend, dockerd::Dockerd};
+use std::sync::OnceLock;
+
+/// A backend on the bundled package set with default options.
+fn backend() -> &'static Backend {
+    static BACKEND: OnceLock<Backend> = OnceLock::new();
+    BACKEND.get_or_init(Backend::start)
+}
+
+/// A Docker daemon.
+fn dockerd() -> &'static Dockerd {
+    static DOCKERD: OnceLock<Dockerd> = OnceLock::new();
+    DOCKERD.get_or_init(Dockerd::start)
+}

@@ -1,0 +1,116 @@
+//! What Nix is asked for: packages that are not known yet, and nothing else.
+
+use crate::backend;
+use firn_tests::{backend::Backend, image::Image, package_set, program::find, service::scratch};
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// A directory of programs that write down how they are called and then are Nix.
+fn recording_nix(dir: &Path) -> String {
+    let bin = dir.join("bin");
+    fs::create_dir_all(&bin).expect("a directory");
+    for name in ["nix-store", "nix-instantiate", "nix-build", "nix"] {
+        let script = format!(
+            "#!/bin/bash\nprintf '%s\\n' \"{name} $*\" >>'{}/calls'\nexec '{}' \"$@\"\n",
+            dir.display(),
+            find(name).display()
+        );
+        let path = bin.join(name);
+        fs::write(&path, script).expect("a script");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("permissions");
+    }
+    format!("{}:{}", bin.display(), std::env::var("PATH").expect("$PATH is set"))
+}
+
+/// Layers, archives and hashes are not made by Nix: all that is ever realised is the packages asked for.
+#[test]
+fn nix_builds_packages_and_nothing_else() {
+    let dir = scratch("recording-nix");
+    let backend = Backend::serving(package_set::bundled()).env("PATH", &recording_nix(&dir)).start();
+    Image::pull(&backend.registry(), "jq/hello").layers(&backend.registry());
+    let calls = fs::read_to_string(dir.join("calls")).expect("Nix was called");
+    let mut built = BTreeSet::new();
+    for call in calls.lines() {
+        let words: Vec<&str> = call.split(' ').collect();
+        match (words[0], words[1]) {
+            ("nix-instantiate", _) => assert!(call.contains("allow-import-from-derivation false"), "{call}"),
+            ("nix-store", "--realise") => built.extend(
+                words.iter().filter_map(|word| word.strip_prefix("/nix/store/")?.split_once(".drv!")).map(
+                    |(drv, _)| {
+                        drv.split_once('-')
+                            .expect("a hash and a name")
+                            .1
+                            .trim_end_matches(|c: char| !c.is_alphabetic())
+                            .to_owned()
+                    },
+                ),
+            ),
+            ("nix-store", "--query" | "--dump-db") => {}
+            _ => panic!("Nix was asked for something else: {call}"),
+        }
+    }
+    let expect = ["ca-certificates", "cacert", "hello", "jq"];
+    assert!(built.iter().all(|name| expect.contains(&name.as_str())) && built.len() == 3, "{built:?}");
+    fs::remove_dir_all(dir).expect("it is there");
+}
+
+/// A combination of packages that have been seen starts no process at all, even when the server has been
+/// started anew and no Nix is there any more.
+#[test]
+fn known_packages_need_no_nix() {
+    let data = scratch("known-packages");
+    let digests = |backend: &Backend, name: &str| Image::pull(&backend.registry(), name).digests();
+    let combined;
+    {
+        let backend = Backend::serving(package_set::bundled()).data(&data).start();
+        digests(&backend, "shell/jq");
+        digests(&backend, "git");
+        let before = backend.nix_processes();
+        assert!(before > 0, "the counter counts");
+        combined = digests(&backend, "git/jq");
+        digests(&backend, "shell/git/jq");
+        // Another order, and a name twice, are no other image.
+        assert_eq!(digests(&backend, "jq/git/jq"), combined);
+        assert_eq!(backend.nix_processes(), before);
+    }
+    let backend = Backend::serving(package_set::bundled()).data(&data).env("PATH", "/nonexistent").start();
+    assert_eq!(digests(&backend, "git/jq"), combined);
+    digests(&backend, "coreutils/jq");
+    assert_eq!(backend.nix_processes(), 0);
+    // It would have been needed for this one, and its absence is not the client's fault.
+    assert_eq!(backend.registry().manifest("hello").status, 500);
+    drop(backend);
+    fs::remove_dir_all(data).expect("it is there");
+}
+
+/// Of a second image only what is new is packed: layers are keyed by what is in them.
+#[test]
+fn layers_are_packed_once() {
+    let backend = Backend::start();
+    let registry = backend.registry();
+    let packed = || backend.logged("layer packed");
+    let pull = |name: &str| Image::pull(&registry, name).layer_digests().into_iter().collect::<BTreeSet<_>>();
+    let (git, jq) = (pull("git"), pull("shell/jq"));
+    let before = packed();
+    assert_eq!(before, git.union(&jq).count() - 2, "all but the two symlink layers, each once");
+    let both = pull("shell/git/jq");
+    assert_eq!(packed(), before, "nothing is packed for a combination");
+    let new: Vec<_> = both.iter().filter(|digest| !git.contains(*digest) && !jq.contains(*digest)).collect();
+    assert_eq!(new.len(), 1, "only the symlink layer is new");
+    pull("tree");
+    assert!(packed() > before, "what is new is packed");
+}
+
+/// One evaluation serves an image, whatever the number of packages.
+#[test]
+fn names_are_resolved_together() {
+    let registry = backend().registry();
+    registry.built("less", "latest");
+    let own = Backend::start();
+    own.registry().built("less", "latest");
+    let one = own.nix_processes();
+    own.registry().built("tree/which/file/bc", "latest");
+    assert_eq!(own.nix_processes(), 2 * one);
+}

@@ -1,0 +1,95 @@
+//! How layers are packed: read with flate2 and the tar crate, compared with what the manifest and the config
+//! say, and with what the seed of the project established.
+
+use crate::backend;
+use firn_tests::{image::Image, layer::Entry};
+use std::collections::{BTreeSet, HashSet};
+use tar::EntryType;
+
+#[test]
+fn all_layers_are_gzip_with_the_right_digests() {
+    let registry = backend().registry();
+    for name in ["hello", "shell/git/curl", "nginx"] {
+        // Digests of both kinds, sizes and media types are compared on the way.
+        let image = Image::pull(&registry, name);
+        let layers = image.layers(&registry);
+        assert!(layers.len() > 1 && layers.len() <= 95, "{name}: {} layers", layers.len());
+        for blob in image.digests() {
+            assert!(blob.starts_with("sha256:"), "{blob}");
+        }
+        let distinct: HashSet<_> = image.layer_digests().into_iter().collect();
+        assert_eq!(distinct.len(), layers.len(), "{name}: no layer twice");
+        assert_eq!(image.config.history().as_ref().map(Vec::len), Some(layers.len()), "{name}");
+    }
+}
+
+#[test]
+fn tars_have_absolute_store_paths_and_fixed_metadata() {
+    let registry = backend().registry();
+    let image = Image::pull(&registry, "shell/git/curl");
+    let mut layers = image.layers(&registry);
+    let top = layers.pop().expect("the symlink layer");
+    let mut seen = BTreeSet::new();
+    for layer in &layers {
+        let mut before: Option<&Entry> = None;
+        for entry in &layer.entries {
+            let path = String::from_utf8_lossy(&entry.path).into_owned();
+            let parent = matches!(path.as_str(), "nix" | "nix/store" | "/nix" | "/nix/store");
+            let below = path.trim_start_matches('/').starts_with("nix/store/");
+            assert!(parent || below, "{path}: the image's root has the store where Nix has it");
+            assert!(parent || seen.insert(entry.path.clone()), "{path} is in two layers");
+            assert_eq!((entry.owner, entry.mtime), ((0, 0), 1), "{path}");
+            let (kind, mode) = (entry.kind, entry.mode);
+            match kind {
+                EntryType::Directory => assert!(matches!(mode, 0o555 | 0o755), "{path}: {mode:o}"),
+                EntryType::Regular => assert!(matches!(mode, 0o444 | 0o555), "{path}: {mode:o}"),
+                EntryType::Symlink => assert_eq!(mode, 0o777, "{path}"),
+                EntryType::Link => {}
+                other => panic!("{path}: {other:?}"),
+            }
+            if let Some(before) = before {
+                let components =
+                    |entry: &Entry| entry.path.split(|b| *b == b'/').map(<[u8]>::to_vec).collect::<Vec<_>>();
+                assert!(components(before) < components(entry), "{path} is not in order");
+            }
+            before = Some(entry);
+        }
+        let directories: HashSet<_> = layer
+            .entries
+            .iter()
+            .filter(|entry| entry.kind == EntryType::Directory)
+            .map(|entry| &entry.path)
+            .collect();
+        for entry in &layer.entries {
+            let parent = entry.path.rsplitn(2, |b| *b == b'/').nth(1);
+            let named =
+                parent.is_none_or(|parent| parent.is_empty() || directories.contains(&parent.to_vec()));
+            assert!(named, "{}: its directory is not in the layer", String::from_utf8_lossy(&entry.path));
+        }
+    }
+    let outside = top.entries.iter().filter(|entry| !entry.path.starts_with(b"nix"));
+    assert_eq!(outside.count(), top.entries.len(), "the symlink layer holds no store path");
+}
+
+/// Noise does not compress; it must not grow either.
+#[test]
+fn incompressible_content_stays_small() {
+    let registry = backend().registry();
+    let image = Image::pull(&registry, "incompressible");
+    let transferred: u64 = image.layers(&registry).iter().map(|layer| layer.size).sum();
+    assert!(transferred < (129 << 20), "{transferred} bytes for 128 MiB");
+}
+
+/// As many layers as the budget allows, and one for symlinks, whatever the closure.
+#[test]
+fn large_closures_stay_within_the_budget() {
+    let registry = backend().registry();
+    let image = Image::pull(&registry, "many-paths");
+    let layers = image.layers(&registry);
+    assert!(layers.len() <= 95, "{} layers", layers.len());
+    let held = layers.iter().flat_map(|layer| &layer.entries).filter(|entry| {
+        let path = entry.path.strip_prefix(b"/").unwrap_or(&entry.path);
+        path.starts_with(b"nix/store/") && path.iter().filter(|b| **b == b'/').count() == 2
+    });
+    assert_eq!(held.count(), 199 + 1, "all paths, and the certificates");
+}

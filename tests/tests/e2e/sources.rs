@@ -1,0 +1,167 @@
+//! Where package sets come from: a path that changes, a repository with branches, tags and commits.
+
+use firn_tests::{backend::Backend, git::Repository, image::Image, package_set, registry::Answer};
+use serde_json::json;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const ACCEPT: [(&str, &str); 1] = [("accept", "application/vnd.oci.image.manifest.v1+json")];
+
+fn digest(answer: &Answer) -> String {
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.header("docker-content-digest").expect("a digest").to_owned()
+}
+
+fn label(answer: &Answer, name: &str) -> Option<String> {
+    answer.json()["annotations"][format!("org.opencontainers.image.{name}")].as_str().map(str::to_owned)
+}
+
+/// Asks until `latest` is another image.
+fn changes(backend: &Backend, from: &str, limit: Duration) -> Answer {
+    firn_tests::wait::until("latest changes", limit, || {
+        let answer = backend.registry().built("greeting", "latest");
+        (digest(&answer) != from).then_some(answer)
+    })
+}
+
+#[test]
+fn a_path_that_changes_gives_a_new_image() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let set = dir.path().join("set");
+    package_set::write(&set, &package_set::small("first"));
+    let backend = Backend::serving(&set).start();
+    let first = digest(&backend.registry().built("greeting", "latest"));
+    assert_eq!(digest(&backend.registry().built("greeting", "latest")), first);
+
+    package_set::write(&set, &package_set::small("second"));
+    let second = changes(&backend, &first, Duration::from_secs(30));
+    let image = Image::from_answer(&backend.registry(), "greeting", &second);
+    let layers = image.layers(&backend.registry());
+    let greeting =
+        layers.iter().flat_map(|layer| &layer.entries).find(|entry| entry.path.ends_with(b"share/greeting"));
+    assert_eq!(greeting.expect("the file is there").size, "second\n".len() as u64);
+
+    // Back to what it was: the image of before, which is known.
+    package_set::write(&set, &package_set::small("first"));
+    let third = digest(&changes(&backend, &digest(&second), Duration::from_secs(30)));
+    assert_eq!(third, first);
+    // A path has no other versions, and says so.
+    let (code, message) = backend.registry().get("/v2/greeting/manifests/v1").error();
+    assert!(code == "MANIFEST_UNKNOWN" && message.contains("only the tag latest"), "{code}: {message}");
+}
+
+#[test]
+fn a_repository_has_branches_tags_and_commits() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let repository = Repository::new(&dir.path().join("repository"));
+    let commits: Vec<String> = ["one", "two"].map(|text| repository.commit(&package_set::small(text))).into();
+    repository.git(&["tag", "light", &commits[0]]);
+    repository.git(&["tag", "--annotate", "--message", "A release", "v1.0", &commits[0]]);
+    repository.git(&["checkout", "--quiet", "-b", "deadbeef"]);
+    let branch = repository.commit(&package_set::small("three"));
+    repository.git(&["checkout", "--quiet", "main"]);
+
+    let backend = Backend::with(&["--pkgs-repo", &repository.url(), "--revisions", "any"]).start();
+    let ask = |tag: &str| backend.registry().built("greeting", tag);
+    for (tag, commit) in [
+        ("latest", &commits[1]),
+        ("main", &commits[1]),
+        ("light", &commits[0]),
+        ("v1.0", &commits[0]),
+        // Hexadecimal digits that are no commit, for want of length.
+        ("deadbeef", &branch),
+        (&commits[0], &commits[0]),
+        (&branch, &branch),
+    ] {
+        let answer = ask(tag);
+        assert_eq!(label(&answer, "revision").as_deref(), Some(commit.as_str()), "{tag}");
+        assert_eq!(label(&answer, "source"), Some(repository.url()), "{tag}");
+        assert_eq!(answer.header("x-firn-revision"), Some(commit.as_str()), "{tag}");
+    }
+    // Ways to say the same are the same image, and commits are different ones.
+    assert_eq!(digest(&ask("v1.0")), digest(&ask("light")));
+    assert_eq!(digest(&ask("v1.0")), digest(&ask(&commits[0])));
+    assert_ne!(digest(&ask("v1.0")), digest(&ask("main")));
+
+    lists_tags_page_by_page(&backend, &[commits[0].as_str(), &branch]);
+
+    for tag in ["no-such-branch", "v1", &"0".repeat(40), "HEAD..main", "-x"] {
+        let answer = backend.registry().request("GET", &format!("/v2/greeting/manifests/{tag}"), &ACCEPT);
+        let (code, message) = answer.error();
+        assert_eq!((answer.status, code.as_str()), (404, "MANIFEST_UNKNOWN"), "{tag}: {message}");
+    }
+}
+
+/// Every tag that was built is there, sorted, and each page says where the next one is.
+fn lists_tags_page_by_page(backend: &Backend, commits: &[&str]) {
+    let mut expect = vec!["deadbeef", "latest", "light", "main", "v1.0"];
+    expect.extend(commits);
+    expect.sort_unstable();
+    let all = backend.registry().get("/v2/greeting/tags/list");
+    assert_eq!(all.json(), json!({ "name": "greeting", "tags": expect }));
+    assert_eq!(all.header("link"), None);
+    let mut collected = Vec::new();
+    let mut next = Some("/v2/greeting/tags/list?n=3".to_owned());
+    while let Some(path) = next {
+        let page = backend.registry().get(&path);
+        let tags = page.json()["tags"].as_array().expect("a list").clone();
+        assert!(tags.len() <= 3);
+        collected.extend(tags.iter().map(|tag| tag.as_str().expect("a text").to_owned()));
+        next = page.header("link").map(|link| {
+            let (path, relation) =
+                link.strip_prefix('<').and_then(|rest| rest.split_once('>')).expect("a link");
+            assert_eq!(relation, "; rel=\"next\"");
+            path.to_owned()
+        });
+    }
+    assert_eq!(collected, expect);
+    let after = backend.registry().get("/v2/greeting/tags/list?last=main&n=10");
+    let rest: Vec<_> = expect.iter().filter(|tag| **tag > "main").collect();
+    assert_eq!(after.json()["tags"], json!(rest));
+}
+
+#[test]
+fn callers_choose_what_the_operator_lets_them() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let repository = Repository::new(&dir.path().join("repository"));
+    let commit = repository.commit(&package_set::small("one"));
+    repository.git(&["tag", "v1"]);
+    let check = |revisions: &[&str], tag: &str, status: u16| {
+        let backend = Backend::with(&[&["--pkgs-repo", &repository.url()], revisions].concat()).start();
+        let answer = backend.registry().settled("greeting", tag);
+        assert_eq!(answer.status, status, "{revisions:?} {tag}: {}", answer.text());
+    };
+    check(&[], "v1", 200);
+    check(&[], &commit, 404);
+    check(&["--revisions", "fixed"], "v1", 404);
+    check(&["--revisions", "fixed"], "latest", 200);
+    check(&["--pkgs-ref", "v1"], "latest", 200);
+    check(&["--pkgs-ref", &commit], "latest", 200);
+    check(&["--pkgs-ref", "nowhere"], "latest", 404);
+}
+
+#[test]
+fn a_moving_branch_gives_a_new_image_and_a_lost_repository_a_clear_answer() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let place = dir.path().join("repository");
+    let repository = Repository::new(&place);
+    let commit = repository.commit(&package_set::small("one"));
+    let backend = Backend::with(&["--pkgs-repo", &repository.url(), "--revisions", "any"]).start();
+    let first = digest(&backend.registry().built("greeting", "latest"));
+    let looked_up = Instant::now();
+
+    let second = repository.commit(&package_set::small("two"));
+    eprintln!("waiting for a branch to be looked up again, at most a minute and a half");
+    let moved = changes(&backend, &first, Duration::from_secs(90));
+    assert_eq!(label(&moved, "revision"), Some(second));
+    assert!(looked_up.elapsed() < Duration::from_secs(90));
+
+    std::fs::rename(&place, dir.path().join("elsewhere")).expect("it can be renamed");
+    // What a commit was is known for ever.
+    assert_eq!(digest(&backend.registry().built("greeting", &commit)), first);
+    let answer = backend.registry().get("/v2/greeting/manifests/another");
+    let (code, message) = answer.error();
+    assert_eq!((answer.status, code.as_str()), (503, "UNAVAILABLE"), "{message}");
+    assert!(answer.header("retry-after").is_some());
+    assert!(message.contains("cannot be reached") && !message.contains("file://"), "{message}");
+}
