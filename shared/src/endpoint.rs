@@ -8,6 +8,7 @@ use crate::{
     digest::Digest,
     image_name::{ImageName, MAX_NAME_LEN},
     oci_error::{ErrorCode, OciError},
+    package_name::is_component,
     reference::{ParseReferenceError, Reference},
 };
 use std::fmt;
@@ -129,20 +130,6 @@ impl RepositoryName {
             OciError::new(ErrorCode::NameInvalid, error.to_string())
         })
     }
-}
-
-/// Letters and digits, joined by separators that stand alone.
-fn is_component(text: &str) -> bool {
-    let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let bytes = text.as_bytes();
-    let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) else {
-        return false;
-    };
-    word(first)
-        && word(last)
-        && text.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()).all(|separator| {
-            matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|b| b == b'-')
-        })
 }
 
 impl FromStr for RepositoryName {

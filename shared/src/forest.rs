@@ -78,6 +78,8 @@ type Directory = BTreeMap<FileName, Place>;
 impl Forest {
     /// Where `cacert` puts the bundle of certificates, without leading slash.
     pub const CA_BUNDLE: &str = "etc/ssl/certs/ca-bundle.crt";
+    /// The home of [`USER_ID`], as `/etc/passwd` has it.
+    pub const USER_HOME: &str = "/home/user";
 
     /// The forest of these trees, earlier ones first where they conflict.
     pub fn new(trees: &[Tree<'_>], fixtures: Fixtures<'_>) -> Self {

@@ -1,25 +1,60 @@
 //! Image names: meta-packages at the front, then packages.
+//!
+//! `docs/names.md` is the table of meta-packages for users.
 
 use crate::{
     package_name::{PackageName, ParsePackageNameError},
     platform::Platform,
 };
-use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
 /// The longest name that clients accept, in bytes (distribution spec, "Pulling manifests").
 pub const MAX_NAME_LEN: usize = 255;
 
-/// What an image is asked to hold, in canonical form: two names that ask for the same are equal.
+/// What an image is asked to hold, in canonical form: two names that ask for the same are equal, and so are
+/// the texts that they print as.
 ///
-/// Packages are sorted and without repetition; meta-packages stand before them. At least one package or
-/// `shell` is there.
+/// At least one package, `shell` or `debug` is there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageName {
     platform: Option<Platform>,
+    /// `root` is what images are without a word about it, so it is not kept.
+    user: bool,
     shell: bool,
-    packages: BTreeSet<PackageName>,
+    debug: bool,
+    /// Without repetition, in the order of [`canonical`].
+    packages: Vec<PackageName>,
+}
+
+/// What a component means where no package stands before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MetaPackage {
+    Platform(Platform),
+    /// Containers start as this user.
+    User(User),
+    Shell,
+    Debug,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum User {
+    Root,
+    Other,
+}
+
+impl MetaPackage {
+    fn parse(component: &str) -> Option<Self> {
+        Some(match component {
+            "amd64" => Self::Platform(Platform::Amd64),
+            "arm64" => Self::Platform(Platform::Arm64),
+            "root" => Self::User(User::Root),
+            "user" => Self::User(User::Other),
+            "shell" => Self::Shell,
+            "debug" => Self::Debug,
+            _ => return None,
+        })
+    }
 }
 
 /// Why a text is not an image name.
@@ -31,6 +66,9 @@ pub enum ParseImageNameError {
     /// Only meta-packages such as `arm64`, which put nothing into an image.
     #[error("the image name asks for no package: write for example shell/git")]
     NoPackage,
+    /// `root` and `user`.
+    #[error("the image name asks for two users, root and user")]
+    TwoUsers,
     /// Two platforms.
     #[error("the image name asks for two platforms, {0} and {1}")]
     TwoPlatforms(Platform, Platform),
@@ -50,17 +88,35 @@ pub struct Want {
     pub requested: bool,
 }
 
-/// What `shell` stands for. Nixery's list; sets that lack `bashInteractive` have a `bash`, and moreutils
-/// and nano are conveniences that small sets may not have.
-const SHELL: [(&[&str], bool); 4] = [
-    (&["bashinteractive", "bash"], true),
-    (&["coreutils"], true),
-    (&["moreutils"], false),
-    (&["nano"], false),
+/// A want that an image name implies: names to try, and whether the image cannot be made without it.
+type Implied = (&'static [&'static str], bool);
+
+/// Sets that lack `bashInteractive` have a `bash`.
+const BASH: Implied = (&["bashinteractive", "bash"], true);
+
+/// What `shell` stands for. Nixery's list; moreutils and nano are conveniences that small sets may not have.
+const SHELL: [Implied; 4] = [BASH, (&["coreutils"], true), (&["moreutils"], false), (&["nano"], false)];
+
+/// What `debug` stands for: enough to see processes, files, sockets and name resolution from inside a
+/// container. Only the shell must be there; the names are nixpkgs'.
+const DEBUG: [Implied; 13] = [
+    BASH,
+    (&["coreutils"], false),
+    (&["findutils"], false),
+    (&["gnugrep"], false),
+    (&["less"], false),
+    (&["procps"], false),
+    (&["strace"], false),
+    (&["lsof"], false),
+    (&["iproute2"], false),
+    (&["dnsutils"], false),
+    (&["socat"], false),
+    (&["curl"], false),
+    (&["file"], false),
 ];
 
 /// In every image where the package set has it, so that TLS works.
-const CA_BUNDLE: &str = "cacert";
+const CA_BUNDLE: Implied = (&["cacert"], false);
 
 impl ImageName {
     /// The platform that the name asks for, if it does.
@@ -68,12 +124,22 @@ impl ImageName {
         self.platform
     }
 
-    /// Whether the name begins with `shell`.
+    /// Whether `shell` is asked for.
     pub fn shell(&self) -> bool {
         self.shell
     }
 
-    /// The packages that the name spells out, sorted.
+    /// Whether containers start as an ordinary user rather than as root.
+    pub fn user(&self) -> bool {
+        self.user
+    }
+
+    /// Whether what containers run is a shell: it was asked for, or there is nothing else to run.
+    pub fn starts_shell(&self) -> bool {
+        self.shell || self.packages.is_empty()
+    }
+
+    /// The packages that the name spells out, in canonical order.
     pub fn packages(&self) -> impl ExactSizeIterator<Item = &PackageName> {
         self.packages.iter()
     }
@@ -81,22 +147,33 @@ impl ImageName {
     /// Everything that goes in, in the order in which conflicts between files are decided: what was asked
     /// for before what is implied.
     pub fn wants(&self) -> Vec<Want> {
-        let implied = |names: &[&str], required| Want {
-            names: names.iter().map(|name| name.parse().expect("a constant package name")).collect(),
-            required,
-            requested: false,
-        };
         let mut wants: Vec<Want> = self
             .packages
             .iter()
             .map(|name| Want { names: vec![name.clone()], required: true, requested: true })
             .collect();
-        if self.shell {
-            wants.extend(SHELL.iter().map(|(names, required)| implied(names, *required)));
+        let shell = SHELL.iter().filter(|_| self.shell);
+        let debug = DEBUG.iter().filter(|_| self.debug);
+        for (names, required) in shell.chain(debug).chain([&CA_BUNDLE]) {
+            let names: Vec<_> =
+                names.iter().map(|name| name.parse().expect("a constant package name")).collect();
+            // `shell` requires what `debug` only likes to have; it comes first.
+            if !wants.iter().any(|want| want.names == names) {
+                wants.push(Want { names, required: *required, requested: false });
+            }
         }
-        wants.push(implied(&[CA_BUNDLE], false));
         wants
     }
+}
+
+/// Sorted, but what would be a meta-package at the front stands after what would not, so that the text that
+/// a name prints as means the same name. At least one does not: otherwise no package had been read.
+fn canonical(packages: &mut Vec<PackageName>) {
+    packages.sort_unstable_by(|a, b| {
+        let key = |name: &PackageName| MetaPackage::parse(name.as_str()).is_some();
+        key(a).cmp(&key(b)).then_with(|| a.cmp(b))
+    });
+    packages.dedup();
 }
 
 impl FromStr for ImageName {
@@ -106,28 +183,31 @@ impl FromStr for ImageName {
         if text.len() > MAX_NAME_LEN {
             return Err(ParseImageNameError::Length(text.len()));
         }
-        let mut name = Self { platform: None, shell: false, packages: BTreeSet::new() };
+        let (mut platform, mut user) = (None, None);
+        let mut name = Self { platform, user: false, shell: false, debug: false, packages: Vec::new() };
         for component in text.split('/') {
-            let at_front = name.packages.is_empty();
-            match component {
-                "shell" if at_front => name.shell = true,
-                "amd64" | "arm64" if at_front => {
-                    let platform = if component == "amd64" { Platform::Amd64 } else { Platform::Arm64 };
-                    match name.platform.replace(platform) {
-                        Some(other) if other != platform => {
-                            return Err(ParseImageNameError::TwoPlatforms(other, platform));
-                        }
-                        _ => {}
+            match MetaPackage::parse(component).filter(|_| name.packages.is_empty()) {
+                Some(MetaPackage::Shell) => name.shell = true,
+                Some(MetaPackage::Debug) => name.debug = true,
+                Some(MetaPackage::Platform(asked)) => {
+                    if let Some(other) = platform.replace(asked).filter(|other| *other != asked) {
+                        return Err(ParseImageNameError::TwoPlatforms(other, asked));
                     }
                 }
-                package => {
-                    name.packages.insert(package.parse()?);
+                Some(MetaPackage::User(asked)) => {
+                    if user.replace(asked).is_some_and(|other| other != asked) {
+                        return Err(ParseImageNameError::TwoUsers);
+                    }
                 }
+                None => name.packages.push(component.parse()?),
             }
         }
-        if name.packages.is_empty() && !name.shell {
+        if name.packages.is_empty() && !name.shell && !name.debug {
             return Err(ParseImageNameError::NoPackage);
         }
+        name.platform = platform;
+        name.user = user == Some(User::Other);
+        canonical(&mut name.packages);
         Ok(name)
     }
 }
@@ -135,9 +215,10 @@ impl FromStr for ImageName {
 impl fmt::Display for ImageName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let platform = self.platform.map(Platform::architecture);
-        let shell = self.shell.then_some("shell");
+        let switches = [(self.user, "user"), (self.shell, "shell"), (self.debug, "debug")];
+        let switches = switches.into_iter().filter_map(|(on, word)| on.then_some(word));
         let packages = self.packages.iter().map(PackageName::as_str);
-        for (i, component) in platform.into_iter().chain(shell).chain(packages).enumerate() {
+        for (i, component) in platform.into_iter().chain(switches).chain(packages).enumerate() {
             if i > 0 {
                 f.write_str("/")?;
             }

@@ -37,8 +37,8 @@ impl PackageName {
     }
 }
 
-/// Whether a text is one component of the OCI name grammar.
-fn is_component(text: &str) -> bool {
+/// Whether a text is one component of the OCI name grammar, `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
+pub(crate) fn is_component(text: &str) -> bool {
     let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     if !text.starts_with(alphanumeric) || !text.ends_with(alphanumeric) {
         return false;

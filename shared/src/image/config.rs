@@ -28,11 +28,17 @@ pub struct ImageConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ExecutionConfig {
+    /// `uid:gid`; root where nothing is said. Numbers, because Kubernetes' `runAsNonRoot` reads no names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// `NAME=value`.
     pub env: Vec<String>,
     /// The command.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cmd: Vec<String>,
+    /// Where the command starts; `/` where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<&'static str>,
     /// Facts about the image; the same as the manifest's annotations.
     pub labels: BTreeMap<String, String>,
 }

@@ -11,7 +11,7 @@ use crate::{
     archive,
     closure::{Closure, ClosureError},
     digest::Digest,
-    forest::{Conflict, Fixtures, Forest, Tree},
+    forest::{Conflict, Fixtures, Forest, Tree, USER_ID},
     image_name::ImageName,
     layer::{LayerPlan, LayerRecord},
     media_type::{LayerCompression, ManifestFormat},
@@ -157,15 +157,22 @@ fn execution(ingredients: Ingredients<'_>, forest: &Forest, created: &str) -> Ex
     if forest.has(Forest::CA_BUNDLE) {
         env.push(format!("SSL_CERT_FILE=/{}", Forest::CA_BUNDLE));
     }
+    let user = ingredients.name.user();
+    if user {
+        // Not every runtime looks it up in /etc/passwd.
+        env.push(format!("HOME={}", Forest::USER_HOME));
+    }
     let mut requested = ingredients.packages.iter().filter(|selected| selected.requested);
     let only = requested.next().filter(|_| requested.next().is_none()).map(|selected| selected.package);
     let program = match only {
-        _ if ingredients.name.shell() => Some("bash"),
+        _ if ingredients.name.starts_shell() => Some("bash"),
         Some(record) => Some(record.package.program()),
         None => None,
     };
     let cmd = program.map(|program| format!("bin/{program}")).filter(|path| forest.has(path));
     ExecutionConfig {
+        user: user.then(|| format!("{USER_ID}:{USER_ID}")),
+        working_dir: user.then_some(Forest::USER_HOME),
         env,
         cmd: cmd.map(|path| format!("/{path}")).into_iter().collect(),
         labels: labels(ingredients, only, created),

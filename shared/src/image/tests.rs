@@ -116,6 +116,21 @@ fn commands_follow_the_name() {
     check("git", &["git"], &["/bin/git"]);
     check("git/htop", &["git", "htop"], &[]);
     check("shell/git", &["bash", "git"], &["/bin/bash"]);
+    check("debug", &["bash"], &["/bin/bash"]);
+}
+
+#[test]
+fn the_user_follows_the_name() {
+    let config = |name: &str| -> serde_json::Value {
+        let config: serde_json::Value =
+            serde_json::from_slice(&image(name, &["git"]).1.config.bytes).expect("JSON");
+        config["config"].clone()
+    };
+    let (user, root) = (config("user/git"), config("git"));
+    assert_eq!((user["User"].as_str(), user["WorkingDir"].as_str()), (Some("1000:1000"), Some("/home/user")));
+    assert!(user["Env"].as_array().expect("a list").contains(&"HOME=/home/user".into()));
+    assert!(root.get("User").is_none() && root.get("WorkingDir").is_none());
+    assert_eq!(image("user/git", &["git"]).1.top, image("git", &["git"]).1.top, "the files are the same");
 }
 
 #[test]
