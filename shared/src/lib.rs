@@ -21,6 +21,8 @@ pub mod layer;
 pub mod layering;
 pub mod listing;
 pub mod media_type;
+pub mod name_index;
+pub mod nearest;
 pub mod object_key;
 pub mod oci_error;
 pub mod package;
@@ -35,3 +37,6 @@ pub mod store_path;
 pub use closure::{Closure, ClosurePath};
 pub use digest::{DiffId, Digest};
 pub use store_path::StorePath;
+
+#[cfg(test)]
+mod hostile_names;

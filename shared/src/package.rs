@@ -1,6 +1,13 @@
 //! What is known of a package: what the resolver says of a name, and what realising it has shown.
 
-use crate::{StorePath, closure::PathInfo, listing::Listing, package_name::PackageName};
+use crate::{
+    StorePath,
+    closure::PathInfo,
+    listing::Listing,
+    name_index::{NameIndex, as_asked},
+    nearest::nearest,
+    package_name::PackageName,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -74,6 +81,12 @@ pub struct PackageProblem {
     /// For [`ProblemKind::NotFound`] the names that there are; for [`ProblemKind::Ambiguous`] those that fit.
     #[serde(default)]
     pub candidates: Vec<String>,
+    /// For [`ProblemKind::NotFound`] the attribute path that was found, in which the next component was not.
+    #[serde(default)]
+    pub prefix: String,
+    /// The names that may have been meant, best first; see [`PackageProblem::settle`].
+    #[serde(default)]
+    pub near: Vec<String>,
 }
 
 /// The kinds of problem that a package can have. All of them are the same at the next attempt.
@@ -125,56 +138,75 @@ impl Package {
 impl PackageProblem {
     /// How many names a message suggests.
     const SUGGESTIONS: usize = 3;
-    /// Below this Damerau-Levenshtein similarity a suggestion confuses more than it helps.
-    const SIMILAR: f64 = 0.6;
 
-    /// The same without the candidates, which may be all names of a package set.
-    pub fn brief(&self) -> Self {
-        Self { candidates: Vec::new(), ..self.clone() }
+    /// A problem of this kind that comes with no names.
+    pub fn new(kind: ProblemKind, message: impl Into<String>) -> Self {
+        let (candidates, prefix, near) = Default::default();
+        Self { kind, message: message.into(), candidates, prefix, near }
+    }
+
+    /// The same with only the nearest of the names that there are, which may be all of a package set.
+    pub fn settle(mut self, name: &PackageName) -> Self {
+        if self.kind == ProblemKind::NotFound {
+            self.near = self.near_candidates(name);
+            self.candidates = Vec::new();
+        }
+        self
+    }
+
+    /// Whether an index of the whole package set may know better what was meant: nothing of the name was
+    /// found, or nothing near it where the search ended.
+    pub fn is_unclear(&self) -> bool {
+        self.kind == ProblemKind::NotFound && (self.prefix.is_empty() || self.near.is_empty())
+    }
+
+    /// Takes suggestions from an index, if it has any.
+    pub fn consult(&mut self, index: &NameIndex, name: &PackageName) {
+        let found = index.nearest(name.as_str(), Self::SUGGESTIONS);
+        if self.is_unclear() && !found.is_empty() {
+            self.near = found.into_iter().map(|found| found.name.into()).collect();
+        }
     }
 
     /// A sentence for the person who asked for `name`, with the nearest names where there are such.
     pub fn explain(&self, name: &PackageName) -> String {
-        let list = |names: Vec<&str>| names.join(", ");
         match self.kind {
-            ProblemKind::NotFound => match self.nearest(name).as_slice() {
-                [] => format!("there is no package {name} in the package set"),
-                near => format!(
-                    "there is no package {name} in the package set; did you mean {}?",
-                    list(near.iter().map(String::as_str).collect())
-                ),
-            },
+            ProblemKind::NotFound if self.near.is_empty() => {
+                format!("there is no package {name} in the package set")
+            }
+            ProblemKind::NotFound => {
+                format!("there is no package {name} in the package set; did you mean {}?", or(&self.near))
+            }
             ProblemKind::Ambiguous => format!(
                 "{name} could be any of {}: names that differ only by case cannot be told apart here",
-                list(self.candidates.iter().map(String::as_str).collect())
+                self.candidates.join(", ")
             ),
             _ => format!("{name}: {}", self.message),
         }
     }
 
-    /// The candidates that are most like `name`, best first.
-    fn nearest(&self, name: &PackageName) -> Vec<String> {
-        let (prefix, last) = match name.as_str().rsplit_once('.') {
-            Some((prefix, last)) => (format!("{prefix}."), last),
-            None => (String::new(), name.as_str()),
+    /// The candidates that are most like the first component of `name` that was not found, each as a whole
+    /// name.
+    fn near_candidates(&self, name: &PackageName) -> Vec<String> {
+        let found = if self.prefix.is_empty() { 0 } else { self.prefix.split('.').count() };
+        let components: Vec<&str> = name.as_str().split('.').collect();
+        let Some((wanted, rest)) = components.get(found..).and_then(<[_]>::split_first) else {
+            return Vec::new();
         };
-        let mut scored: Vec<(f64, &String)> = self
-            .candidates
-            .iter()
-            .map(|candidate| {
-                let lower = candidate.to_ascii_lowercase();
-                let contains = lower.contains(last) || (lower.len() > 2 && last.contains(&lower));
-                let bonus = if contains { 0.3 } else { 0.0 };
-                (strsim::normalized_damerau_levenshtein(last, &lower) + bonus, candidate)
-            })
-            .filter(|(score, _)| *score >= Self::SIMILAR)
-            .collect();
-        scored.sort_by(|(a, x), (b, y)| b.total_cmp(a).then_with(|| x.cmp(y)));
-        scored
-            .iter()
-            .take(Self::SUGGESTIONS)
-            .map(|(_, candidate)| format!("{prefix}{}", candidate.to_ascii_lowercase()))
+        let names: Vec<String> = self.candidates.iter().filter_map(|candidate| as_asked(candidate)).collect();
+        nearest(wanted, names.iter().map(String::as_str), Self::SUGGESTIONS)
+            .into_iter()
+            .map(|near| [&components[..found], &[near], rest].concat().join("."))
             .collect()
+    }
+}
+
+/// `a`, `a or b`, `a, b or c`.
+fn or(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => one.clone(),
+        [most @ .., last] => format!("{} or {last}", most.join(", ")),
     }
 }
 
@@ -182,25 +214,55 @@ impl PackageProblem {
 mod tests {
     use super::*;
 
-    fn not_found(candidates: &[&str]) -> PackageProblem {
+    fn not_found(prefix: &str, candidates: &[&str]) -> PackageProblem {
         PackageProblem {
-            kind: ProblemKind::NotFound,
-            message: String::new(),
             candidates: candidates.iter().map(ToString::to_string).collect(),
+            prefix: prefix.into(),
+            ..PackageProblem::new(ProblemKind::NotFound, "")
         }
+    }
+
+    fn name(text: &str) -> PackageName {
+        text.parse().expect("a name")
     }
 
     #[test]
     fn suggests_near_names() {
-        let problem = not_found(&["git", "gitFull", "htop", "hello", "nginx", "python3"]);
-        let check = |name: &str, expect: &str| {
-            let text = problem.explain(&name.parse().expect("a name"));
+        let all = ["git", "gitFull", "htop", "hello", "nginx", "python3", "_1password", "python3Packages"];
+        let check = |prefix: &str, candidates: &[&str], asked: &str, expect: &str| {
+            let text = not_found(prefix, candidates).settle(&name(asked)).explain(&name(asked));
             assert!(text.ends_with(expect), "{text}");
         };
-        check("gti", "did you mean git?");
-        check("helo", "did you mean hello?");
-        check("python", "did you mean python3?");
-        check("zzzzzz", "there is no package zzzzzz in the package set");
+        check("", &all, "gti", "did you mean git?");
+        check("", &all, "helo", "did you mean hello?");
+        check("", &all, "python", "did you mean python3 or python3packages?");
+        check("", &all, "1passwd", "did you mean 1password?");
+        check("", &all, "zzzzzz", "there is no package zzzzzz in the package set");
+        check("", &all, "python3package.requests", "did you mean python3packages.requests?");
+        check(
+            "python3Packages",
+            &["PyYAML", "requests"],
+            "python3packages.request",
+            "did you mean python3packages.requests?",
+        );
+        check("openssl", &["bin", "dev", "out"], "openssl.dve", "did you mean openssl.dev?");
+        check("openssl", &["bin", "dev", "out"], "openssl", "there is no package openssl in the package set");
+    }
+
+    #[test]
+    fn an_index_knows_nested_names() {
+        let names = r#"{"names":{"":["git"],"python3Packages":["requests"]}}"#;
+        let index = NameIndex::new(&serde_json::from_str(names).expect("names"));
+        let asked = name("requests");
+        let mut problem = not_found("", &["git"]).settle(&asked);
+        assert!(problem.is_unclear() && problem.candidates.is_empty());
+        problem.consult(&index, &asked);
+        assert!(problem.explain(&asked).ends_with("did you mean python3packages.requests?"));
+        // Where the resolver knew where to look, it knows best.
+        let asked = name("openssl.gti");
+        let mut problem = not_found("openssl", &["git"]).settle(&asked);
+        problem.consult(&index, &asked);
+        assert_eq!(problem.near, ["openssl.git"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Package names: what one component of an image name asks for.
 
+use crate::image_name::MAX_NAME_LEN;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -20,6 +21,9 @@ pub enum ParsePackageNameError {
     /// Nothing between two slashes.
     #[error("there is an empty component in the image name")]
     Empty,
+    /// Longer than any image name ([`MAX_NAME_LEN`]).
+    #[error("a package name has at most {MAX_NAME_LEN} characters, this one has {0}")]
+    Length(usize),
     /// An upper-case letter.
     #[error("image names are lower case: write {0:?}, it finds camelCase attributes too")]
     UpperCase(String),
@@ -55,6 +59,8 @@ impl FromStr for PackageName {
         let quoted = || text.chars().take(80).collect::<String>();
         if text.is_empty() {
             Err(ParsePackageNameError::Empty)
+        } else if text.len() > MAX_NAME_LEN {
+            Err(ParsePackageNameError::Length(text.len()))
         } else if is_component(text) {
             Ok(Self(text.into()))
         } else if is_component(&text.to_ascii_lowercase()) {

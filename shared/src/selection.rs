@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     fn problem(kind: ProblemKind) -> PackageProblem {
-        PackageProblem { kind, message: "is marked as broken".into(), candidates: vec![] }
+        PackageProblem::new(kind, "is marked as broken")
     }
 
     fn check(image: &str, known: &[&str]) -> Result<String, String> {

@@ -9,12 +9,14 @@ mod explain;
 mod flights;
 mod layers;
 mod listing;
+mod names;
 mod packages;
 mod progress;
 
 pub use error::{BuildError, chain};
 pub use explain::ExplainedLayer;
 pub use flights::{Flight, Flights};
+pub use names::IndexOutcome;
 pub use progress::{BuildPage, Builds, Phase, Progress};
 
 use crate::{
@@ -95,6 +97,9 @@ pub struct Limits {
 /// How many failures are remembered.
 const MAX_FAILURES: u64 = 10_000;
 
+/// How many indexes of names are kept in memory; one of nixpkgs takes some 20 MB.
+const MAX_INDEXES: u64 = 4;
+
 /// What a build comes to. Shared by all who wait for it.
 pub type Outcome = Result<Arc<ImageRecord>, Arc<BuildError>>;
 
@@ -113,6 +118,9 @@ pub struct Builder {
     /// Images that took too long, likewise.
     failures: Cache<CacheKey, Arc<BuildError>>,
     layers: Flights<Result<LayerRecord, Arc<BuildError>>>,
+    /// Names of package sets, and that they cannot be listed.
+    indexes: Cache<CacheKey, IndexOutcome>,
+    index_flights: Flights<IndexOutcome>,
 }
 
 /// Where a request for an image stands.
@@ -154,6 +162,8 @@ impl Builder {
             problems: for_a_while(limits.failure_ttl),
             failures: for_a_while(limits.failure_ttl),
             layers: Flights::default(),
+            indexes: Cache::builder().max_capacity(MAX_INDEXES).time_to_live(limits.failure_ttl).build(),
+            index_flights: Flights::default(),
         })
     }
 
@@ -239,7 +249,13 @@ impl Builder {
         progress: Progress,
     ) -> Outcome {
         let started = Instant::now();
-        let result = self.build(&name, &revision, &key, &progress).await;
+        let result = match self.build(&name, &revision, &key, &progress).await {
+            Err(BuildError::Selection(error)) => {
+                let platform = name.platform().unwrap_or(self.recipe.platform);
+                Err(self.suggest(error, &revision, platform).await.into())
+            }
+            result => result,
+        };
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         match result {
             Ok(record) => {

@@ -13,6 +13,7 @@ use firn_shared::{
     package_name::PackageName,
     package_source::Revision,
     platform::Platform,
+    selection::SelectionError,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -93,10 +94,11 @@ impl Builder {
             match resolution {
                 Resolution::Ok(package) => packages.push((name, package)),
                 Resolution::Problem(problem) => {
+                    let problem = problem.settle(&name);
                     // What an image name implies is asked for again and again; what people make up is not, and
                     // must not fill the store.
                     if !requested.contains(&name) {
-                        let package = Err(problem.brief());
+                        let package = Err(problem.clone());
                         let revision_date = known.revision_date;
                         let remembered = Remembered { revision_date, package };
                         self.store.put_record(RecordKind::Package, &key(&name), &remembered).await?;
@@ -105,6 +107,14 @@ impl Builder {
                     known.packages.insert(name, Err(problem));
                 }
             }
+        }
+        // Nothing is realised for an image that there cannot be.
+        let hopeless: Vec<_> = requested
+            .iter()
+            .filter_map(|name| Some((name.clone(), known.packages.get(name)?.as_ref().err()?.clone())))
+            .collect();
+        if !hopeless.is_empty() {
+            return Err(SelectionError(hopeless).into());
         }
         progress.enter(Phase::Realising);
         let (root, realised) = self.realise(packages, progress).await?;
@@ -250,9 +260,6 @@ fn is_transient(log: &BuildLog) -> bool {
 }
 
 fn build_failed(progress: &Progress) -> PackageProblem {
-    PackageProblem {
-        kind: ProblemKind::BuildError,
-        message: format!("its builder fails, see /builds/{} for what it says", progress.page().id),
-        candidates: Vec::new(),
-    }
+    let message = format!("its builder fails, see /builds/{} for what it says", progress.page().id);
+    PackageProblem::new(ProblemKind::BuildError, message)
 }

@@ -10,6 +10,7 @@ use crate::{
     store::Store,
 };
 use clap::Args;
+use firn_shared::platform::Platform;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -28,6 +29,11 @@ pub(super) struct BuilderArgs {
 }
 
 impl BuilderArgs {
+    /// The platform of images whose name asks for none.
+    pub(super) fn platform(&self) -> Platform {
+        self.nix.platform()
+    }
+
     /// A builder with these options.
     pub(super) async fn builder(&self) -> Result<Arc<Builder>, Failure> {
         let (source, revisions) = self.source.source()?;

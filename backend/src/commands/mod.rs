@@ -5,6 +5,7 @@ mod builder;
 mod layers;
 mod pack;
 mod popularity;
+mod search;
 mod serve;
 
 use crate::config::Alias;
@@ -29,6 +30,8 @@ enum Command {
     Layers(layers::LayersArgs),
     /// Count what a package set refers to, as data for layering
     Popularity(popularity::PopularityArgs),
+    /// Search the names of the package set
+    Search(search::SearchArgs),
     /// Pack paths into one layer
     Pack(pack::PackArgs),
 }
@@ -44,6 +47,7 @@ impl Cli {
             Command::Build(args) => build::run(args),
             Command::Layers(args) => layers::run(args),
             Command::Popularity(args) => popularity::run(args),
+            Command::Search(args) => search::run(args),
             Command::Pack(args) => pack::run(args),
         };
         match result {

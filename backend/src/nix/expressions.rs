@@ -4,7 +4,8 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-const FILES: [(&str, &str); 2] = [
+const FILES: [(&str, &str); 3] = [
+    ("index.nix", include_str!("../../../nix/index.nix")),
     ("load-pkgs.nix", include_str!("../../../nix/load-pkgs.nix")),
     ("resolve.nix", include_str!("../../../nix/resolve.nix")),
 ];
@@ -31,6 +32,10 @@ impl Expressions {
     /// part of a revision.
     pub(super) fn home(&self) -> PathBuf {
         self.dir.join("home")
+    }
+
+    pub(super) fn index(&self) -> PathBuf {
+        self.dir.join("index.nix")
     }
 
     pub(super) fn resolve(&self) -> PathBuf {

@@ -4,6 +4,7 @@
 //! Callers give names as validated types; they reach Nix as one JSON argument.
 
 mod expressions;
+mod index;
 mod log;
 mod process;
 mod realise;

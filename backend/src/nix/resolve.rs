@@ -8,6 +8,14 @@ use firn_shared::{
 };
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+/// nixpkgs' `config`, as far as Firn sets it.
+pub(super) type Config = BTreeMap<&'static str, bool>;
+
+pub(super) fn config(allow_unfree: bool) -> Config {
+    BTreeMap::from([("allowUnfree", allow_unfree)])
+}
 
 /// A package set at a revision, in the form that `nix/load-pkgs.nix` takes, with what is asked of it.
 #[derive(Debug, Clone, Serialize)]
@@ -17,7 +25,7 @@ pub struct ResolveRequest {
     /// Nix's name of the platform.
     pub system: &'static str,
     /// nixpkgs' `config`.
-    pub config: BTreeMap<&'static str, bool>,
+    pub config: Config,
     /// The names.
     pub attributes: BTreeSet<PackageName>,
     /// Let the evaluation fail with what an expression throws, instead of reporting that it does.
@@ -43,8 +51,7 @@ impl ResolveRequest {
         allow_unfree: bool,
         attributes: BTreeSet<PackageName>,
     ) -> Self {
-        let config = BTreeMap::from([("allowUnfree", allow_unfree)]);
-        Self { source, system: platform.system(), config, attributes, explain: false }
+        Self { source, system: platform.system(), config: config(allow_unfree), attributes, explain: false }
     }
 }
 
@@ -82,11 +89,8 @@ impl Nix {
                 Ok(resolutions) => all.packages.extend(resolutions.packages),
                 Err(error) if error.is_about_a_package() => {
                     tracing::info!(package.name = %name, error = %error, "a package does not evaluate");
-                    let problem = PackageProblem {
-                        kind: ProblemKind::EvalError,
-                        message: "its expression in the package set fails to evaluate".into(),
-                        candidates: Vec::new(),
-                    };
+                    let message = "its expression in the package set fails to evaluate";
+                    let problem = PackageProblem::new(ProblemKind::EvalError, message);
                     all.packages.insert(name.clone(), Resolution::Problem(problem));
                 }
                 Err(error) => return Err(error),
@@ -105,6 +109,16 @@ impl Nix {
     }
 
     async fn evaluate(&self, request: &ResolveRequest) -> Result<Resolutions, ResolveError> {
+        let answer = self.evaluate_file(self.expressions.resolve(), request).await?;
+        serde_json::from_slice(&answer).map_err(ResolveError::Answer)
+    }
+
+    /// What an expression of ours answers to a request, as JSON.
+    pub(super) async fn evaluate_file(
+        &self,
+        file: PathBuf,
+        request: &impl Serialize,
+    ) -> Result<Vec<u8>, ProcessError> {
         let _permit = self.evaluations.acquire().await.expect("the semaphore is never closed");
         let request = serde_json::to_string(request).expect("names and paths serialise");
         let mut arguments: Vec<_> = [
@@ -118,11 +132,10 @@ impl Nix {
         ]
         .map(Into::into)
         .into();
-        arguments.push(self.expressions.resolve().into());
+        arguments.push(file.into());
         arguments.extend(["--argstr".into(), "request".into(), request.into()]);
         let bounds = Bounds { time: self.eval_timeout, memory: Some(self.eval_memory_bytes) };
-        let answer = self.run("nix-instantiate", arguments, bounds, |_| {}).await?;
-        serde_json::from_slice(&answer).map_err(ResolveError::Answer)
+        self.run("nix-instantiate", arguments, bounds, |_| {}).await
     }
 }
 

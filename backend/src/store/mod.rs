@@ -1,7 +1,7 @@
 //! Durable state: content in an object store, and nothing else.
 //!
 //! - `blobs/sha256/<2 digits>/<64 digits>`: layers, configs and manifests under their digest;
-//! - `images/`, `layers/`, `packages/`, each with `<2 digits>/<key>`: small immutable records.
+//! - `images/`, `layers/`, `packages/`, `names/`, each with `<2 digits>/<key>`: small immutable records.
 //!
 //! Nothing is ever changed in place. A blob appears whole and verified or not at all; a record says which
 //! blobs belong together and is written after them. So a crash at any moment leaves at worst something that

@@ -1,13 +1,14 @@
 //! Records: small, immutable, versioned and self-checking.
 //!
-//! A record is one line `firn-record 1 sha256:<digest of the rest>` and then JSON. One that does not check is
-//! treated as if it were not there: it can be made again.
+//! A record is one line `firn-record 1 sha256:<digest of the rest>` and then JSON, in gzip for kinds that are
+//! large. One that does not check is treated as if it were not there: it can be made again.
 
 use super::{Store, StoreError, blobs::found};
 use firn_shared::{Digest, cache_key::CacheKey};
 use futures::TryStreamExt;
 use object_store::{ObjectStoreExt, PutPayload, path::Path};
 use serde::{Serialize, de::DeserializeOwned};
+use std::io::Write;
 
 /// What a record is about; also the name of its folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub enum RecordKind {
     Layer,
     /// A package that has been realised.
     Package,
+    /// The names of a package set: megabytes of text, so it is compressed.
+    Names,
 }
 
 /// Changes when the JSON of any kind of record changes its meaning.
@@ -29,7 +32,12 @@ impl RecordKind {
             Self::Image => "images",
             Self::Layer => "layers",
             Self::Package => "packages",
+            Self::Names => "names",
         }
+    }
+
+    const fn is_compressed(self) -> bool {
+        matches!(self, Self::Names)
     }
 
     fn location(self, key: &CacheKey) -> Path {
@@ -49,9 +57,12 @@ impl Store {
         key: &CacheKey,
         record: &impl Serialize,
     ) -> Result<(), StoreError> {
-        let json = serde_json::to_vec(record).expect("records have text keys");
-        let mut bytes = format!("{VERSION} {}\n", Digest::of(&json)).into_bytes();
-        bytes.extend(json);
+        let mut body = serde_json::to_vec(record).expect("records have text keys");
+        if kind.is_compressed() {
+            body = gzip(&body);
+        }
+        let mut bytes = format!("{VERSION} {}\n", Digest::of(&body)).into_bytes();
+        bytes.extend(body);
         self.objects.put(&kind.location(key), PutPayload::from(bytes)).await?;
         Ok(())
     }
@@ -65,7 +76,7 @@ impl Store {
         kind: RecordKind,
         key: &CacheKey,
     ) -> Result<Option<T>, StoreError> {
-        self.read_record(&kind.location(key)).await
+        self.read_record(kind, &kind.location(key)).await
     }
 
     /// All records of a kind that check, in no particular order.
@@ -77,15 +88,22 @@ impl Store {
         let objects: Vec<_> = self.objects.list(Some(&folder)).try_collect().await?;
         let mut records = Vec::with_capacity(objects.len());
         for object in objects {
-            records.extend(self.read_record(&object.location).await?);
+            records.extend(self.read_record(kind, &object.location).await?);
         }
         Ok(records)
     }
 
-    async fn read_record<T: DeserializeOwned>(&self, location: &Path) -> Result<Option<T>, StoreError> {
+    async fn read_record<T: DeserializeOwned>(
+        &self,
+        kind: RecordKind,
+        location: &Path,
+    ) -> Result<Option<T>, StoreError> {
         let Some(result) = found(self.objects.get(location).await)? else { return Ok(None) };
         let bytes = result.bytes().await?;
-        let record = check(&bytes).and_then(|json| serde_json::from_slice(json).ok());
+        let record = check(&bytes).and_then(|body| match kind.is_compressed() {
+            true => serde_json::from_reader(flate2::read::GzDecoder::new(body)).ok(),
+            false => serde_json::from_slice(body).ok(),
+        });
         if record.is_none() {
             tracing::warn!(%location, "a record does not check and is ignored");
         }
@@ -93,7 +111,12 @@ impl Store {
     }
 }
 
-/// The JSON of a record that is whole and of this version.
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("writing to memory does not fail")
+}
+
+/// The body of a record that is whole and of this version.
 fn check(bytes: &[u8]) -> Option<&[u8]> {
     let end = bytes.iter().position(|byte| *byte == b'\n')?;
     let (header, json) = (&bytes[..end], &bytes[end + 1..]);

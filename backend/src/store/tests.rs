@@ -59,6 +59,25 @@ async fn records_check_themselves() {
 }
 
 #[tokio::test]
+async fn large_kinds_of_records_are_compressed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let url = format!("file://{}", dir.path().join("storage").display());
+    let store = Store::open(&url, &dir.path().join("staging")).expect("a store");
+    let key = CacheKey::builder("test").build();
+    let names = vec!["python3Packages"; 10_000];
+    store.put_record(RecordKind::Names, &key, &names).await.expect("written");
+    let read: Option<Vec<String>> = store.record(RecordKind::Names, &key).await.expect("read");
+    assert_eq!(read.as_deref(), Some(&vec!["python3Packages".to_owned(); 10_000][..]));
+    let name = key.to_string();
+    let file = dir.path().join("storage/names").join(&name[..2]).join(&name);
+    let size = std::fs::metadata(&file).expect("the record").len();
+    assert!(size < 10_000, "{size} bytes");
+    let whole = std::fs::read(&file).expect("the record");
+    std::fs::write(&file, &whole[..whole.len() - 1]).expect("torn");
+    assert_eq!(store.record::<Vec<String>>(RecordKind::Names, &key).await.expect("read"), None);
+}
+
+#[tokio::test]
 async fn torn_records_are_ignored() {
     let dir = tempfile::tempdir().expect("a directory");
     let url = format!("file://{}", dir.path().join("storage").display());

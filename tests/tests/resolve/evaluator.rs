@@ -71,6 +71,12 @@ impl Evaluator {
         json(&self.evaluate_request(request))
     }
 
+    /// The answer of `index.nix`, or what Nix says on standard error.
+    pub(crate) fn index(&self, request: &Value) -> Result<Value, String> {
+        let expression = format!("{EXPRESSIONS}/index.nix");
+        json(&self.evaluate([expression.as_str(), "--argstr", "request", &request.to_string()]))
+    }
+
     /// What Nix says on standard error while `resolve.nix` succeeds.
     pub(crate) fn trace(&self, request: &Value) -> String {
         let output = self.evaluate_request(request);

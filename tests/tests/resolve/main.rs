@@ -2,6 +2,7 @@
 //! evaluated and never built. What the backend makes of the answers is not tested here.
 
 mod evaluator;
+mod index;
 mod names;
 mod package_set;
 mod packages;

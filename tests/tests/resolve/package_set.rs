@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-fn bundled() -> PathBuf {
+pub(crate) fn bundled() -> PathBuf {
     std::env::var_os("FIRN_TEST_PACKAGES")
         .map(PathBuf::from)
         .expect("no package set; run: export FIRN_TEST_PACKAGES=$(setup/package-set)")

@@ -1,0 +1,86 @@
+//! The index of a package set's names: made the first time somebody asks for what is not there, and kept.
+
+use super::{Builder, Flight, chain};
+use crate::store::RecordKind;
+use firn_shared::{
+    cache_key::CacheKey,
+    name_index::{NameIndex, Names},
+    package_source::Revision,
+    platform::Platform,
+    selection::SelectionError,
+};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long an answer about an unknown name waits for the index. It goes on being made; until then the
+/// resolver's own candidates, which are the names beside the one that was not found, must do.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// An index, or none where the package set cannot be listed; the log says why.
+pub type IndexOutcome = Option<Arc<NameIndex>>;
+
+impl Builder {
+    /// The index of a package set at a revision: remembered, read from the store, or made now.
+    pub fn names(self: &Arc<Self>, revision: &Revision, platform: Platform) -> Flight<IndexOutcome> {
+        let key = CacheKey::builder("names-1")
+            .field(serde_json::to_vec(revision).expect("revisions serialise"))
+            .field(platform.system())
+            .field([u8::from(self.recipe.allow_unfree)])
+            .build();
+        let (builder, revision) = (Arc::clone(self), revision.clone());
+        self.index_flights.join(key, || async move {
+            if let Some(known) = builder.indexes.get(&key) {
+                return known;
+            }
+            let index = builder.index(&key, &revision, platform).await.map(Arc::new);
+            // That it cannot be had is remembered too: it would be asked for again with every misspelt name.
+            builder.indexes.insert(key, index.clone());
+            index
+        })
+    }
+
+    async fn index(&self, key: &CacheKey, revision: &Revision, platform: Platform) -> Option<NameIndex> {
+        let failed = |error: &dyn std::error::Error| {
+            tracing::warn!(error = %chain(error), "no index of names");
+        };
+        match self.store.record::<Names>(RecordKind::Names, key).await {
+            Ok(Some(names)) => return Some(NameIndex::new(&names)),
+            Ok(None) => {}
+            Err(error) => failed(&error),
+        }
+        let started = std::time::Instant::now();
+        let source = self.packages.nix_source(revision);
+        let names = self.nix.names(&source, platform, self.recipe.allow_unfree).await;
+        let names = names.inspect_err(|error| failed(error)).ok()?;
+        let index = NameIndex::new(&names);
+        tracing::info!(names = index.len(), duration_ms = started.elapsed().as_millis(), "names listed");
+        // A path is evaluated where it is: if it changed meanwhile, these are the names of no revision.
+        match self.packages.is_current(revision).await {
+            Ok(true) => {
+                let _ =
+                    self.store.put_record(RecordKind::Names, key, &names).await.inspect_err(|e| failed(e));
+            }
+            Ok(false) => return None,
+            Err(error) => failed(&error),
+        }
+        Some(index)
+    }
+
+    /// The same problems, with what the whole package set suggests for names that it does not have.
+    pub(super) async fn suggest(
+        self: &Arc<Self>,
+        mut error: SelectionError,
+        revision: &Revision,
+        platform: Platform,
+    ) -> SelectionError {
+        if !error.0.iter().any(|(_, problem)| problem.is_unclear()) {
+            return error;
+        }
+        if let Ok(Some(index)) = tokio::time::timeout(PATIENCE, self.names(revision, platform)).await {
+            for (name, problem) in &mut error.0 {
+                problem.consult(&index, name);
+            }
+        }
+        error
+    }
+}

@@ -1,0 +1,59 @@
+//! `firn search`: what is there to put into an image.
+
+use super::{Failure, builder::BuilderArgs};
+use clap::Args;
+use firn_shared::reference::Tag;
+
+#[derive(Debug, Args)]
+pub(super) struct SearchArgs {
+    /// What to look for: a name, a part of one, or something like one
+    word: String,
+
+    /// Which version of the package set
+    #[arg(long, default_value_t)]
+    tag: Tag,
+
+    /// How many names to print at most, the most likely ones first
+    #[arg(long, value_name = "N", default_value_t = 25)]
+    limit: usize,
+
+    /// Print the result as JSON: [{"name": what to ask for, "attribute": its spelling in the set}]
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    builder: BuilderArgs,
+}
+
+pub(super) fn run(args: SearchArgs) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::error(&error))?;
+    runtime.block_on(search(args))
+}
+
+async fn search(args: SearchArgs) -> Result<(), Failure> {
+    let builder = args.builder.builder().await?;
+    let set = builder.package_set(&args.tag).await;
+    let set = set.map_err(|error| Failure::Error(error.to_oci_error().message))?;
+    let index = builder.names(&set.revision, args.builder.platform()).await.ok_or_else(|| {
+        Failure::Error("the package set's names cannot be listed; the log above says why".into())
+    })?;
+    let found = index.nearest(&args.word, args.limit);
+    if args.json {
+        println!("{}", serde_json::to_string(&found).expect("names serialise"));
+    } else {
+        let width = found.iter().map(|found| found.name.as_str().len()).max().unwrap_or(0);
+        for found in &found {
+            // The spelling in the package set is said only where it is another.
+            let attribute = if found.attribute == found.name.as_str() { "" } else { &found.attribute };
+            println!("{}", format!("{:width$}  {attribute}", found.name).trim_end());
+        }
+    }
+    if found.is_empty() {
+        return Err(Failure::Error(format!(
+            "nothing among {} names is like {:?}",
+            index.len(),
+            args.word.chars().take(80).collect::<String>()
+        )));
+    }
+    Ok(())
+}

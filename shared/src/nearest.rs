@@ -1,0 +1,182 @@
+//! Which of many names a person may have meant.
+//!
+//! Names are compared as image names write them: lower case, sets and members separated by dots. No fuzzy
+//! search engine: those rank texts, and here a swapped letter must beat a longer name that merely contains
+//! the word.
+
+/// Sets of nixpkgs that come before others when both have a package of the wanted name: several sets hold
+/// the same packages for interpreters that hardly anybody asks for.
+const MAINSTREAM: [&str; 10] = [
+    "python3packages",
+    "perlpackages",
+    "haskellpackages",
+    "nodepackages",
+    "luapackages",
+    "ocamlpackages",
+    "rpackages",
+    "emacspackages",
+    "vimplugins",
+    "fishplugins",
+];
+
+/// How a name is like the wanted one, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Likeness {
+    /// The same, perhaps in another set or with other separators.
+    Same,
+    /// One letter is wrong, missing, too many, or swapped with its neighbour.
+    Typo,
+    /// One begins with the other.
+    Prefix,
+    /// A few letters are wrong.
+    Typos,
+    /// The wanted word is somewhere in it.
+    Contains,
+}
+
+/// The names that are most like the wanted one, best first and at most `limit`.
+pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>, limit: usize) -> Vec<&'a str> {
+    let mut ranked: Vec<_> = names
+        .into_iter()
+        .filter_map(|name| {
+            let (likeness, distance) = compare(wanted, name)?;
+            let (set, _) = split(name);
+            let side = !set.is_empty() && !MAINSTREAM.contains(&set);
+            Some(((likeness, distance, side, !set.is_empty(), name.len(), name), name))
+        })
+        .collect();
+    ranked.sort_unstable();
+    ranked.dedup();
+    ranked.into_iter().take(limit).map(|(_, name)| name).collect()
+}
+
+/// How a name is like the wanted one and how far from it, if at all.
+fn compare(wanted: &str, name: &str) -> Option<(Likeness, usize)> {
+    let ((wanted_set, wanted_last), (set, last)) = (split(wanted), split(name));
+    let (likeness, distance) = compare_words(wanted_last, last)?;
+    if wanted_set.is_empty() || wanted_set == set {
+        return Some((likeness, distance));
+    }
+    // Asked for in one set and found in another, or in a set that was misspelt.
+    let off = distance_within(wanted_set, set, tolerance(wanted_set));
+    match (likeness, off) {
+        (_, Some(off)) => Some((likeness.max(Likeness::Typo), distance + off)),
+        (Likeness::Same, None) => Some((Likeness::Prefix, 0)),
+        (_, None) => None,
+    }
+}
+
+fn compare_words(wanted: &str, word: &str) -> Option<(Likeness, usize)> {
+    let letters = |text: &str| text.bytes().filter(|byte| !b"-_.".contains(byte)).collect::<Vec<_>>();
+    let surplus = wanted.len().abs_diff(word.len());
+    if wanted == word || (surplus <= 4 && !wanted.is_empty() && letters(wanted) == letters(word)) {
+        return Some((Likeness::Same, surplus));
+    }
+    // A beginning that is too short says little: git is not what gitfull means.
+    let is_most = word.len() > 2 && word.len() * 2 > wanted.len();
+    let begins = (wanted.len() > 1 && word.starts_with(wanted)) || (is_most && wanted.starts_with(word));
+    let distance = distance_within(wanted, word, tolerance(wanted));
+    match distance {
+        Some(distance @ ..=1) => Some((Likeness::Typo, distance)),
+        _ if begins => Some((Likeness::Prefix, surplus)),
+        Some(distance) => Some((Likeness::Typos, distance)),
+        None if wanted.len() > 2 && word.contains(wanted) => Some((Likeness::Contains, surplus)),
+        None => None,
+    }
+}
+
+/// How many letters may be wrong.
+fn tolerance(word: &str) -> usize {
+    match word.len() {
+        0..=2 => 0,
+        3..=4 => 1,
+        5..=7 => 2,
+        _ => 3,
+    }
+}
+
+/// The edit distance (a swap of neighbours counts once) where it is at most `limit`. Most pairs differ too
+/// much in length to be worth computing it.
+fn distance_within(a: &str, b: &str, limit: usize) -> Option<usize> {
+    if a.len().abs_diff(b.len()) > limit {
+        return None;
+    }
+    Some(strsim::osa_distance(a, b)).filter(|distance| *distance <= limit)
+}
+
+/// The set that a name is in, and the rest.
+fn split(name: &str) -> (&str, &str) {
+    name.rsplit_once('.').unwrap_or(("", name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NAMES: [&str; 20] = [
+        "git",
+        "gitfull",
+        "git-lfs",
+        "htop",
+        "hello",
+        "nginx",
+        "nodejs",
+        "nodejs_20",
+        "postgresql",
+        "postgresql_15",
+        "postgrest",
+        "pypy3packages.requests",
+        "python3",
+        "python3packages.requests",
+        "python3packages.numpy",
+        "ripgrep",
+        "vscode",
+        "vscodium",
+        "perlpackages.timedate",
+        "ruby",
+    ];
+
+    #[test]
+    fn finds_what_was_meant() {
+        let check = |wanted: &str, expect: &[&str]| assert_eq!(nearest(wanted, NAMES, 3), expect, "{wanted}");
+        check("gti", &["git"]);
+        check("helo", &["hello"]);
+        check("python", &["python3"]);
+        check("node-js", &["nodejs"]);
+        check("nodejs20", &["nodejs_20", "nodejs"]);
+        check("vscod", &["vscode", "vscodium"]);
+        check("postgres", &["postgrest", "postgresql", "postgresql_15"]);
+        check("grep", &["ripgrep"]);
+        // In a set, in the one that people mean first.
+        check("requests", &["python3packages.requests", "pypy3packages.requests"]);
+        check("reqests", &["python3packages.requests", "pypy3packages.requests"]);
+        check("python3packages.nump", &["python3packages.numpy"]);
+        check("pythn3packages.numpy", &["python3packages.numpy"]);
+        check("python3packages.git", &["git"]);
+        check("zzzzzz", &[]);
+        check("", &[]);
+        check("g", &[]);
+    }
+
+    #[test]
+    fn a_large_set_is_searched_quickly() {
+        let names: Vec<String> = (0..150_000).map(|i| format!("set{}.package{i}", i % 7)).collect();
+        let found = nearest("pakcage149999", names.iter().map(String::as_str), 1);
+        assert_eq!(found, ["set3.package149999"]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_name_itself_comes_first(name in "[a-z0-9]{2,8}(\\.[a-z0-9]{2,8})?", others in proptest::collection::vec("[a-z0-9]{2,8}", 0..20)) {
+            let names = others.iter().chain([&name]).map(String::as_str);
+            prop_assert_eq!(nearest(&name, names, 1), [name.as_str()]);
+        }
+
+        #[test]
+        fn never_panics(wanted in "\\PC{0,20}", names in proptest::collection::vec("\\PC{0,20}", 0..8)) {
+            let found = nearest(&wanted, names.iter().map(String::as_str), 3);
+            prop_assert!(found.len() <= 3);
+        }
+    }
+}
