@@ -7,7 +7,8 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let (command, aliases) = with_nixery_aliases(Cli::command(), |name| std::env::var(name).ok());
-    let cli = match Cli::from_arg_matches(&command.get_matches()) {
+    let matches = command.get_matches();
+    let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
@@ -15,5 +16,5 @@ fn main() -> ExitCode {
     let color = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(color).with_writer(std::io::stderr).init();
     rustls::crypto::ring::default_provider().install_default().expect("installed once, here");
-    cli.run(&aliases)
+    cli.run(&matches, &aliases)
 }

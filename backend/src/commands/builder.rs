@@ -19,13 +19,13 @@ use std::time::Duration;
 #[derive(Debug, Clone, Args)]
 pub(super) struct BuilderArgs {
     #[command(flatten)]
-    source: SourceArgs,
+    pub(super) source: SourceArgs,
     #[command(flatten)]
-    storage: StorageArgs,
+    pub(super) storage: StorageArgs,
     #[command(flatten)]
-    nix: NixArgs,
+    pub(super) nix: NixArgs,
     #[command(flatten)]
-    image: ImageArgs,
+    pub(super) image: ImageArgs,
 }
 
 impl BuilderArgs {

@@ -2,6 +2,7 @@
 
 mod build;
 mod builder;
+mod check_config;
 mod layers;
 mod pack;
 mod popularity;
@@ -9,7 +10,7 @@ mod search;
 mod serve;
 
 use crate::config::Alias;
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// A container registry with no images in it: the image name says what goes in.
@@ -32,13 +33,16 @@ enum Command {
     Popularity(popularity::PopularityArgs),
     /// Search the names of the package set
     Search(search::SearchArgs),
+    /// Print the configuration that counts and where it comes from, and try what it names
+    CheckConfig(check_config::CheckConfigArgs),
     /// Pack paths into one layer
     Pack(pack::PackArgs),
 }
 
 impl Cli {
-    /// Does what the command line asks for. `aliases` are the variables of Nixery that took effect.
-    pub fn run(self, aliases: &[Alias]) -> ExitCode {
+    /// Does what the command line asks for: `matches` are what it was read from, `aliases` the variables of
+    /// Nixery that took effect.
+    pub fn run(self, matches: &ArgMatches, aliases: &[Alias]) -> ExitCode {
         for alias in aliases {
             tracing::info!("{} is Nixery's; the same in Firn is {}", alias.nixery, alias.firn);
         }
@@ -48,6 +52,10 @@ impl Cli {
             Command::Layers(args) => layers::run(args),
             Command::Popularity(args) => popularity::run(args),
             Command::Search(args) => search::run(args),
+            Command::CheckConfig(args) => {
+                let (_, matches) = matches.subcommand().expect("a command was given");
+                return check_config::run(&args, matches, aliases);
+            }
             Command::Pack(args) => pack::run(args),
         };
         match result {

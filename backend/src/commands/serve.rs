@@ -32,6 +32,13 @@ pub(super) struct ServeArgs {
     builder: BuilderArgs,
 }
 
+impl ServeArgs {
+    /// The options that have to do with building.
+    pub(super) fn builder(&self) -> &BuilderArgs {
+        &self.builder
+    }
+}
+
 pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::error(&error))?;
     runtime.block_on(serve(args))

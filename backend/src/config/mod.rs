@@ -8,7 +8,7 @@ mod storage;
 
 pub use image::ImageArgs;
 pub use nix::NixArgs;
-pub use nixery::{Alias, with_nixery_aliases};
+pub use nixery::{Alias, nixery_variables, with_nixery_aliases};
 pub use source::SourceArgs;
 pub use storage::StorageArgs;
 

@@ -43,6 +43,11 @@ const VARIABLES: [Variable; 7] = [
     variable("STORAGE_PATH", "FIRN_STORAGE", "storage", storage_url),
 ];
 
+/// Nixery's variables that mean something here, each with Firn's own.
+pub fn nixery_variables() -> impl Iterator<Item = (&'static str, &'static str)> {
+    VARIABLES.iter().map(|variable| (variable.nixery, variable.firn))
+}
+
 fn storage_url(path: &str) -> String {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| Path::new(path).to_owned());
     format!("file://{}", absolute.display())

@@ -6,6 +6,7 @@
 mod expressions;
 mod index;
 mod log;
+mod probe;
 mod process;
 mod realise;
 mod requisites;

@@ -8,6 +8,7 @@
 //! nobody refers to.
 
 mod blobs;
+mod probe;
 mod records;
 mod tags;
 
@@ -29,6 +30,9 @@ pub enum StoreError {
     /// The object store failed.
     #[error("storage failed")]
     Object(#[from] object_store::Error),
+    /// What is read is not what was written just before.
+    #[error("storage does not give back what was written")]
+    Unfaithful,
     /// A file failed.
     #[error("cannot use {}", path.display())]
     File {

@@ -59,6 +59,22 @@ async fn records_check_themselves() {
 }
 
 #[tokio::test]
+async fn probing_leaves_nothing_behind() {
+    for (store, dir) in stores() {
+        store.probe().await.expect("the store works");
+        let probes = dir.path().join("storage/probes");
+        assert!(std::fs::read_dir(probes).map_or(0, Iterator::count) == 0);
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let storage = dir.path().join("storage");
+    let url = format!("file://{}", storage.display());
+    let store = Store::open(&url, &dir.path().join("staging")).expect("a store");
+    std::fs::remove_dir_all(&storage).expect("removed");
+    std::fs::write(&storage, "in the way").expect("written");
+    store.probe().await.expect_err("there is no directory");
+}
+
+#[tokio::test]
 async fn large_kinds_of_records_are_compressed() {
     let dir = tempfile::tempdir().expect("a directory");
     let url = format!("file://{}", dir.path().join("storage").display());

@@ -1,0 +1,126 @@
+//! Whether Nix, the store and the package source work.
+
+use super::{Finding, Level};
+use crate::{
+    build::{BuildError, chain},
+    commands::builder::BuilderArgs,
+    nix::{Nix, ResolveRequest},
+    package_set::{PackageSet, RevisionError},
+    store::Store,
+};
+use firn_shared::{package_source::Revision, reference::Tag};
+use std::collections::BTreeSet;
+
+const NIX: &str = "nix";
+const STORAGE: &str = "storage";
+const PACKAGES: &str = "packages";
+const LAYERS: &str = "layers";
+
+/// Everything, one finding each.
+pub(super) async fn all(args: &BuilderArgs) -> Vec<Finding> {
+    let data = match args.storage.data_dir() {
+        Ok(data) => data,
+        Err(error) => return vec![Finding::new(Level::Invalid, "data", error.to_string())],
+    };
+    let (nix, nix_finding) = match Nix::new(&args.nix, &data) {
+        Ok(nix) => {
+            let finding = probe_nix(&nix).await;
+            (Some(nix), finding)
+        }
+        Err(error) => {
+            let message = format!("{} cannot be written: {error}; choose another FIRN_DATA", data.display());
+            (None, Finding::new(Level::Error, NIX, message))
+        }
+    };
+    let works = nix_finding.level == Level::Ok;
+    let mut findings = vec![nix_finding, probe_storage(args, &data).await];
+    findings.push(probe_packages(args, nix.filter(|_| works).as_ref()).await);
+    if let Err(error) = args.image.strategy().await {
+        findings.push(Finding::new(Level::Invalid, LAYERS, error.to_string()));
+    }
+    findings
+}
+
+async fn probe_nix(nix: &Nix) -> Finding {
+    let version = match nix.version().await {
+        Ok(version) => version,
+        Err(error) => {
+            return Finding::new(Level::Error, NIX, format!("{}; install Nix 2.8 or newer", chain(&error)));
+        }
+    };
+    match nix.evaluates().await {
+        Ok(true) => Finding::new(Level::Ok, NIX, format!("{version} evaluates")),
+        Ok(false) => {
+            Finding::new(Level::Error, NIX, format!("{version} takes 1 + 1 for something other than 2"))
+        }
+        Err(error) => {
+            let hint = "as root without build users, set `build-users-group =` in nix.conf; as another user, \
+                        start the Nix daemon";
+            Finding::new(Level::Error, NIX, format!("{version} does not evaluate: {}; {hint}", chain(&error)))
+        }
+    }
+}
+
+async fn probe_storage(args: &BuilderArgs, data: &std::path::Path) -> Finding {
+    let staging = data.join("staging").join(format!("check-{}", std::process::id()));
+    let url = match args.storage.storage_url() {
+        Ok(url) => url,
+        Err(error) => return Finding::new(Level::Invalid, STORAGE, error.to_string()),
+    };
+    let store = match Store::open(&url, &staging) {
+        Ok(store) => store,
+        Err(error @ crate::store::StoreError::Url(_)) => {
+            return Finding::new(Level::Invalid, STORAGE, format!("{error}; mend FIRN_STORAGE"));
+        }
+        Err(error) => return Finding::new(Level::Error, STORAGE, chain(&error)),
+    };
+    let probed = store.probe().await;
+    // Empty: it was made for this.
+    let _ = std::fs::remove_dir(&staging);
+    match probed {
+        Ok(()) => Finding::new(Level::Ok, STORAGE, "can be written, read and deleted from"),
+        Err(error) => {
+            let hint = "see that it exists, is not full and may be written by this user";
+            Finding::new(Level::Error, STORAGE, format!("{}; {hint}", chain(&error)))
+        }
+    }
+}
+
+async fn probe_packages(args: &BuilderArgs, nix: Option<&Nix>) -> Finding {
+    let (source, revisions) = match args.source.source() {
+        Ok(source) => source,
+        Err(error) => return Finding::new(Level::Invalid, PACKAGES, error.to_string()),
+    };
+    let Some(nix) = nix else {
+        return Finding::new(Level::Error, PACKAGES, "not tried, because Nix does not work");
+    };
+    let packages = PackageSet::new(source, revisions);
+    let revision = match packages.revision(&Tag::default()).await {
+        Ok(revision) => revision,
+        Err(error) => {
+            let hint = match &error {
+                RevisionError::Path(_) => "see that this user may read it",
+                RevisionError::Git(_) => "see that the URL is right and this machine may fetch from it",
+                RevisionError::Select(_) => "mend what the tag latest means",
+            };
+            return Finding::new(Level::Error, PACKAGES, format!("{}; {hint}", chain(&error)));
+        }
+    };
+    let id = match &revision {
+        Revision::Git { rev, .. } => format!("commit {}", rev.as_str()),
+        Revision::Path { content } => format!("content {content}"),
+    };
+    let request = ResolveRequest::new(
+        packages.nix_source(&revision),
+        args.platform(),
+        args.nix.allow_unfree,
+        BTreeSet::new(),
+    );
+    match nix.resolve(&request).await.map_err(BuildError::from) {
+        Ok(_) => Finding::new(Level::Ok, PACKAGES, format!("loads at {id}")),
+        Err(error) => {
+            let hint = "it must be a function of { system, config } that returns an attribute set";
+            Finding::new(Level::Error, PACKAGES, format!("does not load at {id}: {}; {hint}", chain(&error)))
+        }
+    }
+}

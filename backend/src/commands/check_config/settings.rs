@@ -1,0 +1,194 @@
+//! Each option's value as it counts, and where it comes from.
+
+use super::{Finding, Level};
+use crate::{
+    commands::{Cli, builder::BuilderArgs},
+    config::{Alias, nixery_variables},
+};
+use clap::{ArgMatches, CommandFactory, parser::ValueSource};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// One option.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Setting {
+    /// As on the command line, with dashes.
+    pub(super) option: String,
+    /// Its environment variable.
+    variable: Option<String>,
+    /// Its value; none where there is none, and no secret.
+    pub(super) value: Option<String>,
+    pub(super) origin: Origin,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind", content = "name")]
+pub(super) enum Origin {
+    /// The command line.
+    Option,
+    /// This environment variable.
+    Variable(String),
+    /// This environment variable of Nixery's.
+    Nixery(String),
+    /// Nobody said anything.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Option => f.write_str("command line"),
+            Self::Variable(name) => f.write_str(name),
+            Self::Nixery(name) => write!(f, "{name} (Nixery's)"),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+impl Setting {
+    /// The value as it is printed.
+    pub(super) fn shown(&self) -> &str {
+        self.value.as_deref().unwrap_or("-")
+    }
+}
+
+/// Variables that are no options: for logging, and for the repository's own commands.
+const OTHER_VARIABLES: [&str; 3] = ["FIRN_LOG", "FIRN_CACHE", "FIRN_EDGE_LISTEN"];
+
+/// Variables of Nixery's that Firn has nothing for, and what to use.
+const NOT_TAKEN_OVER: [(&str, &str); 3] = [
+    ("GCS_BUCKET", "storage is chosen by URL in FIRN_STORAGE"),
+    ("GCS_SIGNING_KEY", "Firn does not sign URLs of buckets"),
+    ("GCS_SIGNING_ACCOUNT", "Firn does not sign URLs of buckets"),
+];
+
+/// All options of this command, in the order of `--help`.
+pub(super) fn effective(matches: &ArgMatches, aliases: &[Alias]) -> Vec<Setting> {
+    let command = Cli::command();
+    let command = command.find_subcommand("check-config").expect("the command that is running");
+    let options = command.get_arguments().filter(|arg| arg.get_env().is_some());
+    options
+        .map(|arg| {
+            let id = arg.get_id().as_str();
+            let variable = arg.get_env().map(|name| name.to_string_lossy().into_owned());
+            let raw = matches.get_raw(id).map(|values| {
+                values.map(|value| value.to_string_lossy().into_owned()).collect::<Vec<_>>().join(",")
+            });
+            let alias = aliases.iter().find(|alias| Some(alias.firn) == variable.as_deref());
+            let origin = match (matches.value_source(id), alias, &variable) {
+                (Some(ValueSource::CommandLine), ..) => Origin::Option,
+                (Some(ValueSource::EnvVariable), _, Some(name)) => Origin::Variable(name.clone()),
+                (Some(ValueSource::DefaultValue), Some(alias), _) => Origin::Nixery(alias.nixery.into()),
+                _ => Origin::Default,
+            };
+            let hidden = arg.is_hide_env_values_set();
+            let value = raw.map(|value| if hidden { "(set)".to_owned() } else { redact(&value) });
+            let option = arg.get_long().map_or_else(|| id.to_owned(), |long| format!("--{long}"));
+            Setting { option, variable, value, origin }
+        })
+        .collect()
+}
+
+/// Fills in the defaults that depend on the machine or on other options.
+pub(super) fn compute_defaults(settings: &mut [Setting], args: &BuilderArgs) {
+    for setting in settings.iter_mut().filter(|setting| setting.value.is_none()) {
+        setting.value = match setting.option.as_str() {
+            "--storage" => args.storage.storage_url().ok(),
+            "--platform" => Some(args.platform().to_string()),
+            "--revisions" => {
+                args.source.source().ok().map(|(_, revisions)| format!("{revisions:?}").to_lowercase())
+            }
+            _ => None,
+        };
+    }
+}
+
+/// A text without what may be secret in a URL: user, password and query.
+fn redact(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, _)| (rest, "?(redacted)"));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (user, host) = authority.rsplit_once('@').map_or(("", authority), |(_, host)| ("(redacted)@", host));
+    format!("{scheme}://{user}{host}{path}{query}")
+}
+
+/// Variables that somebody set and that do nothing.
+pub(super) fn misunderstandings(environment: &[String], aliases: &[Alias]) -> Vec<Finding> {
+    let command = Cli::command();
+    let options: BTreeSet<String> = command
+        .get_subcommands()
+        .flat_map(clap::Command::get_arguments)
+        .filter_map(|arg| Some(arg.get_env()?.to_string_lossy().into_owned()))
+        .collect();
+    let is_set = |name: &str| environment.iter().any(|set| set == name);
+    let warning = |message: String| Finding::new(Level::Warning, "environment", message);
+    let unknown = environment.iter().filter(|name| {
+        let known = options.contains(*name) || OTHER_VARIABLES.contains(&name.as_str());
+        name.starts_with("FIRN_") && !name.starts_with("FIRN_TEST_") && !known
+    });
+    let unknown = unknown.map(|name| {
+        let near = firn_shared::nearest::nearest(name, options.iter().map(String::as_str), 1);
+        let hint = near.first().map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        warning(format!("{name} is set, and Firn has no such variable{hint}"))
+    });
+    let overruled = nixery_variables().filter(|(nixery, firn)| {
+        is_set(nixery) && is_set(firn) && !aliases.iter().any(|alias| alias.nixery == *nixery)
+    });
+    let overruled =
+        overruled.map(|(nixery, firn)| warning(format!("{nixery} does not count: {firn} is set too")));
+    let left = NOT_TAKEN_OVER.iter().filter(|(name, _)| is_set(name));
+    let left = left.map(|(name, instead)| warning(format!("{name} has no effect: {instead}")));
+    let findings: Vec<_> = unknown.chain(overruled).chain(left).collect();
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::with_nixery_aliases;
+
+    #[test]
+    fn urls_lose_their_secrets() {
+        let check = |text: &str, expect: &str| assert_eq!(redact(text), expect);
+        check("https://example.org/pkgs", "https://example.org/pkgs");
+        check("https://me:token@example.org/pkgs", "https://(redacted)@example.org/pkgs");
+        check("https://a@b@example.org", "https://(redacted)@example.org");
+        check("https://example.org/x?token=1", "https://example.org/x?(redacted)");
+        check("file:///srv/a@b", "file:///srv/a@b");
+        check("127.0.0.1:8080", "127.0.0.1:8080");
+        check("://@?", "://(redacted)@?(redacted)");
+    }
+
+    #[test]
+    fn says_where_values_come_from() {
+        let (command, aliases) =
+            with_nixery_aliases(Cli::command(), |name| (name == "NIX_TIMEOUT").then(|| "60".to_owned()));
+        let line = ["firn", "check-config", "--pkgs-repo", "https://u:p@example.org/p", "--secret", "s3cret"];
+        let matches = command.get_matches_from(line);
+        let matches = matches.subcommand_matches("check-config").expect("this command");
+        let settings = effective(matches, &aliases);
+        let find = |option: &str| settings.iter().find(|s| s.option == option).expect("an option").clone();
+        assert_eq!(find("--pkgs-repo").value.as_deref(), Some("https://(redacted)@example.org/p"));
+        assert_eq!(find("--pkgs-repo").origin, Origin::Option);
+        assert_eq!(find("--secret").value.as_deref(), Some("(set)"));
+        assert_eq!(find("--nix-timeout").value.as_deref(), Some("60"));
+        assert_eq!(find("--nix-timeout").origin, Origin::Nixery("NIX_TIMEOUT".into()));
+        assert_eq!(find("--wait").value.as_deref(), Some("25"));
+        assert_eq!(find("--wait").origin, Origin::Default);
+        assert!(!serde_json::to_string(&settings).expect("JSON").contains("s3cret"));
+    }
+
+    #[test]
+    fn points_at_variables_that_do_nothing() {
+        let set =
+            ["FIRN_LISTN", "FIRN_LOG", "FIRN_TEST_PACKAGES", "HOME", "PORT", "FIRN_LISTEN", "GCS_BUCKET"];
+        let set = set.map(str::to_owned);
+        let messages: Vec<_> = misunderstandings(&set, &[]).into_iter().map(|f| f.message).collect();
+        assert_eq!(messages.len(), 3, "{messages:?}");
+        assert!(messages[0].contains("FIRN_LISTN") && messages[0].ends_with("did you mean FIRN_LISTEN?"));
+        assert!(messages[1].contains("PORT does not count"));
+        assert!(messages[2].contains("GCS_BUCKET has no effect"));
+    }
+}

@@ -1,0 +1,21 @@
+//! Whether a store does what it must.
+
+use super::{Store, StoreError};
+use object_store::{ObjectStoreExt, PutPayload, path::Path};
+
+impl Store {
+    /// Writes an object, reads it back and deletes it.
+    ///
+    /// # Errors
+    /// When one of these fails, or what is read is not what was written.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let started = started.map_or(0, |since| since.as_nanos());
+        let location = Path::from(format!("probes/{}-{started}", std::process::id()));
+        let content = started.to_string();
+        self.objects.put(&location, PutPayload::from(content.clone().into_bytes())).await?;
+        let read = async { self.objects.get(&location).await?.bytes().await }.await;
+        self.objects.delete(&location).await?;
+        if read? == content.as_bytes() { Ok(()) } else { Err(StoreError::Unfaithful) }
+    }
+}
