@@ -52,11 +52,11 @@ impl Encoder {
 
     pub(super) fn compressor(&self) -> io::Result<Compressor> {
         Ok(match self.method {
-            Method::Gzip => {
-                let level = libdeflater::CompressionLvl::new(self.level);
-                let level = level.expect("levels are checked when they are parsed");
-                Compressor::Gzip(libdeflater::Compressor::new(level))
-            }
+            Method::Gzip => Compressor::Gzip {
+                at_level: libdeflate(self.level),
+                fast: libdeflate(1),
+                store: libdeflate(0),
+            },
             Method::Zstd => Compressor::Zstd(zstd::bulk::Compressor::new(self.level)?),
         })
     }
@@ -92,7 +92,13 @@ impl fmt::Display for Encoder {
 
 /// One thread's compressor, used for block after block.
 pub(super) enum Compressor {
-    Gzip(libdeflater::Compressor),
+    Gzip {
+        at_level: libdeflater::Compressor,
+        /// For a sample of what does not look compressible.
+        fast: libdeflater::Compressor,
+        /// Level 0, for what is not: stored as it is.
+        store: libdeflater::Compressor,
+    },
     Zstd(zstd::bulk::Compressor<'static>),
 }
 
@@ -101,19 +107,80 @@ impl Compressor {
     /// how many bytes that are.
     pub(super) fn compress(&mut self, block: &[u8], out: &mut Vec<u8>) -> Result<usize, PackError> {
         let bound = match self {
-            Self::Gzip(compressor) => compressor.gzip_compress_bound(block.len()),
+            Self::Gzip { at_level, .. } => at_level.gzip_compress_bound(block.len()),
             Self::Zstd(_) => zstd::zstd_safe::compress_bound(block.len()),
         };
         if out.len() < bound {
             out.resize(bound, 0);
         }
         match self {
-            Self::Gzip(compressor) => compressor
-                .gzip_compress(block, out)
-                .map_err(|error| PackError::Compress(format!("{error:?}"))),
+            Self::Gzip { at_level, fast, store } => {
+                let compressor = if is_incompressible(block, fast, out) { store } else { at_level };
+                compressor
+                    .gzip_compress(block, out)
+                    .map_err(|error| PackError::Compress(format!("{error:?}")))
+            }
             Self::Zstd(compressor) => compressor
                 .compress_to_buffer(block, out.as_mut_slice())
                 .map_err(|error| PackError::Compress(error.to_string())),
         }
+    }
+}
+
+fn libdeflate(level: i32) -> libdeflater::Compressor {
+    let level = libdeflater::CompressionLvl::new(level).expect("levels are checked when they are parsed");
+    libdeflater::Compressor::new(level)
+}
+
+/// Whether deflate would gain next to nothing on this block: images, archives, anything that has been
+/// compressed. (zstd finds out by itself.)
+///
+/// Counts bytes in samples spread over the block; only where all are about equally frequent, compresses one
+/// sample, since equal counts alone do not mean that nothing repeats. Costs under 1 % of compressing.
+/// No floating point: the answer must be the same on every machine.
+fn is_incompressible(block: &[u8], fast: &mut libdeflater::Compressor, out: &mut [u8]) -> bool {
+    const SAMPLE: usize = 4096;
+    const SAMPLES: usize = 16;
+    if block.len() < SAMPLE * SAMPLES {
+        return false;
+    }
+    let mut counts = [0_u64; 256];
+    for sample in block.chunks(block.len() / SAMPLES) {
+        for byte in sample.iter().take(SAMPLE) {
+            counts[usize::from(*byte)] += 1;
+        }
+    }
+    // The sum of squares is least when all counts are equal, and 0.4 % more by chance for random bytes.
+    let total: u64 = counts.iter().sum();
+    let squares: u64 = counts.iter().map(|count| count * count).sum();
+    if squares * 256 * 100 > total * total * 103 {
+        return false;
+    }
+    let middle = (block.len() - SAMPLE * SAMPLES) / 2;
+    let sample = &block[middle..][..SAMPLE * SAMPLES];
+    fast.gzip_compress(sample, out).is_ok_and(|length| length * 100 > sample.len() * 97)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_incompressible, libdeflate};
+    use crate::packing::tests::{noise, text};
+
+    #[test]
+    fn recognises_what_does_not_compress() {
+        let check = |name, block: Vec<u8>, expect| {
+            let mut out = vec![0; 100_000];
+            assert_eq!(is_incompressible(&block, &mut libdeflate(1), &mut out), expect, "{name}");
+        };
+        let length = 1 << 20;
+        check("noise", noise(length, 1), true);
+        check("noise of an odd length", noise(length - 12_345, 2), true);
+        check("text", text(length, 3), false);
+        check("zeros", vec![0; length], false);
+        check("every byte as often as the others", (0..=255).cycle().take(length).collect(), false);
+        check("noise that repeats", noise(1000, 4).into_iter().cycle().take(length).collect(), false);
+        check("half noise, half text", [noise(length / 2, 5), text(length / 2, 6)].concat(), false);
+        check("too little to tell", noise(1000, 7), false);
+        check("nothing", vec![], false);
     }
 }

@@ -45,7 +45,7 @@ fn decompress(encoder: Encoder, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Bytes that look random to any compressor, the same in every run.
-fn noise(length: usize, seed: u64) -> Vec<u8> {
+pub(super) fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -58,7 +58,7 @@ fn noise(length: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-fn text(length: usize, seed: u64) -> Vec<u8> {
+pub(super) fn text(length: usize, seed: u64) -> Vec<u8> {
     noise(length, seed).into_iter().map(|byte| b"etaoin shrdlu\n\0,"[usize::from(byte >> 4)]).collect()
 }
 
