@@ -5,6 +5,8 @@
 //! the symlink layer, which is no part of the budget. `docs/layering.md` has the reasoning and the figures.
 
 mod cotravel;
+mod imagined;
+mod plan;
 mod popularity;
 mod profile;
 mod score;

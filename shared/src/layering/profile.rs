@@ -1,23 +1,56 @@
-//! What a revision of a package set teaches about which store paths travel together.
+//! What a revision of a package set teaches about its store paths.
 
-use super::cotravel;
-use crate::{Closure, StorePath, cache_key::CacheKey};
+use super::{
+    cotravel,
+    imagined::{Imagined, power},
+    plan::{self, Plan},
+};
+use crate::{Closure, StorePath, digest::Digest};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-/// The groups in which the store paths of one revision travel, in the order of their layers.
+/// Which store paths of a revision share a layer, how likely each is in an image, and which come first.
 ///
-/// It speaks of names (`git-2.39.5`), not of store paths, so that the profile of one revision still describes
-/// most of the next. It is made from a whole package set and serves every image alike: that is what makes a
-/// group of one image the same as that of another.
+/// It is made from a whole package set, never from an image, and serves all images alike: that makes the
+/// layers of one image those of another. It speaks of names (`git-2.43`), not of store paths, so that the
+/// profile of one revision still describes most of the next.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct RevisionProfile {
-    groups: Vec<Vec<String>>,
-    /// Where each name is in `groups`.
-    by_name: HashMap<String, usize>,
-    /// The same for names without version, where the version does not matter.
-    by_bare_name: HashMap<String, Option<usize>>,
+    id: String,
+    places: BTreeMap<String, Option<Place>>,
+    /// The names without version that only one name has.
+    bare: HashMap<String, Option<Place>>,
+    plan: Plan,
+}
+
+/// What is known of the store paths of one name. The numbers are whole, so that every machine computes the
+/// same from them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredPlace", into = "StoredPlace")]
+pub(super) struct Place {
+    /// The number of the group that it shares a layer with.
+    pub(super) group: u32,
+    /// √(p/(1−p)) in units of [`Place::UNIT`], where p is how likely an image has it.
+    pub(super) odds: u32,
+    /// How likely another image of the same client has it, in units of [`Place::UNIT`].
+    pub(super) reuse: u32,
+    /// The path's number if it is an anchor of the plan.
+    pub(super) anchor: Option<u32>,
+}
+
+type StoredPlace = (u32, u32, u32, Option<u32>);
+
+impl Place {
+    /// What stands for 1.
+    pub(super) const UNIT: u32 = 1 << 16;
+
+    fn new(group: u32, probability: f64, anchor: Option<u32>) -> Self {
+        let p = probability.min(CERTAIN);
+        let units = |share: f64| (share * f64::from(Self::UNIT)).round() as u32;
+        let reuse = 1.0 - power(1.0 - p, OTHER_IMAGES);
+        Self { group, odds: units((p / (1.0 - p)).sqrt()).max(1), reuse: units(reuse).max(1), anchor }
+    }
 }
 
 /// The format in which profiles are kept.
@@ -25,7 +58,9 @@ pub struct RevisionProfile {
 #[serde(deny_unknown_fields)]
 struct Stored {
     format: u32,
-    groups: Vec<Vec<String>>,
+    id: String,
+    places: BTreeMap<String, Option<Place>>,
+    plan: Plan,
 }
 
 /// Why some stored data is not a profile.
@@ -34,71 +69,79 @@ pub enum ParseProfileError {
     /// Written by another version of Firn.
     #[error("the profile has format {0}, and this is about format {FORMAT}")]
     Format(u32),
-    /// A name that is in two groups.
-    #[error("the profile has {0:?} in two groups")]
-    Repeated(String),
+    /// The plan would send an image in circles, or nowhere.
+    #[error("the profile's plan leads to a node that is not further on")]
+    Plan,
 }
 
+/// Changes with what the profile says or means, so that the keys of layers and images do.
 const FORMAT: u32 = 1;
+/// Images drawn to find out what travels together. Twice as many changed no score by more than 0.004.
+const IMAGES_FOR_GROUPS: usize = 8_192;
+/// Images drawn to plan the order; half as many are 0.03 worse.
+const IMAGES_FOR_PLAN: usize = 12_000;
+/// Of so many other images one may have the same path, which makes it worth a layer of its own.
+const OTHER_IMAGES: u64 = 1_000;
+/// Nothing is in every image for certain.
+const CERTAIN: f64 = 0.9999;
 
 impl RevisionProfile {
-    /// The profile of a package set, given the closure of all its packages together.
+    /// The profile of a package set, given the closure of all its packages together: a pure function, the same
+    /// on every machine. It takes seconds for 60,000 paths.
     pub fn of_package_set(set: &Closure) -> Self {
-        let groups = cotravel::groups(set);
-        let mut seen = std::collections::HashSet::new();
-        let names = groups.into_iter().map(|members| {
-            let mut names: Vec<String> =
-                members.into_iter().map(|i| set.paths()[i].path.name().to_owned()).collect();
-            names.sort_unstable();
-            names.retain(|name| seen.insert(name.clone()));
-            names
-        });
-        Self::from_groups(names.filter(|names| !names.is_empty()).collect())
-            .expect("repeated names were left out")
-    }
+        let imagined = Imagined::new(set, IMAGES_FOR_PLAN);
+        let probabilities = imagined.probabilities();
+        let (plan, anchors) = plan::plan(&imagined);
+        let mut groups = cotravel::clusters(&imagined.first(IMAGES_FOR_GROUPS));
+        let mut alone = vec![true; set.len()];
+        groups.iter().flatten().for_each(|&i| alone[i] = false);
+        groups.extend((0..set.len()).filter(|&i| alone[i]).map(|i| vec![i]));
 
-    fn from_groups(groups: Vec<Vec<String>>) -> Result<Self, ParseProfileError> {
-        let mut by_name = HashMap::new();
-        let mut by_bare_name = HashMap::new();
-        for (i, names) in groups.iter().enumerate() {
-            for name in names {
-                if by_name.insert(name.clone(), i).is_some() {
-                    return Err(ParseProfileError::Repeated(name.clone()));
-                }
-                by_bare_name
-                    .entry(bare_name(name))
-                    .and_modify(|group| {
-                        if *group != Some(i) {
-                            *group = None;
-                        }
-                    })
-                    .or_insert(Some(i));
+        let mut places = BTreeMap::new();
+        for (group, members) in (0..).zip(groups) {
+            for i in members {
+                let place = Place::new(group, probabilities[i], anchors.get(&i).copied());
+                places.entry(set.paths()[i].path.name().to_owned()).or_insert(Some(place));
             }
         }
-        Ok(Self { groups, by_name, by_bare_name })
+        let contents = serde_json::to_vec(&(FORMAT, &places, &plan)).expect("names and numbers serialise");
+        Self::new(Digest::of(&contents).hex(), places, plan)
     }
 
-    /// Which group the path is in, counted from the bottom. After an update the version does not matter, as
-    /// long as only one group has the name.
-    pub fn group_of(&self, path: &StorePath) -> Option<usize> {
-        let name = path.name();
-        match self.by_name.get(name) {
-            Some(&group) => Some(group),
-            None => self.by_bare_name.get(&bare_name(name)).copied().flatten(),
+    fn new(id: String, places: BTreeMap<String, Option<Place>>, plan: Plan) -> Self {
+        let mut bare = HashMap::new();
+        for (name, place) in &places {
+            bare.entry(bare_name(name)).and_modify(|place| *place = None).or_insert(*place);
+        }
+        Self { id, places, bare, plan }
+    }
+
+    /// What is enough of this profile for images made of this closure's members: as good as the whole for
+    /// them, and small. It keeps the identity of the whole.
+    pub fn excerpt(&self, closure: &Closure) -> Self {
+        let places = closure.paths().iter().map(|member| {
+            let place = self.place(&member.path);
+            (member.path.name().to_owned(), place)
+        });
+        Self::new(self.id.clone(), places.collect(), self.plan.clone())
+    }
+
+    /// What is known of the path. After an update the version does not matter, if no two names differ in the
+    /// version alone.
+    pub(super) fn place(&self, path: &StorePath) -> Option<Place> {
+        match self.places.get(path.name()) {
+            Some(place) => *place,
+            None => self.bare.get(&bare_name(path.name())).copied().flatten(),
         }
     }
 
-    /// Whether nothing is known.
-    pub fn is_empty(&self) -> bool {
-        self.groups.is_empty()
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
     }
 
-    /// Identifies the contents.
-    pub fn key(&self) -> CacheKey {
-        self.groups
-            .iter()
-            .fold(CacheKey::builder("revision-profile-1"), |key, group| key.list(group.iter()))
-            .build()
+    /// Identifies what the profile says; empty when it says nothing.
+    pub fn id(&self) -> &str {
+        &self.id
     }
 }
 
@@ -109,19 +152,34 @@ impl TryFrom<Stored> for RevisionProfile {
         if stored.format != FORMAT {
             return Err(ParseProfileError::Format(stored.format));
         }
-        Self::from_groups(stored.groups)
+        if !stored.plan.is_sound() {
+            return Err(ParseProfileError::Plan);
+        }
+        Ok(Self::new(stored.id, stored.places, stored.plan))
     }
 }
 
 impl From<RevisionProfile> for Stored {
     fn from(profile: RevisionProfile) -> Self {
-        Self { format: FORMAT, groups: profile.groups }
+        Self { format: FORMAT, id: profile.id, places: profile.places, plan: profile.plan }
+    }
+}
+
+impl From<StoredPlace> for Place {
+    fn from((group, odds, reuse, anchor): StoredPlace) -> Self {
+        Self { group, odds, reuse, anchor }
+    }
+}
+
+impl From<Place> for StoredPlace {
+    fn from(place: Place) -> Self {
+        (place.group, place.odds, place.reuse, place.anchor)
     }
 }
 
 /// The name without its version: what stands between a dash before a digit and the next dash is the version,
 /// what follows is an output (`openssl-3.0.9-bin` is `openssl-bin`).
-fn bare_name(name: &str) -> String {
+pub(super) fn bare_name(name: &str) -> String {
     let is_version = |part: &&str| part.starts_with(|c: char| c.is_ascii_digit());
     let mut parts = name.split('-');
     let first = parts.next().unwrap_or_default();
@@ -147,52 +205,41 @@ mod tests {
         }
     }
 
-    fn profile(groups: &[&[&str]]) -> RevisionProfile {
-        let groups = groups.iter().map(|names| names.iter().map(ToString::to_string).collect()).collect();
-        RevisionProfile::from_groups(groups).expect("no name twice")
-    }
-
-    fn path(name: &str) -> StorePath {
-        format!("/nix/store/{}-{name}", "0".repeat(32)).parse().expect("a store path")
-    }
-
     #[test]
     fn finds_names_in_other_versions() {
-        let profile = profile(&[&["glibc-2.38", "zlib-1.3"], &["gcc-12.2", "git-2.43"], &["gcc-13.1"]]);
+        let json = r#"{"format":1,"id":"x","plan":[],"places":{"glibc-2.38":[0,9,9,null],"git-2.43":[1,8,8,0],
+            "gcc-12.2":[2,7,7,null],"gcc-13.1":[3,6,6,null],"gone-1":null}}"#;
+        let profile: RevisionProfile = serde_json::from_str(json).expect("parses");
         for (name, expect) in [
             ("glibc-2.38", Some(0)),
             ("glibc-2.39", Some(0)),
             ("git-2.44", Some(1)),
-            ("gcc-13.1", Some(2)),
+            ("gcc-13.1", Some(3)),
             ("gcc-14.1", None),
+            ("gone-1", None),
             ("curl-8", None),
         ] {
-            assert_eq!(profile.group_of(&path(name)), expect, "{name}");
+            let path = format!("/nix/store/{}-{name}", "0".repeat(32)).parse().expect("a store path");
+            assert_eq!(profile.place(&path).map(|place| place.group), expect, "{name}");
         }
     }
 
     #[test]
-    fn reads_what_it_writes_and_refuses_the_rest() {
-        let profile = profile(&[&["a", "b"], &["c"]]);
-        let json = serde_json::to_string(&profile).expect("serialises");
-        assert_eq!(json, r#"{"format":1,"groups":[["a","b"],["c"]]}"#);
-        assert_eq!(serde_json::from_str::<RevisionProfile>(&json).expect("parses"), profile);
-        for bad in [json.replace(":1", ":2"), json.replace("\"c\"", "\"a\""), json.replace("groups", "group")]
-        {
+    fn refuses_what_it_cannot_mean() {
+        let json = r#"{"format":1,"id":"x","places":{"a":[0,9,8,0]},"plan":[[[0,1]],[[1,null]]]}"#;
+        let profile: RevisionProfile = serde_json::from_str(json).expect("parses");
+        assert_eq!(serde_json::to_string(&profile).expect("serialises"), json);
+        for (from, to) in [
+            (":1,", ":2,"),
+            ("[0,1]", "[0,0]"),
+            ("[0,1]", "[0,2]"),
+            ("[1,null]", "[1,1]"),
+            ("places", "place"),
+            ("[0,9,8,0]", "[-1,9,8,0]"),
+        ] {
+            let bad = json.replacen(from, to, 1);
+            assert_ne!(bad, json);
             assert!(serde_json::from_str::<RevisionProfile>(&bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn keys_tell_profiles_apart() {
-        let keys = [
-            profile(&[]).key(),
-            profile(&[&["a", "b"]]).key(),
-            profile(&[&["a"], &["b"]]).key(),
-            profile(&[&["b"], &["a"]]).key(),
-        ];
-        for (i, key) in keys.iter().enumerate() {
-            assert!(!keys[..i].contains(key));
         }
     }
 }
