@@ -8,6 +8,7 @@ mod pack;
 mod popularity;
 mod search;
 mod serve;
+mod simulate;
 
 use crate::config::Alias;
 use clap::{ArgMatches, Parser, Subcommand};
@@ -37,6 +38,8 @@ enum Command {
     CheckConfig(check_config::CheckConfigArgs),
     /// Pack paths into one layer
     Pack(pack::PackArgs),
+    /// Score a layering strategy on a dependency graph and a sequence of images
+    Simulate(simulate::SimulateArgs),
 }
 
 impl Cli {
@@ -57,6 +60,7 @@ impl Cli {
                 return check_config::run(&args, matches, aliases);
             }
             Command::Pack(args) => pack::run(args),
+            Command::Simulate(args) => simulate::run(args),
         };
         match result {
             Ok(()) => ExitCode::SUCCESS,
