@@ -39,7 +39,7 @@ impl BuilderArgs {
         let (source, revisions) = self.source.source()?;
         let data = self.storage.data_dir()?;
         let url = self.storage.storage_url()?;
-        let staging = data.join("staging").join(std::process::id().to_string());
+        let staging = data.join("staging");
         let store =
             Store::open(&url, &staging).map_err(|error| Failure::Usage(crate::build::chain(&error)))?;
         let nix = Nix::new(&self.nix, &data).map_err(|error| Failure::error(&error))?;

@@ -65,9 +65,8 @@ impl Store {
     /// # Errors
     /// When the staging directory cannot be written.
     pub fn stage(&self) -> Result<StagedBlob, StoreError> {
-        NamedTempFile::new_in(&self.staging)
-            .map(StagedBlob)
-            .map_err(|source| StoreError::File { path: self.staging.clone(), source })
+        let failed = |source| StoreError::File { path: self.staging.path().to_owned(), source };
+        self.staging.file().map(StagedBlob).map_err(failed)
     }
 
     /// Makes a staged blob visible under the digest that its writer computed over the bytes.

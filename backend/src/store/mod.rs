@@ -10,6 +10,7 @@
 mod blobs;
 mod probe;
 mod records;
+mod staging;
 mod tags;
 
 pub use blobs::{BlobReader, StagedBlob};
@@ -18,6 +19,7 @@ pub use records::RecordKind;
 use tags::NotedTags;
 
 use object_store::{ObjectStore, local::LocalFileSystem, memory::InMemory};
+use staging::Staging;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,13 +49,13 @@ pub enum StoreError {
 #[derive(Debug, Clone)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
-    staging: PathBuf,
+    staging: Arc<Staging>,
     noted: NotedTags,
 }
 
 impl Store {
-    /// Opens the store at a URL. Unfinished blobs lie in `staging`, which belongs to this process alone and is
-    /// emptied.
+    /// Opens the store at a URL. Unfinished blobs lie in a folder in `staging`, which other processes may use
+    /// too.
     ///
     /// # Errors
     /// When the URL means nothing or a directory cannot be made.
@@ -62,10 +64,6 @@ impl Store {
             let path = path.to_owned();
             |source| StoreError::File { path, source }
         };
-        if staging.exists() {
-            std::fs::remove_dir_all(staging).map_err(file(staging))?;
-        }
-        std::fs::create_dir_all(staging).map_err(file(staging))?;
         let objects: Arc<dyn ObjectStore> = if url == "memory://" {
             Arc::new(InMemory::new())
         } else if let Some(dir) = url.strip_prefix("file://").filter(|dir| dir.starts_with('/')) {
@@ -75,7 +73,8 @@ impl Store {
         } else {
             return Err(StoreError::Url(url.to_owned()));
         };
-        Ok(Self { objects, staging: staging.to_owned(), noted: tags::none_noted() })
+        let staging = Arc::new(Staging::new(staging).map_err(file(staging))?);
+        Ok(Self { objects, staging, noted: tags::none_noted() })
     }
 }
 

@@ -41,8 +41,9 @@ async fn blobs_appear_whole() {
                 assert_eq!(read(&store, &digest, Some(1..2)).await, Some(bytes[1..2].to_vec()));
             }
         }
+        drop(store);
         let left = std::fs::read_dir(dir.path().join("staging")).expect("the directory").count();
-        assert_eq!(left, 0, "staged files are gone once committed");
+        assert_eq!(left, 0, "nothing is left of what was staged");
     }
 }
 

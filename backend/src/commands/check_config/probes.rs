@@ -62,22 +62,18 @@ async fn probe_nix(nix: &Nix) -> Finding {
 }
 
 async fn probe_storage(args: &BuilderArgs, data: &std::path::Path) -> Finding {
-    let staging = data.join("staging").join(format!("check-{}", std::process::id()));
     let url = match args.storage.storage_url() {
         Ok(url) => url,
         Err(error) => return Finding::new(Level::Invalid, STORAGE, error.to_string()),
     };
-    let store = match Store::open(&url, &staging) {
+    let store = match Store::open(&url, &data.join("staging")) {
         Ok(store) => store,
         Err(error @ crate::store::StoreError::Url(_)) => {
             return Finding::new(Level::Invalid, STORAGE, format!("{error}; mend FIRN_STORAGE"));
         }
         Err(error) => return Finding::new(Level::Error, STORAGE, chain(&error)),
     };
-    let probed = store.probe().await;
-    // Empty: it was made for this.
-    let _ = std::fs::remove_dir(&staging);
-    match probed {
+    match store.probe().await {
         Ok(()) => Finding::new(Level::Ok, STORAGE, "can be written, read and deleted from"),
         Err(error) => {
             let hint = "see that it exists, is not full and may be written by this user";
