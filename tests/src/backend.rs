@@ -21,6 +21,7 @@ pub struct Starting {
     arguments: Vec<String>,
     environment: Vec<(String, Option<String>)>,
     data: Option<PathBuf>,
+    set: Option<String>,
 }
 
 /// The program under test: `$FIRN_BIN`, else the one that was built with the tests.
@@ -68,9 +69,14 @@ impl Backend {
         Self::with(&["--pkgs-path", path.to_str().expect("UTF-8")])
     }
 
+    /// A backend on a package set of its own, which is this expression.
+    pub fn serving_expression(expression: &str) -> Starting {
+        Starting { set: Some(expression.to_owned()), ..Self::with(&[]) }
+    }
+
     /// A backend with these options and no others, but for where it listens and keeps its data.
     pub fn with(arguments: &[&str]) -> Starting {
-        Starting { arguments: Vec::new(), environment: Vec::new(), data: None }.args(arguments)
+        Starting { arguments: Vec::new(), environment: Vec::new(), data: None, set: None }.args(arguments)
     }
 
     /// `HOST:PORT`, as it stands before an image's name.
@@ -142,6 +148,12 @@ impl Starting {
     pub fn start(self) -> Backend {
         let scratch = crate::service::scratch("backend");
         let data = self.data.unwrap_or_else(|| scratch.join("data"));
+        let mut arguments = self.arguments;
+        if let Some(expression) = &self.set {
+            let set = scratch.join("set");
+            package_set::write(&set, expression);
+            arguments.extend(["--pkgs-path".into(), set.display().to_string()]);
+        }
         let mut command = vec![firn().into_os_string(), "serve".into()];
         command.extend(["--data".into(), data.into_os_string()]);
         // The system picks a port that is free.
@@ -149,7 +161,7 @@ impl Starting {
         if !listens {
             command.extend(["--listen".into(), "127.0.0.1:0".into()]);
         }
-        command.extend(self.arguments.into_iter().map(Into::into));
+        command.extend(arguments.into_iter().map(Into::into));
         let mut environment: Vec<_> = unconfigured().into_iter().map(|name| (name, None)).collect();
         environment.push(("NIX_CONFIG".into(), Some(nix::config().to_owned())));
         environment.push(("FIRN_LOG".into(), Some("info,firn_backend=debug".into())));

@@ -21,3 +21,4 @@ pub mod skopeo;
 pub mod tree;
 pub mod wait;
 pub mod web;
+pub mod wrangler;

@@ -4,6 +4,7 @@
 use crate::{backend, dockerd};
 use firn_tests::{backend::Backend, package_set, registry::error_of, service};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// Names, the error's code, and what its message says.
 const NAMES: [(&str, &str, &[&str]); 27] = [
@@ -212,7 +213,8 @@ fn hostile_references() {
 /// works again once it is mended.
 #[test]
 fn package_sets_that_do_not_load() {
-    let dir = service::scratch("broken-set");
+    let place = TempDir::new().expect("a temporary directory");
+    let dir = place.path().join("set");
     for broken in
         ["{ system, ... }: throw \"melted\"", "{ system, ... }: {", "{ system, ... }: 42", "{ nothing }: { }"]
     {
@@ -226,5 +228,4 @@ fn package_sets_that_do_not_load() {
         std::thread::sleep(Duration::from_millis(2100)); // how long a path's content is believed
         assert_eq!(backend.registry().built("greeting", "latest").status, 200);
     }
-    std::fs::remove_dir_all(dir).expect("it is there");
 }

@@ -4,7 +4,7 @@ use firn_tests::{
     backend::{Backend, Starting},
     package_set,
     registry::ACCEPT,
-    service::{scratch, session_runs},
+    service::session_runs,
     wait::until,
 };
 use std::io::Write;
@@ -14,9 +14,7 @@ use std::time::{Duration, Instant};
 
 /// A backend whose slow packages have never been built.
 fn fresh() -> Starting {
-    let set = scratch("package-set");
-    package_set::write(&set, &package_set::salted());
-    Backend::serving(&set)
+    Backend::serving_expression(&package_set::salted())
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The four clients pull images of real software and run it.
 
 use crate::{backend, dockerd};
-use firn_tests::{containerd::Containerd, podman::Podman, program::Finished, skopeo};
+use firn_tests::{containerd::Containerd, podman::Podman, program::Finished, registry::Registry, skopeo};
 use tempfile::TempDir;
 
 /// Images, a command for each, and what it says.
@@ -21,55 +21,101 @@ const IMAGES: [(&str, &[&str], &str); 5] = [
     ("nginx", &["nginx", "-v"], "nginx version: nginx/1."),
 ];
 
-fn pulls_and_runs(mut run: impl FnMut(&str, &[&str]) -> Finished) {
+const USERS: [&str; 2] = ["0", "1000"];
+
+/// Pulls each image and runs its command as each user.
+fn pulls_and_runs(
+    address: &str,
+    users: &[&str],
+    pull: impl Fn(&str),
+    mut run: impl FnMut(&str, &str, &[&str]) -> Finished,
+) {
     for (name, command, expect) in IMAGES {
-        let image = format!("{}/{name}:latest", backend().address());
-        let finished = run(&image, command);
-        assert!(finished.status == 0 && finished.all().contains(expect), "{name}: {finished:?}");
+        let image = format!("{address}/{name}:latest");
+        pull(&image);
+        for user in users {
+            let finished = run(user, &image, command);
+            let all_right = finished.status == 0 && finished.all().contains(expect);
+            assert!(all_right, "{name} as {user}: {finished:?}");
+        }
     }
+}
+
+/// With a Docker daemon that others use too.
+pub(crate) fn docker_runs(address: &str) {
+    pulls_and_runs(
+        address,
+        &USERS,
+        |image| dockerd().pull(image),
+        |user, image, command| dockerd().run(&["--user", user], image, command),
+    );
+}
+
+/// With a podman of its own.
+pub(crate) fn podman_runs(address: &str) {
+    let podman = Podman::new();
+    pulls_and_runs(
+        address,
+        &USERS,
+        |image| podman.pull(image),
+        |user, image, command| podman.run(&["--user", user], image, command),
+    );
+}
+
+/// With a containerd of its own. Unlike the others it does not come back after a 429: the images are asked
+/// for first.
+pub(crate) fn containerd_runs(address: &str) {
+    let registry = Registry::at(address);
+    let containerd = Containerd::start();
+    let mut containers = 0;
+    pulls_and_runs(
+        address,
+        // This `ctr` has no option for another.
+        &["0"],
+        |image| {
+            let name = image.trim_start_matches(address).trim_matches('/').trim_end_matches(":latest");
+            registry.built(name, "latest");
+            containerd.pull(image);
+        },
+        |_, image, command| {
+            containers += 1;
+            containerd.run(&[], image, &format!("container-{containers}"), command)
+        },
+    );
 }
 
 #[test]
 fn docker() {
-    pulls_and_runs(|image, command| {
-        dockerd().pull(image);
-        dockerd().run(&[], image, command)
-    });
+    docker_runs(backend().address());
 }
 
 #[test]
 fn podman() {
-    let podman = Podman::new();
-    pulls_and_runs(|image, command| {
-        podman.pull(image);
-        podman.run(&[], image, command)
-    });
+    podman_runs(backend().address());
 }
 
 #[test]
 fn containerd() {
-    let containerd = Containerd::start();
-    let mut containers = 0;
-    pulls_and_runs(|image, command| {
-        containers += 1;
-        containerd.pull(image);
-        containerd.run(&[], image, &format!("container-{containers}"), command)
-    });
+    containerd_runs(backend().address());
 }
 
 /// skopeo has no containers; it reads what it has copied, which its library verifies.
-#[test]
-fn skopeo_copies() {
+pub(crate) fn copies(address: &str) {
     let dir = TempDir::new().expect("a temporary directory");
     for (name, _, _) in IMAGES {
         let to = format!("oci:{}:{}", dir.path().display(), name.replace('/', "-"));
-        skopeo::copy(backend().address(), name, &to);
+        skopeo::copy(address, name, &to);
         let inspected = skopeo::skopeo(&["inspect", "--config", &to]).succeeded();
         assert!(inspected.contains("org.opencontainers.image.title"), "{name}: {inspected}");
     }
     // Also in the format of clients that know Docker's alone.
     let to = format!("docker-archive:{}/archive.tar:firn/hello:latest", dir.path().display());
-    skopeo::copy(backend().address(), "hello", &to);
+    skopeo::copy(address, "hello", &to);
+}
+
+#[test]
+fn skopeo_copies() {
+    copies(backend().address());
 }
 
 /// What is in the client already is not fetched again, and what was deleted is.

@@ -7,6 +7,7 @@ mod bad_input;
 mod building;
 mod clients;
 mod contents;
+mod edge;
 mod nix_use;
 mod outputs;
 mod packing;

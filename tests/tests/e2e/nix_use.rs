@@ -1,11 +1,12 @@
 //! What Nix is asked for: packages that are not known yet, and nothing else.
 
 use crate::backend;
-use firn_tests::{backend::Backend, image::Image, package_set, program::find, service::scratch};
+use firn_tests::{backend::Backend, image::Image, package_set, program::find};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use tempfile::TempDir;
 
 /// A directory of programs that write down how they are called and then are Nix.
 fn recording_nix(dir: &Path) -> String {
@@ -27,10 +28,10 @@ fn recording_nix(dir: &Path) -> String {
 /// Layers, archives and hashes are not made by Nix: all that is ever realised is the packages asked for.
 #[test]
 fn nix_builds_packages_and_nothing_else() {
-    let dir = scratch("recording-nix");
-    let backend = Backend::serving(package_set::bundled()).env("PATH", &recording_nix(&dir)).start();
+    let dir = TempDir::new().expect("a temporary directory");
+    let backend = Backend::serving(package_set::bundled()).env("PATH", &recording_nix(dir.path())).start();
     Image::pull(&backend.registry(), "jq/hello").layers(&backend.registry());
-    let calls = fs::read_to_string(dir.join("calls")).expect("Nix was called");
+    let calls = fs::read_to_string(dir.path().join("calls")).expect("Nix was called");
     let mut built = BTreeSet::new();
     for call in calls.lines() {
         let words: Vec<&str> = call.split(' ').collect();
@@ -53,18 +54,17 @@ fn nix_builds_packages_and_nothing_else() {
     }
     let expect = ["ca-certificates", "cacert", "hello", "jq"];
     assert!(built.iter().all(|name| expect.contains(&name.as_str())) && built.len() == 3, "{built:?}");
-    fs::remove_dir_all(dir).expect("it is there");
 }
 
 /// A combination of packages that have been seen starts no process at all, even when the server has been
 /// started anew and no Nix is there any more.
 #[test]
 fn known_packages_need_no_nix() {
-    let data = scratch("known-packages");
+    let data = TempDir::new().expect("a temporary directory");
     let digests = |backend: &Backend, name: &str| Image::pull(&backend.registry(), name).digests();
     let combined;
     {
-        let backend = Backend::serving(package_set::bundled()).data(&data).start();
+        let backend = Backend::serving(package_set::bundled()).data(data.path()).start();
         digests(&backend, "shell/jq");
         digests(&backend, "git");
         let before = backend.nix_processes();
@@ -75,14 +75,13 @@ fn known_packages_need_no_nix() {
         assert_eq!(digests(&backend, "jq/git/jq"), combined);
         assert_eq!(backend.nix_processes(), before);
     }
-    let backend = Backend::serving(package_set::bundled()).data(&data).env("PATH", "/nonexistent").start();
+    let backend =
+        Backend::serving(package_set::bundled()).data(data.path()).env("PATH", "/nonexistent").start();
     assert_eq!(digests(&backend, "git/jq"), combined);
     digests(&backend, "coreutils/jq");
     assert_eq!(backend.nix_processes(), 0);
     // It would have been needed for this one, and its absence is not the client's fault.
     assert_eq!(backend.registry().manifest("hello").status, 500);
-    drop(backend);
-    fs::remove_dir_all(data).expect("it is there");
 }
 
 /// Of a second image only what is new is packed: layers are keyed by what is in them.

@@ -6,7 +6,6 @@ use firn_tests::{
     image::Image,
     nix, package_set,
     program::Program,
-    service::scratch,
     web,
 };
 use std::time::Duration;
@@ -55,13 +54,13 @@ fn refuses_what_it_cannot_use() {
 
 #[test]
 fn understands_nixerys_variables() {
-    let storage = scratch("nixery-storage");
+    let storage = TempDir::new().expect("a temporary directory");
     let set = package_set::bundled().display().to_string();
     let backend = Backend::with(&[])
         .env("PORT", "0")
         .env("NIXERY_PKGS_PATH", &set)
         .env("NIXERY_STORAGE_BACKEND", "filesystem")
-        .env("STORAGE_PATH", &storage.display().to_string())
+        .env("STORAGE_PATH", &storage.path().display().to_string())
         .env("NIX_TIMEOUT", "240")
         .start();
     for (nixery, firn) in [
@@ -79,14 +78,9 @@ fn understands_nixerys_variables() {
     }
     let image = Image::pull(&backend.registry(), "hello");
     let blob = image.layer_digests().remove(0).replace("sha256:", "");
-    let found = Program::new("find")
-        .args([storage.as_os_str()])
-        .args(["-name", &format!("*{blob}*")])
-        .run()
-        .succeeded();
+    let found =
+        Program::new("find").args([storage.path()]).args(["-name", &format!("*{blob}*")]).run().succeeded();
     assert!(!found.is_empty(), "blobs are where Nixery's variable says");
-    drop(backend);
-    std::fs::remove_dir_all(storage).expect("it is there");
 }
 
 /// Nixery's people also give the popularity data by URL; it decides the layers.

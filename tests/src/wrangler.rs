@@ -1,0 +1,91 @@
+//! The edge as `wrangler dev` runs it: `wrangler.toml`, real workerd, local KV and Durable Objects.
+
+use crate::{
+    backend::Backend,
+    registry::Registry,
+    service::{Service, scratch},
+};
+use std::path::Path;
+use std::time::Duration;
+
+/// wrangler bundles the Worker first, on cores that others use too.
+const START: Duration = Duration::from_secs(120);
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What edge and backend know each other by.
+pub const SECRET: &str = "the snow of yesteryear";
+
+/// A running edge with nothing in its caches.
+pub struct Wrangler {
+    service: Service,
+    address: String,
+}
+
+impl Wrangler {
+    /// An edge in front of a backend that knows [`SECRET`].
+    ///
+    /// # Panics
+    /// When the Worker has not been built, or the edge does not answer.
+    pub fn start(backend: &Backend) -> Self {
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests are in the repository");
+        assert!(
+            repository.join("edge/build/index.js").exists(),
+            "the Worker has not been built; run: make worker"
+        );
+        let scratch = scratch("edge");
+        let variables = format!("FIRN_BACKEND_URL=http://{}\nFIRN_SECRET={SECRET}\n", backend.address());
+        std::fs::write(scratch.join("vars"), variables).expect("the variables can be written");
+        let path = |name: &str| scratch.join(name).display().to_string();
+        let command = [
+            // `[build]` in wrangler.toml means the repository.
+            "env".into(),
+            format!("--chdir={}", repository.display()),
+            repository.join("setup/wasm").display().to_string(),
+            "wrangler".into(),
+            "dev".into(),
+            "--local".into(),
+            "--config".into(),
+            repository.join("wrangler.toml").display().to_string(),
+            "--ip=127.0.0.1".into(),
+            // The system picks a port that is free.
+            "--port=0".into(),
+            "--inspector-port=0".into(),
+            format!("--persist-to={}", path("state")),
+            format!("--env-file={}", path("vars")),
+            "--show-interactive-dev-session=false".into(),
+            "--log-level=log".into(),
+        ];
+        let environment = [
+            ("CI", "1"),
+            ("CLOUDFLARE_CF_FETCH_ENABLED", "false"),
+            ("NO_COLOR", "1"),
+            ("WRANGLER_SEND_ERROR_REPORTS", "false"),
+            ("WRANGLER_SEND_METRICS", "false"),
+        ];
+        let environment = environment.map(|(name, value)| (name.to_owned(), Some(value.to_owned())));
+        let service = Service::start("edge", scratch, GRACE, &environment, command);
+        let address = service.until("is ready", START, || {
+            let log = service.log();
+            let (_, rest) = log.split_once("Ready on http://")?;
+            rest.split_once('\n').map(|(address, _)| address.trim_end().to_owned())
+        });
+        let edge = Self { service, address };
+        edge.service.until("answers", START, || {
+            edge.registry()
+                .try_request("GET", "/v2/", &[])
+                .is_ok_and(|answer| answer.status == 200)
+                .then_some(())
+        });
+        edge
+    }
+
+    /// `HOST:PORT`, as it stands before an image's name.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// A client of it.
+    pub fn registry(&self) -> Registry {
+        Registry::at(&self.address)
+    }
+}

@@ -1,0 +1,110 @@
+//! The whole way: client, edge in workerd, backend, Nix, container.
+
+use crate::{clients, dockerd};
+use firn_tests::{
+    backend::Backend,
+    image::Image,
+    package_set,
+    registry::ACCEPT,
+    wait::until,
+    wrangler::{SECRET, Wrangler},
+};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+fn backend() -> Backend {
+    Backend::serving(package_set::bundled()).env("FIRN_SECRET", SECRET).start()
+}
+
+/// An edge and the backend behind it.
+fn edge() -> &'static Wrangler {
+    static PAIR: OnceLock<(Backend, Wrangler)> = OnceLock::new();
+    let start = || {
+        let backend = backend();
+        let edge = Wrangler::start(&backend);
+        (backend, edge)
+    };
+    &PAIR.get_or_init(start).1
+}
+
+#[test]
+fn docker_pulls_through_the_edge() {
+    clients::docker_runs(edge().address());
+}
+
+#[test]
+fn podman_pulls_through_the_edge() {
+    clients::podman_runs(edge().address());
+}
+
+#[test]
+fn containerd_pulls_through_the_edge() {
+    clients::containerd_runs(edge().address());
+}
+
+#[test]
+fn skopeo_copies_through_the_edge() {
+    clients::copies(edge().address());
+}
+
+/// The edge passes on what the backend has made, byte for byte, and every blob is where it says.
+#[test]
+fn the_edge_serves_what_the_backend_serves() {
+    let through = Image::pull(&edge().registry(), "shell/jq");
+    through.layers(&edge().registry());
+    assert_eq!(through.digests(), Image::pull(&crate::backend().registry(), "shell/jq").digests());
+}
+
+/// The second pull of an image is none of the backend's business: the edge answers though the backend is gone.
+#[test]
+fn a_second_pull_needs_no_backend() {
+    let mut backend = backend();
+    let edge = Wrangler::start(&backend);
+    let registry = edge.registry();
+    let path = "/v2/hello/manifests/latest";
+    registry.built("hello", "latest");
+    // The edge remembers after it has answered.
+    let second = until("the edge remembers", Duration::from_secs(30), || {
+        let answer = registry.request("GET", path, &ACCEPT);
+        matches!(answer.header("x-firn-source"), Some("kv" | "cache")).then_some(answer)
+    });
+    backend.stop();
+    let third = registry.request("GET", path, &ACCEPT);
+    assert_eq!((third.status, &third.body), (200, &second.body));
+    let digest = third.header("docker-content-digest").expect("a digest");
+    assert_eq!(registry.get(&format!("/v2/hello/manifests/{digest}")).body, second.body);
+    let head = registry.request("HEAD", path, &ACCEPT);
+    assert_eq!(head.header("content-length"), Some(second.body.len().to_string().as_str()));
+    assert_eq!(head.header("docker-content-digest"), Some(digest));
+    // What it does not know needs a backend, and that it is not there is said as such.
+    let (code, _) = registry.manifest("jq").error();
+    assert_eq!(code, "UNAVAILABLE");
+}
+
+#[test]
+fn errors_arrive_as_they_are() {
+    let registry = edge().registry();
+    for (name, status, code, says) in [
+        ("gti", 404, "NAME_UNKNOWN", "did you mean git?"),
+        ("unfree-hello", 404, "MANIFEST_UNKNOWN", "unfree"),
+        ("arm64", 400, "NAME_INVALID", "no package"),
+        ("GIT", 400, "NAME_INVALID", "GIT"),
+    ] {
+        let answer = registry.manifest(name);
+        let (actual, message) = answer.error();
+        assert_eq!((answer.status, actual.as_str()), (status, code), "{name}: {message}");
+        assert!(message.contains(says), "{name}: {message}");
+    }
+    let said = dockerd().docker(&["pull", &format!("{}/gti", edge().address())]).failed();
+    assert!(said.contains("did you mean git?"), "{said}");
+}
+
+/// Only the edge gets an answer from a backend that has a secret.
+#[test]
+fn the_backend_answers_nobody_else() {
+    let backend = backend();
+    for path in ["/v2/hello/manifests/latest", "/v2/hello/tags/list"] {
+        let answer = backend.registry().get(path);
+        assert_eq!((answer.status, answer.error().0.as_str()), (403, "DENIED"), "{path}");
+    }
+}
