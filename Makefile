@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
-.PHONY: help run backend test lint setup worker deploy-check clean
+.PHONY: help run backend test fuzz lint setup worker deploy-check clean
 
 # What the Worker is built from: a change to any of these rebuilds it.
 worker_sources := Cargo.toml Cargo.lock setup/npm/package-lock.json $(shell find edge shared \
@@ -21,6 +21,9 @@ backend: ## start the backend alone (127.0.0.1:8080)
 
 test: ## run every test, ending with the total
 	@exec setup/test
+
+fuzz: ## look for inputs that break parsers, FUZZ_SECONDS (10) a target
+	@exec setup/fuzz
 
 lint: ## run every check that is not a test: format, clippy (native and wasm32), rustdoc, shellcheck, …
 	@exec setup/lint

@@ -23,6 +23,7 @@ pub mod listing;
 pub mod media_type;
 pub mod name_index;
 pub mod nearest;
+pub mod nix_log;
 pub mod object_key;
 pub mod oci_error;
 pub mod package;

@@ -98,3 +98,6 @@ async fn answer(app: &App, request: &Parts) -> Answer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

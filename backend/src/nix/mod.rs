@@ -5,14 +5,13 @@
 
 mod expressions;
 mod index;
-mod log;
 mod probe;
 mod process;
 mod realise;
 mod requisites;
 mod resolve;
 
-pub use log::BuildLog;
+pub use firn_shared::nix_log::BuildLog;
 use process::Bounds;
 pub use process::ProcessError;
 pub use realise::{GcRoot, RealiseError};

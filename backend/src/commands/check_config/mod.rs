@@ -48,7 +48,10 @@ struct Finding {
 
 impl Finding {
     fn new(level: Level, about: &'static str, message: impl Into<String>) -> Self {
-        Self { level, about, message: message.into() }
+        // One line each, whatever Nix or git said.
+        let message: String = message.into();
+        let lines: Vec<_> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        Self { level, about, message: lines.join("; ") }
     }
 }
 

@@ -1,5 +1,5 @@
 //! Nix's structured log (`--log-format internal-json`): lines `@nix {…}` that start, stop and report on
-//! activities.
+//! activities. How lines are had from Nix is not known here.
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, VecDeque};
