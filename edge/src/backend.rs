@@ -11,6 +11,7 @@ use crate::{
 };
 use firn_shared::{
     authentication,
+    base_url::BaseUrl,
     digest::Digest,
     endpoint::Method,
     oci_error::{ErrorCode, OciError},
@@ -234,8 +235,8 @@ async fn within<T>(millis: u64, work: impl Future<Output = T>) -> Option<T> {
 
 /// The backends in the order in which they are asked for a path: the same path prefers the same backend, which
 /// then has what it needs at hand; those that failed a moment ago come last.
-fn in_order<'a>(backends: &'a [String], path: &str) -> Vec<&'a str> {
-    let mut order: Vec<&str> = backends.iter().map(String::as_str).collect();
+fn in_order<'a>(backends: &'a [BaseUrl], path: &str) -> Vec<&'a str> {
+    let mut order: Vec<&str> = backends.iter().map(BaseUrl::as_str).collect();
     let first = usize::from(Digest::of(path.as_bytes()).as_bytes()[0]) % order.len().max(1);
     order.rotate_left(first);
     order.sort_by_key(|backend| memory::is_down(backend));

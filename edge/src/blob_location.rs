@@ -1,7 +1,7 @@
 //! Where a blob can be fetched.
 
 use crate::{
-    config::{Blobs, Config, Presigned},
+    config::{Blobs, Config},
     memory,
 };
 use firn_shared::{
@@ -10,8 +10,6 @@ use firn_shared::{
     endpoint::{Method, RepositoryName},
     object_key::blob_key,
 };
-use rusty_s3::S3Action;
-use std::time::Duration;
 
 /// A URL for a blob.
 pub(crate) struct Location {
@@ -46,17 +44,11 @@ pub(crate) fn locate(
         Blobs::Public(base) => {
             Some(Location { url: format!("{base}/{}", blob_key(digest)), seconds: UNSIGNED_SECONDS })
         }
-        Blobs::Presigned(presigned) => Some(presign(presigned, method, digest)),
+        Blobs::Presigned { bucket, seconds } => {
+            let now = i64::try_from(memory::now()).expect("clocks stay within i64");
+            let url = bucket.presign(method, &blob_key(digest), now, *seconds);
+            Some(Location { url, seconds: seconds / 2 })
+        }
         Blobs::R2 => None,
     }
-}
-
-fn presign(presigned: &Presigned, method: Method, digest: &Digest) -> Location {
-    let Presigned { bucket, credentials, seconds } = presigned;
-    let (key, lifetime) = (blob_key(digest), Duration::from_secs(*seconds));
-    let url = match method {
-        Method::Get => bucket.get_object(Some(credentials), &key).sign(lifetime),
-        Method::Head => bucket.head_object(Some(credentials), &key).sign(lifetime),
-    };
-    Location { url: url.into(), seconds: seconds / 2 }
 }

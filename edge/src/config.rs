@@ -2,31 +2,36 @@
 
 use firn_shared::{
     authentication::Secret,
+    base_url::BaseUrl,
     oci_error::{ErrorCode, OciError},
+    presigned_url::SignedBucket,
 };
-use rusty_s3::{Bucket, Credentials, UrlStyle};
 use std::cell::RefCell;
 use std::rc::Rc;
-use worker::{Env, Url};
+use worker::Env;
 
 /// How long tags count where the operator says nothing, in seconds.
 const TAG_TTL_SECONDS: u64 = 300;
 /// How long manifests stay in KV where the operator says nothing: 30 days, in seconds.
 const MANIFEST_TTL_SECONDS: u64 = 30 * 24 * 3600;
+/// How many bytes of manifests an isolate keeps where the operator says nothing: 8 MiB of its 128.
+const MEMORY_BYTES: u64 = 8 << 20;
 /// How long presigned URLs hold where the operator says nothing, in seconds: a pull of a large image over
 /// a slow line.
 const PRESIGNED_SECONDS: u64 = 3600;
 
 /// The operator's settings.
 pub(crate) struct Config {
-    /// `FIRN_BACKEND_URL`: one or several, separated by spaces or commas, without a slash at the end.
-    pub(crate) backends: Vec<String>,
+    /// `FIRN_BACKEND_URL`: one or several, separated by spaces or commas.
+    pub(crate) backends: Vec<BaseUrl>,
     /// `FIRN_SECRET`: what edge and backend know each other by.
     pub(crate) secret: Option<Secret>,
     /// `FIRN_TAG_TTL_SECONDS`: how long a tag counts before the backend is asked again.
     pub(crate) tag_ttl_seconds: u64,
     /// `FIRN_MANIFEST_TTL_SECONDS`: how long KV keeps a manifest; not longer than the backend keeps blobs.
     pub(crate) manifest_ttl_seconds: u64,
+    /// `FIRN_MEMORY_BYTES`: how many bytes of manifests an isolate keeps.
+    pub(crate) memory_bytes: u64,
     /// `FIRN_BLOBS`: where clients get blobs.
     pub(crate) blobs: Blobs,
     /// `FIRN_LOG`.
@@ -36,21 +41,19 @@ pub(crate) struct Config {
 /// Where clients get blobs.
 pub(crate) enum Blobs {
     /// `backend`: from there, or from the address `FIRN_BLOBS_URL` of the same server that clients reach.
-    Backend(String),
+    Backend(BaseUrl),
     /// `public`: from a public bucket at `FIRN_BLOBS_URL`.
-    Public(String),
+    Public(BaseUrl),
     /// `presigned`: from an S3 bucket (`FIRN_S3_ENDPOINT`, `FIRN_S3_BUCKET`, `FIRN_S3_REGION`,
     /// `FIRN_S3_ACCESS_KEY_ID`, `FIRN_S3_SECRET_ACCESS_KEY`), by URLs that hold for `FIRN_S3_SECONDS`.
-    Presigned(Box<Presigned>),
+    Presigned {
+        /// The bucket and the right to read it.
+        bucket: SignedBucket,
+        /// How long URLs hold.
+        seconds: u64,
+    },
     /// `r2`: from the bucket bound as `BLOBS`, through the Worker.
     R2,
-}
-
-/// An S3 bucket and how to get into it.
-pub(crate) struct Presigned {
-    pub(crate) bucket: Bucket,
-    pub(crate) credentials: Credentials,
-    pub(crate) seconds: u64,
 }
 
 /// Which requests leave a line in the log.
@@ -99,11 +102,9 @@ impl Config {
         let url = |name: &'static str| base_url(name, &required(name)?);
         let number = |name: &'static str, default: u64| match optional(name) {
             None => Ok(default),
-            Some(text) => {
-                text.trim().parse().map_err(|_| ConfigError { name, problem: "is not a number of seconds" })
-            }
+            Some(text) => text.trim().parse().map_err(|_| ConfigError { name, problem: "is not a number" }),
         };
-        let backends: Vec<String> = required("FIRN_BACKEND_URL")?
+        let backends: Vec<BaseUrl> = required("FIRN_BACKEND_URL")?
             .split([' ', ','])
             .filter(|text| !text.is_empty())
             .map(|text| base_url("FIRN_BACKEND_URL", text))
@@ -118,21 +119,18 @@ impl Config {
             }
             Some("public") => Blobs::Public(url("FIRN_BLOBS_URL")?),
             Some("presigned") => {
-                const ENDPOINT: &str = "FIRN_S3_ENDPOINT";
-                let invalid = || ConfigError { name: ENDPOINT, problem: "is not an S3 endpoint" };
-                let endpoint = Url::parse(&url(ENDPOINT)?).map_err(|_| invalid())?;
-                let region = optional("FIRN_S3_REGION").unwrap_or_else(|| "auto".to_owned());
-                let bucket = Bucket::new(endpoint, UrlStyle::Path, required("FIRN_S3_BUCKET")?, region)
-                    .map_err(|_| invalid())?;
-                Blobs::Presigned(Box::new(Presigned {
-                    bucket,
-                    credentials: Credentials::new(
-                        required("FIRN_S3_ACCESS_KEY_ID")?,
-                        required("FIRN_S3_SECRET_ACCESS_KEY")?,
-                    ),
+                let bucket = url("FIRN_S3_ENDPOINT")?.join(&required("FIRN_S3_BUCKET")?);
+                let problem = "is not the name of a bucket";
+                Blobs::Presigned {
+                    bucket: SignedBucket {
+                        url: bucket.map_err(|_| ConfigError { name: "FIRN_S3_BUCKET", problem })?,
+                        region: optional("FIRN_S3_REGION").unwrap_or_else(|| "auto".to_owned()),
+                        access_key_id: required("FIRN_S3_ACCESS_KEY_ID")?,
+                        secret_access_key: required("FIRN_S3_SECRET_ACCESS_KEY")?,
+                    },
                     // S3's limit is a week.
                     seconds: number("FIRN_S3_SECONDS", PRESIGNED_SECONDS)?.clamp(60, 7 * 24 * 3600),
-                }))
+                }
             }
             Some("r2") => Blobs::R2,
             Some(_) => {
@@ -146,6 +144,7 @@ impl Config {
             tag_ttl_seconds: number("FIRN_TAG_TTL_SECONDS", TAG_TTL_SECONDS)?,
             // KV takes nothing below a minute.
             manifest_ttl_seconds: number("FIRN_MANIFEST_TTL_SECONDS", MANIFEST_TTL_SECONDS)?.max(60),
+            memory_bytes: number("FIRN_MEMORY_BYTES", MEMORY_BYTES)?,
             blobs,
             log: match optional("FIRN_LOG").as_deref() {
                 Some("all") => Log::All,
@@ -159,12 +158,8 @@ impl Config {
     }
 }
 
-/// An `http` or `https` URL that paths can be put behind.
-fn base_url(name: &'static str, text: &str) -> Result<String, ConfigError> {
-    let invalid = ConfigError { name, problem: "is not an http or https URL" };
-    let url = Url::parse(text.trim()).map_err(|_| invalid.clone())?;
-    let plain = matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none();
-    if plain { Ok(url.as_str().trim_end_matches('/').to_owned()) } else { Err(invalid) }
+fn base_url(name: &'static str, text: &str) -> Result<BaseUrl, ConfigError> {
+    text.trim().parse().map_err(|_| ConfigError { name, problem: "is not an http or https URL" })
 }
 
 #[cfg(test)]
@@ -177,11 +172,15 @@ mod tests {
         })
     }
 
+    fn texts(config: &Config) -> Vec<&str> {
+        config.backends.iter().map(BaseUrl::as_str).collect()
+    }
+
     #[test]
     fn has_defaults() {
         let config = read(&[("FIRN_BACKEND_URL", "http://127.0.0.1:8080/")]).expect("a configuration");
-        assert_eq!(config.backends, ["http://127.0.0.1:8080"]);
-        assert!(matches!(&config.blobs, Blobs::Backend(url) if url == "http://127.0.0.1:8080"));
+        assert_eq!(texts(&config), ["http://127.0.0.1:8080"]);
+        assert!(matches!(&config.blobs, Blobs::Backend(url) if url.as_str() == "http://127.0.0.1:8080"));
         assert!(config.secret.is_none());
         assert_eq!((config.tag_ttl_seconds, config.log), (300, Log::Misses));
     }
@@ -190,8 +189,8 @@ mod tests {
     fn reads_lists_and_places() {
         let several = ("FIRN_BACKEND_URL", "https://a.example, https://b.example/firn/");
         let config = read(&[several, ("FIRN_BLOBS_URL", "https://blobs.example")]).expect("a configuration");
-        assert_eq!(config.backends, ["https://a.example", "https://b.example/firn"]);
-        assert!(matches!(&config.blobs, Blobs::Backend(url) if url == "https://blobs.example"));
+        assert_eq!(texts(&config), ["https://a.example", "https://b.example/firn"]);
+        assert!(matches!(&config.blobs, Blobs::Backend(url) if url.as_str() == "https://blobs.example"));
         let presigned = [
             several,
             ("FIRN_BLOBS", "presigned"),
@@ -202,7 +201,7 @@ mod tests {
             ("FIRN_S3_SECONDS", "1"),
         ];
         let config = read(&presigned).expect("a configuration");
-        assert!(matches!(&config.blobs, Blobs::Presigned(bucket) if bucket.seconds == 60));
+        assert!(matches!(&config.blobs, Blobs::Presigned { seconds: 60, .. }));
     }
 
     #[test]
@@ -219,6 +218,9 @@ mod tests {
         check(&[backend, ("FIRN_BLOBS", "x")], "FIRN_BLOBS is none of");
         check(&[backend, ("FIRN_BLOBS", "public")], "FIRN_BLOBS_URL is not set");
         check(&[backend, ("FIRN_BLOBS", "presigned")], "FIRN_S3_ENDPOINT is not set");
+        let presigned = [backend, ("FIRN_BLOBS", "presigned"), ("FIRN_S3_ENDPOINT", "https://s3.example")];
+        check(&presigned, "FIRN_S3_BUCKET is not set");
+        check(&[&presigned[..], &[("FIRN_S3_BUCKET", "a/b")]].concat(), "FIRN_S3_BUCKET is not the name");
         check(&[backend, ("FIRN_TAG_TTL_SECONDS", "5m")], "FIRN_TAG_TTL_SECONDS is not a number");
         check(&[backend, ("FIRN_LOG", "some")], "FIRN_LOG is none of");
     }

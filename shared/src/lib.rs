@@ -5,6 +5,7 @@
 
 pub mod archive;
 pub mod authentication;
+pub mod base_url;
 pub mod byte_range;
 pub mod cache_key;
 pub mod closure;
@@ -30,6 +31,7 @@ pub mod package;
 pub mod package_name;
 pub mod package_source;
 pub mod platform;
+pub mod presigned_url;
 pub mod protocol;
 pub mod reference;
 pub mod selection;

@@ -1,0 +1,149 @@
+//! Addresses of servers that paths are put behind: backends and buckets.
+//!
+//! Read by hand because the `url` crate brings the Unicode tables for international domain names with it, a
+//! third of what the whole Worker may weigh, and operators can write such names in their ASCII form.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// An `http` or `https` URL without user, query and fragment, and without a slash at the end.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BaseUrl {
+    text: Box<str>,
+    host: usize,
+    path: usize,
+}
+
+/// A text that is no such URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a URL like https://host, https://host:port or https://host/path")]
+pub struct ParseBaseUrlError;
+
+impl BaseUrl {
+    /// The whole URL.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Host and, if it is written, port.
+    pub fn host(&self) -> &str {
+        &self.text[self.host..self.path]
+    }
+
+    /// The path: empty, or beginning with a slash.
+    pub fn path(&self) -> &str {
+        &self.text[self.path..]
+    }
+
+    /// The same with one more component of the path.
+    ///
+    /// # Errors
+    /// When that is no component that needs no escapes.
+    pub fn join(&self, component: &str) -> Result<Self, ParseBaseUrlError> {
+        if component.is_empty() || component.contains('/') {
+            return Err(ParseBaseUrlError);
+        }
+        format!("{self}/{component}").parse()
+    }
+}
+
+impl FromStr for BaseUrl {
+    type Err = ParseBaseUrlError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim_end_matches('/');
+        let host = match text.split_once("://") {
+            Some((scheme @ ("http" | "https"), _)) => scheme.len() + "://".len(),
+            _ => return Err(ParseBaseUrlError),
+        };
+        let path = text[host..].find('/').map_or(text.len(), |slash| host + slash);
+        let (name, port) = match text[host..path].rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+            _ => (&text[host..path], None),
+        };
+        let in_brackets = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+        let name_is_valid = match in_brackets {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => {
+                !name.is_empty()
+                    && !name.starts_with(['-', '.'])
+                    && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+            }
+        };
+        let port_is_valid =
+            port.is_none_or(|port| port.parse::<u16>().is_ok() && !port.starts_with(['+', '0']));
+        let path_is_valid = text[path..].split('/').skip(1).all(|component| {
+            !matches!(component, "" | "." | "..")
+                && component.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
+        });
+        if name_is_valid && port_is_valid && path_is_valid {
+            Ok(Self { text: text.into(), host, path })
+        } else {
+            Err(ParseBaseUrlError)
+        }
+    }
+}
+
+impl fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_apart() {
+        let check = |text: &str, whole: &str, host: &str, path: &str| {
+            let url: BaseUrl = text.parse().expect("a URL");
+            assert_eq!((url.as_str(), url.host(), url.path()), (whole, host, path));
+        };
+        check("http://127.0.0.1:8080", "http://127.0.0.1:8080", "127.0.0.1:8080", "");
+        check("https://a-b.example/", "https://a-b.example", "a-b.example", "");
+        check("https://a.example/b/c/", "https://a.example/b/c", "a.example", "/b/c");
+        check("http://[::1]:80", "http://[::1]:80", "[::1]:80", "");
+        check("http://[::1]/x", "http://[::1]/x", "[::1]", "/x");
+        let joined = "https://a.example/b".parse::<BaseUrl>().and_then(|url| url.join("c"));
+        assert_eq!(joined.as_ref().map(BaseUrl::path), Ok("/b/c"));
+    }
+
+    #[test]
+    fn refuses() {
+        for text in [
+            "",
+            "/",
+            "http://",
+            "https:///x",
+            "a.example",
+            "a.example:80",
+            "ftp://a",
+            "//a",
+            "http:a",
+            "HTTP://a",
+            "http://a b",
+            "http://u:p@a",
+            "http://a?b",
+            "http://a#b",
+            "http://a/?b",
+            "http://a/b c",
+            "http://a/../b",
+            "http://a//b",
+            "http://a:",
+            "http://a:x",
+            "http://a:99999",
+            "http://a:+1",
+            "http://[x]",
+            "http://ä",
+            "http://-a",
+            "http://a/%2e",
+        ] {
+            assert_eq!(text.parse::<BaseUrl>(), Err(ParseBaseUrlError), "{text}");
+        }
+        let url: BaseUrl = "http://a".parse().expect("a URL");
+        for component in ["", "..", "a/b", "a?b"] {
+            assert!(url.join(component).is_err(), "{component}");
+        }
+    }
+}
