@@ -1,24 +1,28 @@
-//! The Cache API: this location's own memory, before KV.
+//! What is nearest: the isolate's memory, then the Cache API, which the whole location shares. Both before KV.
 //!
-//! It does nothing on `workers.dev` hosts and may lose anything at any time, so failing is like finding
-//! nothing. Only verified manifests get in.
+//! The Cache API does nothing on `workers.dev` hosts and may lose anything at any time, so failing is like
+//! finding nothing. Only verified manifests get in.
 
-use crate::{edge::Edge, manifest::Manifest};
+use crate::{edge::Edge, manifest::Manifest, memory};
 use firn_shared::{
     digest::Digest, edge_cache::ManifestMetadata, image_name::ImageName, media_type::ManifestFormat,
     protocol::REVISION, reference::Tag,
 };
-use worker::{Cache, Response};
+use worker::{Cache, Response, js_sys::Uint8Array, wasm_bindgen_futures::JsFuture, web_sys};
 
 /// How long an answer to a tag is kept here at most, in seconds; it adds to the time that the tag counts.
 const TAG_SECONDS: u64 = 30;
 /// How long a manifest is kept by digest: a day, in seconds.
 const DIGEST_SECONDS: u64 = 24 * 3600;
+/// How long an isolate answers a tag from its memory at most, in seconds; that adds up too.
+const MEMORY_SECONDS: u64 = 10;
 
 /// What a cached manifest is found by.
 pub(crate) struct Key {
     url: String,
     seconds: u64,
+    memory_seconds: u64,
+    memory_bytes: u64,
 }
 
 impl Key {
@@ -26,12 +30,22 @@ impl Key {
     pub(crate) fn tag(edge: &Edge, name: &ImageName, tag: &Tag, format: ManifestFormat) -> Self {
         let key = firn_shared::edge_cache::request_key(name, tag, format);
         let seconds = TAG_SECONDS.min(edge.config.tag_ttl_seconds);
-        Self { url: format!("{}/.firn/tag/{key}", edge.origin), seconds }
+        Self {
+            url: format!("{}/.firn/tag/{key}", edge.origin),
+            seconds,
+            memory_seconds: seconds.min(MEMORY_SECONDS),
+            memory_bytes: edge.config.memory_bytes,
+        }
     }
 
     /// The manifest with a digest.
     pub(crate) fn digest(edge: &Edge, digest: &Digest) -> Self {
-        Self { url: format!("{}/.firn/digest/{}", edge.origin, digest.hex()), seconds: DIGEST_SECONDS }
+        Self {
+            url: format!("{}/.firn/digest/{}", edge.origin, digest.hex()),
+            seconds: DIGEST_SECONDS,
+            memory_seconds: DIGEST_SECONDS,
+            memory_bytes: edge.config.memory_bytes,
+        }
     }
 
     /// The manifest, if it is here.
@@ -39,7 +53,10 @@ impl Key {
         if self.seconds == 0 {
             return None;
         }
-        let mut response = Cache::default().get(self.url.as_str(), false).await.ok()??;
+        if let Some(manifest) = memory::manifest(&self.url) {
+            return Some(manifest);
+        }
+        let response = Cache::default().get(self.url.as_str(), false).await.ok()??;
         let header = |name| response.headers().get(name).ok().flatten();
         let metadata = ManifestMetadata {
             digest: header("docker-content-digest")?.parse().ok()?,
@@ -47,12 +64,22 @@ impl Key {
             revision: header(REVISION),
             created: 0,
         };
-        Some(Manifest { bytes: response.bytes().await.ok()?, metadata })
+        // The runtime's own reading: chunk by chunk through Wasm costs several times as much.
+        let body = web_sys::Response::from(response).array_buffer().ok()?;
+        let bytes = Uint8Array::new(&JsFuture::from(body).await.ok()?).to_vec();
+        let manifest = Manifest { bytes, metadata };
+        self.remember(&manifest);
+        Some(manifest)
+    }
+
+    fn remember(&self, manifest: &Manifest) {
+        memory::remember_manifest(&self.url, manifest, self.memory_seconds, self.memory_bytes);
     }
 
     /// Keeps a manifest.
     pub(crate) async fn put(&self, manifest: &Manifest) {
         if self.seconds > 0 {
+            self.remember(manifest);
             // Whatever goes wrong, the next request finds nothing here.
             let _ = self.try_put(manifest).await;
         }

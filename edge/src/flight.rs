@@ -7,6 +7,7 @@ use crate::{
 use firn_shared::{
     edge_cache::request_key,
     endpoint::{Endpoint, Method},
+    media_type::ManifestFormat,
     oci_error::{ErrorCode, OciError},
     protocol::{PACKAGE_SET, Source},
     reference::Reference,
@@ -18,8 +19,8 @@ use worker::{DurableObject, Env, Headers, Request, RequestInit, Response, State,
 
 /// The Durable Object binding; without it every location asks for itself.
 const BINDING: &str = "FLIGHTS";
-/// How long a manifest is given to those who come late, in seconds: KV takes as long to show it everywhere,
-/// and locations that found nothing there remember that.
+/// How long a manifest is given to those who come late, in seconds, unless tags count for less: KV takes as
+/// long to show it everywhere, and locations that found nothing there remember that.
 const LANDED_SECONDS: u64 = 60;
 
 /// Asks the backend for an image by tag, and remembers the answer.
@@ -62,6 +63,9 @@ async fn ask(config: &Config, path: &str, accept: Option<&str>) -> Result<Fetche
 }
 
 type Answer = Result<Rc<Fetched>, OciError>;
+type Running = Shared<LocalBoxFuture<'static, Answer>>;
+/// An answer, and when it came, in seconds since 1970.
+type Landed = (Rc<Fetched>, u64);
 
 /// One image that is being asked for. Within one Durable Object, and only there, requests may wait for each
 /// other's promises.
@@ -69,8 +73,8 @@ type Answer = Result<Rc<Fetched>, OciError>;
 pub struct Flight {
     env: Env,
     state: State,
-    running: Rc<RefCell<Option<Shared<LocalBoxFuture<'static, Answer>>>>>,
-    landed: Rc<RefCell<Option<(Rc<Fetched>, u64)>>>,
+    running: Rc<RefCell<Option<Running>>>,
+    landed: Rc<RefCell<Option<Landed>>>,
 }
 
 impl DurableObject for Flight {
@@ -95,49 +99,46 @@ impl DurableObject for Flight {
 
 impl Flight {
     async fn answer(&self, request: &Request) -> Answer {
+        let config = Config::of(&self.env)?;
         let landed = self.landed.borrow().clone();
         if let Some((fetched, since)) = landed
-            && memory::now().saturating_sub(since) < LANDED_SECONDS
+            && memory::now().saturating_sub(since) < LANDED_SECONDS.min(config.tag_ttl_seconds)
         {
             return Ok(fetched);
         }
         let running = self.running.borrow().clone();
         let flight = match running {
             Some(flight) => flight,
-            None => {
-                let flight = self.start(request)?;
-                *self.running.borrow_mut() = Some(flight.clone());
-                // Goes on when whoever asked first hangs up.
-                let (work, running) = (flight.clone(), self.running.clone());
-                self.state.wait_until(async move {
-                    let _ = work.await;
-                    running.borrow_mut().take();
-                });
-                flight
-            }
+            None => self.start(config, request)?,
         };
         flight.await
     }
 
-    fn start(&self, request: &Request) -> Result<Shared<LocalBoxFuture<'static, Answer>>, OciError> {
+    /// Asks, and goes on when whoever asked first hangs up.
+    fn start(&self, config: Rc<Config>, request: &Request) -> Result<Running, OciError> {
         let path = request.path();
         let accept = request.headers().get("accept").ok().flatten();
         let Endpoint::Manifest(name, Reference::Tag(tag)) = Endpoint::parse(&path)? else {
             return Err(OciError::new(ErrorCode::Internal, "flights are for manifests by tag"));
         };
         let image = name.image()?;
-        let config = Config::of(&self.env)?;
-        let format = firn_shared::media_type::ManifestFormat::negotiate(accept.as_deref());
+        let format = ManifestFormat::negotiate(accept.as_deref());
         let store = Store::open(&self.env, &config);
-        let landed = self.landed.clone();
-        let flight = async move {
-            let fetched = Rc::new(ask(&config, &path, accept.as_deref()).await?);
-            *landed.borrow_mut() = Some((fetched.clone(), memory::now()));
-            if let Some(store) = store {
+        let question = async move { ask(&config, &path, accept.as_deref()).await.map(Rc::new) };
+        let flight = question.boxed_local().shared();
+        *self.running.borrow_mut() = Some(flight.clone());
+        let (work, running, landed) = (flight.clone(), self.running.clone(), self.landed.clone());
+        self.state.wait_until(async move {
+            let answer = work.await;
+            if let Ok(fetched) = &answer {
+                *landed.borrow_mut() = Some((fetched.clone(), memory::now()));
+            }
+            running.borrow_mut().take();
+            // Nobody waits for KV.
+            if let (Ok(fetched), Some(store)) = (answer, store) {
                 store.learn(&image, &tag, format, &fetched).await;
             }
-            Ok(fetched)
-        };
-        Ok(flight.boxed_local().shared())
+        });
+        Ok(flight)
     }
 }

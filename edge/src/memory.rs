@@ -1,6 +1,7 @@
 //! What an isolate remembers between requests: plain data that may be wrong or gone at any time. Never a
 //! promise, which would belong to the request that made it.
 
+use crate::manifest::Manifest;
 use firn_shared::{edge_cache::TagPointer, reference::Tag};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -20,6 +21,14 @@ thread_local! {
     static POINTERS: RefCell<HashMap<Tag, (TagPointer, u64)>> = RefCell::default();
     static REVALIDATED: RefCell<HashMap<String, u64>> = RefCell::default();
     static DOWN: RefCell<HashMap<String, u64>> = RefCell::default();
+    static MANIFESTS: RefCell<Manifests> = RefCell::default();
+}
+
+/// Manifests with the time until which they count, and their bytes in all.
+#[derive(Default)]
+struct Manifests {
+    entries: HashMap<String, (Manifest, u64)>,
+    bytes: u64,
 }
 
 /// Milliseconds since 1970. Workers' clocks stand still while code runs and move with I/O.
@@ -45,6 +54,32 @@ pub(crate) fn remember_pointer(tag: &Tag, pointer: &TagPointer) {
     POINTERS.with_borrow_mut(|pointers| {
         make_room(pointers);
         pointers.insert(tag.clone(), (pointer.clone(), now()));
+    });
+}
+
+/// A manifest that is still remembered.
+pub(crate) fn manifest(key: &str) -> Option<Manifest> {
+    MANIFESTS.with_borrow(|manifests| {
+        let (manifest, until) = manifests.entries.get(key)?;
+        (now() < *until).then(|| manifest.clone())
+    })
+}
+
+/// Remembers a manifest for some seconds, among at most `limit` bytes of them.
+pub(crate) fn remember_manifest(key: &str, manifest: &Manifest, seconds: u64, limit: u64) {
+    let bytes = manifest.bytes.len() as u64;
+    MANIFESTS.with_borrow_mut(|manifests| {
+        if let Some((old, _)) = manifests.entries.remove(key) {
+            manifests.bytes -= old.bytes.len() as u64;
+        }
+        if bytes > limit {
+            return;
+        }
+        if manifests.bytes + bytes > limit {
+            *manifests = Manifests::default();
+        }
+        manifests.bytes += bytes;
+        manifests.entries.insert(key.to_owned(), (manifest.clone(), now() + seconds));
     });
 }
 

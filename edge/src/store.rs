@@ -102,15 +102,14 @@ impl Store {
         let young = |known: &TagPointer| {
             known.package_set == *package_set && now.saturating_sub(known.checked) * 4 < self.tag_ttl_seconds
         };
-        let known = memory::pointer(tag);
-        memory::remember_pointer(tag, &pointer);
-        if known.as_ref().is_some_and(young) {
+        if memory::pointer(tag).as_ref().is_some_and(young) {
             return;
         }
         let text = serde_json::to_string(&pointer).expect("strings and numbers serialise");
         let write = async { self.kv.put(&TagPointer::key(tag).to_string(), text)?.execute().await };
-        if let Err(error) = write.await {
-            warn("write a tag", &error);
+        match write.await {
+            Ok(()) => memory::remember_pointer(tag, &pointer),
+            Err(error) => warn("write a tag", &error),
         }
     }
 

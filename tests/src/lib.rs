@@ -8,6 +8,7 @@
 pub mod backend;
 pub mod containerd;
 pub mod dockerd;
+pub mod edge;
 pub mod git;
 pub mod image;
 pub mod layer;

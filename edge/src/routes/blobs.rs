@@ -81,7 +81,7 @@ async fn from_r2(edge: &Edge, method: Method, digest: &Digest) -> Result<Respons
     // The size decides what a range means, so it is asked for first; otherwise one question is enough.
     if method == Method::Get && !ranged {
         let object = bucket.get(key).execute().await.map_err(failing)?.ok_or_else(unknown)?;
-        return Ok(stream(blob(200, digest)?, &object, object.size())?);
+        return stream(blob(200, digest)?, &object, object.size());
     }
     let size = bucket.head(key.as_str()).await.map_err(failing)?.ok_or_else(unknown)?.size();
     if !ranged {
@@ -119,7 +119,7 @@ async fn get(
     };
     let failing = |_| OciError::new(ErrorCode::Unavailable, "the bucket cannot be read now").retry_after(5);
     let object = request.execute().await.map_err(failing)?.ok_or_else(unknown)?;
-    Ok(stream(builder, &object, length)?)
+    stream(builder, &object, length)
 }
 
 /// Hands R2's own stream to the runtime: the bytes never enter the Worker.

@@ -1,0 +1,207 @@
+//! A backend that answers by the protocol or breaks it, as a test tells it to.
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, Response, StatusCode},
+};
+use firn_shared::{
+    digest::Digest,
+    endpoint::{Endpoint, RepositoryName},
+    media_type::ManifestFormat,
+    oci_error::{ErrorCode, OciError},
+    protocol::{PACKAGE_SET, REVISION},
+    reference::Reference,
+};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// How the backend answers requests for manifests.
+#[derive(Debug, Clone)]
+pub enum Behaviour {
+    /// By the protocol.
+    Good,
+    /// After a while.
+    Slow(Duration),
+    /// With an error.
+    Refuse(OciError),
+    /// With half of the body it announced.
+    DieMidAnswer,
+    /// With bytes that do not have the digest it says.
+    LieAboutDigest,
+    /// With a content type that is not the manifest's.
+    WrongContentType,
+    /// With a page of HTML and this status.
+    Garbage(u16),
+    /// With a body that never ends.
+    Endless,
+}
+
+/// A request that the backend has seen.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// `GET`, `HEAD`, …
+    pub method: String,
+    /// With the query.
+    pub uri: String,
+    /// All of them.
+    pub headers: HeaderMap,
+}
+
+/// The backend.
+#[derive(Debug)]
+pub struct Origin {
+    /// Where it listens.
+    pub url: String,
+    shared: Arc<Mutex<Shared>>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    behaviour: Behaviour,
+    package_set: String,
+    seen: Vec<Seen>,
+}
+
+impl Origin {
+    /// A good backend on a free port.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let shared = Shared { behaviour: Behaviour::Good, package_set: "set-1".into(), seen: Vec::new() };
+        let shared = Arc::new(Mutex::new(shared));
+        let router = Router::new().fallback(answer).with_state(shared.clone());
+        let task = tokio::spawn(async move { axum::serve(listener, router).await.expect("serves") });
+        Self { url, shared, task }
+    }
+
+    /// From now on, behaves like this.
+    pub fn behave(&self, behaviour: Behaviour) {
+        self.shared.lock().expect("no panic").behaviour = behaviour;
+    }
+
+    /// From now on, the package set is this one, and images differ.
+    pub fn move_to(&self, package_set: &str) {
+        self.shared.lock().expect("no panic").package_set = package_set.to_owned();
+    }
+
+    /// The requests so far.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.shared.lock().expect("no panic").seen.clone()
+    }
+
+    /// Stops listening: connections are refused from now on.
+    pub fn stop(&self) {
+        self.task.abort();
+    }
+
+    /// The manifest of a name in a package set.
+    pub fn manifest(name: &str, package_set: &str, format: ManifestFormat) -> Vec<u8> {
+        let manifest = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": format.manifest(),
+            "config": { "mediaType": format.config(), "digest": Digest::of(b"config"), "size": 6 },
+            "layers": [],
+            "annotations": { "name": name, "set": package_set, "padding": "x".repeat(20_000) },
+        });
+        serde_json::to_vec(&manifest).expect("JSON")
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> Response<Body> {
+    let (behaviour, package_set) = {
+        let mut shared = shared.lock().expect("no panic");
+        shared.seen.push(Seen {
+            method: request.method().to_string(),
+            uri: request.uri().to_string(),
+            headers: request.headers().clone(),
+        });
+        (shared.behaviour.clone(), shared.package_set.clone())
+    };
+    match Endpoint::parse(request.uri().path()) {
+        Ok(Endpoint::Manifest(name, reference)) => {
+            if let Behaviour::Slow(time) = behaviour {
+                tokio::time::sleep(time).await;
+            }
+            let accept = request.headers().get_all("accept").iter().filter_map(|line| line.to_str().ok());
+            manifest(&name, &reference, ManifestFormat::negotiate(accept), &behaviour, &package_set)
+        }
+        Ok(Endpoint::Tags(name)) => Response::builder()
+            .header("content-type", "application/json")
+            .header("link", "</next>; rel=\"next\"")
+            .body(Body::from(format!("{{\"name\":\"{name}\",\"tags\":[\"latest\"]}}")))
+            .expect("a response"),
+        Ok(Endpoint::Blob(_, digest)) if digest == Digest::of(b"blob") => Response::builder()
+            .header("content-length", "4")
+            .body(if request.method() == "HEAD" { Body::empty() } else { Body::from("blob") })
+            .expect("a response"),
+        Ok(Endpoint::Blob(..)) => error(&OciError::new(ErrorCode::BlobUnknown, "no such blob")),
+        Ok(_) => Response::new(Body::from("{}")),
+        Err(refusal) => error(&refusal),
+    }
+}
+
+fn manifest(
+    name: &RepositoryName,
+    reference: &Reference,
+    format: ManifestFormat,
+    behaviour: &Behaviour,
+    package_set: &str,
+) -> Response<Body> {
+    let bytes = Origin::manifest(name.as_str(), package_set, format);
+    let digest = Digest::of(&bytes);
+    if matches!(reference, Reference::Digest(wanted) if *wanted != digest)
+        && matches!(behaviour, Behaviour::Good)
+    {
+        return error(&OciError::new(ErrorCode::ManifestUnknown, "no such manifest"));
+    }
+    let builder = Response::builder()
+        .header("docker-content-digest", digest.to_string())
+        .header("content-type", format.manifest())
+        .header(REVISION, format!("revision of {package_set}"))
+        .header(PACKAGE_SET, package_set);
+    let response = match behaviour {
+        Behaviour::Good | Behaviour::Slow(_) => builder.body(Body::from(bytes)),
+        Behaviour::Refuse(refusal) => return error(refusal),
+        Behaviour::DieMidAnswer => {
+            let length = bytes.len();
+            let parts: [Result<Vec<u8>, std::io::Error>; 2] =
+                [Ok(bytes[..length / 2].to_vec()), Err(std::io::ErrorKind::ConnectionReset.into())];
+            builder.header("content-length", length).body(Body::from_stream(futures::stream::iter(parts)))
+        }
+        Behaviour::LieAboutDigest => builder.body(Body::from([&bytes[..], b" "].concat())),
+        Behaviour::WrongContentType => {
+            let mut response = builder.body(Body::from(bytes)).expect("a response");
+            let other = "application/vnd.oci.image.index.v1+json";
+            response.headers_mut().insert("content-type", other.parse().expect("a value"));
+            Ok(response)
+        }
+        Behaviour::Garbage(status) => Response::builder()
+            .status(StatusCode::from_u16(*status).expect("a status"))
+            .header("content-type", "text/html")
+            .body(Body::from("<html>garbage</html>")),
+        Behaviour::Endless => {
+            let chunk = || Ok::<_, std::io::Error>(vec![b' '; 64 << 10]);
+            builder.body(Body::from_stream(futures::stream::repeat_with(chunk)))
+        }
+    };
+    response.expect("a response")
+}
+
+fn error(error: &OciError) -> Response<Body> {
+    let mut builder = Response::builder().status(error.status()).header("content-type", "application/json");
+    if let Some(seconds) = error.retry_after_seconds {
+        builder = builder.header("retry-after", seconds);
+    }
+    builder.body(Body::from(error.body())).expect("a response")
+}

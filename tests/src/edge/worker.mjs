@@ -1,0 +1,63 @@
+// The Worker under test, in a wrapper that can break its bindings for one request and look into them.
+//
+//   x-test-fault: kv-get, kv-put, r2-get   those calls fail in this request
+//   /.test/kv/<key>, /.test/r2/<key>       PUT, GET, DELETE; /.test/kv lists keys with their metadata
+import Inner, { Flight } from "./index.js";
+import { WorkerEntrypoint } from "cloudflare:workers";
+export { Flight };
+
+const broken = (what) => async () => {
+  throw new Error(`${what} failed: 429 Too Many Requests`);
+};
+
+// R2's wrapper in the Worker looks at the class's name.
+class R2Bucket {
+  get = broken("R2 GET");
+  head = broken("R2 HEAD");
+}
+
+function withFaults(env, faults) {
+  const kv = env.MANIFESTS && {
+    get: env.MANIFESTS.get.bind(env.MANIFESTS),
+    getWithMetadata: env.MANIFESTS.getWithMetadata.bind(env.MANIFESTS),
+    put: env.MANIFESTS.put.bind(env.MANIFESTS),
+    list: env.MANIFESTS.list.bind(env.MANIFESTS),
+    delete: env.MANIFESTS.delete.bind(env.MANIFESTS),
+  };
+  const result = { ...env, MANIFESTS: kv };
+  for (const fault of faults) {
+    if (fault === "kv-get") kv.get = kv.getWithMetadata = broken("KV GET");
+    else if (fault === "kv-put") kv.put = broken("KV PUT");
+    else if (fault === "r2-get") result.BLOBS = new R2Bucket();
+    else throw new Error(`unknown fault ${fault}`);
+  }
+  return result;
+}
+
+async function inspect(env, request, url) {
+  const [store, ...rest] = url.pathname.slice("/.test/".length).split("/");
+  const key = rest.join("/");
+  const binding = { kv: env.MANIFESTS, r2: env.BLOBS }[store];
+  const metadata = url.searchParams.get("metadata");
+  switch (request.method) {
+    case "PUT":
+      await binding.put(key, await request.arrayBuffer(), metadata ? { metadata: JSON.parse(metadata) } : {});
+      return new Response("stored");
+    case "DELETE":
+      await binding.delete(key);
+      return new Response("deleted");
+    default:
+      if (!key) return Response.json((await binding.list()).keys);
+      return new Response(await binding.get(key, "arrayBuffer"));
+  }
+}
+
+export default class extends WorkerEntrypoint {
+  async fetch(request) {
+    const url = new URL(request.url);
+    if (url.pathname.startsWith("/.test/")) return inspect(this.env, request, url);
+    const faults = (request.headers.get("x-test-fault") ?? "").split(",").filter(Boolean);
+    const env = faults.length ? withFaults(this.env, faults) : this.env;
+    return new Inner(this.ctx, env).fetch(request);
+  }
+}

@@ -1,0 +1,44 @@
+// Starts one Worker in workerd, through Miniflare, with the settings in the first argument; prints its URL as
+// a line; ends when standard input closes, so that it never outlives the test that started it.
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { readFileSync } from "node:fs";
+
+const settings = JSON.parse(process.argv[2]);
+// Node itself comes from the npm tree that Miniflare is in: node_modules/node-…/bin/node.
+const require = createRequire(join(process.execPath, "../../../"));
+const { Miniflare, convertV4MiniflareOptions, Log, LogLevel } = require("miniflare");
+
+const worker = { type: "ESModule", path: join(settings.build, "test-worker.mjs"), contents: settings.worker };
+const miniflare = new Miniflare(
+  convertV4MiniflareOptions({
+    name: "firn",
+    host: "127.0.0.1",
+    port: 0,
+    cf: false,
+    log: new Log(LogLevel.WARN),
+    resourcePersistencePath: settings.state,
+    compatibilityDate: settings.compatibility_date,
+    modulesRoot: settings.build,
+    modules: [
+      worker,
+      { type: "ESModule", path: join(settings.build, "index.js") },
+      { type: "CompiledWasm", path: join(settings.build, "index_bg.wasm") },
+    ].map((module) => ({ ...module, contents: module.contents ?? readFileSync(module.path) })),
+    bindings: settings.variables,
+    kvNamespaces: settings.kv ? { MANIFESTS: "manifests" } : {},
+    r2Buckets: { BLOBS: "blobs" },
+    durableObjects: settings.flights ? { FLIGHTS: { className: "Flight", useSQLite: true } } : {},
+    ratelimits: settings.limit
+      ? { MISSES: { namespace_id: "1", simple: { limit: settings.limit, period: 60 } } }
+      : {},
+    analyticsEngineDatasets: { PULLS: { dataset: "test" } },
+    cacheAPI: settings.cache,
+  }),
+);
+console.log(String(await miniflare.ready));
+process.stdin.resume();
+process.stdin.on("end", async () => {
+  await miniflare.dispose();
+  process.exit(0);
+});

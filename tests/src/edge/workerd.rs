@@ -1,0 +1,170 @@
+//! One Worker in one workerd with its own state.
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// How long workerd may take until it answers: two cores, shared with other tests.
+const START: Duration = Duration::from_secs(60);
+
+/// How a Worker is run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Settings {
+    /// Its variables.
+    pub variables: BTreeMap<String, String>,
+    /// Whether it has a KV namespace.
+    pub kv: bool,
+    /// Whether it has Durable Objects.
+    pub flights: bool,
+    /// Whether the Cache API keeps anything.
+    pub cache: bool,
+    /// How many misses a client has in a minute.
+    pub limit: Option<u32>,
+}
+
+/// A running Worker; it ends with this value.
+#[derive(Debug)]
+pub struct Edge {
+    /// Where it listens, without a slash at the end.
+    pub url: String,
+    /// Follows no redirects.
+    pub client: reqwest::Client,
+    // Closing its standard input ends it.
+    _process: Child,
+    _state: TempDir,
+}
+
+impl Settings {
+    /// Everything bound, in front of this backend.
+    pub fn new(backend_url: &str) -> Self {
+        let variables = [("FIRN_BACKEND_URL", backend_url), ("FIRN_LOG", "none")];
+        Self {
+            variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            kv: true,
+            flights: true,
+            cache: true,
+            limit: None,
+        }
+    }
+
+    /// The same without what is nearer than KV.
+    pub fn forgetful(self) -> Self {
+        Self { cache: false, ..self.with("FIRN_MEMORY_BYTES", "0") }
+    }
+
+    /// The same with a variable set.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.to_owned(), value.to_owned());
+        self
+    }
+}
+
+impl Edge {
+    /// Starts a Worker and waits until it answers.
+    ///
+    /// # Panics
+    /// When the Worker has not been built, or does not start.
+    pub async fn start(settings: Settings) -> Self {
+        #[derive(Serialize)]
+        struct Arguments<'a> {
+            build: PathBuf,
+            worker: &'a str,
+            state: &'a Path,
+            compatibility_date: String,
+            #[serde(flatten)]
+            settings: Settings,
+        }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
+        let build = root.join("edge/build");
+        assert!(build.join("index_bg.wasm").exists(), "the Worker has not been built: make worker");
+        let state = TempDir::new().expect("a directory for KV and R2");
+        let arguments = Arguments {
+            build,
+            worker: include_str!("worker.mjs"),
+            state: state.path(),
+            compatibility_date: compatibility_date(root),
+            settings,
+        };
+        let mut process = Command::new(root.join("setup/wasm"))
+            .arg("node")
+            .arg(root.join("tests/src/edge/workerd.mjs"))
+            .arg(serde_json::to_string(&arguments).expect("settings serialise"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("setup/wasm runs; if not: make setup");
+        let output = process.stdout.take().expect("standard output is piped");
+        let mut lines = BufReader::new(output).lines();
+        let line = tokio::time::timeout(START, lines.next_line()).await.expect("workerd starts in time");
+        let url = line.expect("readable output").expect("a URL; if there is none: setup/node");
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        Self {
+            url: url.trim_end_matches('/').to_owned(),
+            client: client.build().expect("a client"),
+            _process: process,
+            _state: state,
+        }
+    }
+
+    /// A request for a path.
+    pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url))
+    }
+
+    /// The answer to a GET.
+    pub async fn get(&self, path: &str) -> reqwest::Response {
+        self.request(reqwest::Method::GET, path).send().await.expect("the edge answers")
+    }
+
+    /// The answer to a HEAD.
+    pub async fn head(&self, path: &str) -> reqwest::Response {
+        self.request(reqwest::Method::HEAD, path).send().await.expect("the edge answers")
+    }
+
+    /// Puts a value into KV (`kv`) or R2 (`r2`).
+    pub async fn put(&self, store: &str, key: &str, bytes: Vec<u8>, metadata: Option<&str>) {
+        let mut request = self.request(reqwest::Method::PUT, &format!("/.test/{store}/{key}")).body(bytes);
+        if let Some(metadata) = metadata {
+            request = request.query(&[("metadata", metadata)]);
+        }
+        let status = request.send().await.expect("the edge answers").status();
+        assert!(status.is_success(), "PUT {store}/{key}: {status}");
+    }
+
+    /// The keys in KV with their metadata.
+    pub async fn keys(&self) -> Vec<(String, serde_json::Value)> {
+        let keys: Vec<serde_json::Value> = self.get("/.test/kv").await.json().await.expect("a list");
+        let field = |key: &serde_json::Value| {
+            (key["name"].as_str().expect("a name").to_owned(), key["metadata"].clone())
+        };
+        keys.iter().map(field).collect()
+    }
+
+    /// Waits until KV has this many keys: they are written after the answer.
+    ///
+    /// # Panics
+    /// When it has not after ten seconds.
+    pub async fn await_keys(&self, count: usize) -> Vec<(String, serde_json::Value)> {
+        for _ in 0..200 {
+            let keys = self.keys().await;
+            if keys.len() >= count {
+                return keys;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("KV does not get {count} keys: {:?}", self.keys().await);
+    }
+}
+
+/// The date in wrangler.toml, so that tests run what is deployed.
+fn compatibility_date(root: &Path) -> String {
+    let text = std::fs::read_to_string(root.join("wrangler.toml")).expect("wrangler.toml");
+    let line = text.lines().find_map(|line| line.strip_prefix("compatibility_date = ")).expect("a date");
+    line.trim_matches('"').to_owned()
+}

@@ -1,0 +1,37 @@
+//! The Worker in real workerd with real KV, R2, Durable Objects and Cache API: what a client sees, and what
+//! the backend sees.
+
+mod blobs;
+mod faults;
+mod manifests;
+mod misses;
+mod size;
+
+use firn_shared::oci_error::OciError;
+use firn_tests::edge::{Edge, Origin, Settings};
+
+/// An edge in front of a good backend.
+async fn pair(settings: impl FnOnce(Settings) -> Settings) -> (Edge, Origin) {
+    let origin = Origin::start().await;
+    let edge = Edge::start(settings(Settings::new(&origin.url))).await;
+    (edge, origin)
+}
+
+/// A header's text; empty where there is none.
+fn header<'a>(response: &'a reqwest::Response, name: &str) -> &'a str {
+    response.headers().get(name).map_or("", |value| value.to_str().expect("text"))
+}
+
+/// Status and error code of an error answer, in the registry's envelope.
+async fn refusal(response: reqwest::Response) -> (u16, String) {
+    let status = response.status().as_u16();
+    assert_eq!(header(&response, "content-type"), "application/json");
+    assert_eq!(header(&response, "docker-distribution-api-version"), "registry/2.0");
+    let length: usize = header(&response, "content-length").parse().expect("a length");
+    let body = response.bytes().await.expect("a body");
+    assert_eq!(body.len(), length);
+    let error = OciError::from_body(&body).unwrap_or_else(|| panic!("an OCI error, not {body:?}"));
+    assert!(!error.message.is_empty());
+    let code = serde_json::to_value(error.code).expect("a code");
+    (status, code.as_str().expect("text").to_owned())
+}

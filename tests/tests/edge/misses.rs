@@ -1,0 +1,172 @@
+//! What the edge asks of the backend, how often, and what it does when there is no good answer.
+
+use crate::{header, pair, refusal};
+use firn_shared::{
+    authentication::{HEADER, Secret},
+    oci_error::{ErrorCode, OciError},
+};
+use firn_tests::edge::{Behaviour, Edge, Origin, Settings};
+use futures::future::join_all;
+use reqwest::Method;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+const TAG: &str = "/v2/shell/git/manifests/latest";
+
+#[tokio::test]
+async fn requests_are_made_anew_and_signed() {
+    let (edge, origin) = pair(|settings| settings.with("FIRN_SECRET", "s3cret")).await;
+    let unwanted = [
+        ("x-forwarded-for", "1.2.3.4"),
+        ("x-forwarded-host", "evil.example"),
+        ("te", "trailers"),
+        ("proxy-authorization", "Basic x"),
+        ("authorization", "Bearer x"),
+        ("cookie", "a=b"),
+        (HEADER, "0:00"),
+    ];
+    let request = edge.request(Method::GET, "/v2/htop/git/manifests/latest?ns=docker.io");
+    let request = unwanted.into_iter().fold(request, |request, (name, value)| request.header(name, value));
+    let response =
+        request.header("accept", "a/b").header("accept", "*/*;q=0.1").send().await.expect("an answer");
+    assert_eq!(response.status(), 200);
+    let seen = origin.seen().pop().expect("a request");
+    assert_eq!((seen.method.as_str(), seen.uri.as_str()), ("GET", "/v2/git/htop/manifests/latest"));
+    assert_eq!(seen.headers["accept"], "a/b, */*;q=0.1");
+    for (name, value) in unwanted {
+        assert!(seen.headers.get(name).is_none_or(|sent| sent != value), "{name}: {:?}", seen.headers);
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let proof = seen.headers[HEADER].to_str().expect("text");
+    assert_eq!(Secret::new("s3cret").verify("GET", &seen.uri, Some(proof), now), Ok(()));
+}
+
+#[tokio::test]
+async fn one_question_for_everybody() {
+    let (edge, origin) = pair(|settings| settings).await;
+    origin.behave(Behaviour::Slow(Duration::from_millis(1500)));
+    // The isolate is cold, and HEAD joins GET.
+    let answers = join_all((0..60).map(|i| {
+        let method = if i % 3 == 0 { Method::HEAD } else { Method::GET };
+        edge.request(method, TAG).send()
+    }))
+    .await;
+    for answer in answers {
+        assert_eq!(answer.expect("an answer").status(), 200);
+    }
+    assert_eq!(origin.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_does_not_stop_the_others() {
+    let (edge, origin) = pair(|settings| settings).await;
+    origin.behave(Behaviour::Slow(Duration::from_millis(1500)));
+    let impatient = edge.request(Method::GET, TAG).timeout(Duration::from_millis(700)).send().await;
+    assert!(impatient.expect_err("the client gives up").is_timeout());
+    assert_eq!(edge.get(TAG).await.status(), 200);
+    assert_eq!(origin.seen().len(), 1, "the second joined the first's question");
+}
+
+#[tokio::test]
+async fn works_without_durable_objects_and_without_kv() {
+    let (edge, origin) = pair(|settings| Settings { flights: false, ..settings.forgetful() }).await;
+    assert_eq!(edge.get(TAG).await.status(), 200);
+    edge.await_keys(3).await;
+    assert_eq!(header(&edge.get(TAG).await, "x-firn-source"), "kv");
+    assert_eq!(origin.seen().len(), 1);
+    let (edge, _origin) =
+        pair(|settings| Settings { flights: false, kv: false, ..settings.forgetful() }).await;
+    assert_eq!(header(&edge.get(TAG).await, "x-firn-source"), "backend");
+}
+
+#[tokio::test]
+async fn the_backends_refusals_are_passed_on() {
+    let (edge, origin) = pair(|settings| settings).await;
+    for (code, status, retry_after) in [
+        (ErrorCode::NameUnknown, 404, None),
+        (ErrorCode::ManifestUnknown, 404, None),
+        (ErrorCode::NameInvalid, 400, None),
+        (ErrorCode::Toomanyrequests, 429, Some(7)),
+        (ErrorCode::Unavailable, 503, Some(9)),
+    ] {
+        let error = OciError { code, message: "there is no gti".into(), retry_after_seconds: retry_after };
+        origin.behave(Behaviour::Refuse(error.clone()));
+        let response = edge.get(TAG).await;
+        assert_eq!(response.status(), status);
+        assert_eq!(header(&response, "retry-after"), retry_after.map_or(String::new(), |s| s.to_string()));
+        assert_eq!(response.bytes().await.expect("a body"), error.body());
+        assert_eq!(edge.head(TAG).await.status(), status);
+    }
+    // None of it is remembered as if it were an image.
+    assert!(edge.keys().await.is_empty());
+    origin.behave(Behaviour::Good);
+    assert_eq!(edge.get(TAG).await.status(), 200);
+    // That the secrets differ is not the client's fault, and no reason for it to log in.
+    origin.behave(Behaviour::Refuse(OciError::new(ErrorCode::Denied, "another secret")));
+    assert_eq!(refusal(edge.get("/v2/jq/manifests/latest").await).await, (503, "UNAVAILABLE".to_owned()));
+}
+
+#[tokio::test]
+async fn another_backend_takes_over() {
+    let (one, two) = (Origin::start().await, Origin::start().await);
+    let edge = Edge::start(Settings::new(&format!("{} {}", one.url, two.url))).await;
+    one.stop();
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        let response = edge.get(&format!("/v2/{name}/manifests/latest")).await;
+        assert_eq!((response.status().as_u16(), header(&response, "x-firn-source")), (200, "backend"));
+    }
+    assert_eq!(two.seen().len(), 6);
+    edge.await_keys(13).await;
+    two.stop();
+    let response = edge.get("/v2/g/manifests/latest").await;
+    assert!(!header(&response, "retry-after").is_empty());
+    assert_eq!(refusal(response).await, (503, "UNAVAILABLE".to_owned()));
+    assert_eq!(edge.get("/v2/a/manifests/latest").await.status(), 200);
+}
+
+#[tokio::test]
+async fn backends_share_the_work() {
+    let (one, two) = (Origin::start().await, Origin::start().await);
+    let edge = Edge::start(Settings::new(&format!("{},{}", one.url, two.url))).await;
+    for i in 0..16 {
+        assert_eq!(edge.get(&format!("/v2/a{i}/manifests/latest")).await.status(), 200);
+    }
+    let counts = (one.seen().len(), two.seen().len());
+    assert_eq!(counts.0 + counts.1, 16);
+    assert!(counts.0 > 2 && counts.1 > 2, "{counts:?}");
+}
+
+#[tokio::test]
+async fn misses_are_limited_and_hits_are_not() {
+    let (edge, origin) = pair(|settings| Settings { limit: Some(3), ..settings }).await;
+    for name in ["a", "b", "c"] {
+        assert_eq!(edge.get(&format!("/v2/{name}/manifests/latest")).await.status(), 200);
+    }
+    let response = edge.get("/v2/d/manifests/latest").await;
+    assert_eq!(header(&response, "retry-after"), "10");
+    assert_eq!(refusal(response).await, (429, "TOOMANYREQUESTS".to_owned()));
+    assert_eq!(origin.seen().len(), 3);
+    edge.await_keys(7).await;
+    for _ in 0..10 {
+        assert_eq!(edge.get("/v2/a/manifests/latest").await.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn patience_ends_before_containerds() {
+    let (edge, origin) = pair(|settings| settings).await;
+    origin.behave(Behaviour::Slow(Duration::from_secs(120)));
+    let start = Instant::now();
+    let response = edge.get(TAG).await;
+    assert!(start.elapsed() < Duration::from_millis(29_500), "{:?}", start.elapsed());
+    assert!(!header(&response, "retry-after").is_empty());
+    assert_eq!(refusal(response).await, (429, "TOOMANYREQUESTS".to_owned()));
+}
+
+#[tokio::test]
+async fn says_what_is_not_configured() {
+    let origin = Origin::start().await;
+    let edge = Edge::start(Settings::new(&origin.url).with("FIRN_BLOBS", "elsewhere")).await;
+    let response = edge.get(TAG).await;
+    assert_eq!(response.status(), 500);
+    assert!(response.text().await.expect("a body").contains("FIRN_BLOBS is none of"));
+}
