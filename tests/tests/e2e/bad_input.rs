@@ -2,7 +2,7 @@
 //! registry API with a 4xx status, in bounded time, and the server goes on serving.
 
 use crate::{backend, dockerd};
-use firn_tests::{backend::Backend, package_set, registry::error_of, service};
+use firn_tests::{backend::Backend, package_set, registry::error_of, service, wait::until};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -225,7 +225,9 @@ fn package_sets_that_do_not_load() {
         assert_eq!((answer.status, code.as_str()), (503, "UNAVAILABLE"), "{broken}: {message}");
         check_message(broken, &message);
         package_set::write(&dir, &package_set::small("mended"));
-        std::thread::sleep(Duration::from_millis(2100)); // how long a path's content is believed
-        assert_eq!(backend.registry().built("greeting", "latest").status, 200);
+        // What a path holds is believed for a moment.
+        until("the package set is loaded anew", Duration::from_secs(30), || {
+            (backend.registry().settled("greeting", "latest").status == 200).then_some(())
+        });
     }
 }

@@ -91,7 +91,7 @@ fn a_slow_build_holds_nobody_up() {
     let backend = fresh().start();
     let registry = backend.registry();
     thread::scope(|scope| {
-        let slow = scope.spawn(|| registry.built("slowish-3", "latest"));
+        let slow = scope.spawn(|| registry.built("slowish-all", "latest"));
         until("Nix builds", Duration::from_secs(60), || {
             session_runs(backend.process(), "nix-store").then_some(())
         });

@@ -248,7 +248,7 @@ fn packages_do_not_replace_what_is_the_images_own() {
 fn conflicts_are_resolved() {
     let image = unpack("conflict-b/conflict-a", false, &["conflict-a", "conflict-b"]);
     image.holds_the_closure();
-    assert_eq!(image.text("nix/store/../../etc/group").lines().count(), 3);
+    assert_eq!(image.text("etc/group").lines().count(), 3);
     let read = |name: &str| {
         let path =
             tree::resolve(&image.root, Path::new(&format!("share/conflict/{name}"))).expect("it is there");

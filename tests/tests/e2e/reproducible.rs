@@ -49,10 +49,12 @@ fn other_names_for_the_same_packages_are_the_same_image() {
     for name in ["hello/jq", "jq/hello/jq", "hello/hello/jq"] {
         assert_eq!(pull(name), expect, "{name}");
     }
-    assert_ne!(pull("amd64/jq/hello"), Vec::<String>::new());
-    assert_eq!(pull("helloworld")[2..], pull("helloworld")[2..]);
+    // Names that the config and the manifest show, but the layers are the same.
+    if cfg!(target_arch = "x86_64") {
+        assert_eq!(pull("amd64/jq/hello")[2..], expect[2..]);
+    }
     // Names in lower case find what is not.
-    for name in ["python3packages.pyyaml", "nested.deeper.evendeeper", "1password", "7zz"] {
+    for name in ["helloworld", "python3packages.pyyaml", "nested.deeper.evendeeper", "1password", "7zz"] {
         pull(name);
     }
     // An output is another image than the package.
