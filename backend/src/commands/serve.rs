@@ -52,6 +52,7 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
         secret: args.secret.filter(|secret| !secret.is_empty()).map(|secret| Arc::new(Secret::new(secret))),
         wait: Duration::from_secs(args.wait),
     };
+    let builder = Arc::clone(&app.builder);
     let listener = TcpListener::bind(args.listen)
         .await
         .map_err(|error| Failure::Error(format!("cannot listen on {}: {error}", args.listen)))?;
@@ -68,6 +69,7 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
         () = told_to_end() => {
             tracing::info!("ending");
             end.send_replace(true);
+            builder.nix().end_all().await;
             if tokio::time::timeout(GRACE, server).await.is_err() {
                 tracing::warn!("some requests did not end in time");
             }

@@ -12,8 +12,8 @@ mod requisites;
 mod resolve;
 
 pub use firn_shared::nix_log::BuildLog;
-use process::Bounds;
 pub use process::ProcessError;
+use process::{Bounds, Groups};
 pub use realise::{GcRoot, RealiseError};
 pub use requisites::RequisitesError;
 pub use resolve::{ResolveError, ResolveRequest};
@@ -38,6 +38,7 @@ pub struct Nix {
     evaluations: Semaphore,
     realisations: Semaphore,
     processes: AtomicU64,
+    groups: Groups,
 }
 
 impl Nix {
@@ -58,6 +59,7 @@ impl Nix {
             evaluations: Semaphore::new(args.max_evaluations.max(1)),
             realisations: Semaphore::new(args.max_realisations.max(1)),
             processes: AtomicU64::new(0),
+            groups: Groups::default(),
         })
     }
 

@@ -2,10 +2,12 @@
 
 use super::Nix;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
 use std::process::Stdio;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -66,10 +68,31 @@ pub enum ProcessError {
     },
 }
 
+/// The process groups that are running.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Groups(Arc<Mutex<HashSet<Pid>>>);
+
+impl Groups {
+    fn running(&self) -> MutexGuard<'_, HashSet<Pid>> {
+        self.0.lock().expect("nothing panics while holding the lock")
+    }
+
+    fn signal(&self, signal: Signal) {
+        for pid in self.running().iter() {
+            // Fails when the group is gone, which is what was wanted.
+            let _ = kill_process_group(*pid, signal);
+        }
+    }
+}
+
 /// Ends the whole process group unless it has ended by itself.
 struct Group {
     child: Child,
+    /// The group's id.
+    id: Option<Pid>,
+    /// The same while the group runs.
     pid: Option<Pid>,
+    groups: Groups,
 }
 
 impl Group {
@@ -95,11 +118,28 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         // Reached with a pid only when the build was cancelled; nobody is left to wait for a grace period.
-        self.signal(Signal::TERM);
+        // Builders die with the Nix process that started them.
+        self.signal(Signal::KILL);
+        if let Some(pid) = self.id {
+            self.groups.running().remove(&pid);
+        }
     }
 }
 
 impl Nix {
+    /// Ends every process that is running: asks, waits, then makes it. For when the server ends.
+    pub async fn end_all(&self) {
+        self.groups.signal(Signal::TERM);
+        let gone = async {
+            while !self.groups.running().is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(GRACE, gone).await.is_err() {
+            self.groups.signal(Signal::KILL);
+        }
+    }
+
     /// Runs a program of Nix to its end and returns what it printed. Each line of stderr goes to `line`.
     pub(super) async fn run(
         &self,
@@ -132,7 +172,9 @@ impl Nix {
             .spawn()
             .map_err(io)?;
         let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-        let mut group = Group { child, pid };
+        let groups = self.groups.clone();
+        groups.running().extend(pid);
+        let mut group = Group { child, id: pid, pid, groups };
         if let (Some(pid), Some(memory)) = (pid, bounds.memory) {
             let limit = Rlimit { current: Some(memory), maximum: Some(memory) };
             prlimit(Some(pid), Resource::As, limit).map_err(|error| io(error.into()))?;

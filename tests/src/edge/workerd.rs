@@ -103,6 +103,9 @@ impl Edge {
         let mut lines = BufReader::new(output).lines();
         let line = tokio::time::timeout(START, lines.next_line()).await.expect("workerd starts in time");
         let url = line.expect("readable output").expect("a URL; if there is none: setup/node");
+        // Built with the rest of the workspace, reqwest has TLS and wants to know whose. An error means that
+        // another test was first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
         Self {
             url: url.trim_end_matches('/').to_owned(),
