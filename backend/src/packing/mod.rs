@@ -2,8 +2,8 @@
 //! streaming pass.
 //!
 //! The tar of a layer is cut into blocks of fixed size. The calling thread walks the file system, plans each
-//! block ([`blocks`]) and hands it to the [`Packer`]'s workers, which read the files that the block needs and
-//! compress it ([`fill`], [`encoder`]); the calling thread takes the finished blocks back in order, hashes both
+//! block (`blocks`) and hands it to the [`Packer`]'s workers, which read the files that the block needs and
+//! compress it (`fill`, `encoder`); the calling thread takes the finished blocks back in order, hashes both
 //! sides and writes. Reading, compressing, hashing and writing overlap, inside one layer and across layers.
 //!
 //! - **Memory** is bounded by the blocks that exist, a few per worker, however many and large the layers.
