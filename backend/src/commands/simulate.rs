@@ -28,9 +28,10 @@ pub(super) struct SimulateArgs {
     #[arg(long, value_name = "FILE")]
     graph: PathBuf,
 
-    /// The images that one client pulls in this order, one a line: names of packages, separated by spaces
-    #[arg(long, value_name = "FILE")]
-    images: PathBuf,
+    /// The images that one client pulls in this order, one a line: names of packages, separated by spaces;
+    /// given again for another client
+    #[arg(long, value_name = "FILE", required = true)]
+    images: Vec<PathBuf>,
 
     /// The strategy: sharing or popularity
     #[arg(long, value_name = "NAME", default_value_t)]
@@ -52,13 +53,8 @@ pub(super) struct SimulateArgs {
 
 pub(super) fn run(args: SimulateArgs) -> Result<(), Failure> {
     let graph = Graph::read(&args.graph)?;
-    let text = fs::read_to_string(&args.images).map_err(|error| unreadable(&args.images, &error))?;
-    let images: Vec<Closure> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .map(|line| graph.image(line))
-        .collect::<Result<_, _>>()
-        .map_err(|problem| unreadable(&args.images, &problem))?;
+    let clients: Vec<Vec<Closure>> =
+        args.images.iter().map(|path| graph.images(path)).collect::<Result<_, _>>()?;
     let strategy: Box<dyn Strategy> = match args.strategy {
         StrategyName::Sharing if args.without_profile => Box::new(Sharing::default()),
         StrategyName::Sharing => {
@@ -70,16 +66,17 @@ pub(super) fn run(args: SimulateArgs) -> Result<(), Failure> {
         }
         StrategyName::Popularity => Box::new(Popularity::new(graph.popularity())),
     };
-
-    let mut scorer = Scorer::default();
-    let mut grouping = Duration::ZERO;
-    for closure in &images {
-        let started = Instant::now();
-        let groups = strategy.group(closure, usize::from(args.budget));
-        grouping += started.elapsed();
-        scorer.pull(closure, &groups);
+    for images in clients {
+        let mut scorer = Scorer::default();
+        let mut grouping = Duration::ZERO;
+        for closure in &images {
+            let started = Instant::now();
+            let groups = strategy.group(closure, usize::from(args.budget));
+            grouping += started.elapsed();
+            scorer.pull(closure, &groups);
+        }
+        print(&args, scorer.score(), grouping);
     }
-    print(&args, scorer.score(), grouping);
     Ok(())
 }
 
@@ -177,6 +174,13 @@ impl Graph {
             })
             .collect();
         Ok(Self { infos, references, by_name })
+    }
+
+    /// The images of a workload.
+    fn images(&self, path: &Path) -> Result<Vec<Closure>, Failure> {
+        let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+        let lines = text.lines().filter(|line| !line.trim().is_empty());
+        lines.map(|line| self.image(line).map_err(|problem| unreadable(path, &problem))).collect()
     }
 
     /// The closure of the packages that the line names.

@@ -4,79 +4,72 @@
 //! layer with both is then another than the layer with one. Clusters are merged while that is cheap.
 
 use super::imagined::{Imagined, power};
-use std::{cmp::Ordering, collections::BinaryHeap};
+use std::{
+    cmp::Ordering,
+    collections::{BinaryHeap, HashMap},
+};
 
 /// A client that has pulled so many images tells what a layer costs it.
 const CLIENT_IMAGES: u64 = 200;
-/// What a merge may cost, in bytes that such a client fetches in vain for each layer saved. Larger values make
-/// fewer layers and fetch more: on the workloads in `tests/data/layering`, 4 MB make 53 layers on average and
-/// 8 MB make 47, while 12 MB make 43 and fetch 1 % more.
-const BYTES_PER_LAYER: f64 = 8e6;
+/// What a merge may cost, in bytes that such a client fetches in vain for each layer saved. More makes fewer
+/// layers, and wastes more; `docs/layering.md` has the figures.
+const BYTES_PER_LAYER: f64 = 1e7;
 /// What it costs to break the chain of layers, beside the layers themselves, in bytes: on a client that keeps
 /// layers only on top of the same layers, everything above a layer that changes is fetched again.
-const CHAIN_BYTES: f64 = 1e6;
+const CHAIN_BYTES: f64 = 3e5;
 /// What is in fewer imagined images than this is too rare to be judged, and stays alone.
-const RARE: u32 = 16;
+const RARE: usize = 32;
 
 #[derive(Debug)]
 struct Cluster {
     members: Vec<usize>,
     /// The images that have any of the members, one bit each.
     images: Vec<u64>,
-    /// How many those are.
-    count: u32,
-    /// The sizes of the members in all those images together, in bytes.
+    /// The same images, ascending, each with which of [`Cluster::versions`] it has.
+    held: Vec<(u32, u32)>,
+    versions: Vec<Version>,
+}
+
+/// Some of a cluster's members: what one layer would hold.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Version {
+    /// How many images have exactly these members.
+    images: u32,
+    /// Their size, in bytes.
     bytes: u64,
 }
 
 /// A merge that could be made.
 #[derive(Debug, PartialEq)]
 struct Merge {
+    /// In bytes for each layer saved.
     cost: f64,
+    /// Whether the cost is that, or at least that.
+    exact: bool,
     clusters: (usize, usize),
 }
 
 /// The clusters of the members that are not rare, each with two members or more; nobody is in two.
 pub(super) fn clusters(imagined: &Imagined<'_>) -> Vec<Vec<usize>> {
-    let total = imagined.images.len();
-    // A client has seen what is in `count` of the images with this probability.
-    let seen: Vec<f64> = (0..=total)
-        .map(|count| 1.0 - power(1.0 - count as f64 / total.max(1) as f64, CLIENT_IMAGES))
-        .collect();
-    let price = |images: u32| BYTES_PER_LAYER * f64::from(images) / total as f64;
-    // What it costs, in bytes, that something which is in `all` images is once with its company and once
-    // without.
-    let split = |bytes: f64, with: u32, all: u32| {
-        bytes * (seen[(all - with) as usize] + seen[with as usize] - seen[all as usize])
-    };
-    let merge = |clusters: &[Cluster], a: usize, b: usize| {
-        let (few, many) = if clusters[a].count <= clusters[b].count { (a, b) } else { (b, a) };
-        let (few, many) = (&clusters[few], &clusters[many]);
-        // Cheap and nearly always decisive: at best, the rarer one never goes alone.
-        if split(many.exposed_bytes(), few.count, many.count) > price(few.count) {
-            return None;
-        }
-        let both = few.images.iter().zip(&many.images).map(|(x, y)| (x & y).count_ones()).sum();
-        let waste =
-            split(few.exposed_bytes(), both, few.count) + split(many.exposed_bytes(), both, many.count);
-        let cost = waste / (f64::from(both) / total as f64);
-        (both > 0 && cost <= BYTES_PER_LAYER).then_some(Merge { cost, clusters: (a, b) })
-    };
-
+    let prices = Prices::new(imagined.images.len());
     let mut clusters = singles(imagined);
     let mut merges = BinaryHeap::new();
     for a in 0..clusters.len() {
         for b in a + 1..clusters.len() {
             // They are sorted by count, and the larger the difference, the more a merge costs.
-            if split(CHAIN_BYTES, clusters[a].count, clusters[b].count) > price(clusters[a].count) {
+            if prices.is_hopeless(&clusters[a], &clusters[b]) {
                 break;
             }
-            merges.extend(merge(&clusters, a, b));
+            merges.extend(prices.estimate(&clusters, a, b));
         }
     }
     let mut alive = vec![true; clusters.len()];
-    while let Some(Merge { clusters: (a, b), .. }) = merges.pop() {
+    while let Some(Merge { exact, clusters: (a, b), .. }) = merges.pop() {
         if !alive[a] || !alive[b] {
+            continue;
+        }
+        if !exact {
+            merges.extend(prices.cost(&clusters, a, b));
             continue;
         }
         (alive[a], alive[b]) = (false, false);
@@ -84,8 +77,8 @@ pub(super) fn clusters(imagined: &Imagined<'_>) -> Vec<Vec<usize>> {
         let new = clusters.len();
         clusters.push(merged);
         alive.push(true);
-        merges
-            .extend((0..new).filter(|&other| alive[other]).filter_map(|other| merge(&clusters, other, new)));
+        let others = (0..new).filter(|&other| alive[other]);
+        merges.extend(others.filter_map(|other| prices.estimate(&clusters, other, new)));
     }
     let kept = clusters.into_iter().zip(alive).filter(|(_, alive)| *alive);
     kept.map(|(cluster, _)| cluster.members).filter(|members| members.len() > 1).collect()
@@ -94,46 +87,153 @@ pub(super) fn clusters(imagined: &Imagined<'_>) -> Vec<Vec<usize>> {
 /// A cluster for each member that is not rare, rarest first.
 fn singles(imagined: &Imagined<'_>) -> Vec<Cluster> {
     let words = imagined.images.len().div_ceil(64);
-    let mut drawn = vec![0u32; imagined.set.len()];
-    for &i in imagined.images.iter().flatten() {
-        drawn[i] += 1;
+    let mut held: Vec<Vec<(u32, u32)>> = vec![Vec::new(); imagined.set.len()];
+    for (image, contents) in (0..).zip(imagined.images.iter()) {
+        contents.iter().for_each(|&i| held[i].push((image, 0)));
     }
-    let mut members: Vec<usize> = (0..drawn.len()).filter(|&i| drawn[i] >= RARE).collect();
-    members.sort_by_key(|&i| (drawn[i], i));
-    let mut clusters: Vec<Cluster> = members
-        .iter()
-        .map(|&i| Cluster {
-            members: vec![i],
-            images: vec![0; words],
-            count: drawn[i],
-            bytes: u64::from(drawn[i]) * imagined.set.paths()[i].nar_size,
+    let mut clusters: Vec<Cluster> = held
+        .into_iter()
+        .enumerate()
+        .filter(|(_, held)| held.len() >= RARE)
+        .map(|(i, held)| {
+            let mut images = vec![0; words];
+            held.iter().for_each(|(image, _)| images[*image as usize / 64] |= 1 << (image % 64));
+            let bytes = imagined.set.paths()[i].nar_size;
+            let versions = vec![Version { images: held.len() as u32, bytes }];
+            Cluster { members: vec![i], images, held, versions }
         })
         .collect();
-    let mut cluster_of = vec![None; drawn.len()];
-    for (cluster, &i) in members.iter().enumerate() {
-        cluster_of[i] = Some(cluster);
-    }
-    for (image, contents) in imagined.images.iter().enumerate() {
-        for cluster in contents.iter().filter_map(|&i| cluster_of[i]) {
-            clusters[cluster].images[image / 64] |= 1 << (image % 64);
-        }
-    }
+    clusters.sort_by_key(|cluster| (cluster.held.len(), cluster.members[0]));
     clusters
 }
 
+/// What merges cost.
+#[derive(Debug)]
+struct Prices {
+    images: f64,
+    /// How likely a client is to have seen what so many of the images have.
+    seen: Vec<f64>,
+}
+
+impl Prices {
+    fn new(images: usize) -> Self {
+        let share = |count: usize| count as f64 / images.max(1) as f64;
+        let seen = (0..=images).map(|count| 1.0 - power(1.0 - share(count), CLIENT_IMAGES)).collect();
+        Self { images: images as f64, seen }
+    }
+
+    /// What may be fetched in vain to save a layer in so many of the images.
+    fn budget(&self, images: usize) -> f64 {
+        BYTES_PER_LAYER * images as f64 / self.images
+    }
+
+    /// What it costs that a layer of so many bytes, which `all` images have, is in `with` of them another than
+    /// in the rest.
+    fn split(&self, bytes: f64, with: usize, all: usize) -> f64 {
+        (bytes + CHAIN_BYTES) * (self.seen[all - with] + self.seen[with] - self.seen[all])
+    }
+
+    /// Whether a cluster in `few` images cannot be merged with one in many more, whatever their sizes.
+    fn is_hopeless(&self, few: &Cluster, many: &Cluster) -> bool {
+        self.split(0.0, few.held.len(), many.held.len()) > self.budget(few.held.len())
+    }
+
+    /// The least that the merge can cost, unless that is too much.
+    fn estimate(&self, clusters: &[Cluster], a: usize, b: usize) -> Option<Merge> {
+        let (x, y) = (&clusters[a], &clusters[b]);
+        let (few, many) = if x.held.len() <= y.held.len() { (x, y) } else { (y, x) };
+        if self.is_hopeless(few, many) {
+            return None;
+        }
+        let both: u32 = x.images.iter().zip(&y.images).map(|(x, y)| (x & y).count_ones()).sum();
+        let both = both as usize;
+        let waste = |cluster: &Cluster| self.split(cluster.smallest(), both, cluster.held.len());
+        self.merge(waste(x) + waste(y), both, false, (a, b))
+    }
+
+    /// What the merge costs, unless that is too much.
+    fn cost(&self, clusters: &[Cluster], a: usize, b: usize) -> Option<Merge> {
+        let (x, y) = (&clusters[a], &clusters[b]);
+        let mut joint: HashMap<(Option<u32>, Option<u32>), usize> = HashMap::new();
+        let mut both = 0;
+        for (_, x, y) in x.beside(y) {
+            *joint.entry((x, y)).or_default() += 1;
+            both += usize::from(x.is_some() && y.is_some());
+        }
+        // Each version of either is split by what the other is beside it.
+        let mut joint: Vec<_> = joint.into_iter().collect();
+        joint.sort_unstable();
+        let whole = |cluster: &Cluster| -> f64 {
+            let fetched = |version: &Version| version.exposed() * self.seen[version.images as usize];
+            cluster.versions.iter().map(fetched).sum()
+        };
+        let split: f64 = joint
+            .into_iter()
+            .map(|((v, w), images)| {
+                let exposed = |cluster: &Cluster, version: Option<u32>| {
+                    version.map_or(0.0, |version| cluster.versions[version as usize].exposed())
+                };
+                (exposed(x, v) + exposed(y, w)) * self.seen[images]
+            })
+            .sum();
+        self.merge(split - whole(x) - whole(y), both, true, (a, b))
+    }
+
+    fn merge(&self, waste: f64, both: usize, exact: bool, clusters: (usize, usize)) -> Option<Merge> {
+        let merge = Merge { cost: waste / (both as f64 / self.images), exact, clusters };
+        (both > 0 && merge.cost <= BYTES_PER_LAYER).then_some(merge)
+    }
+}
+
+impl Version {
+    /// What is fetched again when the layer is another: itself, and something of what is above it.
+    fn exposed(&self) -> f64 {
+        self.bytes as f64 + CHAIN_BYTES
+    }
+}
+
 impl Cluster {
-    /// What is fetched again when the cluster changes, in bytes: itself, and something of what is above.
-    fn exposed_bytes(&self) -> f64 {
-        self.bytes as f64 / f64::from(self.count) + CHAIN_BYTES
+    fn smallest(&self) -> f64 {
+        self.versions.iter().map(|version| version.bytes).min().unwrap_or(0) as f64
+    }
+
+    /// Each image that has any of either cluster, with the versions that it has of both.
+    fn beside(&self, other: &Self) -> Vec<(u32, Option<u32>, Option<u32>)> {
+        let mut rows = Vec::with_capacity(self.held.len() + other.held.len());
+        let (mut xs, mut ys) = (self.held.iter().peekable(), other.held.iter().peekable());
+        loop {
+            let image = match (xs.peek(), ys.peek()) {
+                (Some(x), Some(y)) => x.0.min(y.0),
+                (Some(x), None) => x.0,
+                (None, Some(y)) => y.0,
+                (None, None) => return rows,
+            };
+            let x = xs.next_if(|x| x.0 == image).map(|x| x.1);
+            let y = ys.next_if(|y| y.0 == image).map(|y| y.1);
+            rows.push((image, x, y));
+        }
     }
 
     fn with(&self, other: &Self) -> Self {
-        let images: Vec<u64> = self.images.iter().zip(&other.images).map(|(x, y)| x | y).collect();
+        let bytes = |cluster: &Self, version: Option<u32>| {
+            version.map_or(0, |version| cluster.versions[version as usize].bytes)
+        };
+        let mut numbers = HashMap::new();
+        let mut versions: Vec<Version> = Vec::new();
+        let mut held = Vec::new();
+        for (image, x, y) in self.beside(other) {
+            let number = *numbers.entry((x, y)).or_insert(versions.len());
+            if number == versions.len() {
+                versions.push(Version { images: 0, bytes: bytes(self, x).saturating_add(bytes(other, y)) });
+            }
+            versions[number].images += 1;
+            held.push((image, number as u32));
+        }
         Self {
             members: self.members.iter().chain(&other.members).copied().collect(),
-            count: images.iter().map(|word| word.count_ones()).sum(),
-            images,
-            bytes: self.bytes.saturating_add(other.bytes),
+            images: self.images.iter().zip(&other.images).map(|(x, y)| x | y).collect(),
+            held,
+            versions,
         }
     }
 }
@@ -143,7 +243,8 @@ impl Eq for Merge {}
 impl Ord for Merge {
     /// The cheapest is greatest, and comes first out of a heap.
     fn cmp(&self, other: &Self) -> Ordering {
-        other.cost.total_cmp(&self.cost).then_with(|| other.clusters.cmp(&self.clusters))
+        let by_cost = other.cost.total_cmp(&self.cost);
+        by_cost.then_with(|| other.clusters.cmp(&self.clusters)).then_with(|| self.exact.cmp(&other.exact))
     }
 }
 
