@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
-.PHONY: help run backend test fuzz lint setup worker deploy-check clean
+.PHONY: help run backend test bench fuzz lint setup worker deploy-check clean
 
 # What the Worker is built from: a change to any of these rebuilds it.
 worker_sources := Cargo.toml Cargo.lock setup/npm/package-lock.json $(shell find edge shared \
@@ -21,6 +21,9 @@ backend: ## start the backend alone (127.0.0.1:8080)
 
 test: ## run every test, ending with the total
 	@exec setup/test
+
+bench: ## measure Firn beside its peers, ending in ratios; BENCH="edge …" for some of tests/bench alone
+	@exec setup/bench $(BENCH)
 
 fuzz: ## look for inputs that break parsers, FUZZ_SECONDS (10) a target
 	@exec setup/fuzz
