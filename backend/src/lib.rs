@@ -12,3 +12,4 @@ pub mod output;
 pub mod package_set;
 pub mod packing;
 pub mod store;
+pub mod turns;

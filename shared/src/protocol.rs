@@ -11,6 +11,9 @@ use std::str::FromStr;
 pub const REVISION: &str = "x-firn-revision";
 /// The [`PackageSetToken`] that an image is from.
 pub const PACKAGE_SET: &str = "x-firn-package-set";
+/// On the edge's requests: the address of the client for whom it asks, so that one who asks for much does not
+/// keep the others waiting.
+pub const CLIENT: &str = "x-firn-client";
 /// Where the edge had an answer from; see [`Source`].
 pub const SOURCE: &str = "x-firn-source";
 

@@ -165,6 +165,8 @@ impl Starting {
         let mut environment: Vec<_> = unconfigured().into_iter().map(|name| (name, None)).collect();
         environment.push(("NIX_CONFIG".into(), Some(nix::config().to_owned())));
         environment.push(("FIRN_LOG".into(), Some("info,firn_backend=debug".into())));
+        // A test that is over waits for no build.
+        environment.push(("FIRN_GRACE".into(), Some("0".into())));
         environment.extend(self.environment);
         let service = Service::start("backend", scratch, GRACE, &environment, command);
         let address = service.until("is listening", START, || {

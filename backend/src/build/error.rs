@@ -1,6 +1,7 @@
 //! What can stop a build, and what clients are told about it.
 
 use crate::{
+    build::QueueError,
     nix::{ProcessError, RealiseError, RequisitesError, ResolveError},
     package_set::{GitRefError, RevisionError},
     packing::PackError,
@@ -30,6 +31,9 @@ pub enum BuildError {
     /// Packages cannot be had.
     #[error("{}", .0.to_oci_error().message)]
     Selection(SelectionError),
+    /// The same, where it was not found out in time what the names may have meant.
+    #[error("{}", .0.to_oci_error().message)]
+    Unsuggested(SelectionError),
     /// Store paths could not be made.
     #[error(transparent)]
     Realise(#[from] RealiseError),
@@ -64,9 +68,9 @@ pub enum BuildError {
     /// State could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Too many builds are waiting.
-    #[error("too many images are waiting to be built")]
-    Busy,
+    /// Too many images are waiting already.
+    #[error(transparent)]
+    Queue(QueueError),
     /// Another build, which was packing a layer of this one, failed.
     #[error("a layer that another build was packing failed")]
     Shared(#[source] std::sync::Arc<BuildError>),
@@ -96,10 +100,14 @@ pub fn chain(error: &dyn Error) -> String {
 }
 
 impl BuildError {
-    /// Whether the next attempt would fail alike, so that it is not worth making at once. Packages that
-    /// cannot be had are remembered one by one; here it is about what no single package is blamed for.
+    /// Whether the next attempt would fail alike, so that it is not worth making at once.
     pub fn is_lasting(&self) -> bool {
-        matches!(self, Self::Realise(RealiseError::Process(ProcessError::Timeout { .. })))
+        matches!(
+            self,
+            Self::Selection(_)
+                | Self::TooLarge { .. }
+                | Self::Realise(RealiseError::Process(ProcessError::Timeout { .. }))
+        )
     }
 
     /// Whether a store path was gone when it was to be packed; realising it again helps.
@@ -127,11 +135,11 @@ impl BuildError {
             }
             Self::Revision(RevisionError::Path(_)) => unavailable("the package set cannot be read"),
             Self::Moving => unavailable("the package set keeps changing; ask again when it has settled"),
-            Self::Busy => {
-                let message = "too many images are waiting to be built; ask again in a moment";
-                OciError::new(ErrorCode::Toomanyrequests, message).retry_after(10)
+            Self::Queue(QueueError::Closed) => unavailable(&QueueError::Closed.to_string()),
+            Self::Queue(error) => {
+                OciError::new(ErrorCode::Toomanyrequests, error.to_string()).retry_after(10)
             }
-            Self::Selection(error) => error.to_oci_error(),
+            Self::Selection(error) | Self::Unsuggested(error) => error.to_oci_error(),
             Self::Resolve(ResolveError::Process(ProcessError::Failed { stderr, .. }))
                 if stderr.iter().any(|line| line.contains(NO_SUCH_COMMIT)) =>
             {

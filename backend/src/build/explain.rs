@@ -1,10 +1,9 @@
 //! Looking at layers without building: which an image has or would have, and who shares them.
 
 use super::{BuildError, Builder, ImageRecord, PackageSetState, Progress};
-use crate::store::RecordKind;
+use crate::{store::RecordKind, turns::Client};
 use firn_shared::{
     Digest,
-    cache_key::CacheKey,
     image_name::ImageName,
     layer::{LayerPlan, LayerRecord},
 };
@@ -32,7 +31,7 @@ impl Builder {
         name: &ImageName,
         set: &PackageSetState,
     ) -> Result<Vec<ExplainedLayer>, BuildError> {
-        let progress = Progress::new(CacheKey::builder("explain").build(), name.to_string());
+        let progress = Progress::new(name.to_string(), Client::NOBODY);
         let (blueprint, _known) = self.prepare(name, &set.revision, &progress).await?;
         let is_over_budget = blueprint.layers.len() >= self.recipe.layer_budget;
         let last = blueprint.layers.len().saturating_sub(1);

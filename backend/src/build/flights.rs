@@ -40,23 +40,24 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
     where
         F: Future<Output = T> + Send + 'static,
     {
-        self.join_bounded(key, usize::MAX, start).expect("there is no bound")
+        let Ok(flight) = self.join_or(key, || Ok::<_, std::convert::Infallible>(start()));
+        flight
     }
 
-    /// The same, but starts nothing when `bound` flights are under way.
-    pub fn join_bounded<F>(&self, key: CacheKey, bound: usize, start: impl FnOnce() -> F) -> Option<Flight<T>>
+    /// The same, where it may be refused to start one.
+    ///
+    /// # Errors
+    /// What `start` refuses with; joining is never refused.
+    pub fn join_or<F, E>(&self, key: CacheKey, start: impl FnOnce() -> Result<F, E>) -> Result<Flight<T>, E>
     where
         F: Future<Output = T> + Send + 'static,
     {
         let mut in_flight = self.in_flight.lock().expect("nothing panics while holding the lock");
         if let Some(flight) = in_flight.get(&key) {
-            return Some(flight.clone());
+            return Ok(flight.clone());
         }
-        if in_flight.len() >= bound {
-            return None;
-        }
+        let work = start()?;
         let landing = Landing(Arc::clone(&self.in_flight), key);
-        let work = start();
         let task = tokio::spawn(async move {
             let result = work.await;
             drop(landing);
@@ -64,7 +65,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         });
         let flight = task.map(|result| result.expect("a build does not panic")).boxed().shared();
         in_flight.insert(key, flight.clone());
-        Some(flight)
+        Ok(flight)
     }
 }
 
@@ -102,12 +103,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bound_stops_new_flights_and_no_others() {
+    async fn a_refusal_starts_nothing_and_stops_nobody() {
         let flights = Flights::default();
-        let stuck = std::future::pending::<u8>;
-        assert!(flights.join_bounded(key("a"), 1, stuck).is_some());
-        assert!(flights.join_bounded(key("b"), 1, stuck).is_none());
-        assert!(flights.join_bounded(key("a"), 1, stuck).is_some());
+        let refuse = || Err::<std::future::Pending<u8>, _>("full");
+        assert_eq!(flights.join_or(key("a"), refuse).map(drop), Err("full"));
+        assert!(flights.join_or(key("a"), || Ok::<_, ()>(std::future::pending())).is_ok());
+        assert!(flights.join_or(key("a"), refuse).is_ok());
     }
 
     #[tokio::test]

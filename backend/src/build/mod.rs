@@ -12,18 +12,21 @@ mod listing;
 mod names;
 mod packages;
 mod progress;
+mod queue;
 
 pub use error::{BuildError, chain};
 pub use explain::ExplainedLayer;
 pub use flights::{Flight, Flights};
 pub use names::IndexOutcome;
 pub use progress::{BuildPage, Builds, Phase, Progress};
+pub use queue::QueueError;
 
 use crate::{
     nix::Nix,
     package_set::PackageSet,
     packing::Packer,
     store::{RecordKind, Store},
+    turns::Client,
 };
 use firn_shared::{
     Digest,
@@ -41,6 +44,7 @@ use firn_shared::{
 };
 use moka::sync::Cache;
 use packages::Known;
+use queue::Queue;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -112,10 +116,11 @@ pub struct Builder {
     recipe: Recipe,
     limits: Limits,
     images: Flights<Outcome>,
+    queue: Queue,
     builds: Builds,
     /// Packages that cannot be had, by key, so that asking again costs no evaluation.
     problems: Cache<CacheKey, PackageProblem>,
-    /// Images that took too long, likewise.
+    /// Images that cannot be had, likewise, each with what clients were told.
     failures: Cache<CacheKey, Arc<BuildError>>,
     layers: Flights<Result<LayerRecord, Arc<BuildError>>>,
     /// Names of package sets, and that they cannot be listed.
@@ -158,6 +163,7 @@ impl Builder {
             recipe,
             limits,
             images: Flights::default(),
+            queue: Queue::new(limits.queue),
             builds: Builds::default(),
             problems: for_a_while(limits.failure_ttl),
             failures: for_a_while(limits.failure_ttl),
@@ -167,9 +173,24 @@ impl Builder {
         })
     }
 
-    /// The build with this id (an image's key), while it is remembered.
+    /// The build with this id, while it is remembered.
     pub fn progress(&self, id: &str) -> Option<Progress> {
         self.builds.get(id)
+    }
+
+    /// Begins no more builds; those that run go on.
+    pub fn close(&self) {
+        self.queue.close();
+    }
+
+    /// Whether no more builds are begun.
+    pub fn is_closed(&self) -> bool {
+        self.queue.is_closed()
+    }
+
+    /// Returns when nothing is being built.
+    pub async fn idle(&self) {
+        self.queue.empty().await;
     }
 
     /// Where the results are.
@@ -203,12 +224,13 @@ impl Builder {
     /// The image of this name, or the build that it is waiting for; starts the build if nobody has.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store cannot be read, or there is no place in the queue.
     pub async fn image(
         self: &Arc<Self>,
         name: &ImageName,
         tag: &Tag,
         set: &PackageSetState,
+        client: Client,
     ) -> Result<Request, BuildError> {
         let key = CacheKey::builder("image-1").field(set.token.to_string()).field(name.to_string()).build();
         if let Some(record) = self.store.record(RecordKind::Image, &key).await? {
@@ -218,15 +240,19 @@ impl Builder {
             return Err(BuildError::Shared(error));
         }
         let start = || {
-            let progress = Progress::new(key, name.to_string());
-            self.builds.add(&progress);
+            let place = self.queue.enter(client)?;
+            let progress = Progress::new(name.to_string(), client);
+            self.builds.add(key, &progress);
             let (name, tag, revision) = (name.clone(), tag.clone(), set.revision.clone());
-            Arc::clone(self).build_and_tell(name, tag, revision, key, progress)
+            let build = Arc::clone(self).build_and_tell(name, tag, revision, key, progress);
+            Ok(async move {
+                let _place = place;
+                build.await
+            })
         };
-        let flight = self.images.join_bounded(key, self.limits.queue, start).ok_or(BuildError::Busy)?;
-        let progress = self.builds.get(&key.to_string());
+        let flight = self.images.join_or(key, start).map_err(BuildError::Queue)?;
         // Forgotten only when hundreds of other builds have begun since.
-        let progress = progress.unwrap_or_else(|| Progress::new(key, name.to_string()));
+        let progress = self.builds.latest(&key).unwrap_or_else(|| Progress::new(name.to_string(), client));
         Ok(Request::Building(flight, progress))
     }
 
@@ -252,7 +278,7 @@ impl Builder {
         let result = match self.build(&name, &revision, &key, &progress).await {
             Err(BuildError::Selection(error)) => {
                 let platform = name.platform().unwrap_or(self.recipe.platform);
-                Err(self.suggest(error, &revision, platform).await.into())
+                Err(self.suggest(error, &revision, platform).await)
             }
             result => result,
         };

@@ -1,6 +1,6 @@
 //! The index of a package set's names: made the first time somebody asks for what is not there, and kept.
 
-use super::{Builder, Flight, chain};
+use super::{BuildError, Builder, Flight, chain};
 use crate::store::RecordKind;
 use firn_shared::{
     cache_key::CacheKey,
@@ -66,21 +66,26 @@ impl Builder {
         Some(index)
     }
 
-    /// The same problems, with what the whole package set suggests for names that it does not have.
+    /// The same problems, with what the whole package set suggests for names that it does not have, where it can
+    /// be asked in time.
     pub(super) async fn suggest(
         self: &Arc<Self>,
         mut error: SelectionError,
         revision: &Revision,
         platform: Platform,
-    ) -> SelectionError {
+    ) -> BuildError {
         if !error.0.iter().any(|(_, problem)| problem.is_unclear()) {
-            return error;
+            return error.into();
         }
-        if let Ok(Some(index)) = tokio::time::timeout(PATIENCE, self.names(revision, platform)).await {
-            for (name, problem) in &mut error.0 {
-                problem.consult(&index, name);
+        match tokio::time::timeout(PATIENCE, self.names(revision, platform)).await {
+            Ok(Some(index)) => {
+                for (name, problem) in &mut error.0 {
+                    problem.consult(&index, name);
+                }
+                error.into()
             }
+            Ok(None) => error.into(),
+            Err(_) => BuildError::Unsuggested(error),
         }
-        error
     }
 }

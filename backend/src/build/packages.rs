@@ -4,6 +4,7 @@ use super::{BuildError, Builder, Phase, Progress, listing};
 use crate::{
     nix::{BuildLog, GcRoot, RealiseError, ResolveRequest},
     store::RecordKind,
+    turns::Client,
 };
 use firn_shared::{
     StorePath,
@@ -87,7 +88,7 @@ impl Builder {
         }
 
         progress.enter(Phase::Resolving);
-        let resolutions = self.resolve(revision, platform, unknown).await?;
+        let resolutions = self.resolve(revision, platform, unknown, progress.client()).await?;
         known.revision_date = resolutions.revision_date;
         let mut packages = Vec::new();
         for (name, resolution) in resolutions.packages {
@@ -142,7 +143,7 @@ impl Builder {
         progress: &Progress,
     ) -> Result<GcRoot, BuildError> {
         progress.enter(Phase::Resolving);
-        let resolutions = self.resolve(revision, platform, names).await?;
+        let resolutions = self.resolve(revision, platform, names, progress.client()).await?;
         let packages: Vec<_> = resolutions
             .packages
             .values()
@@ -152,7 +153,7 @@ impl Builder {
             })
             .collect();
         progress.enter(Phase::Realising);
-        Ok(self.nix.realise(&packages, |line| progress.nix_line(line)).await?)
+        Ok(self.nix.realise(&packages, progress.client(), |line| progress.nix_line(line)).await?)
     }
 
     /// Resolves names at exactly this revision.
@@ -161,9 +162,11 @@ impl Builder {
         revision: &Revision,
         platform: Platform,
         names: BTreeSet<PackageName>,
+        client: Client,
     ) -> Result<firn_shared::package::Resolutions, BuildError> {
         let source = self.packages.nix_source(revision);
-        let request = ResolveRequest::new(source, platform, self.recipe.allow_unfree, names);
+        let request =
+            ResolveRequest::new(source, platform, self.recipe.allow_unfree, names).on_behalf_of(client);
         for _ in 0..ATTEMPTS {
             let resolutions = self.nix.resolve(&request).await;
             // A path is evaluated where it is. If it changed meanwhile, what came out belongs to no revision.
@@ -184,7 +187,7 @@ impl Builder {
             return Ok((None, Vec::new()));
         }
         let wanted: Vec<_> = packages.iter().map(|(_, package)| package).collect();
-        let root = match self.nix.realise(&wanted, |line| progress.nix_line(line)).await {
+        let root = match self.nix.realise(&wanted, progress.client(), |line| progress.nix_line(line)).await {
             Ok(root) => Some(root),
             Err(error @ RealiseError::Builder { .. }) if !is_transient(&progress.log()) => {
                 for (drv, lines) in progress.log().builds() {
@@ -198,7 +201,11 @@ impl Builder {
                     return Err(error.into());
                 }
                 // The others are there already; this only roots them.
-                if good.is_empty() { None } else { Some(self.nix.realise(&good, |_| {}).await?) }
+                if good.is_empty() {
+                    None
+                } else {
+                    Some(self.nix.realise(&good, progress.client(), |_| {}).await?)
+                }
             }
             Err(error) => return Err(error.into()),
         };
@@ -260,6 +267,6 @@ fn is_transient(log: &BuildLog) -> bool {
 }
 
 fn build_failed(progress: &Progress) -> PackageProblem {
-    let message = format!("its builder fails, see /builds/{} for what it says", progress.page().id);
+    let message = format!("its builder fails, see /builds/{} for what it says", progress.id());
     PackageProblem::new(ProblemKind::BuildError, message)
 }

@@ -1,6 +1,6 @@
 //! Where builds stand, for those who wait for them and for their pages.
 
-use crate::nix::BuildLog;
+use crate::{nix::BuildLog, turns::Client};
 use firn_shared::cache_key::CacheKey;
 use serde::Serialize;
 use std::collections::{HashMap, VecDeque};
@@ -46,8 +46,10 @@ pub struct Progress(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    id: CacheKey,
+    /// Random, since whoever knows it may read what builders say.
+    id: String,
     image: String,
+    client: Client,
     started: u64,
     state: Mutex<State>,
     /// Counts changes, so that watchers see that there was one.
@@ -80,10 +82,26 @@ pub struct BuildPage {
 
 impl Progress {
     /// A build that has just begun.
-    pub fn new(id: CacheKey, image: String) -> Self {
+    ///
+    /// # Panics
+    /// When the system has no random numbers.
+    pub fn new(image: String, client: Client) -> Self {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).expect("the system has random numbers");
+        let id = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |duration| duration.as_secs());
         let state = Mutex::new(State { phase: Phase::Waiting, log: BuildLog::default() });
-        Self(Arc::new(Shared { id, image, started, state, changes: watch::Sender::new(0) }))
+        Self(Arc::new(Shared { id, image, client, started, state, changes: watch::Sender::new(0) }))
+    }
+
+    /// What its page is called.
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// For whom it was begun.
+    pub fn client(&self) -> Client {
+        self.0.client
     }
 
     /// The build goes on to another phase.
@@ -139,7 +157,7 @@ impl Progress {
         let summary = self.summary();
         let state = self.state();
         BuildPage {
-            id: self.0.id.to_string(),
+            id: self.0.id.clone(),
             image: self.0.image.clone(),
             started: self.0.started,
             summary,
@@ -157,34 +175,45 @@ impl Progress {
     }
 }
 
-/// The latest builds, by image key.
+/// The latest builds.
 #[derive(Debug, Default)]
 pub struct Builds(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    builds: HashMap<String, Progress>,
-    oldest_first: VecDeque<String>,
+    by_id: HashMap<String, Progress>,
+    /// The id of each image's latest build.
+    latest: HashMap<CacheKey, String>,
+    oldest_first: VecDeque<(CacheKey, String)>,
 }
 
 impl Builds {
-    /// Remembers a build; of an image built again, the latest build counts.
-    pub fn add(&self, progress: &Progress) {
+    /// Remembers a build of the image with this key. Earlier ones stay: messages name them.
+    pub fn add(&self, image: CacheKey, progress: &Progress) {
         let mut kept = self.kept();
-        let id = progress.0.id.to_string();
-        if kept.builds.insert(id.clone(), progress.clone()).is_none() {
-            kept.oldest_first.push_back(id);
-        }
+        let id = progress.id().to_owned();
+        kept.by_id.insert(id.clone(), progress.clone());
+        kept.latest.insert(image, id.clone());
+        kept.oldest_first.push_back((image, id));
         if kept.oldest_first.len() > KEPT
-            && let Some(oldest) = kept.oldest_first.pop_front()
+            && let Some((image, oldest)) = kept.oldest_first.pop_front()
         {
-            kept.builds.remove(&oldest);
+            kept.by_id.remove(&oldest);
+            if kept.latest.get(&image) == Some(&oldest) {
+                kept.latest.remove(&image);
+            }
         }
     }
 
     /// The build of this id, while it is remembered.
     pub fn get(&self, id: &str) -> Option<Progress> {
-        self.kept().builds.get(id).cloned()
+        self.kept().by_id.get(id).cloned()
+    }
+
+    /// The latest build of an image, while it is remembered.
+    pub fn latest(&self, image: &CacheKey) -> Option<Progress> {
+        let kept = self.kept();
+        kept.by_id.get(kept.latest.get(image)?).cloned()
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -199,17 +228,34 @@ mod tests {
     #[test]
     fn remembers_a_bounded_number() {
         let builds = Builds::default();
-        let progress =
-            |i: usize| Progress::new(CacheKey::builder("t").field(i.to_le_bytes()).build(), "git".into());
-        let all: Vec<_> = (0..KEPT + 1).map(progress).collect();
-        all.iter().for_each(|progress| builds.add(progress));
-        assert!(builds.get(&all[0].page().id).is_none());
-        assert!(builds.get(&all[KEPT].page().id).is_some());
+        let key = |i: usize| CacheKey::builder("t").field(i.to_le_bytes()).build();
+        let add = |i: usize| {
+            let progress = Progress::new("git".into(), Client::NOBODY);
+            builds.add(key(i), &progress);
+            progress.id().to_owned()
+        };
+        let ids: Vec<_> = (0..=KEPT).map(add).collect();
+        assert!(builds.get(&ids[0]).is_none() && builds.latest(&key(0)).is_none());
+        assert!(builds.get(&ids[KEPT]).is_some() && builds.latest(&key(KEPT)).is_some());
+        assert_eq!(builds.kept().by_id.len(), KEPT);
+    }
+
+    #[test]
+    fn earlier_builds_of_an_image_keep_their_pages() {
+        let (builds, key) = (Builds::default(), CacheKey::builder("t").build());
+        let [first, second] = [(); 2].map(|()| {
+            let progress = Progress::new("git".into(), Client::NOBODY);
+            builds.add(key, &progress);
+            progress.id().to_owned()
+        });
+        assert_ne!(first, second, "ids are random");
+        assert_eq!(builds.latest(&key).expect("the latest").id(), second);
+        assert!(builds.get(&first).is_some());
     }
 
     #[test]
     fn tells_of_changes() {
-        let progress = Progress::new(CacheKey::builder("t").build(), "git".into());
+        let progress = Progress::new("git".into(), Client::NOBODY);
         let watch = progress.watch();
         progress.enter(Phase::Packing { done: 0, total: 2 });
         progress.layer_packed();

@@ -1,7 +1,7 @@
 //! `firn build`: one image, without a server.
 
 use super::{Failure, builder::BuilderArgs};
-use crate::{build::Request, output::Output};
+use crate::{build::Request, output::Output, turns::Client};
 use clap::Args;
 use firn_shared::{image_name::ImageName, reference::Tag};
 
@@ -36,7 +36,11 @@ async fn build(args: BuildArgs) -> Result<(), Failure> {
     // What the client of a registry would read is what the person at the terminal reads.
     let told = |error: &crate::build::BuildError| Failure::Error(error.to_oci_error().message);
     let set = builder.package_set(&args.tag).await.map_err(|error| told(&error))?;
-    let image = match builder.image(&args.image, &args.tag, &set).await.map_err(|error| told(&error))? {
+    let image = match builder
+        .image(&args.image, &args.tag, &set, Client::NOBODY)
+        .await
+        .map_err(|error| told(&error))?
+    {
         Request::Ready(image) => image,
         Request::Building(flight, _) => flight.await.map_err(|error| told(&error))?,
     };

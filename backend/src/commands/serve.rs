@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// How long requests that are under way may take once the server was told to end.
+/// How long requests that are under way may take once all builds have ended.
 const GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
@@ -27,6 +27,11 @@ pub(super) struct ServeArgs {
     /// Seconds that a request waits for its build before the client is told to come back
     #[arg(long, env = "FIRN_WAIT", value_name = "SECONDS", default_value_t = 25)]
     wait: u64,
+
+    /// Seconds that running builds are given to end when the server is told to (SIGTERM); what is not built then is
+    /// handed back to its clients
+    #[arg(long, env = "FIRN_GRACE", value_name = "SECONDS", default_value_t = 5)]
+    grace: u64,
 
     #[command(flatten)]
     builder: BuilderArgs,
@@ -59,15 +64,23 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let address = listener.local_addr().map_err(|error| Failure::error(&error))?;
     tracing::info!(%address, "listening");
     let mut stopped = ending;
-    let server = axum::serve(listener, router(app)).with_graceful_shutdown(async move {
-        // An error means that the sender is gone, which is a reason to stop too.
-        let _ = stopped.wait_for(|ending| *ending).await;
-    });
+    let server = axum::serve(listener, router(app).into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(async move {
+            // An error means that the sender is gone, which is a reason to stop too.
+            let _ = stopped.wait_for(|ending| *ending).await;
+        });
     let mut server = tokio::spawn(server.into_future());
     tokio::select! {
         ended = &mut server => ended.map_err(std::io::Error::other).flatten().map_err(|error| Failure::error(&error)),
-        () = told_to_end() => {
-            tracing::info!("ending");
+        grace = told_to_end(Duration::from_secs(args.grace)) => {
+            tracing::info!(grace_seconds = grace.as_secs(), "ending");
+            builder.close();
+            tokio::select! {
+                () = builder.idle() => {}
+                () = tokio::time::sleep(grace) => tracing::info!("builds are handed back to their clients"),
+                // Somebody is losing patience.
+                _ = told_to_end(grace) => {}
+            }
             end.send_replace(true);
             builder.nix().end_all().await;
             if tokio::time::timeout(GRACE, server).await.is_err() {
@@ -78,11 +91,12 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
     }
 }
 
-async fn told_to_end() {
+/// Returns when a signal says so, with the time that builds are given: none when a person at the keyboard waits.
+async fn told_to_end(grace: Duration) -> Duration {
     let mut term = signal(SignalKind::terminate()).expect("signals can be handled");
     let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be handled");
     tokio::select! {
-        _ = term.recv() => {}
-        _ = interrupt.recv() => {}
+        _ = term.recv() => grace,
+        _ = interrupt.recv() => Duration::ZERO,
     }
 }

@@ -4,7 +4,10 @@ use super::{
     App,
     answer::{self, Answer},
 };
-use crate::build::{BuildError, ImageRecord, PackageSetState, Progress, Request};
+use crate::{
+    build::{BuildError, ImageRecord, PackageSetState, Progress, Request},
+    turns::Client,
+};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use bytes::Bytes;
 use firn_shared::{
@@ -29,16 +32,24 @@ pub(super) async fn get(
     name: &RepositoryName,
     reference: Reference,
     headers: &HeaderMap,
+    client: Client,
 ) -> Answer {
     match reference {
         Reference::Digest(digest) => by_digest(app, method, digest, headers).await,
-        Reference::Tag(tag) => by_tag(app, method, &name.image()?, &tag, headers).await,
+        Reference::Tag(tag) => by_tag(app, method, &name.image()?, &tag, headers, client).await,
     }
 }
 
-async fn by_tag(app: &App, method: Method, name: &ImageName, tag: &Tag, headers: &HeaderMap) -> Answer {
+async fn by_tag(
+    app: &App,
+    method: Method,
+    name: &ImageName,
+    tag: &Tag,
+    headers: &HeaderMap,
+    client: Client,
+) -> Answer {
     let set = app.builder.package_set(tag).await.map_err(refuse)?;
-    let record = match app.builder.image(name, tag, &set).await.map_err(refuse)? {
+    let record = match app.builder.image(name, tag, &set, client).await.map_err(refuse)? {
         Request::Ready(record) => record,
         Request::Building(flight, progress) => tokio::select! {
             outcome = flight => outcome.map_err(|error| error.to_oci_error())?,
@@ -61,7 +72,7 @@ async fn by_tag(app: &App, method: Method, name: &ImageName, tag: &Tag, headers:
 
 /// What a client is told whose patience must not be tried further.
 fn come_back(name: &ImageName, progress: &Progress) -> OciError {
-    let (summary, id) = (progress.summary(), progress.page().id);
+    let (summary, id) = (progress.summary(), progress.id());
     let message =
         format!("{name} is being built: {summary}. Pull again to wait for it, or look at /builds/{id}");
     OciError::new(ErrorCode::Toomanyrequests, message).retry_after(RETRY_AFTER_SECONDS)

@@ -11,12 +11,12 @@ mod manifests;
 mod metrics;
 mod tags;
 
-use crate::build::Builder;
+use crate::{build::Builder, turns::Client};
 use answer::{Answer, into_response};
 use axum::{
     Router,
-    extract::{Request, State},
-    http::{HeaderValue, header, request::Parts},
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderValue, StatusCode, header, request::Parts},
     response::Response,
     routing::get,
 };
@@ -24,8 +24,9 @@ use firn_shared::{
     authentication::Secret,
     discovery::NO_REFERRERS,
     endpoint::{Endpoint, Method},
-    media_type,
+    media_type, protocol,
 };
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -57,7 +58,7 @@ impl App {
 pub fn router(app: App) -> Router {
     let version = HeaderValue::from_static("registry/2.0");
     Router::new()
-        .route("/healthz", get(async || "ok\n"))
+        .route("/healthz", get(health))
         .route("/metrics", get(metrics::get))
         .route("/builds/{id}", get(builds::get))
         .fallback(registry)
@@ -67,6 +68,14 @@ pub fn router(app: App) -> Router {
             version,
         ))
         .layer(CatchPanicLayer::custom(|_| into_response(answer::defect())))
+}
+
+/// Whether requests should be sent here.
+async fn health(State(app): State<App>) -> (StatusCode, &'static str) {
+    match app.builder.is_closed() {
+        false => (StatusCode::OK, "ok\n"),
+        true => (StatusCode::SERVICE_UNAVAILABLE, "ending\n"),
+    }
 }
 
 /// Everything under `/v2/`: names have slashes in them, so paths are parsed from the end, by `firn_shared`.
@@ -84,7 +93,7 @@ async fn answer(app: &App, request: &Parts) -> Answer {
     match endpoint {
         Endpoint::Base => answer::json(method, media_type::JSON, b"{}".to_vec()),
         Endpoint::Manifest(name, reference) => {
-            manifests::get(app, method, &name, reference, &request.headers).await
+            manifests::get(app, method, &name, reference, &request.headers, client(app, request)).await
         }
         Endpoint::Blob(_, digest) => blobs::get(app, method, digest, &request.headers).await,
         Endpoint::Tags(name) => tags::get(app, method, &name, request.uri.query()).await,
@@ -97,6 +106,17 @@ async fn answer(app: &App, request: &Parts) -> Answer {
             Ok(response)
         }
     }
+}
+
+/// For whom a request is. Behind an edge all come from the same few addresses, so that it says for whom it asks;
+/// nobody else is believed.
+fn client(app: &App, request: &Parts) -> Client {
+    if app.secret.is_some() {
+        let named = request.headers.get(protocol::CLIENT).and_then(|value| value.to_str().ok());
+        return named.and_then(|text| text.parse::<IpAddr>().ok()).map_or(Client::NOBODY, Client::at);
+    }
+    let peer = request.extensions.get::<ConnectInfo<SocketAddr>>();
+    peer.map_or(Client::NOBODY, |ConnectInfo(address)| Client::at(address.ip()))
 }
 
 #[cfg(test)]

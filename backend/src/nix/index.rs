@@ -1,6 +1,7 @@
 //! The names of a package set: one evaluation of `nix/index.nix`.
 
 use super::{Nix, ProcessError, ResolveError};
+use crate::turns::Client;
 use firn_shared::{name_index::Names, platform::Platform};
 use serde::Serialize;
 
@@ -31,7 +32,7 @@ impl Nix {
         for depth in DEPTHS {
             let config = super::resolve::config(allow_unfree);
             let request = IndexRequest { source, system: platform.system(), config, depth };
-            match self.evaluate_file(self.expressions.index(), &request).await {
+            match self.evaluate_file(self.expressions.index(), &request, Client::NOBODY).await {
                 Ok(answer) => return serde_json::from_slice(&answer).map_err(ResolveError::Answer),
                 Err(error @ (ProcessError::Failed { .. } | ProcessError::Timeout { .. })) => {
                     tracing::info!(depth, error = %error, "names cannot be listed in this depth");

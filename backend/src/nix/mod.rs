@@ -18,13 +18,13 @@ pub use realise::{GcRoot, RealiseError};
 pub use requisites::RequisitesError;
 pub use resolve::{ResolveError, ResolveRequest};
 
-use crate::config::NixArgs;
+use crate::{config::NixArgs, turns::Turns};
 use expressions::Expressions;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::Semaphore;
 
 /// A Nix installation with its limits.
 #[derive(Debug)]
@@ -35,8 +35,8 @@ pub struct Nix {
     build_timeout: Duration,
     eval_memory_bytes: u64,
     build_memory_bytes: Option<u64>,
-    evaluations: Semaphore,
-    realisations: Semaphore,
+    evaluations: Arc<Turns>,
+    realisations: Arc<Turns>,
     processes: AtomicU64,
     groups: Groups,
 }
@@ -56,8 +56,8 @@ impl Nix {
             build_timeout: Duration::from_secs(args.nix_timeout),
             eval_memory_bytes: args.eval_memory << 20,
             build_memory_bytes: args.build_memory.map(|mebibytes| mebibytes << 20),
-            evaluations: Semaphore::new(args.max_evaluations.max(1)),
-            realisations: Semaphore::new(args.max_realisations.max(1)),
+            evaluations: Turns::new(args.max_evaluations),
+            realisations: Turns::new(args.max_realisations),
             processes: AtomicU64::new(0),
             groups: Groups::default(),
         })

@@ -1,6 +1,7 @@
 //! Realising: making store paths exist, by building or substituting, and keeping them while they are needed.
 
 use super::{Bounds, Nix, ProcessError};
+use crate::turns::Client;
 use firn_shared::package::Package;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,16 +42,17 @@ static NEXT_ROOT: AtomicU64 = AtomicU64::new(0);
 impl Nix {
     /// Realises the selected outputs of packages; they stay in the store while the root exists.
     ///
-    /// One package that fails does not stop the others. Each line of Nix's structured log goes to `line`.
+    /// One package that fails does not stop the others. Clients take turns. Each line of Nix's structured log goes to `line`.
     ///
     /// # Errors
     /// When a package fails to build, Nix cannot be run or takes too long.
     pub async fn realise(
         &self,
         packages: &[&Package],
+        client: Client,
         line: impl FnMut(&str) + Send,
     ) -> Result<GcRoot, RealiseError> {
-        let _permit = self.realisations.acquire().await.expect("the semaphore is never closed");
+        let _turn = self.realisations.take(client).await;
         let name = format!("{}-{}", std::process::id(), NEXT_ROOT.fetch_add(1, Ordering::Relaxed));
         let link = self.gc_roots.join(name);
         let timeout = self.build_timeout.as_secs();

@@ -1,6 +1,7 @@
 //! Resolving names: one evaluation of `nix/resolve.nix` for all of them.
 
 use super::{Bounds, Nix, ProcessError};
+use crate::turns::Client;
 use firn_shared::{
     package::{PackageProblem, ProblemKind, Resolution, Resolutions},
     package_name::PackageName,
@@ -30,6 +31,9 @@ pub struct ResolveRequest {
     pub attributes: BTreeSet<PackageName>,
     /// Let the evaluation fail with what an expression throws, instead of reporting that it does.
     explain: bool,
+    /// For whom it is evaluated.
+    #[serde(skip)]
+    client: Client,
 }
 
 /// Why names could not be resolved at all, as opposed to names that resolve to a problem.
@@ -44,14 +48,20 @@ pub enum ResolveError {
 }
 
 impl ResolveRequest {
-    /// A request for these names.
+    /// A request for these names, on nobody's behalf.
     pub fn new(
         source: serde_json::Value,
         platform: Platform,
         allow_unfree: bool,
         attributes: BTreeSet<PackageName>,
     ) -> Self {
-        Self { source, system: platform.system(), config: config(allow_unfree), attributes, explain: false }
+        let (system, config) = (platform.system(), config(allow_unfree));
+        Self { source, system, config, attributes, explain: false, client: Client::NOBODY }
+    }
+
+    /// The same for a client, who takes turns with others.
+    pub fn on_behalf_of(self, client: Client) -> Self {
+        Self { client, ..self }
     }
 }
 
@@ -109,7 +119,7 @@ impl Nix {
     }
 
     async fn evaluate(&self, request: &ResolveRequest) -> Result<Resolutions, ResolveError> {
-        let answer = self.evaluate_file(self.expressions.resolve(), request).await?;
+        let answer = self.evaluate_file(self.expressions.resolve(), request, request.client).await?;
         serde_json::from_slice(&answer).map_err(ResolveError::Answer)
     }
 
@@ -118,8 +128,9 @@ impl Nix {
         &self,
         file: PathBuf,
         request: &impl Serialize,
+        client: Client,
     ) -> Result<Vec<u8>, ProcessError> {
-        let _permit = self.evaluations.acquire().await.expect("the semaphore is never closed");
+        let _turn = self.evaluations.take(client).await;
         let request = serde_json::to_string(request).expect("names and paths serialise");
         let mut arguments: Vec<_> = [
             "--eval",
