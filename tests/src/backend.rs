@@ -48,9 +48,9 @@ pub fn command(arguments: &[&str]) -> Program {
 /// The variables that would configure Firn.
 fn unconfigured() -> Vec<String> {
     let ours = |name: &String| {
-        name.starts_with("FIRN_")
-            || name.starts_with("NIXERY_")
-            || matches!(name.as_str(), "PORT" | "STORAGE_PATH")
+        const OURS: [&str; 5] = ["FIRN_", "NIXERY_", "AWS_", "GOOGLE_", "AZURE_"];
+        OURS.iter().any(|prefix| name.starts_with(prefix))
+            || matches!(name.as_str(), "PORT" | "STORAGE_PATH" | "GCS_BUCKET")
     };
     std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(ours).collect()
 }

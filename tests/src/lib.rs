@@ -17,6 +17,7 @@ pub mod package_set;
 pub mod podman;
 pub mod program;
 pub mod registry;
+pub mod s3;
 pub mod service;
 pub mod skopeo;
 pub mod tree;

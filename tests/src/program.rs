@@ -50,6 +50,21 @@ pub fn find(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is not installed; run: {}", setup(name)))
 }
 
+/// Where a file is in the cache of tools.
+///
+/// # Panics
+/// When it is not there; the message names the script that installs it.
+pub fn cached(file: &str, installer: &str) -> PathBuf {
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let cache = variable("FIRN_CACHE")
+        .or_else(|| Some(variable("XDG_CACHE_HOME")?.join("firn")))
+        .or_else(|| Some(variable("HOME")?.join(".cache/firn")))
+        .expect("$HOME is set");
+    let path = cache.join(file);
+    assert!(path.is_file(), "{} is missing; run: {installer}", path.display());
+    path
+}
+
 /// The script that installs a program.
 fn setup(name: &str) -> &'static str {
     if name.starts_with("nix") { "setup/nix" } else { "setup/clients" }

@@ -33,7 +33,7 @@ const fn variable(
     Variable { nixery, firn, option, translate }
 }
 
-const VARIABLES: [Variable; 7] = [
+const VARIABLES: [Variable; 8] = [
     variable("PORT", "FIRN_LISTEN", "listen", |port| format!("0.0.0.0:{port}")),
     variable("NIXERY_CHANNEL", "FIRN_CHANNEL", "channel", str::to_owned),
     variable("NIXERY_PKGS_REPO", "FIRN_PKGS_REPO", "pkgs_repo", str::to_owned),
@@ -41,6 +41,7 @@ const VARIABLES: [Variable; 7] = [
     variable("NIX_TIMEOUT", "FIRN_NIX_TIMEOUT", "nix_timeout", str::to_owned),
     variable("NIX_POPULARITY_URL", "FIRN_POPULARITY_URL", "popularity_url", str::to_owned),
     variable("STORAGE_PATH", "FIRN_STORAGE", "storage", storage_url),
+    variable("GCS_BUCKET", "FIRN_STORAGE", "storage", |bucket| format!("gs://{bucket}")),
 ];
 
 /// Nixery's variables that mean something here, each with Firn's own.
@@ -61,10 +62,14 @@ pub fn with_nixery_aliases(
     let mut used = Vec::new();
     for Variable { nixery, firn, option, translate } in VARIABLES {
         let Some(value) = environment(nixery).filter(|value| !value.is_empty()) else { continue };
-        // STORAGE_PATH is Nixery's only for its file system backend.
-        let other_backend =
-            environment("NIXERY_STORAGE_BACKEND").is_some_and(|backend| backend != "filesystem");
-        if environment(firn).is_some() || (nixery == "STORAGE_PATH" && other_backend) {
+        // Each backend of Nixery's has a variable of its own, which means nothing to the other.
+        let backend = environment("NIXERY_STORAGE_BACKEND");
+        let is_meant = match nixery {
+            "STORAGE_PATH" => backend.is_none_or(|backend| backend == "filesystem"),
+            "GCS_BUCKET" => backend.is_some_and(|backend| backend == "gcs"),
+            _ => true,
+        };
+        if environment(firn).is_some() || !is_meant {
             continue;
         }
         let mut applies = false;

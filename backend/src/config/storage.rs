@@ -11,7 +11,8 @@ pub struct StorageArgs {
     #[arg(long, env = "FIRN_DATA", value_name = "DIR", default_value = ".firn")]
     pub data: PathBuf,
 
-    /// URL of the object store for blobs and records: file://DIR or memory://
+    /// URL of the object store for blobs and records: file:///DIR, s3://BUCKET[/PREFIX], gs://BUCKET[/PREFIX],
+    /// az://CONTAINER[/PREFIX] or memory://; buckets are reached by the environment's AWS_*, GOOGLE_* or AZURE_*
     /// [default: the folder storage in --data]
     #[arg(long, env = "FIRN_STORAGE", value_name = "URL")]
     pub storage: Option<String>,

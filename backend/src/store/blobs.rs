@@ -3,11 +3,12 @@
 use super::{Store, StoreError};
 use bytes::Bytes;
 use firn_shared::{Digest, object_key::blob_key};
-use futures::{StreamExt, stream::BoxStream};
-use object_store::{
-    GetOptions, GetRange, GetResultPayload, ObjectStoreExt, PutMultipartOptions, PutPayload, WriteMultipart,
-    path::Path,
+use futures::{
+    StreamExt, TryStreamExt,
+    stream::{BoxStream, FuturesUnordered},
 };
+use object_store::{GetOptions, GetRange, GetResultPayload, MultipartUpload, ObjectStoreExt, path::Path};
+use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -15,11 +16,14 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tempfile::NamedTempFile;
-use tokio::io::AsyncReadExt;
 
 /// A blob in the making: a file that nobody else sees.
 #[derive(Debug)]
-pub struct StagedBlob(NamedTempFile);
+pub struct StagedBlob {
+    pub(super) file: NamedTempFile,
+    /// How much was written, in bytes.
+    size: u64,
+}
 
 /// A stored blob, open for reading.
 pub struct BlobReader {
@@ -32,17 +36,21 @@ pub struct BlobReader {
 /// How much of a file is read at a time, in bytes.
 const READ_SIZE: usize = 256 << 10;
 /// How much of a large blob is sent at a time, in bytes; object stores ask for at least 5 MiB.
-const PART_SIZE: usize = 8 << 20;
+const PART_SIZE: u64 = 8 << 20;
 /// How many parts of a blob may be on their way at once; with their size, the memory that an upload takes.
 const PARTS_IN_FLIGHT: usize = 2;
+/// How many large blobs may be on their way at once.
+pub(super) const UPLOADS: usize = 2;
 
 impl io::Write for StagedBlob {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.as_file_mut().write(bytes)
+        let written = self.file.as_file_mut().write(bytes)?;
+        self.size += written as u64;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.as_file_mut().flush()
+        self.file.as_file_mut().flush()
     }
 }
 
@@ -66,44 +74,50 @@ impl Store {
     /// When the staging directory cannot be written.
     pub fn stage(&self) -> Result<StagedBlob, StoreError> {
         let failed = |source| StoreError::File { path: self.staging.path().to_owned(), source };
-        self.staging.file().map(StagedBlob).map_err(failed)
+        let file = self.staging.file().map_err(failed)?;
+        Ok(StagedBlob { file, size: 0 })
     }
 
     /// Makes a staged blob visible under the digest that its writer computed over the bytes.
     ///
     /// # Errors
-    /// When the store fails; the blob is gone then.
+    /// When the store fails, or the bytes are no longer those that were written; the blob is gone then.
     pub async fn commit(&self, staged: StagedBlob, digest: &Digest) -> Result<(), StoreError> {
-        let error = |source| StoreError::File { path: staged.0.path().to_owned(), source };
-        let mut file = tokio::fs::File::from_std(staged.0.reopen().map_err(error)?);
-        let mut part = Vec::new();
-        let mut next_part = async || {
-            part.clear();
-            (&mut file).take(PART_SIZE as u64).read_to_end(&mut part).await.map_err(error)?;
-            Ok::<_, StoreError>(Bytes::copy_from_slice(&part))
-        };
-        let first = next_part().await?;
-        if first.len() < PART_SIZE {
-            self.objects.put(&location(digest), first.into()).await?;
+        let error = |source| StoreError::File { path: staged.file.path().to_owned(), source };
+        if staged.file.as_file().metadata().map_err(error)?.len() != staged.size {
+            return Err(StoreError::Damaged(*digest));
+        }
+        match &self.files {
+            Some(files) => files.adopt(staged.file, &location(digest)).await,
+            None => self.upload(staged, digest).await,
+        }
+    }
+
+    /// Sends a staged blob to a bucket. It is read again for that, so it is digested again.
+    async fn upload(&self, staged: StagedBlob, digest: &Digest) -> Result<(), StoreError> {
+        let location = location(digest);
+        let mut parts = Parts::new(staged);
+        let size = parts.left.end;
+        if size <= PART_SIZE {
+            let only = parts.next().await?.unwrap_or_default();
+            parts.check(digest)?;
+            self.objects.put(&location, only.into()).await?;
             return Ok(());
         }
-        let upload =
-            self.objects.put_multipart_opts(&location(digest), PutMultipartOptions::default()).await?;
-        let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_SIZE);
-        let mut bytes = first;
-        while !bytes.is_empty() {
-            upload.wait_for_capacity(PARTS_IN_FLIGHT).await?;
-            upload.put(bytes);
-            bytes = match next_part().await {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    upload.abort().await?;
-                    return Err(error);
-                }
-            };
+        let _permit = self.uploads.acquire().await.expect("the semaphore is never closed");
+        let mut upload = self.objects.put_multipart(&location).await?;
+        if let Err(error) = send(&mut *upload, parts, digest).await {
+            if let Err(error) = upload.abort().await {
+                tracing::warn!(%location, %error, "parts of an upload that failed stay in the bucket");
+            }
+            return Err(error);
         }
-        upload.finish().await?;
-        Ok(())
+        // What was sent is what was digested; that all of it arrived is for the bucket to say.
+        if self.blob_size(digest).await? == Some(size) {
+            return Ok(());
+        }
+        self.objects.delete(&location).await?;
+        Err(StoreError::Damaged(*digest))
     }
 
     /// Stores a small blob.
@@ -112,8 +126,7 @@ impl Store {
     /// When the store fails.
     pub async fn put_blob(&self, digest: &Digest, bytes: Vec<u8>) -> Result<(), StoreError> {
         debug_assert_eq!(Digest::of(&bytes), *digest);
-        self.objects.put(&location(digest), PutPayload::from(bytes)).await?;
-        Ok(())
+        self.put(&location(digest), bytes).await
     }
 
     /// The size of a blob in bytes, or nothing where there is none.
@@ -155,6 +168,63 @@ impl Store {
         };
         Ok(Some(BlobReader { size, bytes }))
     }
+}
+
+/// A staged blob that is read part by part, and digested on the way.
+struct Parts {
+    file: Arc<File>,
+    path: PathBuf,
+    hasher: Sha256,
+    /// What has not been read yet.
+    left: Range<u64>,
+}
+
+impl Parts {
+    fn new(staged: StagedBlob) -> Self {
+        let (path, hasher) = (staged.file.path().to_owned(), Sha256::new());
+        Self { file: Arc::new(staged.file.into_file()), path, hasher, left: 0..staged.size }
+    }
+
+    /// The next part; all but the last one are of the same size, which some buckets ask for.
+    async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        let (start, length) = (self.left.start, (self.left.end - self.left.start).min(PART_SIZE));
+        if length == 0 {
+            return Ok(None);
+        }
+        let (file, mut hasher) = (Arc::clone(&self.file), std::mem::take(&mut self.hasher));
+        let read = tokio::task::spawn_blocking(move || {
+            let mut part = vec![0; length as usize];
+            file.read_exact_at(&mut part, start)?;
+            hasher.update(&part);
+            Ok((hasher, Bytes::from(part)))
+        });
+        let read = read.await.map_err(io::Error::other).flatten();
+        let (hasher, part) = read.map_err(|source| StoreError::File { path: self.path.clone(), source })?;
+        self.hasher = hasher;
+        self.left.start += length;
+        Ok(Some(part))
+    }
+
+    /// Whether what was read is what was digested when it was written.
+    fn check(self, digest: &Digest) -> Result<(), StoreError> {
+        let same = Digest::from_hasher(self.hasher) == *digest;
+        if same { Ok(()) } else { Err(StoreError::Damaged(*digest)) }
+    }
+}
+
+/// Sends all parts, and has them put together if they are what they should be.
+async fn send(upload: &mut dyn MultipartUpload, mut parts: Parts, digest: &Digest) -> Result<(), StoreError> {
+    let mut under_way = FuturesUnordered::new();
+    while let Some(part) = parts.next().await? {
+        if under_way.len() == PARTS_IN_FLIGHT {
+            under_way.try_next().await?;
+        }
+        under_way.push(upload.put_part(part.into()));
+    }
+    while under_way.try_next().await?.is_some() {}
+    parts.check(digest)?;
+    upload.complete().await?;
+    Ok(())
 }
 
 /// A range of a file in large pieces: `object_store` would read 8 KiB at a time.

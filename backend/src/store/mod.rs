@@ -1,40 +1,66 @@
 //! Durable state: content in an object store, and nothing else.
 //!
 //! - `blobs/sha256/<2 digits>/<64 digits>`: layers, configs and manifests under their digest;
-//! - `images/`, `layers/`, `packages/`, `names/`, each with `<2 digits>/<key>`: small immutable records.
+//! - `images/`, `layers/`, `packages/`, `names/`, each with `<2 digits>/<key>`: small immutable records;
+//! - `tags/<key of a name>/<tag>`: empty, the tags by which an image has been had;
+//! - `staging/`, in directories alone: what is being written. Everywhere else it is in the data directory.
 //!
 //! Nothing is ever changed in place. A blob appears whole and verified or not at all; a record says which
 //! blobs belong together and is written after them. So a crash at any moment leaves at worst something that
 //! nobody refers to.
 
 mod blobs;
+mod files;
+mod place;
 mod probe;
 mod records;
 mod staging;
 mod tags;
 
 pub use blobs::{BlobReader, StagedBlob};
+pub use place::is_variable_of;
 pub use records::RecordKind;
 
 use tags::NotedTags;
 
-use object_store::{ObjectStore, local::LocalFileSystem, memory::InMemory};
+use files::Files;
+use firn_shared::Digest;
+use object_store::{
+    ObjectStore, ObjectStoreExt, PutPayload, local::LocalFileSystem, memory::InMemory, path::Path as Location,
+};
+use place::{Place, Variables};
 use staging::Staging;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// Why state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The URL names no store that Firn knows.
-    #[error("storage {0:?} is not file://DIR or memory://")]
+    #[error(
+        "storage {0:?} is none of file:///DIR, s3://BUCKET[/PREFIX], gs://BUCKET[/PREFIX], \
+         az://CONTAINER[/PREFIX], memory://"
+    )]
     Url(String),
+    /// The environment's variables do not say how to reach the bucket.
+    #[error("storage {url} cannot be used")]
+    Bucket {
+        /// Which one.
+        url: String,
+        /// Why.
+        source: object_store::Error,
+    },
     /// The object store failed.
     #[error("storage failed")]
     Object(#[from] object_store::Error),
     /// What is read is not what was written just before.
     #[error("storage does not give back what was written")]
     Unfaithful,
+    /// What was staged is not what its writer digested.
+    #[error("{0} was damaged before it was stored")]
+    Damaged(Digest),
     /// A file failed.
     #[error("cannot use {}", path.display())]
     File {
@@ -49,34 +75,67 @@ pub enum StoreError {
 #[derive(Debug, Clone)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
+    /// How objects are written where they are files.
+    files: Option<Files>,
     staging: Arc<Staging>,
+    /// How many large blobs may be on their way to a bucket: each takes memory.
+    uploads: Arc<Semaphore>,
     noted: NotedTags,
 }
 
 impl Store {
-    /// Opens the store at a URL. Unfinished blobs lie in a folder in `staging`, which other processes may use
-    /// too.
+    /// Opens the store at a URL: `file:///DIR`, `memory://`, or a bucket (`s3://`, `gs://`, `az://`), which the
+    /// environment's variables say how to reach. Unfinished blobs lie in a folder in `staging`, or beside the
+    /// objects where those are files; other processes may use both too.
     ///
     /// # Errors
     /// When the URL means nothing or a directory cannot be made.
     pub fn open(url: &str, staging: &Path) -> Result<Self, StoreError> {
+        let text =
+            |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        Self::open_with(url, staging, &std::env::vars_os().filter_map(text).collect())
+    }
+
+    /// The same with these variables instead of the environment's.
+    fn open_with(url: &str, staging: &Path, variables: &Variables) -> Result<Self, StoreError> {
         let file = |path: &Path| {
             let path = path.to_owned();
             |source| StoreError::File { path, source }
         };
-        let objects: Arc<dyn ObjectStore> = if url == "memory://" {
-            Arc::new(InMemory::new())
-        } else if let Some(dir) = url.strip_prefix("file://").filter(|dir| dir.starts_with('/')) {
-            std::fs::create_dir_all(dir).map_err(file(Path::new(dir)))?;
-            // What is acknowledged must survive a power cut.
-            Arc::new(LocalFileSystem::new_with_prefix(dir)?.with_fsync(true))
-        } else {
-            return Err(StoreError::Url(url.to_owned()));
+        let place = Place::parse(url, variables)?;
+        let staging = match &place {
+            // A finished blob is renamed, which takes the same file system.
+            Place::Files(dir) => &dir.join("staging"),
+            Place::Memory | Place::Bucket(_) => staging,
         };
         let staging = Arc::new(Staging::new(staging).map_err(file(staging))?);
-        Ok(Self { objects, staging, noted: tags::none_noted() })
+        let mut files = None;
+        let objects: Arc<dyn ObjectStore> = match place {
+            Place::Memory => Arc::new(InMemory::new()),
+            Place::Bucket(bucket) => bucket,
+            Place::Files(dir) => {
+                let objects = Arc::new(LocalFileSystem::new_with_prefix(&dir)?);
+                files = Some(Files::new(dir, Arc::clone(&staging)));
+                objects
+            }
+        };
+        let uploads = Arc::new(Semaphore::new(blobs::UPLOADS));
+        Ok(Self { objects, files, staging, uploads, noted: tags::none_noted() })
+    }
+
+    /// Writes a small object, durably; it replaces one that is there.
+    async fn put(&self, location: &Location, bytes: Vec<u8>) -> Result<(), StoreError> {
+        match &self.files {
+            Some(files) => files.write(location, bytes).await,
+            None => {
+                self.objects.put(location, PutPayload::from(bytes)).await?;
+                Ok(())
+            }
+        }
     }
 }
 
+#[cfg(test)]
+mod conformance;
 #[cfg(test)]
 mod tests;

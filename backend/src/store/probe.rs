@@ -1,7 +1,7 @@
 //! Whether a store does what it must.
 
 use super::{Store, StoreError};
-use object_store::{ObjectStoreExt, PutPayload, path::Path};
+use object_store::{ObjectStoreExt, path::Path};
 
 impl Store {
     /// Writes an object, reads it back and deletes it.
@@ -13,7 +13,7 @@ impl Store {
         let started = started.map_or(0, |since| since.as_nanos());
         let location = Path::from(format!("probes/{}-{started}", std::process::id()));
         let content = started.to_string();
-        self.objects.put(&location, PutPayload::from(content.clone().into_bytes())).await?;
+        self.put(&location, content.clone().into_bytes()).await?;
         let read = async { self.objects.get(&location).await?.bytes().await }.await;
         self.objects.delete(&location).await?;
         if read? == content.as_bytes() { Ok(()) } else { Err(StoreError::Unfaithful) }

@@ -6,7 +6,7 @@
 use super::{Store, StoreError, blobs::found};
 use firn_shared::{Digest, cache_key::CacheKey};
 use futures::TryStreamExt;
-use object_store::{ObjectStoreExt, PutPayload, path::Path};
+use object_store::{ObjectStoreExt, path::Path};
 use serde::{Serialize, de::DeserializeOwned};
 use std::io::Write;
 
@@ -63,8 +63,7 @@ impl Store {
         }
         let mut bytes = format!("{VERSION} {}\n", Digest::of(&body)).into_bytes();
         bytes.extend(body);
-        self.objects.put(&kind.location(key), PutPayload::from(bytes)).await?;
-        Ok(())
+        self.put(&kind.location(key), bytes).await
     }
 
     /// Reads a record, or nothing where there is none that checks.

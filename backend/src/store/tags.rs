@@ -4,7 +4,7 @@ use super::{Store, StoreError};
 use firn_shared::{cache_key::CacheKey, image_name::ImageName, reference::Tag};
 use futures::TryStreamExt;
 use moka::sync::Cache;
-use object_store::{ObjectStoreExt, PutPayload, path::Path};
+use object_store::path::Path;
 
 /// Tags that need not be noted again: every pull says its tag.
 pub(super) type NotedTags = Cache<String, ()>;
@@ -31,7 +31,7 @@ impl Store {
             return Ok(());
         }
         let location = Path::from(format!("{}/{tag}", folder(name)));
-        self.objects.put(&location, PutPayload::default()).await?;
+        self.put(&location, Vec::new()).await?;
         self.noted.insert(key, ());
         Ok(())
     }

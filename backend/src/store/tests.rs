@@ -1,55 +1,10 @@
+use super::conformance::{Subject, subjects};
 use super::*;
-use firn_shared::{Digest, cache_key::CacheKey};
-use futures::TryStreamExt;
-use std::io::Write;
-
-/// Every store that can be had here, each fresh.
-fn stores() -> Vec<(Store, tempfile::TempDir)> {
-    ["file", "memory"]
-        .into_iter()
-        .map(|kind| {
-            let dir = tempfile::tempdir().expect("a directory");
-            let url = match kind {
-                "file" => format!("file://{}", dir.path().join("storage").display()),
-                _ => "memory://".to_owned(),
-            };
-            (Store::open(&url, &dir.path().join("staging")).expect("a store"), dir)
-        })
-        .collect()
-}
-
-async fn read(store: &Store, digest: &Digest, range: Option<std::ops::Range<u64>>) -> Option<Vec<u8>> {
-    let reader = store.open_blob(digest, range).await.expect("the store works")?;
-    let chunks: Vec<_> = reader.bytes.try_collect().await.expect("the blob reads");
-    Some(chunks.concat())
-}
-
-#[tokio::test]
-async fn blobs_appear_whole() {
-    for (store, dir) in stores() {
-        for size in [0, 1, 300_000, 8 << 20, (17 << 20) + 5] {
-            let bytes: Vec<u8> = (0..size).map(|i: u32| (i * 7 % 251) as u8).collect();
-            let digest = Digest::of(&bytes);
-            assert_eq!(store.blob_size(&digest).await.expect("the store works"), None);
-            let mut staged = store.stage().expect("a place");
-            staged.write_all(&bytes).expect("written");
-            assert_eq!(read(&store, &digest, None).await, None);
-            store.commit(staged, &digest).await.expect("committed");
-            assert_eq!(store.blob_size(&digest).await.expect("the store works"), Some(u64::from(size)));
-            assert!(read(&store, &digest, None).await.is_some_and(|read| read == bytes), "{size} bytes");
-            if size > 1 {
-                assert_eq!(read(&store, &digest, Some(1..2)).await, Some(bytes[1..2].to_vec()));
-            }
-        }
-        drop(store);
-        let left = std::fs::read_dir(dir.path().join("staging")).expect("the directory").count();
-        assert_eq!(left, 0, "nothing is left of what was staged");
-    }
-}
+use firn_shared::cache_key::CacheKey;
 
 #[tokio::test]
 async fn records_check_themselves() {
-    for (store, _dir) in stores() {
+    for Subject { store, .. } in subjects() {
         let key = CacheKey::builder("test").build();
         let kind = RecordKind::Layer;
         assert_eq!(store.record::<String>(kind, &key).await.expect("the store works"), None);
@@ -60,12 +15,7 @@ async fn records_check_themselves() {
 }
 
 #[tokio::test]
-async fn probing_leaves_nothing_behind() {
-    for (store, dir) in stores() {
-        store.probe().await.expect("the store works");
-        let probes = dir.path().join("storage/probes");
-        assert!(std::fs::read_dir(probes).map_or(0, Iterator::count) == 0);
-    }
+async fn probing_finds_what_is_in_the_way() {
     let dir = tempfile::tempdir().expect("a directory");
     let storage = dir.path().join("storage");
     let url = format!("file://{}", storage.display());
@@ -108,13 +58,5 @@ async fn torn_records_are_ignored() {
         std::fs::write(&file, &whole[..cut]).expect("torn");
         let record = store.record::<Vec<u8>>(RecordKind::Image, &key).await.expect("read");
         assert_eq!(record, None, "cut at {cut}");
-    }
-}
-
-#[test]
-fn refuses_urls_it_does_not_know() {
-    let dir = tempfile::tempdir().expect("a directory");
-    for url in ["", "ftp://x", "file://relative", "/plain"] {
-        assert!(matches!(Store::open(url, &dir.path().join("staging")), Err(StoreError::Url(_))), "{url}");
     }
 }

@@ -1,10 +1,11 @@
 //! `nix-instantiate` of one version, evaluating into a store of its own: nothing is written to /nix, and no
 //! package set, channel or configuration of the machine is seen.
 
+use firn_tests::program::cached;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
@@ -25,14 +26,10 @@ pub(crate) struct Repository {
 
 /// Every Nix that the expressions are tested with: the machine's, and a newer one.
 pub(crate) fn evaluators() -> [Evaluator; 2] {
-    let cache = std::env::var_os("FIRN_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-        let caches = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        let home = || Path::new(&std::env::var_os("HOME").expect("$HOME is set")).join(".cache");
-        caches.unwrap_or_else(home).join("firn")
-    });
+    let newer = "newer-nix-trixie/bin/nix-instantiate";
     [
         Evaluator::new(PathBuf::from("nix-instantiate"), "setup/nix"),
-        Evaluator::new(cache.join("newer-nix-trixie/bin/nix-instantiate"), "setup/newer-nix"),
+        Evaluator::new(cached(newer, "setup/newer-nix"), "setup/newer-nix"),
     ]
 }
 

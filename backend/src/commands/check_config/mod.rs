@@ -74,6 +74,7 @@ pub(super) fn run(args: &CheckConfigArgs, matches: &ArgMatches, aliases: &[Alias
     settings::compute_defaults(&mut settings, args.serve.builder());
     let environment: Vec<String> =
         std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+    settings.extend(settings::of_bucket(&environment, args.serve.builder()));
     let mut findings = settings::misunderstandings(&environment, aliases);
     findings.extend(runtime.block_on(probes::all(args.serve.builder())));
     let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);

@@ -6,7 +6,7 @@ use crate::{
     commands::builder::BuilderArgs,
     nix::{Nix, ResolveRequest},
     package_set::{PackageSet, RevisionError},
-    store::Store,
+    store::{Store, StoreError},
 };
 use firn_shared::{package_source::Revision, reference::Tag};
 use std::collections::BTreeSet;
@@ -68,8 +68,12 @@ async fn probe_storage(args: &BuilderArgs, data: &std::path::Path) -> Finding {
     };
     let store = match Store::open(&url, &data.join("staging")) {
         Ok(store) => store,
-        Err(error @ crate::store::StoreError::Url(_)) => {
+        Err(error @ StoreError::Url(_)) => {
             return Finding::new(Level::Invalid, STORAGE, format!("{error}; mend FIRN_STORAGE"));
+        }
+        Err(error @ StoreError::Bucket { .. }) => {
+            let hint = "set the AWS_*, GOOGLE_* or AZURE_* variables of its provider";
+            return Finding::new(Level::Invalid, STORAGE, format!("{}; {hint}", chain(&error)));
         }
         Err(error) => return Finding::new(Level::Error, STORAGE, chain(&error)),
     };

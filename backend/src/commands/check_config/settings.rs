@@ -4,6 +4,7 @@ use super::{Finding, Level};
 use crate::{
     commands::{Cli, builder::BuilderArgs},
     config::{Alias, nixery_variables},
+    store::is_variable_of,
 };
 use clap::{ArgMatches, CommandFactory, parser::ValueSource};
 use serde::Serialize;
@@ -58,8 +59,7 @@ impl Setting {
 const OTHER_VARIABLES: [&str; 3] = ["FIRN_LOG", "FIRN_CACHE", "FIRN_EDGE_LISTEN"];
 
 /// Variables of Nixery's that Firn has nothing for, and what to use.
-const NOT_TAKEN_OVER: [(&str, &str); 3] = [
-    ("GCS_BUCKET", "storage is chosen by URL in FIRN_STORAGE"),
+const NOT_TAKEN_OVER: [(&str, &str); 2] = [
     ("GCS_SIGNING_KEY", "Firn does not sign URLs of buckets"),
     ("GCS_SIGNING_ACCOUNT", "Firn does not sign URLs of buckets"),
 ];
@@ -103,6 +103,20 @@ pub(super) fn compute_defaults(settings: &mut [Setting], args: &BuilderArgs) {
             _ => None,
         };
     }
+}
+
+/// The variables that say how to reach the bucket. What they hold may be secret: keys are not the only ones.
+pub(super) fn of_bucket(environment: &[String], args: &BuilderArgs) -> Vec<Setting> {
+    let Ok(url) = args.storage.storage_url() else { return Vec::new() };
+    let mut names: Vec<_> = environment.iter().filter(|name| is_variable_of(&url, name)).collect();
+    names.sort_unstable();
+    let setting = |name: &String| Setting {
+        option: "(storage)".to_owned(),
+        variable: Some(name.clone()),
+        value: Some("(set)".to_owned()),
+        origin: Origin::Variable(name.clone()),
+    };
+    names.into_iter().map(setting).collect()
 }
 
 /// A text without what may be secret in a URL: user, password and query.
@@ -181,14 +195,39 @@ mod tests {
     }
 
     #[test]
+    fn takes_over_the_bucket_that_nixery_uses() {
+        let storage = |backend: &str| {
+            let variables =
+                [("NIXERY_STORAGE_BACKEND", backend), ("GCS_BUCKET", "snow"), ("STORAGE_PATH", "/x")];
+            let read = |name: &str| {
+                variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            };
+            let (command, aliases) = with_nixery_aliases(Cli::command(), read);
+            let matches = command.get_matches_from(["firn", "check-config", "--pkgs-path", "/"]);
+            let settings =
+                effective(matches.subcommand_matches("check-config").expect("this command"), &aliases);
+            settings.into_iter().find(|setting| setting.option == "--storage").expect("an option").value
+        };
+        assert_eq!(storage("gcs").as_deref(), Some("gs://snow"));
+        assert_eq!(storage("filesystem").as_deref(), Some("file:///x"));
+    }
+
+    #[test]
     fn points_at_variables_that_do_nothing() {
-        let set =
-            ["FIRN_LISTN", "FIRN_LOG", "FIRN_TEST_PACKAGES", "HOME", "PORT", "FIRN_LISTEN", "GCS_BUCKET"];
+        let set = [
+            "FIRN_LISTN",
+            "FIRN_LOG",
+            "FIRN_TEST_PACKAGES",
+            "HOME",
+            "PORT",
+            "FIRN_LISTEN",
+            "GCS_SIGNING_KEY",
+        ];
         let set = set.map(str::to_owned);
         let messages: Vec<_> = misunderstandings(&set, &[]).into_iter().map(|f| f.message).collect();
         assert_eq!(messages.len(), 3, "{messages:?}");
         assert!(messages[0].contains("FIRN_LISTN") && messages[0].ends_with("did you mean FIRN_LISTEN?"));
         assert!(messages[1].contains("PORT does not count"));
-        assert!(messages[2].contains("GCS_BUCKET has no effect"));
+        assert!(messages[2].contains("GCS_SIGNING_KEY has no effect"));
     }
 }

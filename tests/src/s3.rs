@@ -1,0 +1,88 @@
+//! A real S3 server (s3s-fs) with one empty bucket, which checks signatures by code that is not Firn's.
+
+use crate::{
+    program::cached,
+    service::{Service, scratch},
+};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long starting may take on a busy machine.
+const START: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_secs(3);
+
+/// The name of its bucket.
+pub const BUCKET: &str = "firn";
+/// Any will do; this server does not know regions, but signs with what the client says.
+pub const REGION: &str = "eu-north-1";
+/// Who may use the bucket.
+pub const ACCESS_KEY_ID: &str = "FIRNTEST";
+/// With what.
+pub const SECRET_ACCESS_KEY: &str = "old snow keeps secrets";
+
+/// A running S3 server.
+pub struct S3 {
+    service: Service,
+    endpoint: String,
+}
+
+impl S3 {
+    /// A server with an empty bucket.
+    ///
+    /// # Panics
+    /// When it is not installed, or does not start.
+    pub fn start() -> Self {
+        let scratch = scratch("s3");
+        let root = scratch.join("root");
+        std::fs::create_dir_all(root.join(BUCKET)).expect("the bucket can be made");
+        let program = cached("s3s-fs-0.14.1/bin/s3s-fs", "setup/s3-server").into_os_string();
+        let mut command = vec![program, root.into_os_string()];
+        // The system picks a port that is free; the log says which.
+        let options = ["--host=127.0.0.1", "--port=0"].map(str::to_owned);
+        let keys = [format!("--access-key={ACCESS_KEY_ID}"), format!("--secret-key={SECRET_ACCESS_KEY}")];
+        command.extend(options.into_iter().chain(keys).map(Into::into));
+        let environment = [("RUST_LOG".to_owned(), Some("s3s_fs=info".to_owned()))];
+        let service = Service::start("s3", scratch, GRACE, &environment, command);
+        let endpoint = service.until("is listening", START, || {
+            let log = service.log();
+            let (_, rest) = log.split_once("server is running at ")?;
+            rest.split_once('\n').map(|(url, _)| url.trim_end().to_owned())
+        });
+        Self { service, endpoint }
+    }
+
+    /// Where it is, as `http://HOST:PORT`.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// The variables by which S3 clients find it.
+    pub fn environment(&self) -> [(&'static str, &str); 4] {
+        [
+            ("AWS_ENDPOINT_URL", &self.endpoint),
+            ("AWS_REGION", REGION),
+            ("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID),
+            ("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY),
+        ]
+    }
+
+    /// The directory with the bucket's objects, each in a file that has its key as name.
+    pub fn objects(&self) -> PathBuf {
+        self.service.dir().join("root").join(BUCKET)
+    }
+
+    /// How many files of uploads it holds that were neither finished nor aborted.
+    ///
+    /// # Panics
+    /// When its directory cannot be read.
+    pub fn unfinished_uploads(&self) -> usize {
+        let entries = std::fs::read_dir(self.service.dir().join("root")).expect("the server's directory");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        names.filter(|name| name.as_encoded_bytes().starts_with(b".upload")).count()
+    }
+
+    /// Everything that it has logged so far.
+    pub fn log(&self) -> String {
+        self.service.log()
+    }
+}
