@@ -9,6 +9,16 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
+/// How layers are encoded: all layers of one image alike, since some clients stumble over a manifest that mixes
+/// compressions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerEncoding {
+    /// The compression.
+    pub compression: LayerCompression,
+    /// The encoder's name, version and settings: other settings give other bytes.
+    pub identity: String,
+}
+
 /// Some store paths that travel together, and the key under which the packed layer is remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerPlan {
@@ -37,13 +47,12 @@ pub struct LayerRecord {
 }
 
 impl LayerPlan {
-    /// The plan for these members. `encoder` is the encoder's name, version and settings: other settings give
-    /// other bytes.
-    pub fn new<'a>(members: impl IntoIterator<Item = &'a ClosurePath>, encoder: &str) -> Self {
+    /// The plan for these members, to be encoded like this.
+    pub fn new<'a>(members: impl IntoIterator<Item = &'a ClosurePath>, encoding: &LayerEncoding) -> Self {
         let mut members: Vec<&ClosurePath> = members.into_iter().collect();
         members.sort_unstable_by_key(|member| &member.path);
         let key = CacheKey::builder("layer-1")
-            .field(encoder)
+            .field(&encoding.identity)
             .list(members.iter().map(|member| member.path.as_str()))
             .list(members.iter().map(|member| member.nar_hash.as_bytes()))
             .build();

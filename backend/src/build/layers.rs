@@ -2,10 +2,7 @@
 
 use super::{BuildError, Builder, Flight, Phase, Progress};
 use crate::{packing::Tree, store::RecordKind};
-use firn_shared::{
-    layer::{LayerPlan, LayerRecord},
-    media_type::LayerCompression,
-};
+use firn_shared::layer::{LayerPlan, LayerRecord};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::path::Path;
 use std::sync::Arc;
@@ -79,10 +76,7 @@ impl Builder {
             diff_id: packed.diff_id,
             size: packed.size,
             uncompressed: packed.uncompressed,
-            compression: match self.packer.encoder().is_zstd() {
-                true => LayerCompression::Zstd,
-                false => LayerCompression::Gzip,
-            },
+            compression: self.packer.encoder().compression(),
         };
         self.store.put_record(RecordKind::Layer, &plan.key, &record).await?;
         tracing::debug!(layer.digest = %record.digest, size_bytes = record.size, paths = plan.paths.len(), "layer packed");

@@ -210,7 +210,7 @@ impl Builder {
     pub async fn package_set(&self, tag: &Tag) -> Result<PackageSetState, BuildError> {
         let revision = self.packages.revision(tag).await?;
         let recipe = &self.recipe;
-        let token = CacheKey::builder("package-set-1")
+        let token = CacheKey::builder("package-set-2")
             .field(serde_json::to_vec(&revision).expect("revisions serialise"))
             .field(recipe.strategy.version())
             .field(recipe.layer_budget.to_le_bytes())
@@ -318,7 +318,7 @@ impl Builder {
         let blueprint = Blueprint::new(
             Ingredients { name, platform, revision, revision_date, packages: &packages },
             |closure| self.recipe.strategy.group(closure, self.recipe.layer_budget),
-            &self.packer.encoder().identity(),
+            &self.packer.encoder().encoding(),
         )?;
         let size = blueprint.layers.iter().map(|layer| layer.nar_size).sum();
         if size > self.limits.closure_bytes {

@@ -1,6 +1,8 @@
 //! How layers are compressed.
 
 use super::PackError;
+use firn_shared::layer::LayerEncoding;
+use firn_shared::media_type::LayerCompression;
 use std::fmt;
 use std::io;
 use std::str::FromStr;
@@ -40,9 +42,17 @@ impl Encoder {
         format!("{self};block={};format={FORMAT}", self.block_size())
     }
 
-    /// Whether layers are zstd, which needs OCI media types.
-    pub fn is_zstd(&self) -> bool {
-        self.method == Method::Zstd
+    /// What manifests say of the layers.
+    pub fn compression(&self) -> LayerCompression {
+        match self.method {
+            Method::Gzip => LayerCompression::Gzip,
+            Method::Zstd => LayerCompression::Zstd,
+        }
+    }
+
+    /// All that is said of the layers of an image before they are packed.
+    pub fn encoding(&self) -> LayerEncoding {
+        LayerEncoding { compression: self.compression(), identity: self.identity() }
     }
 
     /// Bytes of tar that are compressed together, by themselves.

@@ -6,7 +6,7 @@ mod properties;
 
 use super::{Encoder, PackError, PackedLayer, Packer, Tree};
 use firn_shared::archive::ImagePath;
-use firn_shared::{DiffId, Digest};
+use firn_shared::{DiffId, Digest, media_type::LayerCompression};
 use std::fs;
 use std::io::Read as _;
 use std::num::NonZeroUsize;
@@ -35,10 +35,9 @@ fn pack(packer: &Packer, trees: Vec<Tree>) -> Result<(PackedLayer, Vec<u8>), Pac
 
 fn decompress(encoder: Encoder, bytes: &[u8]) -> Vec<u8> {
     let mut tar = Vec::new();
-    let read = if encoder.is_zstd() {
-        zstd::Decoder::new(bytes).expect("zstd").read_to_end(&mut tar)
-    } else {
-        flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut tar)
+    let read = match encoder.compression() {
+        LayerCompression::Zstd => zstd::Decoder::new(bytes).expect("zstd").read_to_end(&mut tar),
+        LayerCompression::Gzip => flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut tar),
     };
     read.expect("compressed data");
     tar

@@ -1,9 +1,9 @@
 //! A layer of small entries, packed in memory: the symlink forest with `/etc` and `/tmp`.
 
 use super::{ImagePath, Permissions, Writer};
-use crate::{DiffId, Digest};
+use crate::{DiffId, Digest, media_type::LayerCompression};
 use flate2::{Compression, GzBuilder};
-use sha2::Digest as _;
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
@@ -38,7 +38,7 @@ pub enum PackError {
     NotADirectory(ImagePath),
 }
 
-/// A gzip-compressed layer and all that a manifest and a config say about it.
+/// A compressed layer and all that a manifest and a config say about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blob {
     /// The compressed layer.
@@ -49,39 +49,52 @@ pub struct Blob {
     pub diff_id: DiffId,
     /// Bytes in the tar inside.
     pub uncompressed: u64,
+    /// How it is compressed.
+    pub compression: LayerCompression,
 }
 
-/// Packs entries into a layer in one pass: tar, sha256, gzip, sha256.
+/// Packs entries into a layer.
 ///
 /// The entries may come in any order; directories that lead to one and are not given are added as
-/// [`Permissions::DIRECTORY`]. The bytes depend on nothing but the entries, natively and on wasm32: the
-/// deflate encoder is `miniz_oxide`, in Rust, the same code everywhere. (`flate2` has other backends that
-/// would produce other bytes; no crate of this workspace may switch them on, and a test pins the digest.)
-pub fn pack(entries: impl IntoIterator<Item = Entry>) -> Result<Blob, PackError> {
-    let entries = complete(entries)?;
-    let gzip = GzBuilder::new().write(Sha256Writer::new(Vec::new()), Compression::default());
-    let mut archive = Writer::new(Sha256Writer::new(gzip));
-    let mut write = || {
-        for (path, content) in &entries {
-            match content {
-                Content::Directory(permissions) => archive.directory(path, *permissions)?,
-                Content::File(permissions, bytes) => {
-                    archive.file(path, *permissions, bytes.len() as u64, bytes.as_slice())?;
-                }
-                Content::Symlink(target) => archive.symlink(path, target)?,
-            }
-        }
-        io::Result::Ok(())
+/// [`Permissions::DIRECTORY`]. The bytes depend on nothing but the arguments, natively and on wasm32: both
+/// encoders, `miniz_oxide` and `ruzstd`, are in Rust and the same code everywhere. (`flate2` has other backends
+/// that would produce other bytes; no crate of this workspace may switch them on, and a test pins the digests.)
+pub fn pack(
+    entries: impl IntoIterator<Item = Entry>,
+    compression: LayerCompression,
+) -> Result<Blob, PackError> {
+    let tar = tar(&complete(entries)?).expect("writing to memory does not fail");
+    let bytes = match compression {
+        LayerCompression::Gzip => gzip(&tar).expect("writing to memory does not fail"),
+        LayerCompression::Zstd => compress_to_vec(tar.as_slice(), CompressionLevel::Fastest),
     };
-    write().expect("writing to memory does not fail");
-    let tar = archive.finish().expect("writing to memory does not fail");
-    let compressed = tar.inner.finish().expect("writing to memory does not fail");
     Ok(Blob {
-        digest: Digest::from_hasher(compressed.hasher),
-        bytes: compressed.inner,
-        diff_id: DiffId::from_hasher(tar.hasher),
-        uncompressed: tar.count,
+        digest: Digest::of(&bytes),
+        bytes,
+        diff_id: DiffId::of(&tar),
+        uncompressed: tar.len() as u64,
+        compression,
     })
+}
+
+fn tar(entries: &BTreeMap<ImagePath, Content>) -> io::Result<Vec<u8>> {
+    let mut archive = Writer::new(Vec::new());
+    for (path, content) in entries {
+        match content {
+            Content::Directory(permissions) => archive.directory(path, *permissions)?,
+            Content::File(permissions, bytes) => {
+                archive.file(path, *permissions, bytes.len() as u64, bytes.as_slice())?;
+            }
+            Content::Symlink(target) => archive.symlink(path, target)?,
+        }
+    }
+    archive.finish()
+}
+
+fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut gzip = GzBuilder::new().write(Vec::new(), Compression::default());
+    gzip.write_all(bytes)?;
+    gzip.finish()
 }
 
 /// Sorts, adds the directories that lead to each entry, and refuses what no file system can hold.
@@ -107,30 +120,4 @@ fn complete(entries: impl IntoIterator<Item = Entry>) -> Result<BTreeMap<ImagePa
     }
     tree.append(&mut missing);
     Ok(tree)
-}
-
-/// Passes bytes on and remembers how many they were and their sha256.
-struct Sha256Writer<W> {
-    inner: W,
-    hasher: sha2::Sha256,
-    count: u64,
-}
-
-impl<W> Sha256Writer<W> {
-    fn new(inner: W) -> Self {
-        Self { inner, hasher: sha2::Sha256::new(), count: 0 }
-    }
-}
-
-impl<W: Write> Write for Sha256Writer<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        self.count += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
 }

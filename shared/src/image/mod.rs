@@ -13,8 +13,8 @@ use crate::{
     digest::Digest,
     forest::{Conflict, Fixtures, Forest, Tree, USER_ID},
     image_name::ImageName,
-    layer::{LayerPlan, LayerRecord},
-    media_type::{LayerCompression, ManifestFormat},
+    layer::{LayerEncoding, LayerPlan, LayerRecord},
+    media_type::ManifestFormat,
     package::PackageRecord,
     package_source::Revision,
     platform::Platform,
@@ -79,20 +79,20 @@ pub struct Image {
 
 impl Blueprint {
     /// The blueprint for these ingredients. `group` puts the closure's members into layers, bottom first, by
-    /// their indices; `encoder` identifies the encoder that will pack them.
+    /// their indices; `encoding` says how they will be packed, and how the symlink layer is.
     ///
     /// # Errors
     /// When the packages' closures contradict each other.
     pub fn new(
         ingredients: Ingredients<'_>,
         group: impl FnOnce(&Closure) -> Vec<Vec<usize>>,
-        encoder: &str,
+        encoding: &LayerEncoding,
     ) -> Result<Self, ClosureError> {
         let records = || ingredients.packages.iter().map(|selected| selected.package);
         let closure = Closure::new(records().flat_map(|record| &record.closure))?;
         let layers = group(&closure)
             .into_iter()
-            .map(|members| LayerPlan::new(members.into_iter().map(|i| &closure.paths()[i]), encoder))
+            .map(|members| LayerPlan::new(members.into_iter().map(|i| &closure.paths()[i]), encoding))
             .collect();
         // Two names can mean one package.
         let mut seen = BTreeSet::new();
@@ -110,7 +110,8 @@ impl Blueprint {
         Ok(Self {
             layers,
             execution: execution(ingredients, &forest, &created),
-            top: archive::pack(forest.entries).expect("a forest has every path once, below directories"),
+            top: archive::pack(forest.entries, encoding.compression)
+                .expect("a forest has every path once, below directories"),
             conflicts: forest.conflicts,
             platform: ingredients.platform,
             created,
@@ -120,7 +121,6 @@ impl Blueprint {
     /// The image, given what became of each of [`Blueprint::layers`], in the same order.
     pub fn assemble(self, layers: &[LayerRecord]) -> Image {
         assert_eq!(layers.len(), self.layers.len(), "every planned layer is packed");
-        let compression = LayerCompression::Gzip;
         let comments = self.layers.iter().map(|plan| match plan.paths.as_slice() {
             [path] => path.base_name().to_owned(),
             [first, rest @ ..] => format!("{} and {} more store paths", first.base_name(), rest.len()),
@@ -137,7 +137,7 @@ impl Blueprint {
             let layers = layers
                 .iter()
                 .map(|layer| descriptor(layer.digest, layer.size, layer.compression))
-                .chain([descriptor(self.top.digest, self.top.bytes.len() as u64, compression)])
+                .chain([descriptor(self.top.digest, self.top.bytes.len() as u64, self.top.compression)])
                 .collect::<Option<Vec<_>>>()?;
             let config = (config.digest, config.bytes.len() as u64);
             Some(small_blob(&Manifest::new(format, config, layers, annotations.clone())))

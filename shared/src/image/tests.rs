@@ -4,6 +4,7 @@ use crate::{
     closure::PathInfo,
     digest::{DiffId, NarHash},
     listing::{FileName, Node},
+    media_type::LayerCompression,
     package::{Output, Package},
 };
 
@@ -43,7 +44,15 @@ fn record(name: &str) -> PackageRecord {
     }
 }
 
+fn encoding(compression: LayerCompression, identity: &str) -> LayerEncoding {
+    LayerEncoding { compression, identity: identity.to_owned() }
+}
+
 fn image(name: &str, packages: &[&str]) -> (Blueprint, Image) {
+    compressed_image(name, packages, LayerCompression::Gzip)
+}
+
+fn compressed_image(name: &str, packages: &[&str], compression: LayerCompression) -> (Blueprint, Image) {
     let name: ImageName = name.parse().expect("an image name");
     let records: Vec<_> = packages.iter().map(|name| record(name)).collect();
     let selected: Vec<_> = records.iter().map(|package| Selected { package, requested: true }).collect();
@@ -56,7 +65,7 @@ fn image(name: &str, packages: &[&str]) -> (Blueprint, Image) {
             packages: &selected,
         },
         |closure| (0..closure.len()).map(|i| vec![i]).collect(),
-        "test-1",
+        &encoding(compression, "test-1"),
     )
     .expect("a closure");
     let packed: Vec<_> = blueprint
@@ -67,7 +76,7 @@ fn image(name: &str, packages: &[&str]) -> (Blueprint, Image) {
             diff_id: DiffId::of(plan.key.to_string().as_bytes()),
             size: 10,
             uncompressed: 20,
-            compression: LayerCompression::Gzip,
+            compression,
         })
         .collect();
     let image = blueprint.clone().assemble(&packed);
@@ -103,6 +112,19 @@ fn manifests_and_configs_are_what_the_spec_says() {
             .iter()
             .all(|layer| { layer["mediaType"] == "application/vnd.docker.image.rootfs.diff.tar.gzip" })
     );
+}
+
+#[test]
+fn no_manifest_mixes_compressions() {
+    let (blueprint, image) = compressed_image("git/htop", &["git", "htop"], LayerCompression::Zstd);
+    let manifest: serde_json::Value = serde_json::from_slice(&image.oci.bytes).expect("JSON");
+    let layers = manifest["layers"].as_array().expect("layers");
+    assert_eq!(layers.len(), blueprint.layers.len() + 1);
+    for layer in layers {
+        assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar+zstd");
+    }
+    assert_eq!(image.top.bytes[..4], [0x28, 0xb5, 0x2f, 0xfd], "the magic number of zstd");
+    assert_eq!(image.docker, None, "Docker's format has no zstd");
 }
 
 #[test]
@@ -142,7 +164,8 @@ fn layer_keys_depend_on_contents_and_encoder_alone() {
     assert_eq!(key("git", &["git"], "libc"), key("htop", &["htop"], "libc"));
     assert_ne!(key("git", &["git"], "git"), key("git", &["git"], "libc"));
     let closure = Closure::new(&record("git").closure).expect("a closure");
-    assert_ne!(LayerPlan::new(closure.paths(), "a").key, LayerPlan::new(closure.paths(), "b").key);
+    let key = |encoder| LayerPlan::new(closure.paths(), &encoding(LayerCompression::Gzip, encoder)).key;
+    assert_ne!(key("a"), key("b"));
 }
 
 #[test]
