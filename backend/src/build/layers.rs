@@ -6,10 +6,14 @@ use firn_shared::layer::{LayerPlan, LayerRecord};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::path::Path;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
-/// How many layers are packed at once. The packer's threads do the work; this many keep them busy while one
-/// waits for the disk.
+/// How many layers of an image are packed at once. The packer's threads do the work; this many keep them busy
+/// while one waits for files. Storing them has no such bound: many syncs at once cost a disk little more than
+/// one, and requests to a bucket wait for each other no more than that.
 const AT_ONCE: usize = 4;
+/// How many records are asked for at once.
+const LOOKUPS: usize = 16;
 
 impl Builder {
     /// The packed layers for these plans, in their order.
@@ -25,7 +29,7 @@ impl Builder {
         let lookups: Vec<_> =
             plans.iter().map(|plan| self.store.record::<LayerRecord>(RecordKind::Layer, &plan.key)).collect();
         let mut records: Vec<Option<LayerRecord>> =
-            stream::iter(lookups).buffered(AT_ONCE * 4).try_collect().await?;
+            stream::iter(lookups).buffered(LOOKUPS).try_collect().await?;
         let mut missing: Vec<usize> = (0..plans.len()).filter(|i| records[*i].is_none()).collect();
         let mut needed = missing.iter().flat_map(|i| &plans[*i].paths);
         if let Some(gone) = needed.find(|path| !Path::new(path.as_str()).exists()) {
@@ -35,16 +39,18 @@ impl Builder {
 
         // Largest first, so that the last one to finish is a small one.
         missing.sort_by_key(|i| std::cmp::Reverse(plans[*i].nar_size));
+        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        let all_at_once = missing.len().max(1);
         let packed: Vec<(usize, LayerRecord)> = stream::iter(missing)
             .map(|i| {
-                let flight = self.pack_once(plans[i].clone());
+                let flight = self.pack_once(plans[i].clone(), &turns);
                 async move {
                     let record = flight.await.map_err(BuildError::Shared)?;
                     progress.layer_packed();
                     Ok::<_, BuildError>((i, record))
                 }
             })
-            .buffer_unordered(AT_ONCE)
+            .buffer_unordered(all_at_once)
             .try_collect()
             .await?;
         for (i, record) in packed {
@@ -53,13 +59,18 @@ impl Builder {
         Ok(records.into_iter().map(|record| record.expect("what was missing is packed")).collect())
     }
 
-    /// Packs a layer, or waits for whoever is packing it.
-    fn pack_once(self: &Arc<Self>, plan: LayerPlan) -> Flight<Result<LayerRecord, Arc<BuildError>>> {
-        let builder = Arc::clone(self);
-        self.layers.join(plan.key, move || async move { builder.pack(&plan).await.map_err(Arc::new) })
+    /// Packs a layer when it is its turn, or waits for whoever is packing it.
+    fn pack_once(
+        self: &Arc<Self>,
+        plan: LayerPlan,
+        turns: &Arc<Semaphore>,
+    ) -> Flight<Result<LayerRecord, Arc<BuildError>>> {
+        let (builder, turns) = (Arc::clone(self), Arc::clone(turns));
+        self.layers.join(plan.key, move || async move { builder.pack(&plan, &turns).await.map_err(Arc::new) })
     }
 
-    async fn pack(self: &Arc<Self>, plan: &LayerPlan) -> Result<LayerRecord, BuildError> {
+    async fn pack(self: &Arc<Self>, plan: &LayerPlan, turns: &Semaphore) -> Result<LayerRecord, BuildError> {
+        let turn = turns.acquire().await.expect("the semaphore is never closed");
         let mut staged = self.store.stage()?;
         let packer = Arc::clone(&self.packer);
         let trees = plan.paths.iter().map(Tree::store_path).collect();
@@ -70,6 +81,7 @@ impl Builder {
         .await
         .expect("packing does not panic");
         let packed = packed?;
+        drop(turn);
         self.store.commit(staged, &packed.digest).await?;
         let record = LayerRecord {
             digest: packed.digest,

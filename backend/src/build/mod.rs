@@ -42,6 +42,7 @@ use firn_shared::{
     reference::Tag,
     selection::select,
 };
+use futures::future::try_join_all;
 use moka::sync::Cache;
 use packages::Known;
 use queue::Queue;
@@ -367,9 +368,9 @@ impl Builder {
         };
         // The record comes last: whoever finds it finds all that it refers to.
         let blobs = [Some(image.top), Some(image.config), Some(image.oci), image.docker];
-        for blob in blobs.into_iter().flatten() {
-            self.store.put_blob(&blob.digest, blob.bytes).await?;
-        }
+        let stored = blobs.into_iter().flatten();
+        let stored = stored.map(async |blob| self.store.put_blob(&blob.digest, blob.bytes).await);
+        try_join_all(stored).await?;
         self.store.put_record(RecordKind::Image, key, &record).await?;
         Ok(record)
     }

@@ -5,7 +5,7 @@
 
 use super::{Store, StoreError, blobs::found};
 use firn_shared::{Digest, cache_key::CacheKey};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::{ObjectStoreExt, path::Path};
 use serde::{Serialize, de::DeserializeOwned};
 use std::io::Write;
@@ -25,6 +25,9 @@ pub enum RecordKind {
 
 /// Changes when the JSON of any kind of record changes its meaning.
 const VERSION: &str = "firn-record 1";
+
+/// How many records are read at once when all of a kind are.
+const AT_ONCE: usize = 16;
 
 impl RecordKind {
     const fn folder(self) -> &'static str {
@@ -85,11 +88,9 @@ impl Store {
     pub async fn records<T: DeserializeOwned>(&self, kind: RecordKind) -> Result<Vec<T>, StoreError> {
         let folder = Path::from(kind.folder());
         let objects: Vec<_> = self.objects.list(Some(&folder)).try_collect().await?;
-        let mut records = Vec::with_capacity(objects.len());
-        for object in objects {
-            records.extend(self.read_record(kind, &object.location).await?);
-        }
-        Ok(records)
+        let read = objects.iter().map(|object| self.read_record(kind, &object.location));
+        let records: Vec<Option<T>> = stream::iter(read).buffered(AT_ONCE).try_collect().await?;
+        Ok(records.into_iter().flatten().collect())
     }
 
     async fn read_record<T: DeserializeOwned>(
