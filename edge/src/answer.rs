@@ -1,6 +1,8 @@
 //! Answers as a registry gives them: explicit lengths (HEAD too), digests, entity tags.
 //!
-//! Bodies are whole byte arrays, for which the runtime keeps `Content-Length`; streams would become chunked.
+//! An answer is plain data until it is handed to the runtime, in one go: every call from Wasm to JavaScript
+//! costs. Bodies are whole byte arrays, for which the runtime keeps `Content-Length`, or streams of the
+//! runtime's own with a length that is known.
 
 use crate::{Failure, manifest::Manifest};
 use firn_shared::{
@@ -11,33 +13,112 @@ use firn_shared::{
     oci_error::{ErrorCode, OciError},
     protocol::{REVISION, SOURCE, Source},
 };
-use worker::{Response, ResponseBuilder, Result, console_error};
+use std::borrow::Cow;
+use worker::js_sys::{ArrayBuffer, Object, Reflect, Uint8Array};
+use worker::wasm_bindgen::{JsCast, JsValue};
+use worker::{console_error, web_sys};
 
 /// The header that says that this is a registry (Docker's "HTTP API V2"; some clients insist on it).
 const API_VERSION: (&str, &str) = ("docker-distribution-api-version", "registry/2.0");
 
-/// An answer that begins like all others.
-pub(crate) fn builder(status: u16) -> Result<ResponseBuilder> {
-    Response::builder().with_status(status).with_header(API_VERSION.0, API_VERSION.1)
+/// What a client is going to get.
+pub(crate) struct Answer {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// Where it is from, if it is a manifest.
+    pub(crate) source: Option<Source>,
+    headers: Vec<(&'static str, Cow<'static, str>)>,
+    body: Body,
 }
 
-/// Ends an answer whose body is at hand: a HEAD gets its length alone.
-pub(crate) fn finish(builder: ResponseBuilder, method: Method, body: Vec<u8>) -> Result<Response> {
-    let builder = builder.with_header("content-length", &body.len().to_string())?;
-    Ok(match method {
-        Method::Get => builder.fixed(body),
-        Method::Head => builder.empty(),
-    })
+/// What follows the headers.
+enum Body {
+    None,
+    Bytes(Vec<u8>),
+    /// Bytes that the runtime holds already.
+    Buffer(ArrayBuffer),
+    Stream(web_sys::ReadableStream),
 }
 
-fn json(method: Method, body: Vec<u8>) -> Result<Response> {
-    finish(builder(200)?.with_header("content-type", JSON)?, method, body)
+impl Answer {
+    /// An answer that begins like all others, without a body.
+    pub(crate) fn new(status: u16) -> Self {
+        let mut headers = Vec::with_capacity(10);
+        headers.push((API_VERSION.0, Cow::Borrowed(API_VERSION.1)));
+        Self { status, source: None, headers, body: Body::None }
+    }
+
+    /// The same with a header, whose name must be in lower case and new.
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// The same with a header if there is a value for it.
+    pub(crate) fn with_some(self, name: &'static str, value: Option<impl Into<Cow<'static, str>>>) -> Self {
+        match value {
+            Some(value) => self.with(name, value),
+            None => self,
+        }
+    }
+
+    /// Ends an answer whose body is at hand: a HEAD gets its length alone.
+    pub(crate) fn bytes(self, method: Method, bytes: Vec<u8>) -> Self {
+        let mut answer = self.with("content-length", bytes.len().to_string());
+        if method == Method::Get {
+            answer.body = Body::Bytes(bytes);
+        }
+        answer
+    }
+
+    /// Ends an answer with bytes that the runtime holds.
+    pub(crate) fn buffer(mut self, buffer: ArrayBuffer) -> Self {
+        self.body = Body::Buffer(buffer);
+        self
+    }
+
+    /// Ends an answer with a stream of the runtime's, which never enters Wasm.
+    pub(crate) fn stream(mut self, stream: web_sys::ReadableStream) -> Self {
+        self.body = Body::Stream(stream);
+        self
+    }
+
+    /// Hands the answer to the runtime.
+    ///
+    /// # Errors
+    /// When the runtime refuses it: never, unless a header's value has control characters in it.
+    pub(crate) fn into_response(self) -> worker::Result<web_sys::Response> {
+        let headers = Object::new();
+        for (name, value) in &self.headers {
+            Reflect::set(&headers, &JsValue::from_str(name), &JsValue::from_str(value))?;
+        }
+        let init = web_sys::ResponseInit::new();
+        init.set_status(self.status);
+        init.set_headers(&headers);
+        Ok(match self.body {
+            Body::None => web_sys::Response::new_with_opt_str_and_init(None, &init)?,
+            Body::Bytes(bytes) => {
+                let bytes = Uint8Array::from(bytes.as_slice());
+                web_sys::Response::new_with_opt_buffer_source_and_init(Some(&bytes), &init)?
+            }
+            Body::Buffer(buffer) => {
+                web_sys::Response::new_with_opt_buffer_source_and_init(Some(buffer.unchecked_ref()), &init)?
+            }
+            Body::Stream(stream) => {
+                web_sys::Response::new_with_opt_readable_stream_and_init(Some(&stream), &init)?
+            }
+        })
+    }
+}
+
+fn json(method: Method, body: Vec<u8>) -> Answer {
+    Answer::new(200).with("content-type", JSON).bytes(method, body)
 }
 
 /// Turns a failure into what clients see of it.
-pub(crate) fn result(method: Method, result: std::result::Result<Response, Failure>) -> Result<Response> {
+pub(crate) fn result(method: Method, result: Result<Answer, Failure>) -> Answer {
     match result {
-        Ok(response) => Ok(response),
+        Ok(answer) => answer,
         Err(Failure::Registry(failure)) => error(method, &failure),
         Err(Failure::Runtime(failure)) => {
             console_error!(
@@ -50,43 +131,36 @@ pub(crate) fn result(method: Method, result: std::result::Result<Response, Failu
 }
 
 /// An error.
-pub(crate) fn error(method: Method, error: &OciError) -> Result<Response> {
-    let mut builder = builder(error.status())?.with_header("content-type", JSON)?;
-    if let Some(seconds) = error.retry_after_seconds {
-        builder = builder.with_header("retry-after", &seconds.to_string())?;
-    }
-    if error.code == ErrorCode::Unsupported {
-        builder = builder.with_header("allow", "GET, HEAD")?;
-    }
-    finish(builder, method, error.body())
+pub(crate) fn error(method: Method, error: &OciError) -> Answer {
+    Answer::new(error.status())
+        .with("content-type", JSON)
+        .with_some("retry-after", error.retry_after_seconds.map(|seconds| seconds.to_string()))
+        .with_some("allow", (error.code == ErrorCode::Unsupported).then_some("GET, HEAD"))
+        .bytes(method, error.body())
 }
 
 /// `/healthz`: this Worker runs and is configured.
-pub(crate) fn health(method: Method) -> Result<Response> {
+pub(crate) fn health(method: Method) -> Answer {
     json(method, b"{\"status\":\"ok\"}".to_vec())
 }
 
 /// `/v2/`
-pub(crate) fn base(method: Method) -> Result<Response> {
+pub(crate) fn base(method: Method) -> Answer {
     json(method, b"{}".to_vec())
 }
 
 /// `/v2/<name>/referrers/<digest>`: always there and always empty.
-pub(crate) fn referrers(method: Method, query: Option<&str>) -> Result<Response> {
-    let mut builder = builder(200)?.with_header("content-type", OCI_INDEX)?;
-    if query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("artifactType="))) {
-        builder = builder.with_header("oci-filters-applied", "artifactType")?;
-    }
-    finish(builder, method, NO_REFERRERS.as_bytes().to_vec())
+pub(crate) fn referrers(method: Method, query: Option<&str>) -> Answer {
+    let filtered = query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("artifactType=")));
+    Answer::new(200)
+        .with("content-type", OCI_INDEX)
+        .with_some("oci-filters-applied", filtered.then_some("artifactType"))
+        .bytes(method, NO_REFERRERS.as_bytes().to_vec())
 }
 
 /// `/v2/<name>/tags/list`
-pub(crate) fn tags(method: Method, page: TagsPage) -> Result<Response> {
-    let mut builder = builder(200)?.with_header("content-type", JSON)?;
-    if let Some(link) = page.link {
-        builder = builder.with_header("link", &link)?;
-    }
-    finish(builder, method, page.body)
+pub(crate) fn tags(method: Method, page: TagsPage) -> Answer {
+    Answer::new(200).with("content-type", JSON).with_some("link", page.link).bytes(method, page.body)
 }
 
 /// A manifest, or 304 when the client has it.
@@ -95,19 +169,24 @@ pub(crate) fn manifest(
     manifest: Manifest,
     source: Source,
     if_none_match: Option<&str>,
-) -> Result<Response> {
+) -> Answer {
     let digest = manifest.metadata.digest;
     let known = if_none_match.is_some_and(|header| is_known(header, &digest));
-    let mut builder = builder(if known { 304 } else { 200 })?
-        .with_header("docker-content-digest", &digest.to_string())?
-        .with_header("etag", &entity_tag(&digest))?
-        .with_header("vary", "accept")?
-        .with_header(SOURCE, source.as_str())?;
-    if let Some(revision) = &manifest.metadata.revision {
-        builder = builder.with_header(REVISION, revision)?;
-    }
+    let mut answer = Answer::new(if known { 304 } else { 200 })
+        .with("docker-content-digest", digest.to_string())
+        .with("etag", entity_tag(&digest))
+        .with("vary", "accept")
+        .with(SOURCE, source.as_str())
+        .with_some(REVISION, manifest.metadata.revision);
+    answer.source = Some(source);
     if known {
-        return Ok(builder.empty());
+        return answer;
     }
-    finish(builder.with_header("content-type", &manifest.metadata.media_type)?, method, manifest.bytes)
+    let answer = answer
+        .with("content-type", manifest.metadata.media_type)
+        .with("content-length", manifest.bytes.byte_length().to_string());
+    match method {
+        Method::Get => answer.buffer(manifest.bytes),
+        Method::Head => answer,
+    }
 }

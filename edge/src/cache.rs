@@ -3,12 +3,21 @@
 //! The Cache API does nothing on `workers.dev` hosts and may lose anything at any time, so failing is like
 //! finding nothing. Only verified manifests get in.
 
-use crate::{edge::Edge, manifest::Manifest, memory};
+use crate::{answer::Answer, edge::Edge, manifest::Manifest, memory};
 use firn_shared::{
     digest::Digest, edge_cache::ManifestMetadata, image_name::ImageName, media_type::ManifestFormat,
     protocol::REVISION, reference::Tag,
 };
-use worker::{Cache, Response, js_sys::Uint8Array, wasm_bindgen_futures::JsFuture, web_sys};
+use worker::js_sys::ArrayBuffer;
+use worker::wasm_bindgen::{self, JsCast, prelude::wasm_bindgen};
+use worker::wasm_bindgen_futures::JsFuture;
+use worker::web_sys;
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(thread_local_v2, js_namespace = caches, js_name = default)]
+    static DEFAULT: web_sys::Cache;
+}
 
 /// How long an answer to a tag is kept here at most, in seconds; it adds to the time that the tag counts.
 const TAG_SECONDS: u64 = 30;
@@ -23,6 +32,7 @@ pub(crate) struct Key {
     seconds: u64,
     memory_seconds: u64,
     memory_bytes: u64,
+    shared: bool,
 }
 
 impl Key {
@@ -31,20 +41,22 @@ impl Key {
         let key = firn_shared::edge_cache::request_key(name, tag, format);
         let seconds = TAG_SECONDS.min(edge.config.tag_ttl_seconds);
         Self {
-            url: format!("{}/.firn/tag/{key}", edge.origin),
+            url: format!("{}/.firn/tag/{key}", edge.origin()),
             seconds,
             memory_seconds: seconds.min(MEMORY_SECONDS),
             memory_bytes: edge.config.memory_bytes,
+            shared: edge.config.cache_api,
         }
     }
 
     /// The manifest with a digest.
     pub(crate) fn digest(edge: &Edge, digest: &Digest) -> Self {
         Self {
-            url: format!("{}/.firn/digest/{}", edge.origin, digest.hex()),
+            url: format!("{}/.firn/digest/{}", edge.origin(), digest.hex()),
             seconds: DIGEST_SECONDS,
             memory_seconds: DIGEST_SECONDS,
             memory_bytes: edge.config.memory_bytes,
+            shared: edge.config.cache_api,
         }
     }
 
@@ -56,8 +68,13 @@ impl Key {
         if let Some(manifest) = memory::manifest(&self.url) {
             return Some(manifest);
         }
-        let response = Cache::default().get(self.url.as_str(), false).await.ok()??;
-        let header = |name| response.headers().get(name).ok().flatten();
+        if !self.shared {
+            return None;
+        }
+        let found = JsFuture::from(DEFAULT.with(|cache| cache.match_with_str(&self.url))).await.ok()?;
+        let response: web_sys::Response = found.dyn_into().ok()?;
+        let headers = response.headers();
+        let header = |name| headers.get(name).ok().flatten();
         let metadata = ManifestMetadata {
             digest: header("docker-content-digest")?.parse().ok()?,
             media_type: header("content-type")?,
@@ -65,8 +82,7 @@ impl Key {
             created: 0,
         };
         // The runtime's own reading: chunk by chunk through Wasm costs several times as much.
-        let body = web_sys::Response::from(response).array_buffer().ok()?;
-        let bytes = Uint8Array::new(&JsFuture::from(body).await.ok()?).to_vec();
+        let bytes: ArrayBuffer = JsFuture::from(response.array_buffer().ok()?).await.ok()?.dyn_into().ok()?;
         let manifest = Manifest { bytes, metadata };
         self.remember(&manifest);
         Some(manifest)
@@ -76,23 +92,28 @@ impl Key {
         memory::remember_manifest(&self.url, manifest, self.memory_seconds, self.memory_bytes);
     }
 
-    /// Keeps a manifest.
-    pub(crate) async fn put(&self, manifest: &Manifest) {
-        if self.seconds > 0 {
-            self.remember(manifest);
-            // Whatever goes wrong, the next request finds nothing here.
-            let _ = self.try_put(manifest).await;
+    /// Keeps a manifest: here at once, for the location after the answer.
+    pub(crate) fn keep(self, edge: &Edge, manifest: &Manifest) {
+        if self.seconds == 0 {
+            return;
+        }
+        self.remember(manifest);
+        if self.shared {
+            let manifest = manifest.clone();
+            // Whatever goes wrong, the next request finds nothing there.
+            edge.later(async move { drop(self.put(manifest).await) });
         }
     }
 
-    async fn try_put(&self, manifest: &Manifest) -> worker::Result<()> {
-        let mut builder = Response::builder()
-            .with_header("content-type", &manifest.metadata.media_type)?
-            .with_header("docker-content-digest", &manifest.metadata.digest.to_string())?
-            .with_header("cache-control", &format!("max-age={}", self.seconds))?;
-        if let Some(revision) = &manifest.metadata.revision {
-            builder = builder.with_header(REVISION, revision)?;
-        }
-        Cache::default().put(self.url.as_str(), builder.fixed(manifest.bytes.clone())).await
+    async fn put(&self, Manifest { bytes, metadata }: Manifest) -> worker::Result<()> {
+        let response = Answer::new(200)
+            .with("content-type", metadata.media_type)
+            .with("docker-content-digest", metadata.digest.to_string())
+            .with("cache-control", format!("max-age={}", self.seconds))
+            .with_some(REVISION, metadata.revision)
+            .buffer(bytes)
+            .into_response()?;
+        JsFuture::from(DEFAULT.with(|cache| cache.put_with_str(&self.url, &response))).await?;
+        Ok(())
     }
 }

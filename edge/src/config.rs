@@ -32,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) manifest_ttl_seconds: u64,
     /// `FIRN_MEMORY_BYTES`: how many bytes of manifests an isolate keeps.
     pub(crate) memory_bytes: u64,
+    /// `FIRN_CACHE_API`: whether the Cache API is asked before KV; on `workers.dev` it keeps nothing.
+    pub(crate) cache_api: bool,
     /// `FIRN_BLOBS`: where clients get blobs.
     pub(crate) blobs: Blobs,
     /// `FIRN_LOG`.
@@ -145,6 +147,13 @@ impl Config {
             // KV takes nothing below a minute.
             manifest_ttl_seconds: number("FIRN_MANIFEST_TTL_SECONDS", MANIFEST_TTL_SECONDS)?.max(60),
             memory_bytes: number("FIRN_MEMORY_BYTES", MEMORY_BYTES)?,
+            cache_api: match optional("FIRN_CACHE_API").as_deref() {
+                None | Some("true") => true,
+                Some("false") => false,
+                Some(_) => {
+                    return Err(ConfigError { name: "FIRN_CACHE_API", problem: "is neither true nor false" });
+                }
+            },
             blobs,
             log: match optional("FIRN_LOG").as_deref() {
                 Some("all") => Log::All,

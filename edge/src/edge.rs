@@ -4,7 +4,7 @@ use crate::config::Config;
 use firn_shared::{media_type::ManifestFormat, oci_error::OciError};
 use std::future::Future;
 use std::rc::Rc;
-use worker::{Context, Env, Request};
+use worker::{Context, Env, web_sys};
 
 /// One request's surroundings.
 pub(crate) struct Edge {
@@ -12,18 +12,16 @@ pub(crate) struct Edge {
     pub(crate) env: Env,
     /// The operator's settings.
     pub(crate) config: Rc<Config>,
-    /// Scheme and host of the request, for keys of the Cache API.
-    pub(crate) origin: String,
-    /// All `Accept` lines, joined.
-    pub(crate) accept: Option<String>,
-    /// The `If-None-Match` header.
-    pub(crate) if_none_match: Option<String>,
-    /// The `Range` header.
-    pub(crate) range: Option<String>,
-    /// The client's address, where Cloudflare tells.
-    pub(crate) client: Option<String>,
-    query: Option<String>,
+    request: web_sys::Request,
+    url: Url,
     context: Context,
+}
+
+/// A request's URL, taken apart. The runtime has normalised it.
+struct Url {
+    text: String,
+    path: usize,
+    query: usize,
 }
 
 impl Edge {
@@ -31,38 +29,71 @@ impl Edge {
     ///
     /// # Errors
     /// `INTERNAL` when the Worker is not configured.
-    pub(crate) fn new(request: &Request, env: Env, context: Context) -> Result<Self, OciError> {
+    pub(crate) fn new(request: web_sys::Request, env: Env, context: Context) -> Result<Self, OciError> {
         let config = Config::of(&env)?;
-        // Names are constants that JavaScript accepts, so reading cannot fail.
-        let header = |name| request.headers().get(name).ok().flatten();
-        let url = request.inner().url();
-        let path = url.find("://").and_then(|i| url[i + 3..].find('/').map(|j| i + 3 + j));
-        Ok(Self {
-            env,
-            config,
-            origin: url[..path.unwrap_or(url.len())].to_owned(),
-            accept: header("accept"),
-            if_none_match: header("if-none-match"),
-            range: header("range"),
-            client: header("cf-connecting-ip"),
-            query: url.split_once('?').map(|(_, query)| query.to_owned()),
-            context,
-        })
+        let url = Url::new(request.url());
+        Ok(Self { env, config, request, url, context })
     }
 
-    /// The kind of manifest that the client wants. `Headers.get` joins several `Accept` lines (skopeo sends
-    /// six) into one.
+    /// A header's value; several lines of one name are joined by commas.
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        // Names are constants that JavaScript accepts, so reading cannot fail.
+        self.request.headers().get(name).ok().flatten()
+    }
+
+    /// The `Accept` header (skopeo sends six lines).
+    pub(crate) fn accept(&self) -> Option<String> {
+        self.header("accept")
+    }
+
+    /// The kind of manifest that the client wants.
     pub(crate) fn format(&self) -> ManifestFormat {
-        ManifestFormat::negotiate(self.accept.as_deref())
+        ManifestFormat::negotiate(self.accept().as_deref())
+    }
+
+    /// Scheme and host of the request, for keys of the Cache API.
+    pub(crate) fn origin(&self) -> &str {
+        &self.url.text[..self.url.path]
+    }
+
+    /// The path of the request's URL.
+    pub(crate) fn path(&self) -> &str {
+        &self.url.text[self.url.path..self.url.query]
     }
 
     /// What stands behind `?` in the request's URL.
     pub(crate) fn query(&self) -> Option<&str> {
-        self.query.as_deref()
+        self.url.text.get(self.url.query + 1..)
     }
 
     /// Does something after the answer; the runtime allows it 30 s.
     pub(crate) fn later(&self, work: impl Future<Output = ()> + 'static) {
         self.context.wait_until(work);
+    }
+}
+
+impl Url {
+    fn new(text: String) -> Self {
+        let host = text.find("://").map_or(0, |at| at + 3);
+        let path = text[host..].find('/').map_or(text.len(), |at| host + at);
+        let query = text[path..].find('?').map_or(text.len(), |at| path + at);
+        Self { text, path, query }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_urls_apart() {
+        let check = |text: &str, expect: (&str, &str)| {
+            let url = Url::new(text.to_owned());
+            assert_eq!((&url.text[..url.path], &url.text[url.path..url.query]), expect, "{text}");
+        };
+        check("https://firn.example/v2/a?ns=b", ("https://firn.example", "/v2/a"));
+        check("https://firn.example:8787/?", ("https://firn.example:8787", "/"));
+        check("https://firn.example/", ("https://firn.example", "/"));
+        check("https://firn.example", ("https://firn.example", ""));
     }
 }

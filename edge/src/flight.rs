@@ -39,7 +39,7 @@ pub(crate) async fn board(edge: &Rc<Edge>, wanted: &Wanted) -> Result<Fetched, O
         }
     }
     // Without Durable Objects, or when theirs is out of order.
-    let fetched = ask(&edge.config, &path, edge.accept.as_deref()).await?;
+    let fetched = ask(&edge.config, &path, edge.accept().as_deref()).await?;
     if let Some(store) = Store::open(&edge.env, &edge.config) {
         let (wanted, copy) = (wanted.clone(), fetched.clone());
         edge.later(async move { store.learn(&wanted.image, &wanted.tag, wanted.format, &copy).await });
@@ -51,7 +51,7 @@ async fn join(edge: &Edge, wanted: &Wanted, path: &str) -> worker::Result<Respon
     let name = request_key(&wanted.image, &wanted.tag, wanted.format).to_string();
     let stub = edge.env.durable_object(BINDING)?.get_by_name(&name)?;
     let headers = Headers::new();
-    headers.set("accept", edge.accept.as_deref().unwrap_or(wanted.format.manifest()))?;
+    headers.set("accept", edge.accept().as_deref().unwrap_or(wanted.format.manifest()))?;
     let mut init = RequestInit::new();
     init.with_headers(headers);
     stub.fetch_with_request(Request::new_with_init(&format!("https://flight{path}"), &init)?).await
@@ -83,17 +83,12 @@ impl DurableObject for Flight {
     }
 
     async fn fetch(&self, request: Request) -> worker::Result<Response> {
-        match self.answer(&request).await {
+        let answer = match self.answer(&request).await {
             Err(error) => answer::error(Method::Get, &error),
-            Ok(fetched) => {
-                let response =
-                    answer::manifest(Method::Get, fetched.manifest.clone(), Source::Backend, None)?;
-                if let Some(package_set) = &fetched.package_set {
-                    response.headers().set(PACKAGE_SET, package_set.as_str())?;
-                }
-                Ok(response)
-            }
-        }
+            Ok(fetched) => answer::manifest(Method::Get, fetched.manifest.clone(), Source::Backend, None)
+                .with_some(PACKAGE_SET, fetched.package_set.as_ref().map(|set| set.as_str().to_owned())),
+        };
+        Ok(answer.into_response()?.into())
     }
 }
 

@@ -13,6 +13,7 @@ mod cache;
 mod config;
 mod edge;
 mod flight;
+mod kv;
 mod limit;
 mod manifest;
 mod memory;
@@ -20,40 +21,40 @@ mod observe;
 mod routes;
 mod store;
 
+use answer::Answer;
 use edge::Edge;
 use firn_shared::endpoint::{Endpoint, Method};
 use firn_shared::oci_error::OciError;
 use std::rc::Rc;
-use worker::{Context, Env, Request, Response, event};
+use worker::{Context, Env, event, web_sys};
 
 #[event(fetch)]
-async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<Response> {
+async fn fetch(request: web_sys::Request, env: Env, context: Context) -> worker::Result<web_sys::Response> {
     let start = memory::now_millis();
-    let method = Method::parse(request.method().as_ref());
-    let edge = Edge::new(&request, env, context);
-    let response = match (method, edge) {
+    let method = Method::parse(&request.method());
+    let edge = Edge::new(request, env, context);
+    let answer = match (method, edge) {
         (Ok(method), Ok(edge)) => {
             let edge = Rc::new(edge);
-            let result = respond(&edge, method, &request.path()).await;
-            let response = answer::result(method, result)?;
-            observe::request(&edge, &request, &response, start);
-            response
+            let answer = answer::result(method, respond(&edge, method).await);
+            observe::request(&edge, method, &answer, start);
+            answer
         }
-        (Err(error), _) | (_, Err(error)) => answer::error(Method::Get, &error)?,
+        (Err(error), _) | (_, Err(error)) => answer::error(Method::Get, &error),
     };
-    Ok(response)
+    answer.into_response()
 }
 
-async fn respond(edge: &Rc<Edge>, method: Method, path: &str) -> Result<Response, Failure> {
-    if path == "/healthz" {
-        return Ok(answer::health(method)?);
+async fn respond(edge: &Rc<Edge>, method: Method) -> Result<Answer, Failure> {
+    if edge.path() == "/healthz" {
+        return Ok(answer::health(method));
     }
-    match Endpoint::parse(path)? {
-        Endpoint::Base => Ok(answer::base(method)?),
+    match Endpoint::parse(edge.path())? {
+        Endpoint::Base => Ok(answer::base(method)),
         Endpoint::Manifest(name, reference) => routes::manifests(edge, method, &name, reference).await,
         Endpoint::Blob(name, digest) => routes::blobs(edge, method, &name, &digest).await,
         Endpoint::Tags(name) => routes::tags(edge, method, &name).await,
-        Endpoint::Referrers(..) => Ok(answer::referrers(method, edge.query())?),
+        Endpoint::Referrers(..) => Ok(answer::referrers(method, edge.query())),
     }
 }
 

@@ -7,6 +7,7 @@ use firn_shared::{
     media_type::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST},
     protocol::PackageSetToken,
 };
+use worker::js_sys::{ArrayBuffer, Uint8Array};
 
 /// The most that clients accept as a manifest, in bytes.
 pub(crate) const MAX_BYTES: usize = 4 << 20;
@@ -14,7 +15,8 @@ pub(crate) const MAX_BYTES: usize = 4 << 20;
 /// A manifest whose bytes have the digest that stands beside them.
 #[derive(Debug, Clone)]
 pub(crate) struct Manifest {
-    pub(crate) bytes: Vec<u8>,
+    /// With the runtime, which reads and writes them; nobody changes them.
+    pub(crate) bytes: ArrayBuffer,
     pub(crate) metadata: ManifestMetadata,
 }
 
@@ -55,8 +57,16 @@ pub(crate) enum VerifyError {
 
 impl Manifest {
     /// Takes bytes out of a cache; none when they are not what stands beside them.
-    pub(crate) fn from_cache(bytes: Vec<u8>, metadata: ManifestMetadata) -> Option<Self> {
-        (Digest::of(&bytes) == metadata.digest).then_some(Self { bytes, metadata })
+    pub(crate) fn from_cache(bytes: ArrayBuffer, metadata: ManifestMetadata) -> Option<Self> {
+        let actual = Digest::of(&Uint8Array::new(&bytes).to_vec());
+        (actual == metadata.digest).then_some(Self { bytes, metadata })
+    }
+
+    /// A manifest made of its bytes now.
+    pub(crate) fn new(bytes: &[u8], media_type: String, revision: Option<String>) -> Self {
+        let metadata =
+            ManifestMetadata { digest: Digest::of(bytes), media_type, revision, created: memory::now() };
+        Self { bytes: Uint8Array::from(bytes).buffer(), metadata }
     }
 }
 
@@ -98,15 +108,7 @@ impl Fetched {
         }
         Ok(Self {
             package_set: claims.package_set.and_then(|text| text.parse().ok()),
-            manifest: Manifest {
-                bytes,
-                metadata: ManifestMetadata {
-                    digest: actual,
-                    media_type,
-                    revision: claims.revision.filter(|text| text.len() <= 128),
-                    created: memory::now(),
-                },
-            },
+            manifest: Manifest::new(&bytes, media_type, claims.revision.filter(|text| text.len() <= 128)),
         })
     }
 }

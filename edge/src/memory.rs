@@ -5,7 +5,7 @@ use crate::manifest::Manifest;
 use firn_shared::{edge_cache::TagPointer, reference::Tag};
 use std::cell::RefCell;
 use std::collections::HashMap;
-use worker::Date;
+use worker::js_sys;
 
 /// How long a tag pointer is taken from memory instead of KV, in seconds. Short beside the time that KV
 /// itself takes to show a new value elsewhere.
@@ -33,7 +33,7 @@ struct Manifests {
 
 /// Milliseconds since 1970. Workers' clocks stand still while code runs and move with I/O.
 pub(crate) fn now_millis() -> u64 {
-    Date::now().as_millis()
+    js_sys::Date::now() as u64
 }
 
 /// Seconds since 1970.
@@ -67,10 +67,10 @@ pub(crate) fn manifest(key: &str) -> Option<Manifest> {
 
 /// Remembers a manifest for some seconds, among at most `limit` bytes of them.
 pub(crate) fn remember_manifest(key: &str, manifest: &Manifest, seconds: u64, limit: u64) {
-    let bytes = manifest.bytes.len() as u64;
+    let bytes = u64::from(manifest.bytes.byte_length());
     MANIFESTS.with_borrow_mut(|manifests| {
         if let Some((old, _)) = manifests.entries.remove(key) {
-            manifests.bytes -= old.bytes.len() as u64;
+            manifests.bytes -= u64::from(old.bytes.byte_length());
         }
         if bytes > limit {
             return;

@@ -1,22 +1,21 @@
 //! What operators see of a request: a line in the log, a point in Analytics Engine. Never secrets, and no
 //! client addresses.
 
-use crate::{config::Log, edge::Edge, memory};
-use firn_shared::protocol::SOURCE;
-use worker::{AnalyticsEngineDataPointBuilder, Request, Response, console_log};
+use crate::{answer::Answer, config::Log, edge::Edge, memory};
+use firn_shared::{endpoint::Method, protocol::Source};
+use worker::{AnalyticsEngineDataPointBuilder, console_log};
 
 /// The Analytics Engine binding; without it nothing is counted.
 const BINDING: &str = "PULLS";
 
 /// Reports a request that began at `start` (milliseconds since 1970).
-pub(crate) fn request(edge: &Edge, request: &Request, response: &Response, start: u64) {
-    let status = response.status_code();
-    let source = response.headers().get(SOURCE).ok().flatten();
-    let outcome = match (status, source.as_deref()) {
+pub(crate) fn request(edge: &Edge, method: Method, answer: &Answer, start: u64) {
+    let (status, source) = (answer.status, answer.source);
+    let outcome = match (status, source) {
         (400.., _) => "error",
-        (_, Some("cache" | "kv")) => "hit",
-        (_, Some("composed")) => "composed",
-        (_, Some(_)) => "miss",
+        (_, Some(Source::Cache | Source::Kv)) => "hit",
+        (_, Some(Source::Composed)) => "composed",
+        (_, Some(Source::Backend)) => "miss",
         (_, None) => "other",
     };
     let logged = match edge.config.log {
@@ -24,16 +23,16 @@ pub(crate) fn request(edge: &Edge, request: &Request, response: &Response, start
         Log::Misses => matches!(outcome, "miss" | "composed" | "error"),
         Log::None => false,
     };
-    let path = request.path();
+    let path = edge.path();
     let duration_ms = memory::now_millis().saturating_sub(start);
     if logged {
         let line = serde_json::json!({
             "message": "request",
-            "method": request.method().as_ref(),
+            "method": method.as_str(),
             "path": path.chars().take(400).collect::<String>(),
             "status": status,
             "outcome": outcome,
-            "source": source,
+            "source": source.map(Source::as_str),
             "duration_ms": duration_ms,
         });
         console_log!("{line}");
@@ -43,11 +42,7 @@ pub(crate) fn request(edge: &Edge, request: &Request, response: &Response, start
             ["/manifests/", "/blobs/", "/tags/", "/referrers/"].into_iter().find(|kind| path.contains(kind));
         let point = AnalyticsEngineDataPointBuilder::new()
             .indexes([outcome])
-            .blobs([
-                outcome,
-                kind.unwrap_or("other").trim_matches('/'),
-                source.as_deref().unwrap_or_default(),
-            ])
+            .blobs([outcome, kind.unwrap_or("other").trim_matches('/'), source.map_or("", Source::as_str)])
             .doubles([duration_ms as f64, f64::from(status)]);
         // Counting must not cost anybody an answer.
         let _ = point.write_to(&dataset);

@@ -4,6 +4,7 @@
 //! treated like nothing found. What is read is verified: a damaged value is as good as none.
 
 use crate::{
+    kv::Kv,
     manifest::{Fetched, Manifest},
     memory,
 };
@@ -16,14 +17,14 @@ use firn_shared::{
     protocol::PackageSetToken,
     reference::Tag,
 };
-use worker::{Env, KvStore, console_warn};
+use worker::{Env, console_warn};
 
 /// The KV binding.
 const BINDING: &str = "MANIFESTS";
 
 /// The manifests that the edge remembers.
 pub(crate) struct Store {
-    kv: KvStore,
+    kv: Kv,
     tag_ttl_seconds: u64,
     manifest_ttl_seconds: u64,
 }
@@ -31,7 +32,7 @@ pub(crate) struct Store {
 impl Store {
     /// Opens the store; without a binding there is none.
     pub(crate) fn open(env: &Env, config: &crate::config::Config) -> Option<Self> {
-        let kv = env.kv(BINDING).ok()?;
+        let kv = Kv::bound(env, BINDING)?;
         let (tag_ttl_seconds, manifest_ttl_seconds) = (config.tag_ttl_seconds, config.manifest_ttl_seconds);
         Some(Self { kv, tag_ttl_seconds, manifest_ttl_seconds })
     }
@@ -42,7 +43,7 @@ impl Store {
             return Some(pointer);
         }
         let key = TagPointer::key(tag).to_string();
-        let text = self.kv.get(&key).text().await.map_err(|error| warn("read a tag", &error)).ok()??;
+        let text = self.kv.text(&key).await.map_err(|error| warn("read a tag", &error)).ok()??;
         let pointer = serde_json::from_str(&text).ok()?;
         memory::remember_pointer(tag, &pointer);
         Some(pointer)
@@ -68,12 +69,11 @@ impl Store {
         // KV's cacheTtl would keep a miss for as long as a hit, so the default stays.
         let (bytes, metadata) = self
             .kv
-            .get(&key.to_string())
-            .bytes_with_metadata::<ManifestMetadata>()
+            .bytes::<ManifestMetadata>(&key.to_string())
             .await
             .map_err(|error| warn("read a manifest", &error))
-            .ok()?;
-        let manifest = Manifest::from_cache(bytes?, metadata?);
+            .ok()??;
+        let manifest = Manifest::from_cache(bytes, metadata);
         if manifest.is_none() {
             warn("use a manifest", &"its bytes do not have its digest");
         }
@@ -106,23 +106,15 @@ impl Store {
             return;
         }
         let text = serde_json::to_string(&pointer).expect("strings and numbers serialise");
-        let write = async { self.kv.put(&TagPointer::key(tag).to_string(), text)?.execute().await };
-        match write.await {
+        match self.kv.put_text(&TagPointer::key(tag).to_string(), &text).await {
             Ok(()) => memory::remember_pointer(tag, &pointer),
             Err(error) => warn("write a tag", &error),
         }
     }
 
     async fn write(&self, key: CacheKey, manifest: &Manifest) {
-        let write = async {
-            self.kv
-                .put_bytes(&key.to_string(), &manifest.bytes)?
-                .metadata(&manifest.metadata)?
-                .expiration_ttl(self.manifest_ttl_seconds)
-                .execute()
-                .await
-        };
-        if let Err(error) = write.await {
+        let (key, Manifest { bytes, metadata }) = (key.to_string(), manifest);
+        if let Err(error) = self.kv.put_bytes(&key, bytes, metadata, self.manifest_ttl_seconds).await {
             warn("write a manifest", &error);
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! HEAD is always answered here: a redirect of it to a URL that is signed for GET would fail.
 
-use crate::{Failure, answer, blob_location, edge::Edge};
+use crate::{Failure, answer::Answer, blob_location, edge::Edge};
 use firn_shared::{
     byte_range::ByteRange,
     digest::Digest,
@@ -12,7 +12,7 @@ use firn_shared::{
     object_key::blob_key,
     oci_error::{ErrorCode, OciError},
 };
-use worker::{Bucket, Fetch, Range, Request, Response, ResponseBuilder};
+use worker::{Bucket, Fetch, Range, Request, ResponseBody};
 
 /// The R2 binding.
 const BINDING: &str = "BLOBS";
@@ -23,35 +23,34 @@ pub(crate) async fn blobs(
     method: Method,
     name: &RepositoryName,
     digest: &Digest,
-) -> Result<Response, Failure> {
-    if edge.if_none_match.as_deref().is_some_and(|header| is_known(header, digest)) {
-        return Ok(blob(304, digest)?.empty());
+) -> Result<Answer, Failure> {
+    if edge.header("if-none-match").is_some_and(|header| is_known(&header, digest)) {
+        return Ok(blob(304, digest));
     }
     let Some(location) = blob_location::locate(&edge.config, method, name, digest) else {
         return from_r2(edge, method, digest).await;
     };
     match method {
         Method::Head => head(&location.url, digest).await,
-        Method::Get => Ok(answer::builder(307)?
-            .with_header("location", &location.url)?
-            .with_header("docker-content-digest", &digest.to_string())?
-            .with_header("cache-control", &format!("private, max-age={}", location.seconds))?
-            .with_header("content-length", "0")?
-            .empty()),
+        Method::Get => Ok(Answer::new(307)
+            .with("location", location.url)
+            .with("docker-content-digest", digest.to_string())
+            .with("cache-control", format!("private, max-age={}", location.seconds))
+            .with("content-length", "0")),
     }
 }
 
 /// An answer about a blob. Blobs never change, and must not be compressed on the way.
-fn blob(status: u16, digest: &Digest) -> worker::Result<ResponseBuilder> {
-    answer::builder(status)?
-        .with_header("docker-content-digest", &digest.to_string())?
-        .with_header("etag", &entity_tag(digest))?
-        .with_header("accept-ranges", "bytes")?
-        .with_header("cache-control", "public, max-age=31536000, immutable, no-transform")
+fn blob(status: u16, digest: &Digest) -> Answer {
+    Answer::new(status)
+        .with("docker-content-digest", digest.to_string())
+        .with("etag", entity_tag(digest))
+        .with("accept-ranges", "bytes")
+        .with("cache-control", "public, max-age=31536000, immutable, no-transform")
 }
 
 /// Asks where the blob lies how long it is.
-async fn head(url: &str, digest: &Digest) -> Result<Response, Failure> {
+async fn head(url: &str, digest: &Digest) -> Result<Answer, Failure> {
     let unreachable = || {
         OciError::new(ErrorCode::Unavailable, "the place where blobs are stored cannot be reached")
             .retry_after(5)
@@ -59,16 +58,15 @@ async fn head(url: &str, digest: &Digest) -> Result<Response, Failure> {
     let request = Request::new(url, worker::Method::Head)?;
     let response = Fetch::Request(request).send().await.map_err(|_| unreachable())?;
     match (response.status_code(), response.headers().get("content-length")?) {
-        (200, Some(length)) => Ok(blob(200, digest)?
-            .with_header("content-type", BLOB)?
-            .with_header("content-length", &length)?
-            .empty()),
+        (200, Some(length)) => {
+            Ok(blob(200, digest).with("content-type", BLOB).with("content-length", length))
+        }
         (404, _) => Err(unknown().into()),
         _ => Err(unreachable().into()),
     }
 }
 
-async fn from_r2(edge: &Edge, method: Method, digest: &Digest) -> Result<Response, Failure> {
+async fn from_r2(edge: &Edge, method: Method, digest: &Digest) -> Result<Answer, Failure> {
     let bucket = edge.env.bucket(BINDING).map_err(|_| {
         OciError::new(
             ErrorCode::Internal,
@@ -77,31 +75,28 @@ async fn from_r2(edge: &Edge, method: Method, digest: &Digest) -> Result<Respons
     })?;
     let failing = |_| OciError::new(ErrorCode::Unavailable, "the bucket cannot be read now").retry_after(5);
     let key = blob_key(digest);
-    let ranged = method == Method::Get && edge.range.is_some();
+    let range = edge.header("range").filter(|_| method == Method::Get);
     // The size decides what a range means, so it is asked for first; otherwise one question is enough.
-    if method == Method::Get && !ranged {
+    if method == Method::Get && range.is_none() {
         let object = bucket.get(key).execute().await.map_err(failing)?.ok_or_else(unknown)?;
-        return stream(blob(200, digest)?, &object, object.size());
+        return stream(blob(200, digest), &object, object.size());
     }
     let size = bucket.head(key.as_str()).await.map_err(failing)?.ok_or_else(unknown)?.size();
-    if !ranged {
-        let builder = blob(200, digest)?.with_header("content-type", BLOB)?;
-        return Ok(builder.with_header("content-length", &size.to_string())?.empty());
-    }
-    let range = ByteRange::parse(edge.range.as_deref(), size);
-    let content_range = |builder: ResponseBuilder| match range.content_range(size) {
-        Some(value) => builder.with_header("content-range", &value),
-        None => Ok(builder),
+    let Some(range) = range else {
+        return Ok(blob(200, digest).with("content-type", BLOB).with("content-length", size.to_string()));
     };
+    let range = ByteRange::parse(Some(&range), size);
+    let content_range = range.content_range(size);
     match range {
         ByteRange::Unsatisfiable => {
-            Ok(answer::finish(content_range(blob(416, digest)?)?, method, Vec::new())?)
+            Ok(blob(416, digest).with_some("content-range", content_range).bytes(method, Vec::new()))
         }
-        ByteRange::Whole => get(&bucket, &key, None, blob(200, digest)?, size).await,
+        ByteRange::Whole => get(&bucket, &key, None, blob(200, digest), size).await,
         ByteRange::Part { start, end } => {
             let length = end - start + 1;
             let range = Range::OffsetWithLength { offset: start, length };
-            get(&bucket, &key, Some(range), content_range(blob(206, digest)?)?, length).await
+            let answer = blob(206, digest).with_some("content-range", content_range);
+            get(&bucket, &key, Some(range), answer, length).await
         }
     }
 }
@@ -110,23 +105,26 @@ async fn get(
     bucket: &Bucket,
     key: &str,
     range: Option<Range>,
-    builder: ResponseBuilder,
+    answer: Answer,
     length: u64,
-) -> Result<Response, Failure> {
+) -> Result<Answer, Failure> {
     let request = match range {
         Some(range) => bucket.get(key).range(range),
         None => bucket.get(key),
     };
     let failing = |_| OciError::new(ErrorCode::Unavailable, "the bucket cannot be read now").retry_after(5);
     let object = request.execute().await.map_err(failing)?.ok_or_else(unknown)?;
-    stream(builder, &object, length)
+    stream(answer, &object, length)
 }
 
 /// Hands R2's own stream to the runtime: the bytes never enter the Worker.
-fn stream(builder: ResponseBuilder, object: &worker::Object, length: u64) -> Result<Response, Failure> {
-    let body = object.body().ok_or_else(unknown)?.response_body()?;
-    let builder = builder.with_header("content-type", BLOB)?;
-    Ok(builder.with_header("content-length", &length.to_string())?.body(body))
+fn stream(answer: Answer, object: &worker::Object, length: u64) -> Result<Answer, Failure> {
+    let answer = answer.with("content-type", BLOB).with("content-length", length.to_string());
+    Ok(match object.body().ok_or_else(unknown)?.response_body()? {
+        ResponseBody::Stream(stream) => answer.stream(stream),
+        ResponseBody::Body(bytes) => answer.bytes(Method::Get, bytes),
+        ResponseBody::Empty => answer,
+    })
 }
 
 fn unknown() -> OciError {

@@ -1,7 +1,9 @@
 //! `/v2/<name>/manifests/<reference>`: Cache API, then KV, then the backend.
 
 use crate::{
-    Failure, answer, backend,
+    Failure,
+    answer::{self, Answer},
+    backend,
     cache::Key,
     edge::Edge,
     flight, limit,
@@ -20,7 +22,6 @@ use firn_shared::{
     reference::{Reference, Tag},
 };
 use std::rc::Rc;
-use worker::Response;
 
 /// Answers a request for a manifest.
 pub(crate) async fn manifests(
@@ -28,14 +29,14 @@ pub(crate) async fn manifests(
     method: Method,
     name: &RepositoryName,
     reference: Reference,
-) -> Result<Response, Failure> {
+) -> Result<Answer, Failure> {
     let (manifest, source) = match reference {
         Reference::Digest(digest) => by_digest(edge, name, digest).await?,
         Reference::Tag(tag) => {
             by_tag(edge, Wanted { image: name.image()?, tag, format: edge.format() }).await?
         }
     };
-    Ok(answer::manifest(method, manifest, source, edge.if_none_match.as_deref())?)
+    Ok(answer::manifest(method, manifest, source, edge.header("if-none-match").as_deref()))
 }
 
 /// An image by tag, as a client wants it.
@@ -56,8 +57,7 @@ async fn by_tag(edge: &Rc<Edge>, wanted: Wanted) -> Result<(Manifest, Source), O
     };
     match freshness {
         Freshness::Fresh => {
-            let copy = manifest.clone();
-            edge.later(async move { key.put(&copy).await });
+            key.keep(edge, &manifest);
             Ok((manifest, Source::Kv))
         }
         Freshness::Aging => {
@@ -87,10 +87,7 @@ async fn remembered(edge: &Edge, wanted: &Wanted) -> Option<(Manifest, Freshness
 async fn ask(edge: &Rc<Edge>, wanted: &Wanted) -> Result<Fetched, OciError> {
     limit::check(edge).await?;
     let fetched = flight::board(edge, wanted).await?;
-    let (edge, manifest) = (edge.clone(), fetched.manifest.clone());
-    edge.clone().later(async move {
-        Key::digest(&edge, &manifest.metadata.digest).put(&manifest).await;
-    });
+    Key::digest(edge, &fetched.manifest.metadata.digest).keep(edge, &fetched.manifest);
     Ok(fetched)
 }
 
@@ -118,21 +115,19 @@ async fn by_digest(
     if let Some(store) = &store
         && let Some(manifest) = store.by_digest(&digest).await
     {
-        let copy = manifest.clone();
-        edge.later(async move { key.put(&copy).await });
+        key.keep(edge, &manifest);
         return Ok((manifest, Source::Kv));
     }
     limit::check(edge).await?;
     let path = format!("/v2/{name}/manifests/{digest}");
+    let accept = edge.accept();
     let question =
-        backend::Question { method: Method::Get, path: &path, query: None, accept: edge.accept.as_deref() };
+        backend::Question { method: Method::Get, path: &path, query: None, accept: accept.as_deref() };
     let fetched = backend::manifest(&edge.config, question, Some(&digest)).await?;
-    let copy = fetched.manifest.clone();
-    edge.later(async move {
-        key.put(&copy).await;
-        if let Some(store) = store {
-            store.learn_digest(&copy).await;
-        }
-    });
+    key.keep(edge, &fetched.manifest);
+    if let Some(store) = store {
+        let copy = fetched.manifest.clone();
+        edge.later(async move { store.learn_digest(&copy).await });
+    }
     Ok((fetched.manifest, Source::Backend))
 }

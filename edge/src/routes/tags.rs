@@ -1,18 +1,22 @@
 //! `/v2/<name>/tags/list`: only the backend knows which tags have been built.
 
-use crate::{Failure, answer, backend, edge::Edge};
+use crate::{
+    Failure,
+    answer::{self, Answer},
+    backend,
+    edge::Edge,
+};
 use firn_shared::{
     discovery::TagsPage,
     endpoint::{Method, RepositoryName},
     oci_error::{ErrorCode, OciError},
 };
-use worker::Response;
 
 /// The longest list that is passed on, in bytes.
 const MAX_BYTES: usize = 1 << 20;
 
 /// Answers a request for a list of tags.
-pub(crate) async fn tags(edge: &Edge, method: Method, name: &RepositoryName) -> Result<Response, Failure> {
+pub(crate) async fn tags(edge: &Edge, method: Method, name: &RepositoryName) -> Result<Answer, Failure> {
     name.image()?;
     let path = format!("/v2/{name}/tags/list");
     let question = backend::Question { method: Method::Get, path: &path, query: edge.query(), accept: None };
@@ -24,5 +28,5 @@ pub(crate) async fn tags(edge: &Edge, method: Method, name: &RepositoryName) -> 
     };
     let body = backend::body(&mut response, MAX_BYTES).await.map_err(garbage)?;
     serde_json::from_slice::<serde::de::IgnoredAny>(&body).map_err(|error| garbage(error.to_string()))?;
-    Ok(answer::tags(method, TagsPage { body, link })?)
+    Ok(answer::tags(method, TagsPage { body, link }))
 }

@@ -14,12 +14,13 @@ const config :Workerd.Config = (
         (name = "FIRN_BACKEND_URL", text = "http://backend"),
         (name = "FIRN_LOG", text = "none"),
         (name = "FIRN_MEMORY_BYTES", text = "MEMORY_BYTES"),
+        (name = "FIRN_CACHE_API", text = "CACHE_API"),
         (name = "MANIFESTS", kvNamespace = "kv"),
         (name = "FLIGHTS", durableObjectNamespace = "Flight"),
       ],
       durableObjectNamespaces = [(className = "Flight", uniqueKey = "flight")],
       durableObjectStorage = (inMemory = void),
-      cacheApiOutbound = "cache", # optional
+      cacheApiOutbound = "cache",
       globalOutbound = "backend",
     )),
     (name = "minimal", worker = (

@@ -1,0 +1,88 @@
+//! Workers KV, as far as it is used here. The `worker` crate's own copies every value into Wasm and looks up
+//! six functions for each; what is read here stays with the runtime.
+
+use firn_shared::edge_cache::ManifestMetadata;
+use serde::de::DeserializeOwned;
+use worker::Env;
+use worker::js_sys::{ArrayBuffer, JSON, Object, Promise, Reflect};
+use worker::wasm_bindgen::{self, JsCast, JsValue, prelude::wasm_bindgen};
+use worker::wasm_bindgen_futures::JsFuture;
+
+#[wasm_bindgen]
+extern "C" {
+    /// A namespace.
+    #[derive(Clone)]
+    pub(crate) type Kv;
+
+    #[wasm_bindgen(method, catch, js_name = getWithMetadata)]
+    fn get_with_metadata(this: &Kv, key: &str, kind: &str) -> Result<Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
+    fn put(this: &Kv, key: &str, value: &JsValue, options: &Object) -> Result<Promise, JsValue>;
+
+    /// What `getWithMetadata` comes to.
+    type Entry;
+    #[wasm_bindgen(method, getter)]
+    fn value(this: &Entry) -> JsValue;
+    #[wasm_bindgen(method, getter)]
+    fn metadata(this: &Entry) -> JsValue;
+}
+
+impl Kv {
+    /// The namespace that is bound to a name, if one is.
+    pub(crate) fn bound(env: &Env, name: &str) -> Option<Self> {
+        let value = Reflect::get(env, &JsValue::from_str(name)).ok()?;
+        (!value.is_undefined()).then(|| value.unchecked_into())
+    }
+
+    /// A text; none where there is nothing.
+    ///
+    /// # Errors
+    /// When KV cannot be read.
+    pub(crate) async fn text(&self, key: &str) -> Result<Option<String>, worker::Error> {
+        Ok(self.get(key, "text").await?.value().as_string())
+    }
+
+    /// Bytes and what stands beside them; none where there is nothing, or something else than that.
+    ///
+    /// # Errors
+    /// When KV cannot be read.
+    pub(crate) async fn bytes<M: DeserializeOwned>(
+        &self,
+        key: &str,
+    ) -> Result<Option<(ArrayBuffer, M)>, worker::Error> {
+        let entry = self.get(key, "arrayBuffer").await?;
+        let metadata = JSON::stringify(&entry.metadata()).ok().and_then(|text| text.as_string());
+        let metadata = metadata.and_then(|text| serde_json::from_str(&text).ok());
+        Ok(entry.value().dyn_into().ok().zip(metadata))
+    }
+
+    /// Writes a text.
+    ///
+    /// # Errors
+    /// When KV cannot be written, such as more than once a second for one key.
+    pub(crate) async fn put_text(&self, key: &str, text: &str) -> Result<(), worker::Error> {
+        JsFuture::from(self.put(key, &JsValue::from_str(text), &Object::new())?).await?;
+        Ok(())
+    }
+
+    /// Writes bytes that are gone after `seconds`, and what stands beside them.
+    ///
+    /// # Errors
+    /// As for [`Kv::put_text`].
+    pub(crate) async fn put_bytes(
+        &self,
+        key: &str,
+        bytes: &ArrayBuffer,
+        metadata: &ManifestMetadata,
+        seconds: u64,
+    ) -> Result<(), worker::Error> {
+        let options = serde_json::json!({ "metadata": metadata, "expirationTtl": seconds }).to_string();
+        let options = JSON::parse(&options)?;
+        JsFuture::from(self.put(key, bytes, options.unchecked_ref())?).await?;
+        Ok(())
+    }
+
+    async fn get(&self, key: &str, kind: &str) -> Result<Entry, worker::Error> {
+        Ok(JsFuture::from(self.get_with_metadata(key, kind)?).await?.unchecked_into())
+    }
+}
