@@ -13,3 +13,4 @@ pub mod package_set;
 pub mod packing;
 pub mod store;
 pub mod turns;
+pub mod upkeep;

@@ -1,6 +1,6 @@
 //! `firn serve` and the other commands, as an operator starts them.
 
-use crate::{nix, package_set, program::Program, registry::Registry, service::Service};
+use crate::{nix, package_set, program::Program, registry::Registry, service::Service, wait::until};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -114,6 +114,16 @@ impl Backend {
         let metrics = self.registry().get("/metrics").text();
         let line = metrics.lines().find_map(|line| line.strip_prefix("firn_nix_processes_total "));
         line.expect("the metric is there").parse().expect("a number")
+    }
+
+    /// Kills it and everything that it has started, as a machine does that runs out of memory or power.
+    ///
+    /// # Panics
+    /// When it goes on running.
+    pub fn kill(self) {
+        let session = self.service.process().to_string();
+        Program::new("pkill").args(["--signal", "KILL", "--session", &session]).run();
+        until("the server is dead", START, || (!self.service.runs()).then_some(()));
     }
 
     /// Ends it, and waits for that.

@@ -63,3 +63,26 @@ pub fn small(text: &str) -> String {
 "#
     )
 }
+
+/// A package set of `count` packages, `p0`, `p1`, …, that nobody has ever built: each has a dependency of its
+/// own and one that all share, and takes Nix some hundredths of a second. `seed` goes into their content.
+pub fn many(count: usize, seed: u64) -> String {
+    format!(
+        r#"{{ system, ... }}:
+let
+  make = name: inputs: derivation {{
+    inherit name system inputs;
+    builder = "/bin/bash";
+    args = [ "-e" "-c" "mkdir -p $out/share; for i in {{1..200}}; do echo $name $inputs {seed} $i; done > $out/share/$name; exit 0" ];
+    PATH = "/usr/bin:/bin";
+  }};
+  base = make "base-{seed}" [ ];
+  package = n: {{
+    name = "p${{toString n}}";
+    value = make "p${{toString n}}-1.0" [ base (make "part${{toString n}}-1.0" [ base ]) ];
+  }};
+in
+builtins.listToAttrs (builtins.genList package {count})
+"#
+    )
+}

@@ -5,7 +5,7 @@ use crate::{
     nix::{ProcessError, RealiseError, RequisitesError, ResolveError},
     package_set::{GitRefError, RevisionError},
     packing::PackError,
-    store::StoreError,
+    store::{BudgetSpent, StoreError},
 };
 use firn_shared::{
     StorePath,
@@ -14,6 +14,7 @@ use firn_shared::{
     selection::SelectionError,
 };
 use std::error::Error;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// Why there is no image.
@@ -120,9 +121,27 @@ impl BuildError {
         }
     }
 
+    /// Whether a disk or budget is full.
+    fn is_for_want_of_space(&self) -> bool {
+        let mut error: Option<&(dyn Error + 'static)> = Some(self);
+        while let Some(cause) = error {
+            let io = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+            if matches!(io, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+                || cause.is::<BudgetSpent>()
+            {
+                return true;
+            }
+            error = cause.source();
+        }
+        false
+    }
+
     /// What the client sees. What it can act on is told; the rest is in the log.
     pub fn to_oci_error(&self) -> OciError {
         let unavailable = |message: &str| OciError::new(ErrorCode::Unavailable, message).retry_after(10);
+        if self.is_for_want_of_space() {
+            return unavailable("this registry has no space left for new images; try again later");
+        }
         match self {
             Self::Revision(RevisionError::Select(error)) => {
                 OciError::new(ErrorCode::ManifestUnknown, error.to_string())
@@ -160,14 +179,16 @@ impl BuildError {
                 "a build failed for want of space or network; the operator finds the reason in the log",
             ),
             Self::Shared(error) => error.to_oci_error(),
+            Self::Store(_) | Self::Pack(PackError::Write(_)) => unavailable(
+                "this registry's storage does not work at the moment; its operator finds the reason in the log",
+            ),
             Self::Resolve(_)
             | Self::Realise(RealiseError::Process(_))
             | Self::Vanished(_)
             | Self::Requisites(_)
             | Self::Closure(_)
             | Self::Read { .. }
-            | Self::Pack(_)
-            | Self::Store(_) => OciError::new(
+            | Self::Pack(_) => OciError::new(
                 ErrorCode::Internal,
                 "the image could not be built; its operator finds the reason in the log",
             ),

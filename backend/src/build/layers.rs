@@ -26,8 +26,7 @@ impl Builder {
         plans: &[LayerPlan],
         progress: &Progress,
     ) -> Result<Vec<LayerRecord>, BuildError> {
-        let lookups: Vec<_> =
-            plans.iter().map(|plan| self.store.record::<LayerRecord>(RecordKind::Layer, &plan.key)).collect();
+        let lookups: Vec<_> = plans.iter().map(|plan| self.packed(plan)).collect();
         let mut records: Vec<Option<LayerRecord>> =
             stream::iter(lookups).buffered(LOOKUPS).try_collect().await?;
         let mut missing: Vec<usize> = (0..plans.len()).filter(|i| records[*i].is_none()).collect();
@@ -57,6 +56,19 @@ impl Builder {
             records[i] = Some(record);
         }
         Ok(records.into_iter().map(|record| record.expect("what was missing is packed")).collect())
+    }
+
+    /// The layer, if it has been packed and its blob is there.
+    async fn packed(&self, plan: &LayerPlan) -> Result<Option<LayerRecord>, BuildError> {
+        let Some(record) = self.store.record::<LayerRecord>(RecordKind::Layer, &plan.key).await? else {
+            return Ok(None);
+        };
+        match self.store.blob_size(&record.digest).await? {
+            Some(size) if size == record.size => return Ok(Some(record)),
+            Some(_) => self.store.quarantine_blob(&record.digest).await?,
+            None => tracing::warn!(layer.digest = %record.digest, "a layer is gone and is packed again"),
+        }
+        Ok(None)
     }
 
     /// Packs a layer when it is its turn, or waits for whoever is packing it.

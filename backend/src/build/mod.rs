@@ -13,13 +13,16 @@ mod names;
 mod packages;
 mod progress;
 mod queue;
+mod whole;
 
 pub use error::{BuildError, chain};
 pub use explain::ExplainedLayer;
 pub use flights::{Flight, Flights};
 pub use names::IndexOutcome;
+pub(crate) use packages::{names_key, package_key};
 pub use progress::{BuildPage, Builds, Phase, Progress};
 pub use queue::QueueError;
+pub(crate) use whole::{StoredManifest, parts};
 
 use crate::{
     nix::Nix,
@@ -33,7 +36,7 @@ use firn_shared::{
     cache_key::CacheKey,
     image::{Blueprint, Ingredients, SmallBlob},
     image_name::ImageName,
-    layer::LayerRecord,
+    layer::{LayerPlan, LayerRecord},
     layering::Strategy,
     package::PackageProblem,
     package_name::PackageName,
@@ -50,6 +53,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use whole::WholeImages;
 
 /// A finished image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,7 +101,12 @@ pub struct Limits {
     pub closure_bytes: u64,
     /// How long a failure that would be the same at the next attempt is remembered.
     pub failure_ttl: Duration,
+    /// For how long garbage collection leaves alone what was in use a moment ago.
+    pub grace: Duration,
 }
+
+/// How often a build that took longer than the grace period looks whether its layers are still there.
+const ATTEMPTS: usize = 3;
 
 /// How many failures are remembered.
 const MAX_FAILURES: u64 = 10_000;
@@ -124,6 +133,8 @@ pub struct Builder {
     /// Images that cannot be had, likewise, each with what clients were told.
     failures: Cache<CacheKey, Arc<BuildError>>,
     layers: Flights<Result<LayerRecord, Arc<BuildError>>>,
+    /// Images that nothing was missing of when they were last looked at.
+    whole: WholeImages,
     /// Names of package sets, and that they cannot be listed.
     indexes: Cache<CacheKey, IndexOutcome>,
     index_flights: Flights<IndexOutcome>,
@@ -169,6 +180,7 @@ impl Builder {
             problems: for_a_while(limits.failure_ttl),
             failures: for_a_while(limits.failure_ttl),
             layers: Flights::default(),
+            whole: whole::none_whole(),
             indexes: Cache::builder().max_capacity(MAX_INDEXES).time_to_live(limits.failure_ttl).build(),
             index_flights: Flights::default(),
         })
@@ -234,8 +246,12 @@ impl Builder {
         client: Client,
     ) -> Result<Request, BuildError> {
         let key = CacheKey::builder("image-1").field(set.token.to_string()).field(name.to_string()).build();
-        if let Some(record) = self.store.record(RecordKind::Image, &key).await? {
-            return Ok(Request::Ready(Arc::new(record)));
+        if let Some(record) = self.store.record::<ImageRecord>(RecordKind::Image, &key).await? {
+            if self.is_whole(&key, &record).await? {
+                self.store.note_pull(&key);
+                return Ok(Request::Ready(Arc::new(record)));
+            }
+            self.store.remove_record(RecordKind::Image, &key).await?;
         }
         if let Some(error) = self.failures.get(&key) {
             return Err(BuildError::Shared(error));
@@ -344,19 +360,52 @@ impl Builder {
     ) -> Result<ImageRecord, BuildError> {
         // What was realised just now stays in the Nix store until its layers are packed.
         let (blueprint, known) = self.prepare(name, revision, progress).await?;
-        let layers = match self.pack_missing(&blueprint.layers, progress).await {
+        let mut looked = Instant::now();
+        let mut layers = self.pack_vanished(&blueprint.layers, name, revision, progress).await?;
+        drop(known);
+        // Garbage collection leaves a layer's blob alone for the grace period after its record is gone, so a
+        // layer that was found counts for that long: half for the others to be packed, half for the image to
+        // be stored. Another look costs little, because nothing is packed twice.
+        for _ in 1..ATTEMPTS {
+            if looked.elapsed() < self.limits.grace / 2 {
+                break;
+            }
+            looked = Instant::now();
+            layers = self.pack_vanished(&blueprint.layers, name, revision, progress).await?;
+        }
+        self.store_image(blueprint, &layers, name, revision, key).await
+    }
+
+    /// Packs what is missing; what has to be packed and is gone from the Nix store is realised again.
+    async fn pack_vanished(
+        self: &Arc<Self>,
+        plans: &[LayerPlan],
+        name: &ImageName,
+        revision: &Revision,
+        progress: &Progress,
+    ) -> Result<Vec<LayerRecord>, BuildError> {
+        match self.pack_missing(plans, progress).await {
             // Known packages whose store paths were garbage-collected before this layer was ever packed.
             Err(error) if error.is_vanished() => {
                 tracing::info!(image.name = %name, error = %chain(&error), "realising again");
                 let _root = self.bring_back(revision, self.platform_of(name), wanted(name), progress).await?;
-                self.pack_missing(&blueprint.layers, progress).await?
+                self.pack_missing(plans, progress).await
             }
-            layers => layers?,
-        };
-        drop(known);
+            layers => layers,
+        }
+    }
 
+    /// Composes an image of its layers and stores what it consists of.
+    async fn store_image(
+        &self,
+        blueprint: Blueprint,
+        layers: &[LayerRecord],
+        name: &ImageName,
+        revision: &Revision,
+        key: &CacheKey,
+    ) -> Result<ImageRecord, BuildError> {
         let conflicts = blueprint.conflicts.iter().map(|conflict| conflict.path.clone()).collect();
-        let image = blueprint.assemble(&layers);
+        let image = blueprint.assemble(layers);
         let manifest =
             |blob: &SmallBlob| ManifestRecord { digest: blob.digest, size: blob.bytes.len() as u64 };
         let record = ImageRecord {
@@ -377,7 +426,7 @@ impl Builder {
 }
 
 /// Every name that may play a part in an image.
-fn wanted(name: &ImageName) -> BTreeSet<PackageName> {
+pub(crate) fn wanted(name: &ImageName) -> BTreeSet<PackageName> {
     name.wants().into_iter().flat_map(|want| want.names).collect()
 }
 

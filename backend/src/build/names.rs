@@ -1,6 +1,6 @@
 //! The index of a package set's names: made the first time somebody asks for what is not there, and kept.
 
-use super::{BuildError, Builder, Flight, chain};
+use super::{BuildError, Builder, Flight, chain, names_key};
 use crate::store::RecordKind;
 use firn_shared::{
     cache_key::CacheKey,
@@ -22,11 +22,7 @@ pub type IndexOutcome = Option<Arc<NameIndex>>;
 impl Builder {
     /// The index of a package set at a revision: remembered, read from the store, or made now.
     pub fn names(self: &Arc<Self>, revision: &Revision, platform: Platform) -> Flight<IndexOutcome> {
-        let key = CacheKey::builder("names-1")
-            .field(serde_json::to_vec(revision).expect("revisions serialise"))
-            .field(platform.system())
-            .field([u8::from(self.recipe.allow_unfree)])
-            .build();
+        let key = names_key(revision, platform, self.recipe.allow_unfree);
         let (builder, revision) = (Arc::clone(self), revision.clone());
         self.index_flights.join(key, || async move {
             if let Some(known) = builder.indexes.get(&key) {

@@ -31,6 +31,30 @@ struct Remembered {
     package: Result<PackageRecord, PackageProblem>,
 }
 
+/// Under which key a package is remembered.
+pub(crate) fn package_key(
+    revision: &Revision,
+    platform: Platform,
+    allow_unfree: bool,
+    name: &PackageName,
+) -> CacheKey {
+    CacheKey::builder("package-1")
+        .field(serde_json::to_vec(revision).expect("revisions serialise"))
+        .field(platform.system())
+        .field([u8::from(allow_unfree)])
+        .field(name.as_str())
+        .build()
+}
+
+/// Under which key the index of a package set's names is remembered.
+pub(crate) fn names_key(revision: &Revision, platform: Platform, allow_unfree: bool) -> CacheKey {
+    CacheKey::builder("names-1")
+        .field(serde_json::to_vec(revision).expect("revisions serialise"))
+        .field(platform.system())
+        .field([u8::from(allow_unfree)])
+        .build()
+}
+
 /// What is known of the names of an image.
 #[derive(Debug, Default)]
 pub(super) struct Known {
@@ -58,14 +82,8 @@ impl Builder {
         requested: &BTreeSet<PackageName>,
         progress: &Progress,
     ) -> Result<Known, BuildError> {
-        let key = |name: &PackageName| {
-            CacheKey::builder("package-1")
-                .field(serde_json::to_vec(revision).expect("revisions serialise"))
-                .field(platform.system())
-                .field([u8::from(self.recipe.allow_unfree)])
-                .field(name.as_str())
-                .build()
-        };
+        let unfree = self.recipe.allow_unfree;
+        let key = |name: &PackageName| package_key(revision, platform, unfree, name);
         let mut known = Known::default();
         let mut unknown = BTreeSet::new();
         for name in names {
@@ -257,8 +275,10 @@ fn record(package: Package, infos: &BTreeMap<StorePath, PathInfo>) -> Result<Pac
 
 /// Whether what builders said points at this machine or the network, so that the next attempt may succeed.
 fn is_transient(log: &BuildLog) -> bool {
-    const SIGNS: [&str; 4] = [
+    const SIGNS: [&str; 6] = [
         "No space left on device",
+        "Disk quota exceeded",
+        "Read-only file system",
         "Could not resolve host",
         "Temporary failure in name resolution",
         "unable to download",

@@ -3,7 +3,7 @@
 use super::Failure;
 use crate::{
     build::{Builder, Limits, Recipe},
-    config::{ImageArgs, NixArgs, SourceArgs, StorageArgs},
+    config::{ImageArgs, NixArgs, RetentionArgs, SourceArgs, StorageArgs},
     nix::Nix,
     package_set::PackageSet,
     packing::Packer,
@@ -26,6 +26,8 @@ pub(super) struct BuilderArgs {
     pub(super) nix: NixArgs,
     #[command(flatten)]
     pub(super) image: ImageArgs,
+    #[command(flatten)]
+    pub(super) retention: RetentionArgs,
 }
 
 impl BuilderArgs {
@@ -42,6 +44,7 @@ impl BuilderArgs {
         let staging = data.join("staging");
         let store =
             Store::open(&url, &staging).map_err(|error| Failure::Usage(crate::build::chain(&error)))?;
+        let store = self.retention.limit(store).await.map_err(|error| Failure::error(&error))?;
         let nix = Nix::new(&self.nix, &data).map_err(|error| Failure::error(&error))?;
         let threads = available_parallelism().map_err(|error| Failure::error(&error))?;
         let packer = Packer::new(self.image.compression, threads).map_err(|error| Failure::error(&error))?;
@@ -55,6 +58,7 @@ impl BuilderArgs {
             queue: self.nix.max_queue,
             closure_bytes: self.image.max_closure << 20,
             failure_ttl: Duration::from_secs(self.nix.failure_ttl),
+            grace: self.retention.policy().grace,
         };
         Ok(Builder::new(store, nix, PackageSet::new(source, revisions), packer, recipe, limits))
     }

@@ -3,12 +3,15 @@
 mod build;
 mod builder;
 mod check_config;
+mod fsck;
+mod gc;
 mod layers;
 mod pack;
 mod popularity;
 mod search;
 mod serve;
 mod simulate;
+mod upkeep;
 
 use crate::config::Alias;
 use clap::{ArgMatches, Parser, Subcommand};
@@ -36,6 +39,10 @@ enum Command {
     Search(search::SearchArgs),
     /// Print the configuration that counts and where it comes from, and try what it names
     CheckConfig(check_config::CheckConfigArgs),
+    /// Read everything in the storage and say, or repair, what is wrong with it
+    Fsck(fsck::FsckArgs),
+    /// Remove images that nobody pulls from the storage, and what nothing needs any more
+    Gc(gc::GcArgs),
     /// Pack paths into one layer
     Pack(pack::PackArgs),
     /// Score a layering strategy on a dependency graph and a sequence of images
@@ -59,6 +66,11 @@ impl Cli {
                 let (_, matches) = matches.subcommand().expect("a command was given");
                 return check_config::run(&args, matches, aliases);
             }
+            Command::Fsck(args) => match fsck::run(&args) {
+                Ok(code) => return code,
+                Err(failure) => Err(failure),
+            },
+            Command::Gc(args) => gc::run(&args),
             Command::Pack(args) => pack::run(args),
             Command::Simulate(args) => simulate::run(args),
         };

@@ -1,7 +1,10 @@
 //! `firn serve`: the registry.
 
 use super::{Failure, builder::BuilderArgs};
-use crate::http::{App, router};
+use crate::{
+    http::{App, router},
+    upkeep::look_after,
+};
 use clap::Args;
 use firn_shared::authentication::Secret;
 use std::net::SocketAddr;
@@ -63,6 +66,8 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::Error(format!("cannot listen on {}: {error}", args.listen)))?;
     let address = listener.local_addr().map_err(|error| Failure::error(&error))?;
     tracing::info!(%address, "listening");
+    let policy = args.builder.retention.policy();
+    let upkeep = tokio::spawn(look_after(builder.store().clone(), policy, ending.clone()));
     let mut stopped = ending;
     let server = axum::serve(listener, router(app).into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(async move {
@@ -85,6 +90,9 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
             builder.nix().end_all().await;
             if tokio::time::timeout(GRACE, server).await.is_err() {
                 tracing::warn!("some requests did not end in time");
+            }
+            if tokio::time::timeout(GRACE, upkeep).await.is_err() {
+                tracing::warn!("the storage did not end in time");
             }
             Ok(())
         }

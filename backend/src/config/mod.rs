@@ -3,12 +3,14 @@
 mod image;
 mod nix;
 mod nixery;
+mod retention;
 mod source;
 mod storage;
 
 pub use image::ImageArgs;
 pub use nix::NixArgs;
 pub use nixery::{Alias, nixery_variables, with_nixery_aliases};
+pub use retention::RetentionArgs;
 pub use source::SourceArgs;
 pub use storage::StorageArgs;
 

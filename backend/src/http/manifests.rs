@@ -49,7 +49,35 @@ async fn by_tag(
     client: Client,
 ) -> Answer {
     let set = app.builder.package_set(tag).await.map_err(refuse)?;
-    let record = match app.builder.image(name, tag, &set, client).await.map_err(refuse)? {
+    let record = record(app, name, tag, &set, client).await?;
+    app.builder.note_tag(name, tag).await;
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
+    let format = ManifestFormat::negotiate(accept);
+    let (record, bytes) = match stored(app, digest_of(&record, format)?).await {
+        // It was there not long ago: now the image is looked at, found wanting and built again.
+        Err(error) if error.code == ErrorCode::ManifestUnknown => {
+            app.builder.store().note_loss();
+            let record = self::record(app, name, tag, &set, client).await?;
+            let bytes = stored(app, digest_of(&record, format)?).await?;
+            (record, bytes)
+        }
+        bytes => (record, bytes?),
+    };
+    let digest = digest_of(&record, format)?;
+    let mut response = manifest(method, digest, format.manifest(), bytes, headers);
+    describe(response.headers_mut(), &record, &set);
+    Ok(response)
+}
+
+/// The image's record: found, or waited for.
+async fn record(
+    app: &App,
+    name: &ImageName,
+    tag: &Tag,
+    set: &PackageSetState,
+    client: Client,
+) -> Result<Arc<ImageRecord>, OciError> {
+    Ok(match app.builder.image(name, tag, set, client).await.map_err(refuse)? {
         Request::Ready(record) => record,
         Request::Building(flight, progress) => tokio::select! {
             outcome = flight => outcome.map_err(|error| error.to_oci_error())?,
@@ -59,15 +87,7 @@ async fn by_tag(
                 return Err(OciError::new(ErrorCode::Unavailable, message).retry_after(RETRY_AFTER_SECONDS));
             }
         },
-    };
-    app.builder.note_tag(name, tag).await;
-    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
-    let format = ManifestFormat::negotiate(accept);
-    let digest = digest_of(&record, format)?;
-    let bytes = stored(app, digest).await?;
-    let mut response = manifest(method, digest, format.manifest(), bytes, headers);
-    describe(response.headers_mut(), &record, &set);
-    Ok(response)
+    })
 }
 
 /// What a client is told whose patience must not be tried further.

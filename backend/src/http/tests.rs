@@ -34,7 +34,12 @@ fn app(dir: &Path) -> App {
         platform: Platform::Amd64,
         allow_unfree: false,
     };
-    let limits = Limits { queue: 1, closure_bytes: 1 << 30, failure_ttl: Duration::from_secs(1) };
+    let limits = Limits {
+        queue: 1,
+        closure_bytes: 1 << 30,
+        failure_ttl: Duration::from_secs(1),
+        grace: Duration::from_secs(1),
+    };
     App {
         builder: Builder::new(store, nix, packages, packer, recipe, limits),
         secret: None,

@@ -21,6 +21,9 @@ impl Expressions {
     pub(super) fn install(dir: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(dir.join("home"))?;
         for (name, text) in FILES {
+            if std::fs::read(dir.join(name)).is_ok_and(|there| there == text.as_bytes()) {
+                continue;
+            }
             let mut file = tempfile::NamedTempFile::new_in(dir)?;
             file.write_all(text.as_bytes())?;
             file.persist(dir.join(name))?;

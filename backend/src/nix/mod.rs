@@ -18,10 +18,10 @@ pub use realise::{GcRoot, RealiseError};
 pub use requisites::RequisitesError;
 pub use resolve::{ResolveError, ResolveRequest};
 
-use crate::{config::NixArgs, turns::Turns};
+use crate::{config::NixArgs, store::OwnFolder, turns::Turns};
 use expressions::Expressions;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -30,7 +30,8 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Nix {
     expressions: Expressions,
-    gc_roots: PathBuf,
+    /// For links to what builds need; what a killed process has left is gone.
+    gc_roots: OwnFolder,
     eval_timeout: Duration,
     build_timeout: Duration,
     eval_memory_bytes: u64,
@@ -47,8 +48,7 @@ impl Nix {
     /// # Errors
     /// When the directory cannot be written.
     pub fn new(args: &NixArgs, dir: &Path) -> io::Result<Self> {
-        let gc_roots = dir.join("gcroots");
-        std::fs::create_dir_all(&gc_roots)?;
+        let gc_roots = OwnFolder::new(&dir.join("gcroots"))?;
         Ok(Self {
             expressions: Expressions::install(&dir.join("nix"))?,
             gc_roots,

@@ -15,7 +15,7 @@ pub struct GcRoot {
 impl Drop for GcRoot {
     fn drop(&mut self) {
         for link in &self.links {
-            // A link that stays behind costs disk space, and start-up removes it.
+            // A link that stays behind costs disk space; the next process removes it.
             let _ = std::fs::remove_file(link);
         }
     }
@@ -53,8 +53,7 @@ impl Nix {
         line: impl FnMut(&str) + Send,
     ) -> Result<GcRoot, RealiseError> {
         let _turn = self.realisations.take(client).await;
-        let name = format!("{}-{}", std::process::id(), NEXT_ROOT.fetch_add(1, Ordering::Relaxed));
-        let link = self.gc_roots.join(name);
+        let link = self.gc_roots.path().join(NEXT_ROOT.fetch_add(1, Ordering::Relaxed).to_string());
         let timeout = self.build_timeout.as_secs();
         let mut arguments = vec!["--realise".into()];
         for package in packages {

@@ -4,13 +4,12 @@ mod docker_archive;
 mod oci_layout;
 
 use crate::{
-    build::ImageRecord,
+    build::{ImageRecord, StoredManifest as Manifest},
     store::{Store, StoreError},
 };
 use bytes::Bytes;
 use firn_shared::Digest;
 use futures::TryStreamExt;
-use serde::Deserialize;
 use std::path::PathBuf;
 use std::str::FromStr;
 use tokio::io::AsyncWriteExt;
@@ -49,19 +48,6 @@ pub enum OutputError {
         /// Why.
         source: std::io::Error,
     },
-}
-
-/// What the outputs need of a manifest.
-#[derive(Debug, Deserialize)]
-struct Manifest {
-    config: Blob,
-    layers: Vec<Blob>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Blob {
-    digest: Digest,
-    size: u64,
 }
 
 impl FromStr for Output {

@@ -1,13 +1,15 @@
 //! Blobs: written aside, verified by whoever digests them, then visible whole.
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, budget::Reservation};
 use bytes::Bytes;
 use firn_shared::{Digest, object_key::blob_key};
 use futures::{
     StreamExt, TryStreamExt,
     stream::{BoxStream, FuturesUnordered},
 };
-use object_store::{GetOptions, GetRange, GetResultPayload, MultipartUpload, ObjectStoreExt, path::Path};
+use object_store::{
+    GetOptions, GetRange, GetResultPayload, MultipartUpload, ObjectMeta, ObjectStoreExt, path::Path,
+};
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io;
@@ -23,6 +25,7 @@ pub struct StagedBlob {
     pub(super) file: NamedTempFile,
     /// How much was written, in bytes.
     size: u64,
+    room: Reservation,
 }
 
 /// A stored blob, open for reading.
@@ -44,6 +47,7 @@ pub(super) const UPLOADS: usize = 2;
 
 impl io::Write for StagedBlob {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.room.cover(self.size + bytes.len() as u64)?;
         let written = self.file.as_file_mut().write(bytes)?;
         self.size += written as u64;
         Ok(written)
@@ -75,7 +79,7 @@ impl Store {
     pub fn stage(&self) -> Result<StagedBlob, StoreError> {
         let failed = |source| StoreError::File { path: self.staging.path().to_owned(), source };
         let file = self.staging.file().map_err(failed)?;
-        Ok(StagedBlob { file, size: 0 })
+        Ok(StagedBlob { file, size: 0, room: self.budget.nothing() })
     }
 
     /// Makes a staged blob visible under the digest that its writer computed over the bytes.
@@ -87,17 +91,20 @@ impl Store {
         if staged.file.as_file().metadata().map_err(error)?.len() != staged.size {
             return Err(StoreError::Damaged(*digest));
         }
+        self.claim(digest).await?;
+        let StagedBlob { file, size, room } = staged;
         match &self.files {
-            Some(files) => files.adopt(staged.file, &location(digest)).await,
-            None => self.upload(staged, digest).await,
+            Some(files) => files.adopt(file, &location(digest)).await?,
+            None => self.upload(file, size, digest).await?,
         }
+        room.keep();
+        Ok(())
     }
 
     /// Sends a staged blob to a bucket. It is read again for that, so it is digested again.
-    async fn upload(&self, staged: StagedBlob, digest: &Digest) -> Result<(), StoreError> {
+    async fn upload(&self, file: NamedTempFile, size: u64, digest: &Digest) -> Result<(), StoreError> {
         let location = location(digest);
-        let mut parts = Parts::new(staged);
-        let size = parts.left.end;
+        let mut parts = Parts::new(file, size);
         if size <= PART_SIZE {
             let only = parts.next().await?.unwrap_or_default();
             parts.check(digest)?;
@@ -126,6 +133,7 @@ impl Store {
     /// When the store fails.
     pub async fn put_blob(&self, digest: &Digest, bytes: Vec<u8>) -> Result<(), StoreError> {
         debug_assert_eq!(Digest::of(&bytes), *digest);
+        self.claim(digest).await?;
         self.put(&location(digest), bytes).await
     }
 
@@ -137,18 +145,19 @@ impl Store {
         Ok(found(self.objects.head(&location(digest)).await)?.map(|meta| meta.size))
     }
 
-    /// A whole small blob, or nothing where there is none.
+    /// A whole small blob, verified, or nothing where there is none.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn small_blob(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
         match found(self.objects.get(&location(digest)).await)? {
-            Some(result) => Ok(Some(result.bytes().await?)),
+            Some(result) => self.checked(digest, result.bytes().await?).await,
             None => Ok(None),
         }
     }
 
-    /// Opens a blob, or a range of it that lies inside, or nothing where there is none.
+    /// Opens a blob, or a range of it that lies inside, or nothing where there is none. See `quarantine` for
+    /// what is verified.
     ///
     /// # Errors
     /// When the store fails.
@@ -157,16 +166,39 @@ impl Store {
         digest: &Digest,
         range: Option<Range<u64>>,
     ) -> Result<Option<BlobReader>, StoreError> {
+        let whole = range.is_none();
+        let Some((meta, bytes)) = self.open_at(digest, range).await? else { return Ok(None) };
+        let bytes = match whole {
+            true => self.verifying(digest, &meta, bytes),
+            false => {
+                self.verify_later(digest, &meta);
+                bytes
+            }
+        };
+        Ok(Some(BlobReader { size: meta.size, bytes }))
+    }
+
+    /// Opens a whole blob for somebody who verifies it.
+    pub(super) async fn open_unverified(&self, digest: &Digest) -> Result<Option<BlobReader>, StoreError> {
+        let opened = self.open_at(digest, None).await?;
+        Ok(opened.map(|(meta, bytes)| BlobReader { size: meta.size, bytes }))
+    }
+
+    async fn open_at(
+        &self,
+        digest: &Digest,
+        range: Option<Range<u64>>,
+    ) -> Result<Option<(ObjectMeta, BoxStream<'static, Result<Bytes, StoreError>>)>, StoreError> {
         let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
         let Some(result) = found(self.objects.get_opts(&location(digest), options).await)? else {
             return Ok(None);
         };
-        let (size, range) = (result.meta.size, result.range.clone());
+        let (meta, range) = (result.meta.clone(), result.range.clone());
         let bytes = match result.payload {
             GetResultPayload::File(file, path) => read_file(file, path, range),
             GetResultPayload::Stream(stream) => stream.map(|chunk| Ok(chunk?)).boxed(),
         };
-        Ok(Some(BlobReader { size, bytes }))
+        Ok(Some((meta, bytes)))
     }
 }
 
@@ -180,9 +212,9 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(staged: StagedBlob) -> Self {
-        let (path, hasher) = (staged.file.path().to_owned(), Sha256::new());
-        Self { file: Arc::new(staged.file.into_file()), path, hasher, left: 0..staged.size }
+    fn new(file: NamedTempFile, size: u64) -> Self {
+        let (path, hasher) = (file.path().to_owned(), Sha256::new());
+        Self { file: Arc::new(file.into_file()), path, hasher, left: 0..size }
     }
 
     /// The next part; all but the last one are of the same size, which some buckets ask for.

@@ -3,36 +3,51 @@
 //! - `blobs/sha256/<2 digits>/<64 digits>`: layers, configs and manifests under their digest;
 //! - `images/`, `layers/`, `packages/`, `names/`, each with `<2 digits>/<key>`: small immutable records;
 //! - `tags/<key of a name>/<tag>`: empty, the tags by which an image has been had;
-//! - `staging/`, in directories alone: what is being written. Everywhere else it is in the data directory.
+//! - `staging/`, in directories alone: what is being written. Everywhere else it is in the data directory;
+//! - `pulls/<2 digits>/<key of an image>`: empty, as old as the last pull;
+//! - `upkeep/`: what garbage collection remembers; `quarantine/`: what was found to be corrupt.
 //!
 //! Nothing is ever changed in place. A blob appears whole and verified or not at all; a record says which
 //! blobs belong together and is written after them. So a crash at any moment leaves at worst something that
 //! nobody refers to.
 
 mod blobs;
+mod budget;
+mod deletion;
 mod files;
+mod objects;
 mod place;
 mod probe;
+mod pulls;
+mod quarantine;
 mod records;
 mod staging;
 mod tags;
 
 pub use blobs::{BlobReader, StagedBlob};
+pub use budget::{BudgetSpent, footprint};
+pub use deletion::Lease;
+pub use objects::{ObjectKind, StoredObject};
 pub use place::is_variable_of;
+pub use quarantine::Verdict;
 pub use records::RecordKind;
+pub(crate) use staging::Staging as OwnFolder;
+pub(crate) use tags::folder as tags_folder;
 
-use tags::NotedTags;
-
+use budget::Budget;
 use files::Files;
 use firn_shared::Digest;
 use object_store::{
     ObjectStore, ObjectStoreExt, PutPayload, local::LocalFileSystem, memory::InMemory, path::Path as Location,
 };
 use place::{Place, Variables};
+use pulls::Pulls;
+use quarantine::Health;
 use staging::Staging;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tags::NotedTags;
 use tokio::sync::Semaphore;
 
 /// Why state cannot be read or written.
@@ -61,6 +76,12 @@ pub enum StoreError {
     /// What was staged is not what its writer digested.
     #[error("{0} was damaged before it was stored")]
     Damaged(Digest),
+    /// A blob's bytes are not what its digest says; it is in quarantine now.
+    #[error("{0} is corrupt")]
+    Corrupt(Digest),
+    /// There is no room left for what was to be written.
+    #[error("storage is full")]
+    Budget(#[source] BudgetSpent),
     /// A file failed.
     #[error("cannot use {}", path.display())]
     File {
@@ -81,6 +102,9 @@ pub struct Store {
     /// How many large blobs may be on their way to a bucket: each takes memory.
     uploads: Arc<Semaphore>,
     noted: NotedTags,
+    budget: Budget,
+    health: Health,
+    pulls: Pulls,
 }
 
 impl Store {
@@ -119,12 +143,41 @@ impl Store {
                 objects
             }
         };
-        let uploads = Arc::new(Semaphore::new(blobs::UPLOADS));
-        Ok(Self { objects, files, staging, uploads, noted: tags::none_noted() })
+        Ok(Self::new(objects, files, staging))
+    }
+
+    /// The store on objects that somebody else has opened. Unfinished blobs lie in a folder in `staging`.
+    ///
+    /// # Errors
+    /// When a directory cannot be made.
+    pub fn on(objects: Arc<dyn ObjectStore>, staging: &Path) -> Result<Self, StoreError> {
+        let error = |source| StoreError::File { path: staging.to_owned(), source };
+        Ok(Self::new(objects, None, Arc::new(Staging::new(staging).map_err(error)?)))
+    }
+
+    fn new(objects: Arc<dyn ObjectStore>, files: Option<Files>, staging: Arc<Staging>) -> Self {
+        Self {
+            objects,
+            files,
+            staging,
+            uploads: Arc::new(Semaphore::new(blobs::UPLOADS)),
+            noted: tags::none_noted(),
+            budget: Budget::default(),
+            health: Health::default(),
+            pulls: Pulls::default(),
+        }
+    }
+
+    /// Writes a small object, durably, if there is room; it replaces one that is there.
+    async fn put(&self, location: &Location, bytes: Vec<u8>) -> Result<(), StoreError> {
+        let room = self.budget.reserve(bytes.len() as u64)?;
+        self.put_unbounded(location, bytes).await?;
+        room.keep();
+        Ok(())
     }
 
     /// Writes a small object, durably; it replaces one that is there.
-    async fn put(&self, location: &Location, bytes: Vec<u8>) -> Result<(), StoreError> {
+    async fn put_unbounded(&self, location: &Location, bytes: Vec<u8>) -> Result<(), StoreError> {
         match &self.files {
             Some(files) => files.write(location, bytes).await,
             None => {

@@ -1,12 +1,12 @@
 //! Records: small, immutable, versioned and self-checking.
 //!
 //! A record is one line `firn-record 1 sha256:<digest of the rest>` and then JSON, in gzip for kinds that are
-//! large. One that does not check is treated as if it were not there: it can be made again.
+//! large. One that does not check goes to quarantine: it can be made again.
 
-use super::{Store, StoreError, blobs::found};
+use super::{Store, StoreError};
 use firn_shared::{Digest, cache_key::CacheKey};
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::{ObjectStoreExt, path::Path};
+use object_store::path::Path;
 use serde::{Serialize, de::DeserializeOwned};
 use std::io::Write;
 
@@ -39,11 +39,19 @@ impl RecordKind {
         }
     }
 
+    const ALL: [Self; 4] = [Self::Image, Self::Layer, Self::Package, Self::Names];
+
+    /// The kind of the records in this folder.
+    pub(super) fn from_folder(folder: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.folder() == folder)
+    }
+
     const fn is_compressed(self) -> bool {
         matches!(self, Self::Names)
     }
 
-    fn location(self, key: &CacheKey) -> Path {
+    /// Where the record with this key is.
+    pub fn location(self, key: &CacheKey) -> Path {
         let key = key.to_string();
         Path::from(format!("{}/{}/{key}", self.folder(), &key[..2]))
     }
@@ -93,21 +101,48 @@ impl Store {
         Ok(records.into_iter().flatten().collect())
     }
 
-    async fn read_record<T: DeserializeOwned>(
+    /// Removes a record, so that what it is about is made again.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn remove_record(&self, kind: RecordKind, key: &CacheKey) -> Result<(), StoreError> {
+        match self.object(&kind.location(key)).await? {
+            Some(object) => self.remove(&object).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Reads the record at a place, or nothing where there is none that checks; one that does not goes to
+    /// quarantine.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn read_record<T: DeserializeOwned>(
         &self,
         kind: RecordKind,
         location: &Path,
     ) -> Result<Option<T>, StoreError> {
-        let Some(result) = found(self.objects.get(location).await)? else { return Ok(None) };
-        let bytes = result.bytes().await?;
-        let record = check(&bytes).and_then(|body| match kind.is_compressed() {
+        let Some(bytes) = self.read(location).await? else { return Ok(None) };
+        let Some(body) = check(&bytes) else {
+            self.quarantine(location).await?;
+            return Ok(None);
+        };
+        let record = match kind.is_compressed() {
             true => serde_json::from_reader(flate2::read::GzDecoder::new(body)).ok(),
             false => serde_json::from_slice(body).ok(),
-        });
+        };
         if record.is_none() {
-            tracing::warn!(%location, "a record does not check and is ignored");
+            tracing::warn!(%location, "a record is of another version and is ignored");
         }
         Ok(record)
+    }
+
+    /// Whether a record is whole; nothing where there is none.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn record_checks(&self, location: &Path) -> Result<Option<bool>, StoreError> {
+        Ok(self.read(location).await?.map(|bytes| check(&bytes).is_some()))
     }
 }
 
@@ -116,7 +151,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("writing to memory does not fail")
 }
 
-/// The body of a record that is whole and of this version.
+/// The body of a record that is whole.
 fn check(bytes: &[u8]) -> Option<&[u8]> {
     let end = bytes.iter().position(|byte| *byte == b'\n')?;
     let (header, json) = (&bytes[..end], &bytes[end + 1..]);

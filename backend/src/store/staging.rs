@@ -1,44 +1,63 @@
-//! Where blobs lie while they are written: a folder of this process alone, removed when it ends.
+//! Where blobs lie while they are written, and links while Nix builds: a folder of this process alone, removed
+//! when it ends.
 
 use std::fs::{File, read_dir, remove_dir_all};
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 use tempfile::{NamedTempFile, TempDir};
 
-/// A folder for unfinished blobs. It is locked while its process lives, so that the next one can tell what a
+/// A folder for what is unfinished. It is locked while its process lives, so that the next one can tell what a
 /// killed process has left behind.
 #[derive(Debug)]
-pub(super) struct Staging {
+pub(crate) struct Staging {
     dir: TempDir,
     _lock: File,
 }
 
 const LOCK: &str = "lock";
+/// How long it takes at most to lock a folder that was just made.
+const MAKING: Duration = Duration::from_secs(60);
+
+fn is_old(dir: &Path) -> bool {
+    let modified = dir.symlink_metadata().and_then(|dir| dir.modified());
+    modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > MAKING))
+}
 
 impl Staging {
     /// A new folder in `parent`, from which the folders of dead processes are removed.
-    pub(super) fn new(parent: &Path) -> io::Result<Self> {
+    pub(crate) fn new(parent: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(parent)?;
         for entry in read_dir(parent)? {
             let dir = entry?.path();
             // What cannot be locked belongs to somebody who lives; what has no lock yet is just being made.
-            if File::open(dir.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok()) {
-                remove_dir_all(dir)?;
+            let is_dead = match File::open(dir.join(LOCK)) {
+                Ok(lock) => lock.try_lock().is_ok(),
+                Err(_) => is_old(&dir),
+            };
+            // Somebody else may be removing it too.
+            if is_dead
+                && let Err(error) = remove_dir_all(dir)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return Err(error);
             }
         }
         let dir = TempDir::new_in(parent)?;
-        let lock = File::create(dir.path().join(LOCK))?;
+        File::create(dir.path().join(LOCK))?;
+        // Not open for writing, so that an operator may make the file system read-only.
+        let lock = File::open(dir.path().join(LOCK))?;
         lock.lock()?;
         Ok(Self { dir, _lock: lock })
     }
 
     /// A new file in the folder.
-    pub(super) fn file(&self) -> io::Result<NamedTempFile> {
+    pub(crate) fn file(&self) -> io::Result<NamedTempFile> {
         NamedTempFile::new_in(self.dir.path())
     }
 
     /// Where the folder is, for error messages.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 }

@@ -5,18 +5,23 @@ use firn_shared::{cache_key::CacheKey, image_name::ImageName, reference::Tag};
 use futures::TryStreamExt;
 use moka::sync::Cache;
 use object_store::path::Path;
+use std::time::Duration;
 
 /// Tags that need not be noted again: every pull says its tag.
 pub(super) type NotedTags = Cache<String, ()>;
 
 /// How many of them are remembered.
 const MAX_NOTED: u64 = 10_000;
+/// For how long.
+const BELIEVED: Duration = Duration::from_secs(600);
 
 pub(super) fn none_noted() -> NotedTags {
-    Cache::new(MAX_NOTED)
+    // Forgotten now and then: garbage collection, which may be another process, removes tags.
+    Cache::builder().max_capacity(MAX_NOTED).time_to_live(BELIEVED).build()
 }
 
-fn folder(name: &ImageName) -> String {
+/// Where the tags of this name are.
+pub(crate) fn folder(name: &ImageName) -> String {
     format!("tags/{}", CacheKey::builder("tags-1").field(name.to_string()).build())
 }
 

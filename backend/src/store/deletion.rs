@@ -1,0 +1,176 @@
+//! Deleting a blob that somebody may be storing again at this very moment.
+//!
+//! Blobs are content: who needs one that was given up writes the same bytes under the same name. Neither files
+//! nor buckets can delete "unless somebody wants it", so both sides say what they are about to do before they
+//! look whether the other one has (Dekker's algorithm; stores list and read what was written before):
+//!
+//! - who deletes writes `upkeep/deleting/<digest>`, then looks for `upkeep/claimed/<digest>`, and leaves the
+//!   blob alone if that is younger than the grace period;
+//! - who stores a blob that is there already writes `upkeep/claimed/<digest>`, then looks for
+//!   `upkeep/deleting/<digest>`, waits until that is gone, and then writes the blob whatever is there.
+//!
+//! One of them sees the other. What is new needs none of this: it is younger than the grace period.
+
+use super::{Store, StoreError, StoredObject};
+use firn_shared::{Digest, object_key::blob_key};
+use object_store::path::Path;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Where garbage collection keeps its books.
+pub(super) const FOLDER: &str = "upkeep";
+/// Which blobs nothing refers to.
+const CONDEMNED: &str = "upkeep/condemned";
+/// How often it is looked whether a deletion is over.
+const STEP: Duration = Duration::from_millis(50);
+/// After how many looks its author is believed to be dead. It has one object to delete.
+const LOOKS: usize = 200;
+
+fn deleting(digest: &Digest) -> Path {
+    Path::from(format!("{FOLDER}/deleting/{}", digest.hex()))
+}
+
+fn claimed(digest: &Digest) -> Path {
+    Path::from(format!("{FOLDER}/claimed/{}", digest.hex()))
+}
+
+impl Store {
+    /// Deletes a blob unless it was written or claimed later than `before_ms`. Returns whether it is gone.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn delete_blob(&self, digest: &Digest, before_ms: i64) -> Result<bool, StoreError> {
+        let mark = deleting(digest);
+        self.put_unbounded(&mark, Vec::new()).await?;
+        let result = self.delete_marked(digest, before_ms).await;
+        self.delete(&mark).await?;
+        result
+    }
+
+    async fn delete_marked(&self, digest: &Digest, before_ms: i64) -> Result<bool, StoreError> {
+        let is_young = |object: &StoredObject| object.modified_ms > before_ms;
+        let claim = self.object(&claimed(digest)).await?;
+        if claim.as_ref().is_some_and(is_young) {
+            return Ok(false);
+        }
+        let location = Path::from(blob_key(digest));
+        let Some(blob) = self.object(&location).await? else { return Ok(true) };
+        if is_young(&blob) {
+            return Ok(false);
+        }
+        self.remove(&blob).await?;
+        if let Some(claim) = claim {
+            self.remove(&claim).await?;
+        }
+        Ok(true)
+    }
+
+    /// Called before a blob is stored: where it is there already, nobody deletes it from now on until the
+    /// grace period has passed.
+    pub(super) async fn claim(&self, digest: &Digest) -> Result<(), StoreError> {
+        if self.blob_size(digest).await?.is_none() {
+            return Ok(());
+        }
+        self.put_unbounded(&claimed(digest), Vec::new()).await?;
+        for _ in 0..LOOKS {
+            if self.object(&deleting(digest)).await?.is_none() {
+                return Ok(());
+            }
+            tokio::time::sleep(STEP).await;
+        }
+        self.delete(&deleting(digest)).await
+    }
+
+    /// Blobs that nothing refers to, and since when, in milliseconds since 1970 by the store's clock.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn condemned(&self) -> Result<HashMap<Digest, i64>, StoreError> {
+        let bytes = self.read(&Path::from(CONDEMNED)).await?;
+        // Without it everything has its grace period again.
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
+    }
+
+    /// Writes that down.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn condemn(&self, blobs: &HashMap<Digest, i64>) -> Result<(), StoreError> {
+        let bytes = serde_json::to_vec(blobs).expect("digests are text keys");
+        self.put_unbounded(&Path::from(CONDEMNED), bytes).await
+    }
+
+    /// One collection at a time, as long as the guard exists and `lease` has not passed; nothing where another
+    /// process is at it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn lease(&self, lease: Duration) -> Result<Option<Lease>, StoreError> {
+        let location = Path::from(format!("{FOLDER}/lease"));
+        let now = self.now_ms().await?;
+        let lease_ms = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
+        if let Some(held) = self.object(&location).await? {
+            let age = now.saturating_sub(held.modified_ms);
+            // One from the future is of a clock that has been set right since.
+            if (0..lease_ms).contains(&age) {
+                return Ok(None);
+            }
+            self.delete(&location).await?;
+        }
+        self.put_unbounded(&location, std::process::id().to_string().into_bytes()).await?;
+        Ok(Some(Lease { store: self.clone(), location }))
+    }
+}
+
+/// The right to collect garbage.
+#[derive(Debug)]
+pub struct Lease {
+    store: Store,
+    location: Path,
+}
+
+impl Lease {
+    /// Gives it up.
+    ///
+    /// # Errors
+    /// When the store fails; it passes by itself then.
+    pub async fn end(self) -> Result<(), StoreError> {
+        self.store.delete(&self.location).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_young_or_claimed_stays() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open("memory://", dir.path()).expect("a store");
+        let digest = Digest::of(b"x");
+        store.put_blob(&digest, b"x".to_vec()).await.expect("stored");
+        let written = store.now_ms().await.expect("a time");
+        assert!(!store.delete_blob(&digest, 0).await.expect("the store works"), "it is young");
+        // Stored again: claimed.
+        while store.now_ms().await.expect("a time") <= written {
+            tokio::task::yield_now().await;
+        }
+        store.claim(&digest).await.expect("claimed");
+        assert!(!store.delete_blob(&digest, written).await.expect("the store works"), "it is claimed");
+        let later = store.now_ms().await.expect("a time");
+        assert!(store.delete_blob(&digest, later).await.expect("the store works"));
+        assert_eq!(store.blob_size(&digest).await.expect("the store works"), None);
+    }
+
+    #[tokio::test]
+    async fn one_collects_at_a_time() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open("memory://", dir.path()).expect("a store");
+        let hour = Duration::from_secs(3600);
+        let lease = store.lease(hour).await.expect("the store works").expect("nobody else");
+        assert!(store.lease(hour).await.expect("the store works").is_none());
+        assert!(store.lease(Duration::ZERO).await.expect("the store works").is_some(), "it has passed");
+        lease.end().await.expect("given up");
+        assert!(store.lease(hour).await.expect("the store works").is_some());
+    }
+}

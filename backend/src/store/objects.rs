@@ -1,0 +1,147 @@
+//! What lies in the store, object by object, for those who look after it.
+
+use super::{RecordKind, Store, StoreError, blobs::found};
+use bytes::Bytes;
+use firn_shared::Digest;
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+use object_store::{ObjectMeta, ObjectStoreExt, path::Path};
+
+/// What an object is for, as its place says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObjectKind {
+    /// A layer, config or manifest.
+    Blob(Digest),
+    /// A record.
+    Record(RecordKind),
+    /// That an image was had by a tag.
+    Tag,
+    /// When an image was last pulled.
+    Pull,
+    /// What was found to be corrupt.
+    Quarantined,
+    /// What `firn check-config` writes and removes.
+    Probe,
+    /// What garbage collection remembers.
+    Bookkeeping,
+    /// What some process is writing.
+    Unfinished,
+    /// Nothing that this version of Firn writes.
+    Unknown,
+}
+
+/// An object in the store.
+#[derive(Debug, Clone)]
+pub struct StoredObject {
+    /// What it is for.
+    pub kind: ObjectKind,
+    /// Where it is.
+    pub location: Path,
+    /// Its size, in bytes.
+    pub size: u64,
+    /// When it was written, by the store's clock, in milliseconds since 1970.
+    pub modified_ms: i64,
+}
+
+impl ObjectKind {
+    fn of(location: &Path) -> Self {
+        let mut parts = location.parts();
+        let folder = parts.next();
+        let digest = || format!("sha256:{}", location.filename()?).parse().ok();
+        match folder.as_ref().map_or("", |folder| folder.as_ref()) {
+            "blobs" => digest().map_or(Self::Unknown, Self::Blob),
+            "tags" => Self::Tag,
+            super::pulls::FOLDER => Self::Pull,
+            super::quarantine::FOLDER => Self::Quarantined,
+            "probes" => Self::Probe,
+            super::deletion::FOLDER => Self::Bookkeeping,
+            "staging" => Self::Unfinished,
+            other => RecordKind::from_folder(other).map_or(Self::Unknown, Self::Record),
+        }
+    }
+}
+
+impl StoredObject {
+    fn new(meta: ObjectMeta) -> Self {
+        Self {
+            kind: ObjectKind::of(&meta.location),
+            size: meta.size,
+            modified_ms: meta.last_modified.timestamp_millis(),
+            location: meta.location,
+        }
+    }
+
+    /// The last part of its place: the digits of a digest or key, or a tag.
+    pub fn name(&self) -> &str {
+        self.location.filename().unwrap_or_default()
+    }
+}
+
+impl Store {
+    /// Everything that is in the store, in no particular order.
+    pub fn objects(&self) -> BoxStream<'_, Result<StoredObject, StoreError>> {
+        self.objects.list(None).map_ok(StoredObject::new).map_err(StoreError::from).boxed()
+    }
+
+    /// An object as it is now; nothing where there is none.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn object(&self, location: &Path) -> Result<Option<StoredObject>, StoreError> {
+        Ok(found(self.objects.head(location).await)?.map(StoredObject::new))
+    }
+
+    /// A whole small object; nothing where there is none.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn read(&self, location: &Path) -> Result<Option<Bytes>, StoreError> {
+        match found(self.objects.get(location).await)? {
+            Some(result) => Ok(Some(result.bytes().await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Removes an object that need not be there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn remove(&self, object: &StoredObject) -> Result<(), StoreError> {
+        self.delete(&object.location).await?;
+        self.budget.release(object.size);
+        Ok(())
+    }
+
+    pub(super) async fn delete(&self, location: &Path) -> Result<(), StoreError> {
+        found(self.objects.delete(location).await).map(|_| ())
+    }
+
+    /// What time it is in the store, in milliseconds since 1970: everything whose age is compared was written
+    /// by the same clock, whatever the clocks of the machines say that share the store.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn now_ms(&self) -> Result<i64, StoreError> {
+        let location = Path::from(format!("{}/clock", super::deletion::FOLDER));
+        self.put_unbounded(&location, Vec::new()).await?;
+        Ok(self.object(&location).await?.ok_or(StoreError::Unfaithful)?.modified_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_say_what_objects_are_for() {
+        let hex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let check = |location: &str, expect: ObjectKind| {
+            assert_eq!(ObjectKind::of(&Path::from(location)), expect, "{location}");
+        };
+        check(&format!("blobs/sha256/e3/{hex}"), ObjectKind::Blob(Digest::of(b"")));
+        check("blobs/sha256/e3/readme", ObjectKind::Unknown);
+        check(&format!("images/e3/{hex}"), ObjectKind::Record(RecordKind::Image));
+        check(&format!("tags/{hex}/latest"), ObjectKind::Tag);
+        check(&format!("quarantine/blobs/sha256/e3/{hex}"), ObjectKind::Quarantined);
+        check("lost+found", ObjectKind::Unknown);
+    }
+}

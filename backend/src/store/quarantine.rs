@@ -1,0 +1,293 @@
+//! Corruption: found when something is read, taken out of the way, and made again by whoever needs it.
+//!
+//! What is small (manifests, configs, records) is verified whenever it is read. A layer is verified while it is
+//! sent to the first client that fetches it whole, and again a day later: sha256 takes about as long as sending
+//! over loopback does, so that verifying every time would halve what a server can send, and a disk rarely
+//! spoils what it has just given back intact. A file whose size or time has changed since it was verified is
+//! verified anew. Where only parts are asked for, the whole is read in the background. The last bytes are sent
+//! after the digest has been compared, so that no client takes what is corrupt for complete.
+//!
+//! What does not verify goes to `quarantine/`, under the place where it was, and is never served from there.
+
+use super::{Store, StoreError, StoredObject, blobs::found};
+use bytes::Bytes;
+use firn_shared::{Digest, object_key::blob_key};
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+use moka::sync::Cache;
+use object_store::{ObjectMeta, ObjectStoreExt, path::Path};
+use sha2::Digest as _;
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Where corrupt objects go.
+pub(super) const FOLDER: &str = "quarantine";
+/// For how long a blob is believed to be what it was.
+const BELIEVED: Duration = Duration::from_secs(24 * 3600);
+/// How many blobs are remembered to be in order.
+const MAX_BELIEVED: u64 = 200_000;
+/// How many blobs may wait to be read in the background; further ones are left to the next request.
+const MAX_WAITING: usize = 1_000;
+
+/// What a blob was when it was verified.
+type Stamp = (u64, i64);
+
+/// What is known of the state of blobs.
+#[derive(Debug, Clone)]
+pub(super) struct Health {
+    verified: Cache<Digest, Stamp>,
+    waiting: Arc<Mutex<HashSet<Digest>>>,
+    one_at_a_time: Arc<tokio::sync::Semaphore>,
+    losses: Arc<AtomicU64>,
+}
+
+/// What reading a whole blob showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is what its digest says.
+    Good,
+    /// It is something else.
+    Corrupt,
+    /// It is not there.
+    Missing,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            verified: Cache::builder().max_capacity(MAX_BELIEVED).time_to_live(BELIEVED).build(),
+            waiting: Arc::default(),
+            one_at_a_time: Arc::new(tokio::sync::Semaphore::new(1)),
+            losses: Arc::default(),
+        }
+    }
+}
+
+fn stamp(meta: &ObjectMeta) -> Stamp {
+    (meta.size, meta.last_modified.timestamp_millis())
+}
+
+impl Store {
+    /// How often something has turned out to be missing: who remembers that something is there must look
+    /// again when this has changed.
+    pub fn losses(&self) -> u64 {
+        self.health.losses.load(Ordering::Acquire)
+    }
+
+    /// Says that something is not where it was thought to be.
+    pub fn note_loss(&self) {
+        self.health.losses.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Takes a corrupt object out of the way.
+    ///
+    /// # Errors
+    /// When it can be neither moved nor removed.
+    pub async fn quarantine(&self, location: &Path) -> Result<(), StoreError> {
+        self.note_loss();
+        tracing::error!(%location, "corrupt, moved to quarantine");
+        let aside = Path::from(format!("{FOLDER}/{location}"));
+        match found(self.objects.rename(location, &aside).await) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                // A full disk may have no room for another directory. Nobody may get what is corrupt.
+                tracing::warn!(%location, error = %crate::build::chain(&error), "removed instead");
+                self.delete(location).await
+            }
+        }
+    }
+
+    /// Takes a blob out of the way that is not what its digest says.
+    ///
+    /// # Errors
+    /// When it can be neither moved nor removed.
+    pub async fn quarantine_blob(&self, digest: &Digest) -> Result<(), StoreError> {
+        self.health.verified.invalidate(digest);
+        self.quarantine(&Path::from(blob_key(digest))).await
+    }
+
+    /// Reads a whole blob and compares its digest; `read` is told of every piece's size in bytes.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn verify_blob(
+        &self,
+        digest: &Digest,
+        mut read: impl FnMut(u64),
+    ) -> Result<Verdict, StoreError> {
+        let Some(mut blob) = self.open_unverified(digest).await? else { return Ok(Verdict::Missing) };
+        let mut hasher = sha2::Sha256::new();
+        while let Some(bytes) = blob.bytes.try_next().await? {
+            hasher.update(&bytes);
+            read(bytes.len() as u64);
+        }
+        Ok(if Digest::from_hasher(hasher) == *digest { Verdict::Good } else { Verdict::Corrupt })
+    }
+
+    /// A whole small object's bytes if they have this digest; otherwise they go to quarantine.
+    pub(super) async fn checked(&self, digest: &Digest, bytes: Bytes) -> Result<Option<Bytes>, StoreError> {
+        if Digest::of(&bytes) == *digest {
+            return Ok(Some(bytes));
+        }
+        self.quarantine_blob(digest).await?;
+        Ok(None)
+    }
+
+    /// The bytes of a whole blob on their way to a client, verified unless they were not long ago. On a
+    /// mismatch the last piece is an error instead.
+    pub(super) fn verifying(
+        &self,
+        digest: &Digest,
+        meta: &ObjectMeta,
+        bytes: BoxStream<'static, Result<Bytes, StoreError>>,
+    ) -> BoxStream<'static, Result<Bytes, StoreError>> {
+        let stamp = stamp(meta);
+        if self.is_believed(digest, meta) {
+            return bytes;
+        }
+        let state = (self.clone(), *digest, bytes, sha2::Sha256::new(), None::<Bytes>);
+        futures::stream::try_unfold(Some(state), move |state| async move {
+            let Some((store, digest, mut bytes, mut hasher, mut held)) = state else { return Ok(None) };
+            loop {
+                match bytes.try_next().await? {
+                    Some(piece) => {
+                        hasher.update(&piece);
+                        // One piece is held back: whether it may go is known at the end.
+                        if let Some(send) = held.replace(piece) {
+                            return Ok(Some((send, Some((store, digest, bytes, hasher, held)))));
+                        }
+                    }
+                    None if Digest::from_hasher(hasher) == digest => {
+                        store.health.verified.insert(digest, stamp);
+                        return Ok(held.map(|last| (last, None)));
+                    }
+                    None => {
+                        store.quarantine_blob(&digest).await?;
+                        return Err(StoreError::Corrupt(digest));
+                    }
+                }
+            }
+        })
+        .boxed()
+    }
+
+    /// Has a blob read in the background of which somebody reads a part, unless that was done not long ago.
+    pub(super) fn verify_later(&self, digest: &Digest, meta: &ObjectMeta) {
+        if self.is_believed(digest, meta) {
+            return;
+        }
+        {
+            let mut waiting = self.health.waiting.lock().expect("nothing panics while holding the lock");
+            if waiting.len() >= MAX_WAITING || !waiting.insert(*digest) {
+                return;
+            }
+        }
+        let (store, digest, stamp) = (self.clone(), *digest, stamp(meta));
+        tokio::spawn(async move {
+            let _permit = store.health.one_at_a_time.acquire().await;
+            let result = match store.verify_blob(&digest, |_| {}).await {
+                Ok(Verdict::Good) => {
+                    store.health.verified.insert(digest, stamp);
+                    Ok(())
+                }
+                Ok(Verdict::Corrupt) => store.quarantine_blob(&digest).await,
+                Ok(Verdict::Missing) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = result {
+                tracing::warn!(%digest, error = %crate::build::chain(&error), "a blob was not verified");
+            }
+            store.health.waiting.lock().expect("nothing panics while holding the lock").remove(&digest);
+        });
+    }
+
+    fn is_believed(&self, digest: &Digest, meta: &ObjectMeta) -> bool {
+        self.health.verified.get(digest) == Some(stamp(meta))
+    }
+
+    /// Removes what is in quarantine.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn remove_from_quarantine(&self, object: &StoredObject) -> Result<(), StoreError> {
+        debug_assert!(object.location.as_ref().starts_with(FOLDER));
+        self.remove(object).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    fn files() -> (Store, tempfile::TempDir) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let url = format!("file://{}", dir.path().join("storage").display());
+        (Store::open(&url, &dir.path().join("staging")).expect("a store"), dir)
+    }
+
+    fn file(dir: &tempfile::TempDir, digest: &Digest) -> PathBuf {
+        dir.path().join("storage").join(blob_key(digest))
+    }
+
+    async fn stored(store: &Store, bytes: &[u8]) -> Digest {
+        let digest = Digest::of(bytes);
+        store.put_blob(&digest, bytes.to_vec()).await.expect("stored");
+        digest
+    }
+
+    async fn fetch(store: &Store, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(reader) = store.open_blob(digest, None).await? else { return Ok(None) };
+        let pieces: Vec<Bytes> = reader.bytes.try_collect().await?;
+        Ok(Some(pieces.concat()))
+    }
+
+    #[tokio::test]
+    async fn a_corrupt_blob_is_never_sent_whole() {
+        for size in [1, 1000, 3_000_000] {
+            let (store, dir) = files();
+            let bytes = vec![7; size];
+            let digest = stored(&store, &bytes).await;
+            assert_eq!(fetch(&store, &digest).await.expect("read"), Some(bytes.clone()));
+            let mut corrupt = bytes.clone();
+            corrupt[size / 2] ^= 1;
+            std::fs::remove_file(file(&dir, &digest)).expect("removed");
+            std::fs::write(file(&dir, &digest), &corrupt).expect("written");
+            // Believed blobs are told apart by size and time, which has milliseconds.
+            let later = std::time::SystemTime::now() + Duration::from_secs(1);
+            let opened = std::fs::File::options().write(true).open(file(&dir, &digest)).expect("opened");
+            opened.set_modified(later).expect("touched");
+            assert!(matches!(fetch(&store, &digest).await, Err(StoreError::Corrupt(of)) if of == digest));
+            assert_eq!(fetch(&store, &digest).await.expect("read"), None, "it is out of the way");
+            let aside = dir.path().join("storage").join(FOLDER).join(blob_key(&digest));
+            assert_eq!(std::fs::read(aside).expect("it is kept"), corrupt);
+            assert_eq!(store.losses(), 1);
+            stored(&store, &bytes).await;
+            assert_eq!(fetch(&store, &digest).await.expect("read"), Some(bytes), "and can be made again");
+        }
+    }
+
+    #[tokio::test]
+    async fn small_blobs_are_always_verified() {
+        let (store, dir) = files();
+        let digest = stored(&store, b"a manifest").await;
+        assert!(store.small_blob(&digest).await.expect("read").is_some());
+        std::fs::write(file(&dir, &digest), b"a manifesT").expect("written");
+        assert_eq!(store.small_blob(&digest).await.expect("read"), None);
+        assert!(!file(&dir, &digest).exists());
+    }
+
+    #[tokio::test]
+    async fn who_reads_parts_has_the_whole_verified() {
+        let (store, dir) = files();
+        let digest = stored(&store, &[1; 5000]).await;
+        std::fs::write(file(&dir, &digest), [2; 5000]).expect("written");
+        let reader = store.open_blob(&digest, Some(0..10)).await.expect("opened").expect("it is there");
+        drop(reader);
+        while file(&dir, &digest).exists() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(store.blob_size(&digest).await.expect("the store works"), None);
+    }
+}

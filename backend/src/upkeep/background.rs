@@ -1,0 +1,70 @@
+//! What a server does for its store beside serving: it writes down pulls, and collects garbage where there is
+//! a budget.
+
+use super::{Policy, collect};
+use crate::{build::chain, store::Store};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+/// How often pulls are written down.
+const PULLS: Duration = Duration::from_secs(10);
+/// How often garbage is collected when nothing is refused.
+const COLLECTIONS: Duration = Duration::from_secs(600);
+/// How often at most, however much is refused.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Looks after the store until the server ends.
+pub async fn look_after(store: Store, policy: Policy, mut ending: watch::Receiver<bool>) {
+    // Half of a grace period after something was condemned it is of use to look again.
+    let interval = (policy.grace / 2).clamp(PAUSE, COLLECTIONS);
+    let mut next_collection = Instant::now() + interval;
+    let mut next_pulls = Instant::now() + PULLS;
+    loop {
+        let collects = policy.budget.is_some();
+        tokio::select! {
+            () = told_to_end(&mut ending) => break,
+            () = sleep_until(next_pulls) => {
+                write_pulls(&store).await;
+                next_pulls = Instant::now() + PULLS;
+            }
+            () = sleep_until(next_collection), if collects => {
+                collect_garbage(&store, &policy).await;
+                next_collection = Instant::now() + interval;
+            }
+            () = store.budget_spent(), if collects => {
+                let soon = Instant::now() + PAUSE;
+                next_collection = next_collection.min(soon);
+                // Several refusals are one reason to collect.
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    write_pulls(&store).await;
+}
+
+async fn told_to_end(ending: &mut watch::Receiver<bool>) {
+    // An error means that the server is gone, which is an end too.
+    let _ = ending.wait_for(|ending| *ending).await;
+}
+
+async fn write_pulls(store: &Store) {
+    if let Err(error) = store.write_pulls().await {
+        tracing::warn!(error = %chain(&error), "pulls not noted");
+    }
+}
+
+async fn collect_garbage(store: &Store, policy: &Policy) {
+    match collect(store, policy, false).await {
+        Ok(Some(done)) if done.images.is_empty() && done.blobs == 0 => {}
+        Ok(Some(done)) => tracing::info!(
+            images = done.images.len(),
+            blobs = done.blobs,
+            freed_bytes = done.freed_bytes,
+            used_bytes = done.used_bytes,
+            "garbage collected"
+        ),
+        Ok(None) => tracing::debug!("another process collects garbage"),
+        Err(error) => tracing::warn!(error = %chain(&error), "garbage not collected"),
+    }
+}

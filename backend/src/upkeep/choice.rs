@@ -1,0 +1,169 @@
+//! Which images go: those that nobody has pulled for long, those that are old, and, while the rest is larger
+//! than the budget allows, those that were pulled longest ago.
+
+use crate::store::footprint;
+use firn_shared::Digest;
+use serde::Serialize;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// What garbage collection goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// The most that the store may hold, in bytes.
+    pub budget: Option<u64>,
+    /// An image that was not pulled for so long goes.
+    pub unused: Duration,
+    /// An image that was built so long ago goes.
+    pub age: Option<Duration>,
+    /// What was pulled or written so short a time ago stays.
+    pub grace: Duration,
+}
+
+/// Why an image goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// Its manifests are not there or cannot be read.
+    Broken,
+    /// Nobody pulled it for long.
+    Unused,
+    /// It was built long ago.
+    Old,
+    /// Others were pulled later, and there is no room for all.
+    Budget,
+}
+
+/// An image as the choice sees it.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
+    /// When it was last pulled or built, in milliseconds since 1970 by the store's clock.
+    pub(super) pulled_ms: i64,
+    /// When it was built, likewise.
+    pub(super) built_ms: i64,
+    /// All its blobs; none where they cannot be found out.
+    pub(super) blobs: Option<Vec<Digest>>,
+    /// The space of its records, in bytes.
+    pub(super) records: u64,
+}
+
+/// The part of the budget that is filled at most: the rest is for what is being built, and for what is gone
+/// but for its grace period.
+const FILLED: (u64, u64) = (4, 5);
+
+/// For each image why it goes, or nothing. `sizes` are those of all blobs, `others` the bytes of what belongs to
+/// no image and stays, `now_ms` is the store's clock.
+pub(super) fn choose(
+    images: &[Candidate],
+    sizes: &HashMap<Digest, u64>,
+    others: u64,
+    policy: &Policy,
+    now_ms: i64,
+) -> Vec<Option<Reason>> {
+    let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    // What is from the future was written by a clock that has been set right since.
+    let age = |time_ms: i64| now_ms.saturating_sub(time_ms).max(0);
+    let is_young = |image: &Candidate| age(image.pulled_ms) <= ms(policy.grace);
+    let mut reasons: Vec<Option<Reason>> = images
+        .iter()
+        .map(|image| match &image.blobs {
+            _ if is_young(image) => None,
+            None => Some(Reason::Broken),
+            Some(_) if age(image.pulled_ms) > ms(policy.unused) => Some(Reason::Unused),
+            Some(_) if policy.age.is_some_and(|limit| age(image.built_ms) > ms(limit)) => Some(Reason::Old),
+            Some(_) => None,
+        })
+        .collect();
+    let Some(budget) = policy.budget else { return reasons };
+
+    let goal = budget / FILLED.1 * FILLED.0;
+    let mut users: HashMap<&Digest, u32> = HashMap::new();
+    let mut held = others;
+    for (image, _) in images.iter().zip(&reasons).filter(|(_, reason)| reason.is_none()) {
+        held += image.records;
+        for digest in image.blobs.iter().flatten() {
+            let users = users.entry(digest).or_default();
+            if *users == 0 {
+                held += footprint(sizes.get(digest).copied().unwrap_or_default());
+            }
+            *users += 1;
+        }
+    }
+    let mut by_pull: Vec<usize> = (0..images.len()).filter(|i| reasons[*i].is_none()).collect();
+    by_pull.sort_by_key(|i| images[*i].pulled_ms);
+    for i in by_pull {
+        if held <= goal || is_young(&images[i]) {
+            break;
+        }
+        reasons[i] = Some(Reason::Budget);
+        held = held.saturating_sub(images[i].records);
+        for digest in images[i].blobs.iter().flatten() {
+            let users = users.entry(digest).or_default();
+            *users = users.saturating_sub(1);
+            if *users == 0 {
+                held = held.saturating_sub(footprint(sizes.get(digest).copied().unwrap_or_default()));
+            }
+        }
+    }
+    reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY_MS: i64 = 24 * 3600 * 1000;
+    const NOW: i64 = 1000 * DAY_MS;
+
+    fn image(pulled_days_ago: i64, built_days_ago: i64, blobs: &[u8]) -> Candidate {
+        Candidate {
+            pulled_ms: NOW - pulled_days_ago * DAY_MS,
+            built_ms: NOW - built_days_ago * DAY_MS,
+            blobs: Some(blobs.iter().map(|blob| Digest::of(&[*blob])).collect()),
+            records: 4096,
+        }
+    }
+
+    fn check(images: &[Candidate], policy: Policy, expect: &[Option<Reason>]) {
+        // Blob n has n MB.
+        let sizes = (0..20).map(|n: u8| (Digest::of(&[n]), u64::from(n) * 1_000_000)).collect();
+        assert_eq!(choose(images, &sizes, 0, &policy, NOW), expect);
+    }
+
+    fn policy() -> Policy {
+        Policy {
+            budget: None,
+            unused: Duration::from_secs(60 * 24 * 3600),
+            age: None,
+            grace: Duration::from_secs(3600),
+        }
+    }
+
+    #[test]
+    fn by_last_pull_and_age() {
+        let broken = Candidate { blobs: None, ..image(2, 2, &[]) };
+        let just_made = Candidate { blobs: None, ..image(0, 0, &[]) };
+        let images = [image(59, 900, &[1]), image(61, 900, &[1]), image(-400, 900, &[1]), broken, just_made];
+        check(&images, policy(), &[None, Some(Reason::Unused), None, Some(Reason::Broken), None]);
+        let aged = Policy { age: Some(Duration::from_secs(100 * 24 * 3600)), ..policy() };
+        check(&[image(1, 101, &[]), image(1, 99, &[])], aged, &[Some(Reason::Old), None]);
+        // What was pulled a moment ago stays, whatever its age.
+        check(&[image(0, 101, &[])], aged, &[None]);
+    }
+
+    #[test]
+    fn by_budget_the_longest_unused_first() {
+        let budget = |mb: u64| Policy { budget: Some(mb * 1_000_000), ..policy() };
+        let gone = Some(Reason::Budget);
+        let images = [image(1, 5, &[10, 1]), image(3, 5, &[10, 2]), image(2, 5, &[10, 3])];
+        check(&images, budget(21), &[None, None, None]);
+        // Blob 10 stays while one image has it.
+        check(&images, budget(19), &[None, gone, None]);
+        check(&images, budget(15), &[None, gone, gone]);
+        check(&images, budget(12), &[gone, gone, gone]);
+        // What was pulled within the grace period stays even when that is too much.
+        check(&[image(0, 5, &[19]), image(1, 5, &[18])], budget(1), &[None, gone]);
+        // What goes anyway makes room.
+        check(&[image(90, 99, &[15]), image(2, 5, &[5])], budget(10), &[Some(Reason::Unused), None]);
+    }
+}

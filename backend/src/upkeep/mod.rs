@@ -1,0 +1,11 @@
+//! Looking after the store beside the servers that use it: garbage collection and checking.
+
+mod background;
+mod choice;
+mod fsck;
+mod gc;
+
+pub use background::look_after;
+pub use choice::{Policy, Reason};
+pub use fsck::{Finding, FsckReport, Problem, check};
+pub use gc::{Collection, Removal, collect};

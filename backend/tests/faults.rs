@@ -1,0 +1,269 @@
+//! An object store that fails at any one step of a build: whatever happens, the next build makes the image, and
+//! nothing that is half written can be reached.
+
+use async_trait::async_trait;
+use clap::Parser;
+use firn_backend::{
+    build::{Builder, Limits, Outcome, Recipe, Request},
+    config::NixArgs,
+    nix::Nix,
+    package_set::PackageSet,
+    packing::{Encoder, Packer},
+    store::Store,
+    turns::Client,
+    upkeep,
+};
+use firn_shared::{
+    image_name::ImageName,
+    layering::Sharing,
+    package_source::{PackageSource, Revisions},
+    platform::Platform,
+    reference::Tag,
+};
+use firn_tests::{package_set, random::Random};
+use futures::{TryStreamExt, stream::BoxStream};
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory,
+    path::Path,
+};
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// How a step fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// Nothing happens but the error.
+    Refused,
+    /// It is done, and reported as failed.
+    DoneAndRefused,
+    /// Half of what should be written is there, and the rest is not.
+    Torn,
+    /// It takes long. Nothing else is wrong.
+    Slow,
+}
+
+/// An object store in memory whose `at`th operation fails.
+#[derive(Debug)]
+struct Faulty {
+    inner: Arc<InMemory>,
+    fault: Fault,
+    at: AtomicUsize,
+    steps: AtomicUsize,
+    random: Mutex<Random>,
+}
+
+impl Faulty {
+    fn new(inner: Arc<InMemory>, fault: Fault, at: usize, random: &Random) -> Arc<Self> {
+        let (at, steps) = (at.into(), 0.into());
+        Arc::new(Self { inner, fault, at, steps, random: Mutex::new(random.clone()) })
+    }
+
+    /// From now on nothing fails.
+    fn heal(&self) {
+        self.at.store(usize::MAX, Ordering::SeqCst);
+    }
+
+    /// Counts an operation; the fault if it is its turn.
+    async fn step(&self) -> Option<Fault> {
+        let step = self.steps.fetch_add(1, Ordering::SeqCst) + 1;
+        if self.fault == Fault::Slow && self.at.load(Ordering::SeqCst) != usize::MAX {
+            let delay = self.random.lock().expect("unbroken").within(Duration::from_millis(4));
+            tokio::time::sleep(delay).await;
+            return None;
+        }
+        (step == self.at.load(Ordering::SeqCst)).then_some(self.fault)
+    }
+
+    /// Does something that changes or reads an object, unless it is to fail.
+    async fn attempt<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        match self.step().await {
+            None | Some(Fault::Slow) => work.await,
+            Some(Fault::DoneAndRefused) => work.await.and(Err(failure())),
+            Some(Fault::Refused | Fault::Torn) => Err(failure()),
+        }
+    }
+}
+
+fn failure() -> Error {
+    Error::Generic { store: "Faulty", source: "an injected fault".into() }
+}
+
+impl fmt::Display for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Faulty")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Faulty {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        match self.step().await {
+            None | Some(Fault::Slow) => self.inner.put_opts(location, payload, opts).await,
+            Some(Fault::Refused) => Err(failure()),
+            Some(Fault::DoneAndRefused) => {
+                self.inner.put_opts(location, payload, opts).await.and(Err(failure()))
+            }
+            Some(Fault::Torn) => {
+                let bytes: Vec<u8> = payload.iter().flat_map(|bytes| bytes.iter().copied()).collect();
+                let half = PutPayload::from(bytes[..bytes.len() / 2].to_vec());
+                self.inner.put_opts(location, half, opts).await.and(Err(failure()))
+            }
+        }
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.attempt(self.inner.put_multipart_opts(location, opts)).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.attempt(self.inner.get_opts(location, options)).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        // Nothing is deleted in a build but what a fault has left.
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.attempt(self.inner.copy_opts(from, to, options)).await
+    }
+}
+
+#[derive(Parser)]
+struct Options {
+    #[command(flatten)]
+    nix: NixArgs,
+}
+
+/// A builder of images from the package set in `dir`, with its results in a store.
+fn builder(store: Store, dir: &std::path::Path) -> Arc<Builder> {
+    assert!(std::env::var_os("NIX_CONFIG").is_some(), "Nix is not configured; run: source setup/nix-env.sh");
+    let nix = Nix::new(&Options::parse_from(["test"]).nix, dir).expect("a directory for state");
+    let packages = PackageSet::new(PackageSource::Path(dir.join("set")), Revisions::Fixed);
+    let packer = Packer::new(Encoder::GZIP, std::num::NonZeroUsize::MIN).expect("threads");
+    let recipe = Recipe {
+        strategy: Box::new(Sharing::default()),
+        layer_budget: 94,
+        platform: Platform::Amd64,
+        allow_unfree: false,
+    };
+    let limits = Limits {
+        queue: 10,
+        closure_bytes: 1 << 30,
+        failure_ttl: Duration::from_secs(60),
+        grace: Duration::from_secs(60),
+    };
+    Builder::new(store, nix, packages, packer, recipe, limits)
+}
+
+/// Asks for an image and waits for it.
+async fn image(builder: &Arc<Builder>, name: &ImageName) -> Outcome {
+    let set = builder.package_set(&Tag::default()).await?;
+    match builder.image(name, &Tag::default(), &set, Client::NOBODY).await? {
+        Request::Ready(image) => Ok(image),
+        Request::Building(flight, _) => flight.await,
+    }
+}
+
+/// All objects and their bytes but for those whose content is the time.
+async fn copy(from: &InMemory) -> Arc<InMemory> {
+    let to = InMemory::new();
+    let objects: Vec<ObjectMeta> = from.list(None).try_collect().await.expect("listed");
+    for object in objects {
+        let bytes = from.get(&object.location).await.expect("there").bytes().await.expect("read");
+        to.put(&object.location, bytes.into()).await.expect("written");
+    }
+    Arc::new(to)
+}
+
+async fn delete_all(store: &InMemory, folders: &[&str]) {
+    for folder in folders {
+        let objects: Vec<ObjectMeta> =
+            store.list(Some(&Path::from(*folder))).try_collect().await.expect("listed");
+        for object in objects {
+            store.delete(&object.location).await.expect("deleted");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_step_of_a_build_may_fail() {
+    let random = Random::seeded("any_step_of_a_build_may_fail");
+    let dir = tempfile::tempdir().expect("a directory");
+    package_set::write(&dir.path().join("set"), &package_set::many(4, random.clone().number()));
+    let name: ImageName = "p0/p1".parse().expect("a name");
+
+    // Everything is realised once. What the packages are stays known, so that Nix has nothing more to do.
+    let known = Arc::new(InMemory::new());
+    let staging = dir.path().join("staging");
+    let store = Store::on(Arc::clone(&known) as Arc<dyn ObjectStore>, &staging).expect("a store");
+    let expect = image(&builder(store, dir.path()), &name).await.expect("the image without faults");
+    for folders in
+        [&["blobs", "layers", "images", "tags"][..], &["blobs", "layers", "images", "tags", "packages"]]
+    {
+        let (mut faults, mut survived) = (0, 0);
+        let before = copy(&known).await;
+        delete_all(&before, folders).await;
+        // With Nix it takes a hundred times longer, so that only some steps are tried.
+        let stride = if folders.contains(&"packages") { 7 } else { 1 };
+        for fault in [Fault::Refused, Fault::DoneAndRefused, Fault::Torn, Fault::Slow] {
+            for at in (1..).step_by(stride) {
+                let objects = copy(&before).await;
+                let faulty = Faulty::new(Arc::clone(&objects), fault, at, &random);
+                let store =
+                    Store::on(Arc::clone(&faulty) as Arc<dyn ObjectStore>, &staging).expect("a store");
+                let builder = builder(store, dir.path());
+                let first = image(&builder, &name).await;
+                let steps = faulty.steps.load(Ordering::SeqCst);
+                faulty.heal();
+                if let Ok(image) = &first {
+                    assert_eq!(image, &expect, "{fault:?} at {at}");
+                } else {
+                    faults += 1;
+                }
+                // Asked again, at once and without waiting for anything to be forgotten.
+                let again = image(&builder, &name).await;
+                let again = again.unwrap_or_else(|error| panic!("{fault:?} at {at}: {error}"));
+                assert_eq!(again, expect, "{fault:?} at {at}");
+                let report = upkeep::check(builder.store(), false, |_, _| {}).await.expect("checked");
+                assert_eq!(report.findings, [], "{fault:?} at {at}");
+                survived += 1;
+                let halves = walk(&staging);
+                assert_eq!(halves, [] as [String; 0], "{fault:?} at {at}: unfinished");
+                if at > steps || fault == Fault::Slow {
+                    break;
+                }
+            }
+        }
+        eprintln!("without {folders:?}: {survived} builds with a fault, {faults} failed, all made again");
+        assert!(faults > 20 / stride, "{faults} builds failed");
+    }
+}
+
+/// The files in staging folders, but for the locks.
+fn walk(dir: &std::path::Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            found.extend(walk(&entry.path()));
+        } else if entry.file_name() != "lock" {
+            found.push(entry.path().display().to_string());
+        }
+    }
+    found
+}

@@ -1,0 +1,95 @@
+//! Disks that are full or may not be written: clear errors, nothing lost, and all is well when they are again.
+
+use crate::storage::{files, is_clean, nothing_is_unfinished, pull};
+use firn_tests::{
+    backend::{Backend, command},
+    package_set,
+    registry::{ACCEPT, Answer},
+    tmpfs::Tmpfs,
+    wait::until,
+};
+use std::time::Duration;
+
+fn backend(disk: &Tmpfs, seed: u64) -> Backend {
+    let set = package_set::many(8, seed);
+    Backend::serving_expression(&set).data(&disk.path().join("data")).start()
+}
+
+/// What clients are told who cannot be served at the moment.
+fn is_unavailable(answer: &Answer) {
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    let (code, message) = answer.error();
+    assert_eq!(code, "UNAVAILABLE");
+    let seconds = answer.header("retry-after").expect("when to come again");
+    assert!(seconds.parse::<u32>().is_ok_and(|seconds| seconds > 0), "{seconds}");
+    assert!(!message.contains('/'), "no paths: {message}");
+}
+
+fn seed() -> u64 {
+    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    u64::try_from(time.expect("after 1970").as_nanos() % (1 << 60)).expect("small")
+}
+
+#[test]
+fn a_full_disk_refuses_builds_and_nothing_else() {
+    let disk = Tmpfs::new(16);
+    let seed = seed();
+    let backend = backend(&disk, seed);
+    let registry = backend.registry();
+    let before = pull(&registry, "p0");
+    let filler = disk.fill();
+    for name in ["p1", "p2", "p1"] {
+        is_unavailable(&registry.request("GET", &format!("/v2/{name}/manifests/latest"), &ACCEPT));
+    }
+    assert_eq!(pull(&registry, "p0").digest, before.digest, "what is there is served");
+    assert_eq!(registry.get("/healthz").status, 200);
+    std::fs::remove_file(filler).expect("removed");
+    // Nothing about it is remembered.
+    assert_eq!(registry.manifest("p1").status, 200);
+    pull(&registry, "p1");
+    backend.kill();
+    is_clean(&disk.path().join("data"));
+    nothing_is_unfinished(&disk.path().join("data"), 0);
+}
+
+/// A disk that fills up while layers are written.
+#[test]
+fn a_disk_that_fills_up_on_the_way_leaves_nothing_half_done() {
+    let disk = Tmpfs::new(24);
+    let set = package_set::bundled();
+    let backend = Backend::serving(set).data(&disk.path().join("data")).start();
+    let registry = backend.registry();
+    let before = pull(&registry, "hello");
+    // Larger than what is left.
+    is_unavailable(&registry.settled("python3/git", "latest"));
+    assert_eq!(pull(&registry, "hello").digest, before.digest);
+    // Layers that another one's failure did not stop.
+    until("nothing is being written", Duration::from_secs(60), || {
+        let staged = files(&disk.path().join("data/storage/staging"));
+        staged.iter().all(|path| path.ends_with("lock")).then_some(())
+    });
+    nothing_is_unfinished(&disk.path().join("data"), 1);
+    is_clean(&disk.path().join("data"));
+}
+
+#[test]
+fn a_disk_that_may_not_be_written_serves_what_is_on_it() {
+    let disk = Tmpfs::new(16);
+    let seed = seed();
+    let backend = backend(&disk, seed);
+    let registry = backend.registry();
+    let before = pull(&registry, "p0");
+    disk.set_writable(false);
+    is_unavailable(&registry.request("GET", "/v2/p1/manifests/latest", &ACCEPT));
+    assert_eq!(pull(&registry, "p0").digest, before.digest, "what is there is served");
+    disk.set_writable(true);
+    assert_eq!(registry.manifest("p1").status, 200);
+    pull(&registry, "p1");
+    backend.kill();
+    disk.set_writable(false);
+    let data = disk.path().join("data").display().to_string();
+    let set = package_set::bundled().display().to_string();
+    let serve = ["serve", "--pkgs-path", &set, "--data", &data, "--listen", "127.0.0.1:0"];
+    let refused = command(&serve).limit(Duration::from_secs(20)).run();
+    assert!(refused.status != 0 && refused.stderr.contains("Read-only file system"), "{refused:?}");
+}

@@ -1,0 +1,160 @@
+//! A server that is killed at any moment of a build loses nothing that it has acknowledged and shows nothing
+//! that is half done.
+
+use crate::storage::{fsck, is_clean, nothing_is_unfinished, problems};
+use firn_tests::{backend::Backend, image::Image, package_set, random::Random, registry::ACCEPT};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How often the server is killed, all servers together; `$FIRN_TEST_KILLS` says otherwise.
+const KILLS: usize = 200;
+/// How many servers are killed at the same time, each with data of its own.
+const SERVERS: usize = 2;
+
+/// One server's life.
+struct Life<'a> {
+    set: &'a Path,
+    data: TempDir,
+    /// For Nix's own unfinished business, which is no matter here.
+    scratch: TempDir,
+    random: Random,
+    /// What clients were told is there: names with their digests.
+    acknowledged: Vec<(String, String)>,
+    /// How long a build takes.
+    window: Duration,
+    interrupted: usize,
+}
+
+impl Life<'_> {
+    fn start(&self) -> Backend {
+        let scratch = self.scratch.path().display().to_string();
+        let set = self.set.display().to_string();
+        let backend = Backend::with(&["--pkgs-path", &set]).data(self.data.path());
+        backend.env("TMPDIR", &scratch).start()
+    }
+
+    fn verify(&self, backend: &Backend, name: &str, digest: &str) {
+        let registry = backend.registry();
+        let answer = registry.manifest(name);
+        let image = Image::from_answer(&registry, name, &answer);
+        assert_eq!(image.digest, digest, "{name} is the image that was acknowledged");
+        image.layers(&registry);
+    }
+
+    /// Starts the server, looks at what the last death has left, lets it build and kills it at it.
+    fn round(&mut self, name: &str) {
+        let backend = self.start();
+        nothing_is_unfinished(self.data.path(), 1);
+        let built = backend.logged("built image.name=");
+        if let Some((name, digest)) = self.acknowledged.last() {
+            self.verify(&backend, name, digest);
+        }
+        if !self.acknowledged.is_empty() {
+            let (name, digest) = &self.acknowledged[self.random.below(self.acknowledged.len())];
+            self.verify(&backend, name, digest);
+        }
+        assert_eq!(backend.logged("built image.name="), built, "what was acknowledged is not built again");
+
+        let (registry, path) = (backend.registry(), format!("/v2/{name}/manifests/latest"));
+        let client = thread::spawn(move || registry.try_request("GET", &path, &ACCEPT));
+        // The kill is to come at any moment of the build, and now and then just after it.
+        thread::sleep(self.random.within(self.window));
+        backend.kill();
+        match client.join().expect("the client's thread") {
+            Ok(answer) => {
+                assert_eq!(answer.status, 200, "{name}: {}", answer.text());
+                let digest = answer.header("docker-content-digest").expect("a digest");
+                self.acknowledged.push((name.to_owned(), digest.to_owned()));
+            }
+            Err(_) => self.interrupted += 1,
+        }
+        is_clean(self.data.path());
+        nothing_is_unfinished(self.data.path(), 0);
+    }
+
+    /// How long a build takes that nobody interrupts.
+    fn measure(&mut self, name: &str) {
+        let backend = self.start();
+        let started = Instant::now();
+        let image = Image::pull(&backend.registry(), name);
+        self.window = started.elapsed().mul_f64(1.2);
+        self.acknowledged.push((name.to_owned(), image.digest));
+        backend.kill();
+    }
+}
+
+#[test]
+fn a_killed_server_loses_nothing() {
+    let kills = std::env::var("FIRN_TEST_KILLS")
+        .map_or(KILLS, |kills| kills.parse().expect("FIRN_TEST_KILLS is a number"));
+    let random = Random::seeded("a_killed_server_loses_nothing");
+    let set = TempDir::new().expect("a temporary directory");
+    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let each = kills.div_ceil(SERVERS);
+    package_set::write(
+        &set.path().join("set"),
+        &package_set::many((each + 1) * SERVERS, u64::try_from(time.as_nanos() % (1 << 60)).expect("small")),
+    );
+    let set = set.path().join("set");
+    let ended: Vec<(usize, usize)> = thread::scope(|scope| {
+        let lives: Vec<_> = (0..SERVERS)
+            .map(|server| {
+                let mut life = Life {
+                    set: &set,
+                    data: TempDir::new().expect("a temporary directory"),
+                    scratch: TempDir::new().expect("a temporary directory"),
+                    random: random.split(server),
+                    acknowledged: Vec::new(),
+                    window: Duration::ZERO,
+                    interrupted: 0,
+                };
+                scope.spawn(move || {
+                    let first = server * (each + 1);
+                    life.measure(&format!("p{first}"));
+                    let mut next = first + 1;
+                    for _ in 0..each {
+                        // What was interrupted is asked for again half of the time.
+                        let is_built =
+                            life.acknowledged.last().is_some_and(|(name, _)| *name == format!("p{next}"));
+                        if is_built || life.random.below(2) == 0 {
+                            next = (next + 1).min(first + each);
+                        }
+                        life.round(&format!("p{next}"));
+                    }
+                    let backend = life.start();
+                    for (name, digest) in &life.acknowledged {
+                        life.verify(&backend, name, digest);
+                    }
+                    (life.acknowledged.len(), life.interrupted)
+                })
+            })
+            .collect();
+        lives.into_iter().map(|life| life.join().expect("a server's thread")).collect()
+    });
+    let (acknowledged, interrupted) = ended.iter().fold((0, 0), |(a, i), (b, j)| (a + b, i + j));
+    eprintln!("{kills} kills: {interrupted} before an answer, {acknowledged} images acknowledged, none lost");
+    assert!(interrupted > kills / 10, "the kills hit builds");
+}
+
+/// What is left over from a process that was killed is removed by the next one, GC roots too.
+#[test]
+fn the_next_process_tidies_up() {
+    let data = TempDir::new().expect("a temporary directory");
+    let set = package_set::small("tidy");
+    let backend = Backend::serving_expression(&set).data(data.path()).start();
+    backend.registry().built("greeting", "latest");
+    backend.kill();
+    for folder in ["storage/staging/dead", "gcroots/dead"] {
+        let folder = data.path().join(folder);
+        std::fs::create_dir_all(&folder).expect("a directory");
+        std::fs::write(folder.join("lock"), "").expect("a lock that nobody holds");
+        std::fs::write(folder.join("half"), "half a blob").expect("written");
+    }
+    let backend = Backend::serving_expression(&set).data(data.path()).start();
+    nothing_is_unfinished(data.path(), 1);
+    backend.kill();
+    let (clean, report) = fsck(data.path(), &["--repair"]);
+    assert!(clean && problems(&report).is_empty(), "{report:#}");
+}
