@@ -173,7 +173,7 @@ fn builder(store: Store, dir: &std::path::Path) -> Arc<Builder> {
 
 /// Asks for an image and waits for it.
 async fn image(builder: &Arc<Builder>, name: &ImageName) -> Outcome {
-    let set = builder.package_set(&Tag::default()).await?;
+    let set = builder.package_set(&Tag::default(), Client::NOBODY).await?;
     match builder.image(name, &Tag::default(), &set, Client::NOBODY).await? {
         Request::Ready(image) => Ok(image),
         Request::Building(flight, _) => flight.await,

@@ -30,6 +30,7 @@ pub mod oci_error;
 pub mod package;
 pub mod package_name;
 pub mod package_source;
+pub mod patience;
 pub mod platform;
 pub mod presigned_url;
 pub mod protocol;

@@ -6,6 +6,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// How many lines of a builder's output are kept.
 const TAIL: usize = 100;
+/// The longest line that is kept, in characters; what is longer is cut.
+const MAX_LINE: usize = 1000;
+/// How much of all builders' output is kept together, in bytes and in lines: hundreds of builds are remembered.
+const MAX_BYTES: usize = 256 << 10;
+const MAX_LINES: usize = 10_000;
 /// How many derivations are followed; a build of more is still counted right.
 const MAX_DERIVATIONS: usize = 2000;
 
@@ -28,6 +33,12 @@ pub struct BuildLog {
     expected: u64,
     #[serde(skip)]
     activities: HashMap<u64, Activity>,
+    /// Which builder said each line that is kept, oldest first.
+    #[serde(skip)]
+    spoke: VecDeque<String>,
+    /// How long all lines are together.
+    #[serde(skip)]
+    bytes: usize,
 }
 
 /// One derivation's progress.
@@ -44,6 +55,7 @@ enum Status {
     Building,
     Substituting,
     Ended,
+    Failed,
 }
 
 #[derive(Debug, Clone)]
@@ -72,6 +84,10 @@ enum Event {
         #[serde(default)]
         fields: Vec<serde_json::Value>,
     },
+    Msg {
+        level: u64,
+        msg: String,
+    },
     #[serde(other)]
     Other,
 }
@@ -98,6 +114,7 @@ impl BuildLog {
             Event::Stop { id } => {
                 if let Some(Activity::Derivation(path)) = self.activities.remove(&id)
                     && let Some(derivation) = self.derivations.get_mut(&path)
+                    && derivation.status != Status::Failed
                 {
                     derivation.status = Status::Ended;
                 }
@@ -109,16 +126,42 @@ impl BuildLog {
                 }
                 (Some(Activity::Derivation(path)), LOG_LINE) => {
                     let text = fields.first().and_then(|field| field.as_str());
-                    if let (Some(derivation), Some(text)) = (self.derivations.get_mut(path), text) {
-                        if derivation.log.len() == TAIL {
-                            derivation.log.pop_front();
-                        }
-                        derivation.log.push_back(text.to_owned());
+                    if let Some(text) = text {
+                        let path = path.clone();
+                        self.keep(path, text);
                     }
                 }
                 _ => {}
             },
+            // Nix says only in words that a builder has failed: `error: builder for '/nix/store/….drv' failed …`.
+            Event::Msg { level: 0, msg } => {
+                let named = self.derivations.iter_mut().find(|(path, _)| msg.contains(path.as_str()));
+                if let Some((_, derivation)) = named {
+                    derivation.status = Status::Failed;
+                }
+            }
             _ => {}
+        }
+    }
+
+    /// Keeps a line that a builder said, and no more than is bearable. What would move a terminal's cursor is left
+    /// out: people look at this with curl.
+    fn keep(&mut self, path: String, text: &str) {
+        let line: String = text.chars().filter(|c| !c.is_control() || *c == '\t').take(MAX_LINE).collect();
+        let Some(derivation) = self.derivations.get_mut(&path) else { return };
+        self.bytes += line.len();
+        derivation.log.push_back(line);
+        self.spoke.push_back(path.clone());
+        let is_too_long = derivation.log.len() > TAIL;
+        while is_too_long || self.bytes > MAX_BYTES || self.spoke.len() > MAX_LINES {
+            // This builder's oldest line, or anybody's.
+            let at = if is_too_long { self.spoke.iter().position(|name| *name == path) } else { Some(0) };
+            let Some(oldest) = at.and_then(|at| self.spoke.remove(at)) else { return };
+            let lines = self.derivations.get_mut(&oldest).map(|derivation| &mut derivation.log);
+            self.bytes -= lines.and_then(VecDeque::pop_front).map_or(0, |line| line.len());
+            if is_too_long {
+                return;
+            }
         }
     }
 
@@ -131,7 +174,8 @@ impl BuildLog {
 
     /// Where it stands, in a few words: `building 12 of 40, python3-3.11`. Nothing before Nix has begun.
     pub fn summary(&self) -> Option<String> {
-        let running = self.derivations.iter().find(|(_, derivation)| derivation.status != Status::Ended);
+        let runs = |derivation: &Derivation| !matches!(derivation.status, Status::Ended | Status::Failed);
+        let running = self.derivations.iter().find(|(_, derivation)| runs(derivation));
         let name = |path: &str| {
             let base = path.rsplit('/').next().unwrap_or(path);
             let name = base.split_once('-').map_or(base, |(_, name)| name);
@@ -206,5 +250,52 @@ mod tests {
         assert!(log.builds().count() <= MAX_DERIVATIONS);
         (0..5000).for_each(|i| log.line(&line(0, &i.to_string())));
         assert!(log.builds().all(|(_, lines)| lines.count() <= TAIL));
+    }
+
+    /// The lines that are kept, of all builders.
+    fn kept(log: &BuildLog) -> Vec<&str> {
+        log.builds().flat_map(|(_, lines)| lines).collect()
+    }
+
+    #[test]
+    fn keeps_the_last_of_a_lot() {
+        let mut log = BuildLog::default();
+        for id in 0..100 {
+            log.line(&start(id, BUILD, &format!("/nix/store/x-{id:03}.drv")));
+        }
+        for i in 0..1000 {
+            log.line(&line(0, &format!("{i}")));
+        }
+        assert_eq!((kept(&log).len(), kept(&log)[0]), (TAIL, "900"));
+        let long = "x".repeat(5_000);
+        for id in 1..100 {
+            (0..10).for_each(|_| log.line(&line(id, &long)));
+        }
+        assert!(kept(&log).iter().all(|line| line.len() <= MAX_LINE));
+        let bytes: usize = kept(&log).iter().map(|line| line.len()).sum();
+        assert!(bytes <= MAX_BYTES && bytes > MAX_BYTES / 2, "{bytes}");
+        // The latest builder has all of its lines, the first one none.
+        let counts: Vec<usize> = log.builds().map(|(_, lines)| lines.count()).collect();
+        assert_eq!((counts[0], counts[99]), (0, 10));
+    }
+
+    #[test]
+    fn leaves_terminals_alone() {
+        let escape = r"a\u001b[2Jb\rc\td";
+        let log = log(&[start(7, BUILD, DRV), line(7, escape)]);
+        assert_eq!(kept(&log), ["a[2Jbc\td"]);
+    }
+
+    #[test]
+    fn says_who_failed() {
+        let said = format!(
+            r#"@nix {{"action":"msg","level":0,"msg":"error: builder for '{DRV}' failed with exit code 3"}}"#
+        );
+        let stop = r#"@nix {"action":"stop","id":7}"#;
+        for lines in [[said.clone(), stop.into()], [stop.into(), said.clone()]] {
+            let log = log(&[&[start(7, BUILD, DRV)][..], &lines].concat());
+            assert_eq!(serde_json::to_value(&log).expect("JSON")["derivations"][DRV]["status"], "failed");
+            assert_eq!(log.summary(), None);
+        }
     }
 }

@@ -111,8 +111,12 @@ impl Backend {
 
     /// How many Nix processes it has started.
     pub fn nix_processes(&self) -> u64 {
+        self.metric("firn_nix_processes_total")
+    }
+
+    fn metric(&self, name: &str) -> u64 {
         let metrics = self.registry().get("/metrics").text();
-        let line = metrics.lines().find_map(|line| line.strip_prefix("firn_nix_processes_total "));
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.expect("the metric is there").parse().expect("a number")
     }
 
@@ -124,6 +128,11 @@ impl Backend {
         let session = self.service.process().to_string();
         Program::new("pkill").args(["--signal", "KILL", "--session", &session]).run();
         until("the server is dead", START, || (!self.service.runs()).then_some(()));
+    }
+
+    /// How many images are waiting or being built.
+    pub fn waiting(&self) -> u64 {
+        self.metric("firn_builds")
     }
 
     /// Ends it, and waits for that.

@@ -1,10 +1,10 @@
 //! What can stop a build, and what clients are told about it.
 
 use crate::{
-    build::QueueError,
     nix::{ProcessError, RealiseError, RequisitesError, ResolveError},
     package_set::{GitRefError, RevisionError},
     packing::PackError,
+    queue::QueueError,
     store::{BudgetSpent, StoreError},
 };
 use firn_shared::{
@@ -107,7 +107,9 @@ impl BuildError {
             self,
             Self::Selection(_)
                 | Self::TooLarge { .. }
-                | Self::Realise(RealiseError::Process(ProcessError::Timeout { .. }))
+                | Self::Realise(RealiseError::Process(
+                    ProcessError::Timeout { .. } | ProcessError::Memory { .. }
+                ))
         )
     }
 
@@ -154,8 +156,8 @@ impl BuildError {
             }
             Self::Revision(RevisionError::Path(_)) => unavailable("the package set cannot be read"),
             Self::Moving => unavailable("the package set keeps changing; ask again when it has settled"),
-            Self::Queue(QueueError::Closed) => unavailable(&QueueError::Closed.to_string()),
-            Self::Queue(error) => {
+            Self::Queue(error @ QueueError::Closed) => unavailable(&error.to_string()),
+            Self::Queue(error) | Self::Revision(RevisionError::Queue(error)) => {
                 OciError::new(ErrorCode::Toomanyrequests, error.to_string()).retry_after(10)
             }
             Self::Selection(error) | Self::Unsuggested(error) => error.to_oci_error(),
@@ -170,6 +172,10 @@ impl BuildError {
             Self::Realise(RealiseError::Process(ProcessError::Timeout { limit, .. })) => OciError::new(
                 ErrorCode::ManifestUnknown,
                 format!("building took longer than the {} s that this registry allows", limit.as_secs()),
+            ),
+            Self::Realise(RealiseError::Process(ProcessError::Memory { limit, .. })) => OciError::new(
+                ErrorCode::ManifestUnknown,
+                format!("building took more memory than the {} MiB that this registry allows", limit >> 20),
             ),
             Self::TooLarge { .. } => OciError::new(ErrorCode::ManifestUnknown, self.to_string()),
             Self::Realise(RealiseError::Process(ProcessError::Failed { .. })) => {

@@ -1,7 +1,7 @@
 //! Packing the layers that were never packed.
 
-use super::{BuildError, Builder, Flight, Phase, Progress};
-use crate::{packing::Tree, store::RecordKind};
+use super::{BuildError, Builder, Phase, Progress};
+use crate::{flights::Flight, packing::Tree, store::RecordKind};
 use firn_shared::layer::{LayerPlan, LayerRecord};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::path::Path;

@@ -6,28 +6,26 @@
 
 mod error;
 mod explain;
-mod flights;
 mod layers;
 mod listing;
 mod names;
 mod packages;
 mod progress;
-mod queue;
 mod whole;
 
 pub use error::{BuildError, chain};
 pub use explain::ExplainedLayer;
-pub use flights::{Flight, Flights};
 pub use names::IndexOutcome;
 pub(crate) use packages::{names_key, package_key};
 pub use progress::{BuildPage, Builds, Phase, Progress};
-pub use queue::QueueError;
 pub(crate) use whole::{StoredManifest, parts};
 
 use crate::{
+    flights::{Flight, Flights},
     nix::Nix,
     package_set::PackageSet,
     packing::Packer,
+    queue::Queue,
     store::{RecordKind, Store},
     turns::Client,
 };
@@ -48,7 +46,6 @@ use firn_shared::{
 use futures::future::try_join_all;
 use moka::sync::Cache;
 use packages::Known;
-use queue::Queue;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -191,6 +188,11 @@ impl Builder {
         self.builds.get(id)
     }
 
+    /// How many images are waiting or being built.
+    pub fn building(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Begins no more builds; those that run go on.
     pub fn close(&self) {
         self.queue.close();
@@ -220,8 +222,8 @@ impl Builder {
     ///
     /// # Errors
     /// When the tag means nothing, or what it means cannot be found out.
-    pub async fn package_set(&self, tag: &Tag) -> Result<PackageSetState, BuildError> {
-        let revision = self.packages.revision(tag).await?;
+    pub async fn package_set(&self, tag: &Tag, client: Client) -> Result<PackageSetState, BuildError> {
+        let revision = self.packages.revision(tag, client).await?;
         let recipe = &self.recipe;
         let token = CacheKey::builder("package-set-2")
             .field(serde_json::to_vec(&revision).expect("revisions serialise"))

@@ -1,7 +1,7 @@
 //! The index of a package set's names: made the first time somebody asks for what is not there, and kept.
 
-use super::{BuildError, Builder, Flight, chain, names_key};
-use crate::store::RecordKind;
+use super::{BuildError, Builder, chain, names_key};
+use crate::{flights::Flight, store::RecordKind};
 use firn_shared::{
     cache_key::CacheKey,
     name_index::{NameIndex, Names},

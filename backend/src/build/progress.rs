@@ -89,7 +89,7 @@ impl Progress {
         let mut random = [0; 16];
         getrandom::fill(&mut random).expect("the system has random numbers");
         let id = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |duration| duration.as_secs());
+        let started = now();
         let state = Mutex::new(State { phase: Phase::Waiting, log: BuildLog::default() });
         Self(Arc::new(Shared { id, image, client, started, state, changes: watch::Sender::new(0) }))
     }
@@ -97,6 +97,11 @@ impl Progress {
     /// What its page is called.
     pub fn id(&self) -> &str {
         &self.0.id
+    }
+
+    /// How many seconds ago it began.
+    pub fn age_seconds(&self) -> u64 {
+        now().saturating_sub(self.0.started)
     }
 
     /// For whom it was begun.
@@ -173,6 +178,11 @@ impl Progress {
     fn changed(&self) {
         self.0.changes.send_modify(|count| *count += 1);
     }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |duration| duration.as_secs())
 }
 
 /// The latest builds.

@@ -35,7 +35,7 @@ async fn build(args: BuildArgs) -> Result<(), Failure> {
     let builder = args.builder.builder().await?;
     // What the client of a registry would read is what the person at the terminal reads.
     let told = |error: &crate::build::BuildError| Failure::Error(error.to_oci_error().message);
-    let set = builder.package_set(&args.tag).await.map_err(|error| told(&error))?;
+    let set = builder.package_set(&args.tag, Client::NOBODY).await.map_err(|error| told(&error))?;
     let image = match builder
         .image(&args.image, &args.tag, &set, Client::NOBODY)
         .await

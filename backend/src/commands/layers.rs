@@ -1,6 +1,7 @@
 //! `firn layers`: why an image has the layers that it has.
 
 use super::{Failure, builder::BuilderArgs};
+use crate::turns::Client;
 use clap::Args;
 use firn_shared::{image_name::ImageName, reference::Tag};
 use serde::Serialize;
@@ -80,7 +81,7 @@ fn table(rows: &[Row]) -> String {
 async fn rows(args: &LayersArgs) -> Result<Vec<Row>, Failure> {
     let builder = args.builder.builder().await?;
     let told = |error: crate::build::BuildError| Failure::Error(error.to_oci_error().message);
-    let set = builder.package_set(&args.tag).await.map_err(told)?;
+    let set = builder.package_set(&args.tag, Client::NOBODY).await.map_err(told)?;
     let layers = builder.explain(&args.image, &set).await.map_err(told)?;
     let images = builder.images_by_layer().await.map_err(told)?;
     let own = args.image.to_string();

@@ -1,7 +1,7 @@
 //! `firn pack`: one layer, without a store.
 
 use super::Failure;
-use crate::packing::{Encoder, Packer, Tree};
+use crate::packing::{Encoder, PackedLayer, Packer, Tree};
 use clap::Args;
 use serde_json::json;
 use std::fs;
@@ -44,6 +44,13 @@ pub(super) fn run(args: PackArgs) -> Result<(), Failure> {
     let packer = Packer::new(args.compression, threads).map_err(|error| Failure::error(&error))?;
 
     let failed = |error| Failure::Error(format!("cannot write {}: {error}", args.output.display()));
+    // A device or a pipe is written to, not replaced.
+    if args.output.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        let mut output = fs::OpenOptions::new().write(true).open(&args.output).map_err(failed)?;
+        let packed = packer.pack(trees, &mut output).map_err(|error| Failure::error(&error))?;
+        tell(&packed, &args, started);
+        return Ok(());
+    }
     let directory = args.output.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
@@ -54,7 +61,11 @@ pub(super) fn run(args: PackArgs) -> Result<(), Failure> {
     file.as_file().sync_all().map_err(failed)?;
     file.persist(&args.output).map_err(|error| failed(error.error))?;
     fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+    tell(&packed, &args, started);
+    Ok(())
+}
 
+fn tell(packed: &PackedLayer, args: &PackArgs, started: Instant) {
     if args.json {
         let result = json!({
             "digest": packed.digest,
@@ -67,7 +78,6 @@ pub(super) fn run(args: PackArgs) -> Result<(), Failure> {
     } else {
         println!("{}", packed.digest);
     }
-    Ok(())
 }
 
 fn tree(path: &Path) -> Result<Tree, Failure> {

@@ -53,9 +53,10 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
 }
 
 async fn serve(args: ServeArgs) -> Result<(), Failure> {
-    let (end, ending) = watch::channel(false);
+    let (hand_back, ending) = watch::channel(false);
+    let (stop, mut stopped) = watch::channel(false);
     let app = App {
-        ending: ending.clone(),
+        ending,
         builder: args.builder.builder().await?,
         secret: args.secret.filter(|secret| !secret.is_empty()).map(|secret| Arc::new(Secret::new(secret))),
         wait: Duration::from_secs(args.wait),
@@ -67,12 +68,11 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let address = listener.local_addr().map_err(|error| Failure::error(&error))?;
     tracing::info!(%address, "listening");
     let policy = args.builder.retention.policy();
-    let upkeep = tokio::spawn(look_after(builder.store().clone(), policy, ending.clone()));
-    let mut stopped = ending;
+    let upkeep = tokio::spawn(look_after(builder.store().clone(), policy, stopped.clone()));
     let server = axum::serve(listener, router(app).into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(async move {
             // An error means that the sender is gone, which is a reason to stop too.
-            let _ = stopped.wait_for(|ending| *ending).await;
+            let _ = stopped.wait_for(|stopped| *stopped).await;
         });
     let mut server = tokio::spawn(server.into_future());
     tokio::select! {
@@ -80,13 +80,18 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
         grace = told_to_end(Duration::from_secs(args.grace)) => {
             tracing::info!(grace_seconds = grace.as_secs(), "ending");
             builder.close();
-            tokio::select! {
-                () = builder.idle() => {}
-                () = tokio::time::sleep(grace) => tracing::info!("builds are handed back to their clients"),
+            let is_idle = tokio::select! {
+                () = builder.idle() => true,
+                () = tokio::time::sleep(grace) => false,
                 // Somebody is losing patience.
-                _ = told_to_end(grace) => {}
+                _ = told_to_end(grace) => false,
+            };
+            // Whoever waits for a build that has ended is about to be answered.
+            if !is_idle {
+                tracing::info!(builds = builder.building(), "handing back to the clients what is not built");
+                hand_back.send_replace(true);
             }
-            end.send_replace(true);
+            stop.send_replace(true);
             builder.nix().end_all().await;
             if tokio::time::timeout(GRACE, server).await.is_err() {
                 tracing::warn!("some requests did not end in time");

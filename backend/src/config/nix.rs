@@ -34,8 +34,8 @@ pub struct NixArgs {
     #[arg(long, env = "FIRN_EVAL_MEMORY", value_name = "MIB", default_value_t = 8192)]
     pub eval_memory: u64,
 
-    /// Address space that each process of a build may take, in MiB; builders inherit it unless a Nix daemon
-    /// runs them
+    /// Memory that Nix and the builders of one image may take together, in MiB, unless a Nix daemon runs them
+    /// [default: unbounded]
     #[arg(long, env = "FIRN_BUILD_MEMORY", value_name = "MIB")]
     pub build_memory: Option<u64>,
 

@@ -8,7 +8,10 @@ use crate::{
     build::{BuildError, ImageRecord, PackageSetState, Progress, Request},
     turns::Client,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::{
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    response::Response,
+};
 use bytes::Bytes;
 use firn_shared::{
     Digest,
@@ -17,11 +20,13 @@ use firn_shared::{
     image_name::ImageName,
     media_type::ManifestFormat,
     oci_error::{ErrorCode, OciError},
-    protocol,
+    patience, protocol,
     reference::{Reference, Tag},
 };
 use serde::Deserialize;
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// How long a client is told to wait before it asks again for an image that is being built.
 const RETRY_AFTER_SECONDS: u32 = 5;
@@ -31,12 +36,12 @@ pub(super) async fn get(
     method: Method,
     name: &RepositoryName,
     reference: Reference,
-    headers: &HeaderMap,
+    request: &Parts,
     client: Client,
 ) -> Answer {
     match reference {
-        Reference::Digest(digest) => by_digest(app, method, digest, headers).await,
-        Reference::Tag(tag) => by_tag(app, method, &name.image()?, &tag, headers, client).await,
+        Reference::Digest(digest) => by_digest(app, method, digest, &request.headers).await,
+        Reference::Tag(tag) => by_tag(app, method, &name.image()?, &tag, request, client).await,
     }
 }
 
@@ -45,11 +50,18 @@ async fn by_tag(
     method: Method,
     name: &ImageName,
     tag: &Tag,
-    headers: &HeaderMap,
+    request: &Parts,
     client: Client,
 ) -> Answer {
-    let set = app.builder.package_set(tag).await.map_err(refuse)?;
-    let record = record(app, name, tag, &set, client).await?;
+    let headers = &request.headers;
+    let deadline = Instant::now() + app.wait;
+    let set = timeout_at(deadline, app.builder.package_set(tag, client)).await;
+    let set = set.map_err(|_| ask_again("the package repository takes long to answer"))?.map_err(refuse)?;
+    let find = async || record(app, name, tag, &set, request, client, deadline).await;
+    let record = match find().await? {
+        ControlFlow::Continue(record) => record,
+        ControlFlow::Break(answer) => return Ok(answer),
+    };
     app.builder.note_tag(name, tag).await;
     let accept = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
     let format = ManifestFormat::negotiate(accept);
@@ -57,7 +69,10 @@ async fn by_tag(
         // It was there not long ago: now the image is looked at, found wanting and built again.
         Err(error) if error.code == ErrorCode::ManifestUnknown => {
             app.builder.store().note_loss();
-            let record = self::record(app, name, tag, &set, client).await?;
+            let record = match find().await? {
+                ControlFlow::Continue(record) => record,
+                ControlFlow::Break(answer) => return Ok(answer),
+            };
             let bytes = stored(app, digest_of(&record, format)?).await?;
             (record, bytes)
         }
@@ -69,33 +84,52 @@ async fn by_tag(
     Ok(response)
 }
 
-/// The image's record: found, or waited for.
+/// The image's record: found, or waited for; or what is answered instead when that takes too long.
 async fn record(
     app: &App,
     name: &ImageName,
     tag: &Tag,
     set: &PackageSetState,
+    request: &Parts,
     client: Client,
-) -> Result<Arc<ImageRecord>, OciError> {
-    Ok(match app.builder.image(name, tag, set, client).await.map_err(refuse)? {
+    deadline: Instant,
+) -> Result<ControlFlow<Response, Arc<ImageRecord>>, OciError> {
+    let record = match app.builder.image(name, tag, set, client).await.map_err(refuse)? {
         Request::Ready(record) => record,
         Request::Building(flight, progress) => tokio::select! {
             outcome = flight => outcome.map_err(|error| error.to_oci_error())?,
-            () = tokio::time::sleep(app.wait) => return Err(come_back(name, &progress)),
+            () = sleep_until(deadline) => return come_back(name, &progress, request).map(ControlFlow::Break),
             () = app.ending() => {
                 let message = "this registry is being restarted; pull again";
                 return Err(OciError::new(ErrorCode::Unavailable, message).retry_after(RETRY_AFTER_SECONDS));
             }
         },
-    })
+    };
+    Ok(ControlFlow::Continue(record))
 }
 
-/// What a client is told whose patience must not be tried further.
-fn come_back(name: &ImageName, progress: &Progress) -> OciError {
+/// What a client is told whose patience must not be tried further: to come back, in words or, where it would
+/// not understand them, by a redirect.
+fn come_back(name: &ImageName, progress: &Progress, request: &Parts) -> Answer {
+    let agent = request.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let location = patience::wait_again(agent, request.uri.path(), request.uri.query());
+    if let Some(location) = location.and_then(|location| HeaderValue::from_str(&location).ok()) {
+        let mut response = Response::default();
+        *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+        response.headers_mut().insert(header::LOCATION, location);
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        return Ok(response);
+    }
     let (summary, id) = (progress.summary(), progress.id());
     let message =
         format!("{name} is being built: {summary}. Pull again to wait for it, or look at /builds/{id}");
-    OciError::new(ErrorCode::Toomanyrequests, message).retry_after(RETRY_AFTER_SECONDS)
+    let error = OciError::new(ErrorCode::Toomanyrequests, message);
+    Err(error.retry_after(patience::retry_after_seconds(progress.age_seconds())))
+}
+
+fn ask_again(message: &str) -> OciError {
+    OciError::new(ErrorCode::Toomanyrequests, format!("{message}; pull again"))
+        .retry_after(RETRY_AFTER_SECONDS)
 }
 
 fn digest_of(record: &Arc<ImageRecord>, format: ManifestFormat) -> Result<Digest, OciError> {

@@ -42,12 +42,12 @@ pub struct App {
     /// How long a request waits for its build before the client is told to come back. containerd gives up
     /// after 30 s.
     pub wait: Duration,
-    /// Turns true when the server is told to end, so that nobody is kept waiting.
+    /// Turns true when builds are given up because the server ends, so that nobody is kept waiting.
     pub ending: watch::Receiver<bool>,
 }
 
 impl App {
-    /// Returns when the server is told to end.
+    /// Returns when builds are given up because the server ends.
     async fn ending(&self) {
         // An error means that the server is gone, which is an end too.
         let _ = self.ending.clone().wait_for(|ending| *ending).await;
@@ -93,7 +93,7 @@ async fn answer(app: &App, request: &Parts) -> Answer {
     match endpoint {
         Endpoint::Base => answer::json(method, media_type::JSON, b"{}".to_vec()),
         Endpoint::Manifest(name, reference) => {
-            manifests::get(app, method, &name, reference, &request.headers, client(app, request)).await
+            manifests::get(app, method, &name, reference, request, client(app, request)).await
         }
         Endpoint::Blob(_, digest) => blobs::get(app, method, digest, &request.headers).await,
         Endpoint::Tags(name) => tags::get(app, method, &name, request.uri.query()).await,

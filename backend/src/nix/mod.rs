@@ -4,6 +4,7 @@
 //! Callers give names as validated types; they reach Nix as one JSON argument.
 
 mod expressions;
+mod family;
 mod index;
 mod probe;
 mod process;
@@ -13,7 +14,7 @@ mod resolve;
 
 pub use firn_shared::nix_log::BuildLog;
 pub use process::ProcessError;
-use process::{Bounds, Groups};
+use process::{Bounds, Groups, Memory};
 pub use realise::{GcRoot, RealiseError};
 pub use requisites::RequisitesError;
 pub use resolve::{ResolveError, ResolveRequest};

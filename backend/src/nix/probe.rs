@@ -1,10 +1,10 @@
 //! Whether Nix is there and works, for those who ask before anything is built.
 
-use super::{Bounds, Nix, ProcessError};
+use super::{Bounds, Memory, Nix, ProcessError};
 use std::time::Duration;
 
 /// Both answer at once; this only bounds a Nix that hangs.
-const LIMIT: Bounds = Bounds { time: Duration::from_secs(30), memory: None };
+const LIMIT: Bounds = Bounds { time: Duration::from_secs(30), memory: Memory::Unbounded };
 
 impl Nix {
     /// What Nix says its version is.

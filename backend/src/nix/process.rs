@@ -1,6 +1,6 @@
 //! One Nix process: started in a group of its own, bounded in time and output, and never left behind.
 
-use super::Nix;
+use super::{Nix, family::Family};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 /// How long a process that was asked to end may take over it. Nix uses the time to end its builders, which
@@ -19,6 +19,13 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The most that Nix may print as its answer, in bytes.
 const MAX_STDOUT: u64 = 256 << 20;
 
+/// How often a build's processes are looked at.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// The longest line of stderr, in bytes: what is longer is cut. A line that Nix reports holds one of a builder's,
+/// which can be anything.
+const MAX_LINE: u64 = 64 << 10;
+
 /// How much of stderr is kept, in lines.
 const STDERR_TAIL: usize = 50;
 
@@ -27,8 +34,20 @@ const STDERR_TAIL: usize = 50;
 pub(super) struct Bounds {
     /// How long it may take.
     pub(super) time: Duration,
-    /// Address space, in bytes.
-    pub(super) memory: Option<u64>,
+    /// How much memory.
+    pub(super) memory: Memory,
+}
+
+/// How much memory may be used, in bytes, and by whom.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Memory {
+    /// No bound: what runs for a moment and starts nothing.
+    Unbounded,
+    /// Address space of the process, and of each that it starts.
+    OneProcess(u64),
+    /// Memory of the process and all that it starts together, if that is bounded at all. None of them is left when
+    /// the process has ended.
+    Family(Option<u64>),
 }
 
 /// Why a Nix process gave no answer.
@@ -49,6 +68,14 @@ pub enum ProcessError {
         program: &'static str,
         /// The limit that it exceeded.
         limit: Duration,
+    },
+    /// It and what it started used too much memory and were ended.
+    #[error("{program} and its builders used more than {} MiB", limit >> 20)]
+    Memory {
+        /// Which program.
+        program: &'static str,
+        /// The limit that they exceeded, in bytes.
+        limit: u64,
     },
     /// It printed more than any answer can be.
     #[error("{program} printed more than {MAX_STDOUT} bytes")]
@@ -126,6 +153,36 @@ impl Drop for Group {
     }
 }
 
+/// Returns the limit when a family uses more memory; otherwise never.
+async fn exceeds(family: Option<&mut Family>, memory: Memory) -> u64 {
+    let Some(family) = family else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let used = family.look();
+        if let Memory::Family(Some(limit)) = memory
+            && used > limit
+        {
+            return limit;
+        }
+    }
+}
+
+/// Passes over what is left of a line that was cut.
+async fn skip_rest(reader: &mut (impl AsyncBufRead + Unpin), line: &[u8]) -> io::Result<()> {
+    if line.ends_with(b"\n") || (line.len() as u64) < MAX_LINE {
+        return Ok(());
+    }
+    loop {
+        let buffer = reader.fill_buf().await?;
+        let end = buffer.iter().position(|byte| *byte == b'\n');
+        let length = end.map_or(buffer.len(), |end| end + 1);
+        reader.consume(length);
+        if end.is_some() || length == 0 {
+            return Ok(());
+        }
+    }
+}
+
 impl Nix {
     /// Ends every process that is running: asks, waits, then makes it. For when the server ends.
     pub async fn end_all(&self) {
@@ -175,7 +232,7 @@ impl Nix {
         let groups = self.groups.clone();
         groups.running().extend(pid);
         let mut group = Group { child, id: pid, pid, groups };
-        if let (Some(pid), Some(memory)) = (pid, bounds.memory) {
+        if let (Some(pid), Memory::OneProcess(memory)) = (pid, bounds.memory) {
             let limit = Rlimit { current: Some(memory), maximum: Some(memory) };
             prlimit(Some(pid), Resource::As, limit).map_err(|error| io(error.into()))?;
         }
@@ -193,7 +250,8 @@ impl Nix {
                 let mut reader = BufReader::new(stderr);
                 let mut bytes = Vec::new();
                 // Lines of any bytes: builders print what they like.
-                while reader.read_until(b'\n', &mut bytes).await? > 0 {
+                while (&mut reader).take(MAX_LINE).read_until(b'\n', &mut bytes).await? > 0 {
+                    skip_rest(&mut reader, &bytes).await?;
                     let text = String::from_utf8_lossy(&bytes);
                     let text = text.trim_end();
                     line(text);
@@ -208,14 +266,24 @@ impl Nix {
             tokio::try_join!(read, follow)?;
             Ok((answer, group.child.wait().await?))
         };
-        let (answer, status) = match tokio::time::timeout(bounds.time, work).await {
-            Ok(result) => result.map_err(io)?,
-            Err(_) => {
-                group.end().await;
-                return Err(ProcessError::Timeout { program, limit: bounds.time });
-            }
+        let mut family = pid.filter(|_| matches!(bounds.memory, Memory::Family(_))).map(Family::of);
+        let ended = tokio::select! {
+            ended = tokio::time::timeout(bounds.time, work) => match ended {
+                Ok(result) => result.map_err(io),
+                Err(_) => Err(ProcessError::Timeout { program, limit: bounds.time }),
+            },
+            limit = exceeds(family.as_mut(), bounds.memory) => Err(ProcessError::Memory { program, limit }),
         };
+        if ended.is_err() {
+            // While they can still be found.
+            family.as_mut().map(Family::look);
+            group.end().await;
+        }
         group.pid = None;
+        if let Some(mut family) = family {
+            family.end();
+        }
+        let (answer, status) = ended?;
         tracing::debug!(
             program,
             status = status.code(),

@@ -1,6 +1,6 @@
 //! Realising: making store paths exist, by building or substituting, and keeping them while they are needed.
 
-use super::{Bounds, Nix, ProcessError};
+use super::{Bounds, Memory, Nix, ProcessError};
 use crate::turns::Client;
 use firn_shared::package::Package;
 use std::path::PathBuf;
@@ -70,7 +70,7 @@ impl Nix {
         arguments.extend(["--add-root".into(), link.clone().into(), "--indirect".into()]);
         arguments.extend(["--keep-going".into(), "--timeout".into(), timeout.to_string().into()]);
         arguments.extend(["--log-format".into(), "internal-json".into()]);
-        let bounds = Bounds { time: self.build_timeout, memory: self.build_memory_bytes };
+        let bounds = Bounds { time: self.build_timeout, memory: Memory::Family(self.build_memory_bytes) };
         match self.run("nix-store", arguments, bounds, line).await {
             Ok(_) => Ok(root),
             Err(error @ ProcessError::Failed { status, .. }) if BUILDER_FAILED.contains(&status) => {

@@ -1,6 +1,6 @@
 //! Closures: what store paths need at run time, out of Nix's database.
 
-use super::{Bounds, Nix, ProcessError};
+use super::{Bounds, Memory, Nix, ProcessError};
 use firn_shared::{
     StorePath,
     closure::PathInfo,
@@ -10,7 +10,7 @@ use firn_shared::{
 use std::time::Duration;
 
 /// Reading the database takes milliseconds; this only bounds a lock that somebody never gives back.
-const LIMIT: Bounds = Bounds { time: Duration::from_secs(60), memory: None };
+const LIMIT: Bounds = Bounds { time: Duration::from_secs(60), memory: Memory::Unbounded };
 
 /// Why closures could not be read.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,6 @@
 //! Resolving names: one evaluation of `nix/resolve.nix` for all of them.
 
-use super::{Bounds, Nix, ProcessError};
+use super::{Bounds, Memory, Nix, ProcessError};
 use crate::turns::Client;
 use firn_shared::{
     package::{PackageProblem, ProblemKind, Resolution, Resolutions},
@@ -145,7 +145,7 @@ impl Nix {
         .into();
         arguments.push(file.into());
         arguments.extend(["--argstr".into(), "request".into(), request.into()]);
-        let bounds = Bounds { time: self.eval_timeout, memory: Some(self.eval_memory_bytes) };
+        let bounds = Bounds { time: self.eval_timeout, memory: Memory::OneProcess(self.eval_memory_bytes) };
         self.run("nix-instantiate", arguments, bounds, |_| {}).await
     }
 }

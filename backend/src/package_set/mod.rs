@@ -8,23 +8,20 @@ mod path_content;
 
 pub use git_refs::GitRefError;
 
+use crate::{queue::QueueError, turns::Client};
 use firn_shared::{
     package_source::{PackageSource, Revision, Revisions, SelectError, Selector},
     reference::Tag,
 };
+use git_refs::Refs;
 use path_content::PathContents;
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
-/// How long the commit of a branch or tag is believed.
-const REF_INTERVAL: Duration = Duration::from_secs(60);
 /// How long the content of a path is believed. Short, because people edit their package set and pull again.
 const PATH_INTERVAL: Duration = Duration::from_secs(2);
-/// How many refs are remembered: callers choose them.
-const MAX_REFS: usize = 1000;
 
 /// Why a tag has no revision.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +32,9 @@ pub enum RevisionError {
     /// The repository has no such ref, or cannot be asked.
     #[error(transparent)]
     Git(#[from] GitRefError),
+    /// Too many tags are being looked up.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
     /// The path cannot be read.
     #[error("cannot read the package set")]
     Path(#[from] std::io::Error),
@@ -45,7 +45,7 @@ pub enum RevisionError {
 pub struct PackageSet {
     source: PackageSource,
     revisions: Revisions,
-    refs: Mutex<HashMap<String, (Instant, Revision)>>,
+    refs: Arc<Refs>,
     path: Mutex<Option<(Instant, Revision)>>,
     contents: Arc<std::sync::Mutex<PathContents>>,
 }
@@ -53,15 +53,15 @@ pub struct PackageSet {
 impl PackageSet {
     /// The package set from this source.
     pub fn new(source: PackageSource, revisions: Revisions) -> Self {
-        let (refs, path, contents) = Default::default();
-        Self { source, revisions, refs, path, contents }
+        let (path, contents) = Default::default();
+        Self { source, revisions, refs: Refs::new(), path, contents }
     }
 
-    /// The revision that a tag names now.
+    /// The revision that a tag names now. Clients take turns at what has to be looked up.
     ///
     /// # Errors
     /// When the tag names nothing, or what it names cannot be looked up.
-    pub async fn revision(&self, tag: &Tag) -> Result<Revision, RevisionError> {
+    pub async fn revision(&self, tag: &Tag, client: Client) -> Result<Revision, RevisionError> {
         let selector = self.source.select(tag, self.revisions)?;
         if let Some(revision) = selector.pinned() {
             return Ok(revision);
@@ -81,22 +81,8 @@ impl PackageSet {
             }
             Selector::Git { url, version } => {
                 let name = version.map(|version| version.to_string());
-                let key = name.clone().unwrap_or_default();
-                if let Some((when, revision)) = self.refs.lock().await.get(&key)
-                    && when.elapsed() < REF_INTERVAL
-                {
-                    return Ok(revision.clone());
-                }
-                let rev = git_refs::commit_of(&url, name.as_deref()).await?;
-                let revision = Revision::Git { url, rev };
-                let mut refs = self.refs.lock().await;
-                if refs.len() >= MAX_REFS {
-                    refs.retain(|_, (when, _)| when.elapsed() < REF_INTERVAL);
-                }
-                if refs.len() < MAX_REFS {
-                    refs.insert(key, (Instant::now(), revision.clone()));
-                }
-                Ok(revision)
+                let rev = self.refs.commit(&url, name.as_deref(), client).await??;
+                Ok(Revision::Git { url, rev })
             }
         }
     }

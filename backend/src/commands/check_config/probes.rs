@@ -7,6 +7,7 @@ use crate::{
     nix::{Nix, ResolveRequest},
     package_set::{PackageSet, RevisionError},
     store::{Store, StoreError},
+    turns::Client,
 };
 use firn_shared::{package_source::Revision, reference::Tag};
 use std::collections::BTreeSet;
@@ -95,12 +96,13 @@ async fn probe_packages(args: &BuilderArgs, nix: Option<&Nix>) -> Finding {
         return Finding::new(Level::Error, PACKAGES, "not tried, because Nix does not work");
     };
     let packages = PackageSet::new(source, revisions);
-    let revision = match packages.revision(&Tag::default()).await {
+    let revision = match packages.revision(&Tag::default(), Client::NOBODY).await {
         Ok(revision) => revision,
         Err(error) => {
             let hint = match &error {
                 RevisionError::Path(_) => "see that this user may read it",
                 RevisionError::Git(_) => "see that the URL is right and this machine may fetch from it",
+                RevisionError::Queue(_) => "try again",
                 RevisionError::Select(_) => "mend what the tag latest means",
             };
             return Finding::new(Level::Error, PACKAGES, format!("{}; {hint}", chain(&error)));

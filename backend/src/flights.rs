@@ -3,6 +3,7 @@
 use firn_shared::cache_key::CacheKey;
 use futures::future::{BoxFuture, FutureExt, Shared};
 use std::collections::HashMap;
+use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 
@@ -19,6 +20,12 @@ pub struct Flights<T> {
 impl<T> Default for Flights<T> {
     fn default() -> Self {
         Self { in_flight: Arc::default() }
+    }
+}
+
+impl<T> fmt::Debug for Flights<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flights").finish_non_exhaustive()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The queue: how many images may be waiting or building at once, and how many of them one client's.
+//! A queue: how much may be waiting or under way at once, and how much of it one client's.
 
 use crate::turns::Client;
 use std::collections::HashMap;
@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::watch;
 
-/// Places for images that wait or are built.
+/// Places for what waits or is done.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub struct Queue {
     limit: usize,
     taken: Arc<Taken>,
 }
@@ -23,7 +23,7 @@ struct Taken {
 
 /// One place, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub struct Place {
     taken: Arc<Taken>,
     client: Client,
 }
@@ -39,14 +39,14 @@ pub enum QueueError {
         "{0} of your images are waiting to be built, which is as many as one client may have; ask again in a moment"
     )]
     Share(usize),
-    /// The server is about to end.
+    /// Nothing is begun any more, because the server is about to end.
     #[error("this registry is being restarted; pull again")]
     Closed,
 }
 
 impl Queue {
     /// A queue of so many places. One client may have half of them, so that there is always room for others.
-    pub(super) fn new(limit: usize) -> Self {
+    pub fn new(limit: usize) -> Self {
         let (by_client, total, is_closed) = Default::default();
         let taken = Taken { by_client, total, is_closed };
         Self { limit, taken: Arc::new(taken) }
@@ -56,7 +56,7 @@ impl Queue {
     ///
     /// # Errors
     /// When there is none for this client.
-    pub(super) fn enter(&self, client: Client) -> Result<Place, QueueError> {
+    pub fn enter(&self, client: Client) -> Result<Place, QueueError> {
         let mut by_client = self.taken.by_client();
         if self.is_closed() {
             return Err(QueueError::Closed);
@@ -75,18 +75,28 @@ impl Queue {
         Ok(Place { taken: Arc::clone(&self.taken), client })
     }
 
+    /// How many places are taken.
+    pub fn len(&self) -> usize {
+        *self.taken.total.borrow()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Lets nobody in any more.
-    pub(super) fn close(&self) {
+    pub fn close(&self) {
         self.taken.is_closed.store(true, Ordering::SeqCst);
     }
 
     /// Whether nobody is let in any more.
-    pub(super) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.taken.is_closed.load(Ordering::SeqCst)
     }
 
     /// Returns when no place is taken.
-    pub(super) async fn empty(&self) {
+    pub async fn empty(&self) {
         // The sender lives as long as the queue.
         let _ = self.taken.total.subscribe().wait_for(|total| *total == 0).await;
     }
