@@ -7,6 +7,7 @@ mod bad_input;
 mod build_pages;
 mod building;
 mod clients;
+mod commands;
 mod contents;
 mod edge;
 mod nix_use;

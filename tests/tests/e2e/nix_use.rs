@@ -1,7 +1,7 @@
 //! What Nix is asked for: packages that are not known yet, and nothing else.
 
 use crate::backend;
-use firn_tests::{backend::Backend, image::Image, package_set, program::find};
+use firn_tests::{backend::Backend, image::Image, nix, package_set, program::find};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -112,4 +112,46 @@ fn names_are_resolved_together() {
     let one = own.nix_processes();
     own.registry().built("tree/which/file/bc", "latest");
     assert_eq!(own.nix_processes(), 2 * one);
+}
+
+/// Store paths that were collected since are made again when a layer needs them, and only then.
+#[test]
+fn collected_store_paths_are_realised_again() {
+    let data = TempDir::new().expect("a temporary directory");
+    let set = data.path().join("set");
+    let text = format!("collected {}", std::process::id());
+    package_set::write(&set, &package_set::small(&text));
+    let start =
+        |options: &[&str]| Backend::serving(&set).data(&data.path().join("data")).args(options).start();
+    let first = {
+        let backend = start(&[]);
+        Image::pull(&backend.registry(), "greeting").digests()
+    };
+    let (path, drv) = {
+        let expression = format!(
+            "with (import {} {{ system = builtins.currentSystem; }}).greeting; \"${{outPath}} ${{drvPath}}\"",
+            set.display()
+        );
+        let said = nix::program("nix-instantiate").args(["--eval", "--expr", &expression]).run().succeeded();
+        let (path, drv) = said.trim_matches('"').split_once(' ').expect("two paths");
+        (path.to_owned(), drv.to_owned())
+    };
+    let collect = || {
+        nix::program("nix-store").args(["--delete", &path, &drv]).run().succeeded();
+        assert!(!Path::new(&path).exists());
+    };
+    collect();
+    // All layers are there: nobody misses it.
+    let backend = start(&[]);
+    assert_eq!(Image::pull(&backend.registry(), "greeting").digests(), first);
+    assert_eq!(backend.nix_processes(), 0);
+    drop(backend);
+    // Compressed in another way, its layer has to be packed.
+    let backend = start(&["--compression", "gzip:1"]);
+    let image = Image::pull(&backend.registry(), "greeting");
+    let layers = image.layers(&backend.registry());
+    let mut entries = layers.iter().flat_map(|layer| &layer.entries);
+    assert!(entries.any(|entry| entry.path.ends_with(b"share/greeting")), "the whole of it");
+    assert_eq!(backend.logged("realising again"), 1, "{}", backend.log());
+    assert!(backend.nix_processes() > 0);
 }

@@ -123,3 +123,37 @@ fn the_command_is_bash_or_the_only_program() {
     assert_eq!(default("nginx"), r#"["/bin/nginx"]"#);
     assert_eq!(dockerd().run(&[], &image("hello"), &[]).succeeded(), "Hello, world!");
 }
+
+#[test]
+fn user_starts_as_nobody_in_particular() {
+    let script = "id -u; id -g; id -un; echo $HOME; pwd; touch ~/file && echo may write; touch /etc/file 2>/dev/null || echo may not";
+    let said = dockerd().run(&[], &image("user/shell/git"), &["bash", "-c", script]).succeeded();
+    assert_eq!(said, "1000\n1000\nuser\n/home/user\n/home/user\nmay write\nmay not");
+    for name in ["root/shell/git", "shell/git"] {
+        assert_eq!(dockerd().run(&[], &image(name), &["bash", "-c", "id -u"]).succeeded(), "0", "{name}");
+    }
+    // Nothing but the one word differs.
+    let layers = |name: &str| {
+        let format = "{{json .RootFS.Layers}}";
+        dockerd().docker(&["image", "inspect", "--format", format, &image(name)]).succeeded()
+    };
+    assert_eq!(layers("user/shell/git"), layers("shell/git"));
+}
+
+#[test]
+fn debug_brings_tools_to_look_around_with() {
+    let image = image("debug/hello");
+    let script = "set -e
+        ps -e -o args= | grep -q 'bash -c'
+        ls -l /proc/self/fd | grep -c . >/dev/null
+        find /bin -name hello | grep -q hello
+        curl --version | grep -q libcurl
+        file --version >/dev/null && less --version >/dev/null
+        hello";
+    let said = dockerd().run(&[], &image, &["bash", "-c", script]).succeeded();
+    assert_eq!(said.lines().last(), Some("Hello, world!"));
+    // The command is still that of the image without it.
+    assert_eq!(dockerd().run(&[], &image, &[]).succeeded(), "Hello, world!");
+    let said = dockerd().run(&["--user", "1000"], &self::image("debug"), &["bash", "-c", "ps -e -o comm="]);
+    assert!(said.succeeded().contains("ps"));
+}

@@ -3,6 +3,7 @@
 
 use firn_tests::{
     backend::{Backend, command},
+    git::Repository,
     image::Image,
     nix, package_set,
     program::Program,
@@ -107,4 +108,30 @@ fn popularity_data_comes_from_a_url() {
         image.layer_digests()
     };
     assert_ne!(pull(&with), pull(&without), "the data matters");
+}
+
+/// Those of Nixery's variables that choose another source.
+#[test]
+fn understands_nixerys_other_sources() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let repository = Repository::new(&dir.path().join("repository"));
+    let commit = repository.commit(&package_set::small("nixery"));
+    let backend = Backend::with(&[]).env("NIXERY_PKGS_REPO", &repository.url()).start();
+    let answer = backend.registry().built("greeting", "main");
+    assert_eq!(answer.header("x-firn-revision"), Some(commit.as_str()));
+    assert_eq!(backend.logged("NIXERY_PKGS_REPO is Nixery's; the same in Firn is FIRN_PKGS_REPO"), 1);
+
+    // No channel can be fetched from here, but it is clear which one would be.
+    let backend = Backend::with(&["--revisions", "fixed"]).env("NIXERY_CHANNEL", "nixos-24.05").start();
+    assert_eq!(backend.logged("NIXERY_CHANNEL is Nixery's; the same in Firn is FIRN_CHANNEL"), 1);
+    let (code, message) = backend.registry().get("/v2/git/manifests/nixos-23.11").error();
+    assert!(code == "MANIFEST_UNKNOWN" && message.contains("only the tag latest"), "{code}: {message}");
+}
+
+/// A build takes at most as long as Nixery's variable says.
+#[test]
+fn nixerys_time_limit_counts() {
+    let backend = Backend::serving_expression(&package_set::salted()).env("NIX_TIMEOUT", "2").start();
+    let (_, message) = backend.registry().settled("slow-build", "latest").error();
+    assert!(message.contains("longer than the 2 s"), "{message}");
 }
