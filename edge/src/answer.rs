@@ -6,12 +6,13 @@
 
 use crate::{Failure, manifest::Manifest};
 use firn_shared::{
+    credentials::CHALLENGE,
     discovery::{NO_REFERRERS, TagsPage},
     endpoint::Method,
     entity_tag::{entity_tag, is_known},
     media_type::{JSON, OCI_INDEX},
     oci_error::{ErrorCode, OciError},
-    protocol::{REVISION, SOURCE, Source},
+    protocol::{BUILDS, REVISION, SOURCE, Source},
 };
 use std::borrow::Cow;
 use worker::js_sys::{ArrayBuffer, Object, Reflect, Uint8Array};
@@ -115,11 +116,16 @@ fn json(method: Method, body: Vec<u8>) -> Answer {
     Answer::new(200).with("content-type", JSON).bytes(method, body)
 }
 
-/// Turns a failure into what clients see of it.
-pub(crate) fn result(method: Method, result: Result<Answer, Failure>) -> Answer {
+/// Turns a failure into what clients see of it; `origin` is where they reach this edge, and thereby the pages of
+/// builds that messages name.
+pub(crate) fn result(method: Method, origin: &str, result: Result<Answer, Failure>) -> Answer {
     match result {
         Ok(answer) => answer,
-        Err(Failure::Registry(failure)) => error(method, &failure),
+        Err(Failure::Registry(mut failure)) => {
+            let named = format!(" {BUILDS}");
+            failure.message = failure.message.replace(&named, &format!(" {origin}{BUILDS}"));
+            error(method, &failure)
+        }
         Err(Failure::Runtime(failure)) => {
             console_error!(
                 "{}",
@@ -135,6 +141,7 @@ pub(crate) fn error(method: Method, error: &OciError) -> Answer {
     Answer::new(error.status())
         .with("content-type", JSON)
         .with_some("retry-after", error.retry_after_seconds.map(|seconds| seconds.to_string()))
+        .with_some("www-authenticate", (error.code == ErrorCode::Unauthorized).then_some(CHALLENGE))
         .with_some("allow", (error.code == ErrorCode::Unsupported).then_some("GET, HEAD"))
         .bytes(method, error.body())
 }

@@ -43,6 +43,8 @@ enum Attempt<T> {
     Answer(T),
     /// With an error that is an answer: another backend would say the same.
     Refusal(OciError),
+    /// That it does not have what another may have.
+    Absence(OciError),
     /// Not at all, or with something that cannot be; another backend may do better.
     Failure(OciError),
 }
@@ -57,6 +59,15 @@ pub(crate) struct Question<'a> {
     pub(crate) query: Option<&'a str>,
     /// The client's `Accept`.
     pub(crate) accept: Option<&'a str>,
+    /// Whether what one backend does not have another may have.
+    pub(crate) scattered: bool,
+}
+
+impl<'a> Question<'a> {
+    /// A question with neither query nor `Accept`, to which every backend has the same answer.
+    pub(crate) fn about(method: Method, path: &'a str) -> Self {
+        Self { method, path, query: None, accept: None, scattered: false }
+    }
 }
 
 /// A manifest, verified.
@@ -155,6 +166,10 @@ async fn ask<T>(
                 memory::mark_up(backend);
                 return Err(error);
             }
+            Attempt::Absence(error) => {
+                memory::mark_up(backend);
+                failure.get_or_insert(error);
+            }
             Attempt::Failure(error) => {
                 memory::mark_down(backend);
                 failure = Some(error);
@@ -190,9 +205,10 @@ async fn attempt<T>(
         status @ (401 | 403) => failed(format!("status {status}: do edge and backend have the same secret?")),
         // A HEAD has no body to say more.
         404 if question.method == Method::Head => {
-            Attempt::Refusal(OciError::new(ErrorCode::BlobUnknown, "there is no such blob"))
+            Attempt::Absence(OciError::new(ErrorCode::ManifestUnknown, "there is no such build"))
         }
         status => match (read_error(response).await, status) {
+            (Some(error), 404) if question.scattered => Attempt::Absence(error),
             (Some(error), 400 | 404 | 405 | 429) => Attempt::Refusal(error),
             // The backend lives and says so itself, but another may be able to.
             (Some(error), 503) => Attempt::Failure(error),
@@ -207,7 +223,7 @@ async fn send(
     question: &Question<'_>,
     signal: &AbortSignal,
 ) -> worker::Result<Response> {
-    let Question { method, path, query, accept } = question;
+    let Question { method, path, query, accept, .. } = question;
     let headers = Headers::new();
     if let Some(accept) = accept {
         headers.set("accept", accept)?;

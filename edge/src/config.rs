@@ -3,6 +3,7 @@
 use firn_shared::{
     authentication::Secret,
     base_url::BaseUrl,
+    credentials::Credentials,
     oci_error::{ErrorCode, OciError},
     presigned_url::SignedBucket,
 };
@@ -36,8 +37,19 @@ pub(crate) struct Config {
     pub(crate) cache_api: bool,
     /// `FIRN_BLOBS`: where clients get blobs.
     pub(crate) blobs: Blobs,
+    /// `FIRN_ACCESS`: who may pull.
+    pub(crate) access: Access,
     /// `FIRN_LOG`.
     pub(crate) log: Log,
+}
+
+/// Who may pull.
+#[derive(Debug)]
+pub(crate) enum Access {
+    /// `public`: everybody. The default.
+    Public,
+    /// `private`: who is listed in `FIRN_USERS`, and only what belongs to an image of the name.
+    Private(Credentials),
 }
 
 /// Where clients get blobs.
@@ -140,9 +152,31 @@ impl Config {
                 return Err(ConfigError { name: "FIRN_BLOBS", problem });
             }
         };
+        let secret = optional("FIRN_SECRET").map(Secret::new);
+        let access = match optional("FIRN_ACCESS").as_deref() {
+            None | Some("public") => Access::Public,
+            Some("private") => {
+                let users = required("FIRN_USERS")?.parse();
+                let problem = "is not a list of name:password, separated by white space";
+                // What the edge keeps to itself must not be had somewhere else.
+                if matches!(blobs, Blobs::Public(_)) {
+                    let problem = "is public, but FIRN_ACCESS is private";
+                    return Err(ConfigError { name: "FIRN_BLOBS", problem });
+                }
+                if secret.is_none() {
+                    let problem = "is not set, but FIRN_ACCESS is private";
+                    return Err(ConfigError { name: "FIRN_SECRET", problem });
+                }
+                Access::Private(users.map_err(|_| ConfigError { name: "FIRN_USERS", problem })?)
+            }
+            Some(_) => {
+                return Err(ConfigError { name: "FIRN_ACCESS", problem: "is neither public nor private" });
+            }
+        };
         Ok(Self {
             backends,
-            secret: optional("FIRN_SECRET").map(Secret::new),
+            secret,
+            access,
             tag_ttl_seconds: number("FIRN_TAG_TTL_SECONDS", TAG_TTL_SECONDS)?,
             // KV takes nothing below a minute.
             manifest_ttl_seconds: number("FIRN_MANIFEST_TTL_SECONDS", MANIFEST_TTL_SECONDS)?.max(60),
@@ -231,6 +265,16 @@ mod tests {
         check(&presigned, "FIRN_S3_BUCKET is not set");
         check(&[&presigned[..], &[("FIRN_S3_BUCKET", "a/b")]].concat(), "FIRN_S3_BUCKET is not the name");
         check(&[backend, ("FIRN_TAG_TTL_SECONDS", "5m")], "FIRN_TAG_TTL_SECONDS is not a number");
+        check(&[backend, ("FIRN_CACHE_API", "no")], "FIRN_CACHE_API is neither");
+        let private = ("FIRN_ACCESS", "private");
+        check(&[backend, ("FIRN_ACCESS", "secret")], "FIRN_ACCESS is neither public nor private");
+        check(&[backend, private], "FIRN_USERS is not set");
+        let users = ("FIRN_USERS", "ann:secret");
+        check(&[backend, private, users], "FIRN_SECRET is not set, but");
+        let secret = ("FIRN_SECRET", "s3cret");
+        check(&[backend, private, secret, ("FIRN_USERS", "ann")], "FIRN_USERS is not a list");
+        let public = [("FIRN_BLOBS", "public"), ("FIRN_BLOBS_URL", "https://b.example")];
+        check(&[backend, private, users, secret, public[0], public[1]], "FIRN_BLOBS is public, but");
         check(&[backend, ("FIRN_LOG", "some")], "FIRN_LOG is none of");
     }
 }

@@ -58,7 +58,7 @@ async fn join(edge: &Edge, wanted: &Wanted, path: &str) -> worker::Result<Respon
 }
 
 async fn ask(config: &Config, path: &str, accept: Option<&str>) -> Result<Fetched, OciError> {
-    let question = backend::Question { method: Method::Get, path, query: None, accept };
+    let question = backend::Question { accept, ..backend::Question::about(Method::Get, path) };
     backend::manifest(config, question, None).await
 }
 

@@ -6,6 +6,7 @@
 //! requests to the backend. Nothing is shared between requests but plain data: promises that belong to one
 //! request must not be awaited by another.
 
+mod access;
 mod answer;
 mod backend;
 mod blob_location;
@@ -18,36 +19,62 @@ mod limit;
 mod manifest;
 mod memory;
 mod observe;
+mod repository;
 mod routes;
 mod store;
 
 use answer::Answer;
 use edge::Edge;
 use firn_shared::endpoint::{Endpoint, Method};
-use firn_shared::oci_error::OciError;
+use firn_shared::{oci_error::OciError, protocol::BUILDS};
+use futures_util::FutureExt;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use worker::{Context, Env, event, web_sys};
+use worker::wasm_bindgen::{self, JsValue, prelude::wasm_bindgen};
+use worker::wasm_bindgen_futures::future_to_promise;
+use worker::{Context, Env, web_sys};
 
-#[event(fetch)]
-async fn fetch(request: web_sys::Request, env: Env, context: Context) -> worker::Result<web_sys::Response> {
+/// Answers a request: at once when nothing has to be waited for, as when the isolate remembers the answer, and
+/// else by a promise.
+///
+/// # Errors
+/// When the runtime refuses to make a response.
+#[wasm_bindgen]
+pub fn fetch(
+    request: web_sys::Request,
+    env: Env,
+    context: worker::worker_sys::Context,
+) -> Result<JsValue, JsValue> {
+    let mut work = Box::pin(handle(request, env, Context::new(context)));
+    match work.as_mut().now_or_never() {
+        Some(result) => result,
+        None => Ok(future_to_promise(AssertUnwindSafe(work)).into()),
+    }
+}
+
+async fn handle(request: web_sys::Request, env: Env, context: Context) -> Result<JsValue, JsValue> {
     let start = memory::now_millis();
     let method = Method::parse(&request.method());
     let edge = Edge::new(request, env, context);
     let answer = match (method, edge) {
         (Ok(method), Ok(edge)) => {
             let edge = Rc::new(edge);
-            let answer = answer::result(method, respond(&edge, method).await);
+            let answer = answer::result(method, edge.origin(), respond(&edge, method).await);
             observe::request(&edge, method, &answer, start);
             answer
         }
         (Err(error), _) | (_, Err(error)) => answer::error(Method::Get, &error),
     };
-    answer.into_response()
+    Ok(answer.into_response()?.into())
 }
 
 async fn respond(edge: &Rc<Edge>, method: Method) -> Result<Answer, Failure> {
     if edge.path() == "/healthz" {
         return Ok(answer::health(method));
+    }
+    access::check(edge).await?;
+    if let Some(id) = edge.path().strip_prefix(BUILDS) {
+        return routes::builds(edge, method, id).await;
     }
     match Endpoint::parse(edge.path())? {
         Endpoint::Base => Ok(answer::base(method)),

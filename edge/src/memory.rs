@@ -2,9 +2,9 @@
 //! promise, which would belong to the request that made it.
 
 use crate::manifest::Manifest;
-use firn_shared::{edge_cache::TagPointer, reference::Tag};
+use firn_shared::{digest::Digest, edge_cache::TagPointer, image_name::ImageName, reference::Tag};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use worker::js_sys;
 
 /// How long a tag pointer is taken from memory instead of KV, in seconds. Short beside the time that KV
@@ -16,12 +16,16 @@ const DOWN_SECONDS: u64 = 10;
 const REVALIDATION_SECONDS: u64 = 10;
 /// How many entries each table may have: names come from outside.
 const MAX_ENTRIES: usize = 256;
+/// How many digests are remembered to belong to one name.
+const MAX_BELONGING: usize = 512;
 
 thread_local! {
     static POINTERS: RefCell<HashMap<Tag, (TagPointer, u64)>> = RefCell::default();
     static REVALIDATED: RefCell<HashMap<String, u64>> = RefCell::default();
     static DOWN: RefCell<HashMap<String, u64>> = RefCell::default();
     static MANIFESTS: RefCell<Manifests> = RefCell::default();
+    static VERIFIED: RefCell<HashMap<Digest, u32>> = RefCell::default();
+    static BELONGING: RefCell<HashMap<String, HashSet<Digest>>> = RefCell::default();
 }
 
 /// Manifests with the time until which they count, and their bytes in all.
@@ -68,18 +72,48 @@ pub(crate) fn manifest(key: &str) -> Option<Manifest> {
 /// Remembers a manifest for some seconds, among at most `limit` bytes of them.
 pub(crate) fn remember_manifest(key: &str, manifest: &Manifest, seconds: u64, limit: u64) {
     let bytes = u64::from(manifest.bytes.byte_length());
+    if bytes > limit {
+        return;
+    }
     MANIFESTS.with_borrow_mut(|manifests| {
         if let Some((old, _)) = manifests.entries.remove(key) {
             manifests.bytes -= u64::from(old.bytes.byte_length());
-        }
-        if bytes > limit {
-            return;
         }
         if manifests.bytes + bytes > limit {
             *manifests = Manifests::default();
         }
         manifests.bytes += bytes;
         manifests.entries.insert(key.to_owned(), (manifest.clone(), now() + seconds));
+    });
+}
+
+/// Whether bytes of this length have been seen to have this digest.
+pub(crate) fn is_verified(digest: &Digest, length: u32) -> bool {
+    VERIFIED.with_borrow(|verified| verified.get(digest) == Some(&length))
+}
+
+/// Remembers that bytes of this length have this digest.
+pub(crate) fn remember_verified(digest: &Digest, length: u32) {
+    VERIFIED.with_borrow_mut(|verified| {
+        make_room(verified);
+        verified.insert(*digest, length);
+    });
+}
+
+/// Whether a digest is known to belong to an image of a name; it does so forever.
+pub(crate) fn belongs(name: &ImageName, digest: &Digest) -> bool {
+    BELONGING.with_borrow(|names| names.get(&name.to_string()).is_some_and(|known| known.contains(digest)))
+}
+
+/// Remembers that digests belong to an image of a name.
+pub(crate) fn remember_belonging(name: &ImageName, digests: &[Digest]) {
+    BELONGING.with_borrow_mut(|names| {
+        make_room(names);
+        let known = names.entry(name.to_string()).or_default();
+        if known.len() > MAX_BELONGING {
+            known.clear();
+        }
+        known.extend(digests);
     });
 }
 

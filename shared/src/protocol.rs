@@ -14,6 +14,9 @@ pub const PACKAGE_SET: &str = "x-firn-package-set";
 /// On the edge's requests: the address of the client for whom it asks, so that one who asks for much does not
 /// keep the others waiting.
 pub const CLIENT: &str = "x-firn-client";
+/// What the addresses of builds begin with, at the backend and at the edge; a build's id follows. Messages name
+/// these paths.
+pub const BUILDS: &str = "/builds/";
 /// Where the edge had an answer from; see [`Source`].
 pub const SOURCE: &str = "x-firn-source";
 

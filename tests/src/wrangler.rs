@@ -27,13 +27,22 @@ impl Wrangler {
     /// # Panics
     /// When the Worker has not been built, or the edge does not answer.
     pub fn start(backend: &Backend) -> Self {
+        Self::with(backend, "")
+    }
+
+    /// The same with more variables, `NAME=value` a line.
+    ///
+    /// # Panics
+    /// As [`Wrangler::start`].
+    pub fn with(backend: &Backend, variables: &str) -> Self {
         let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests are in the repository");
         assert!(
             repository.join("edge/build/index.js").exists(),
             "the Worker has not been built; run: make worker"
         );
         let scratch = scratch("edge");
-        let variables = format!("FIRN_BACKEND_URL=http://{}\nFIRN_SECRET={SECRET}\n", backend.address());
+        let variables =
+            format!("FIRN_BACKEND_URL=http://{}\nFIRN_SECRET={SECRET}\n{variables}", backend.address());
         std::fs::write(scratch.join("vars"), variables).expect("the variables can be written");
         let path = |name: &str| scratch.join(name).display().to_string();
         let command = [
@@ -73,7 +82,8 @@ impl Wrangler {
         edge.service.until("answers", START, || {
             edge.registry()
                 .try_request("GET", "/v2/", &[])
-                .is_ok_and(|answer| answer.status == 200)
+                // A private one asks who it is.
+                .is_ok_and(|answer| [200, 401].contains(&answer.status))
                 .then_some(())
         });
         edge

@@ -2,11 +2,11 @@
 //!
 //! Here, unlike in error messages, the builders' output is shown.
 
-use super::{App, answer::into_response};
+use super::{App, answer::into_response, authentication};
 use crate::build::{BuildPage, Progress};
 use axum::{
-    extract::{Path, State},
-    http::{HeaderMap, header},
+    extract::{Path, Request, State},
+    http::header,
     response::{
         IntoResponse, Json, Response,
         sse::{Event, KeepAlive, Sse},
@@ -21,12 +21,17 @@ use std::time::Duration;
 /// How often a watcher hears of changes at most: Nix's logs can run to thousands of lines a second.
 const PACE: Duration = Duration::from_millis(200);
 
-pub(super) async fn get(State(app): State<App>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+pub(super) async fn get(State(app): State<App>, Path(id): Path<String>, request: Request) -> Response {
+    let (request, _body) = request.into_parts();
+    if let Err(refusal) = authentication::check(app.secret.as_deref(), &request) {
+        return into_response(Err(refusal));
+    }
     let Some(progress) = app.builder.progress(&id) else {
         let message = "no build of this id is remembered: it ended long ago, or never began";
         return into_response(Err(OciError::new(ErrorCode::ManifestUnknown, message)));
     };
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let accept =
+        request.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains("text/event-stream") {
         events(progress).into_response()
     } else if accept.contains("application/json") {

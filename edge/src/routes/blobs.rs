@@ -2,7 +2,7 @@
 //!
 //! HEAD is always answered here: a redirect of it to a URL that is signed for GET would fail.
 
-use crate::{Failure, answer::Answer, blob_location, edge::Edge};
+use crate::{Failure, answer::Answer, blob_location, config::Access, edge::Edge, repository};
 use firn_shared::{
     byte_range::ByteRange,
     digest::Digest,
@@ -24,14 +24,17 @@ pub(crate) async fn blobs(
     name: &RepositoryName,
     digest: &Digest,
 ) -> Result<Answer, Failure> {
+    if let Access::Private(_) = edge.config.access {
+        repository::check(edge, &name.image()?, digest, ErrorCode::BlobUnknown).await?;
+    }
     if edge.header("if-none-match").is_some_and(|header| is_known(&header, digest)) {
-        return Ok(blob(304, digest));
+        return Ok(blob(edge, 304, digest));
     }
     let Some(location) = blob_location::locate(&edge.config, method, name, digest) else {
         return from_r2(edge, method, digest).await;
     };
     match method {
-        Method::Head => head(&location.url, digest).await,
+        Method::Head => head(edge, &location.url, digest).await,
         Method::Get => Ok(Answer::new(307)
             .with("location", location.url)
             .with("docker-content-digest", digest.to_string())
@@ -41,16 +44,20 @@ pub(crate) async fn blobs(
 }
 
 /// An answer about a blob. Blobs never change, and must not be compressed on the way.
-fn blob(status: u16, digest: &Digest) -> Answer {
+fn blob(edge: &Edge, status: u16, digest: &Digest) -> Answer {
+    let cache_control = match edge.config.access {
+        Access::Public => "public, max-age=31536000, immutable, no-transform",
+        Access::Private(_) => "private, max-age=31536000, immutable, no-transform",
+    };
     Answer::new(status)
         .with("docker-content-digest", digest.to_string())
         .with("etag", entity_tag(digest))
         .with("accept-ranges", "bytes")
-        .with("cache-control", "public, max-age=31536000, immutable, no-transform")
+        .with("cache-control", cache_control)
 }
 
 /// Asks where the blob lies how long it is.
-async fn head(url: &str, digest: &Digest) -> Result<Answer, Failure> {
+async fn head(edge: &Edge, url: &str, digest: &Digest) -> Result<Answer, Failure> {
     let unreachable = || {
         OciError::new(ErrorCode::Unavailable, "the place where blobs are stored cannot be reached")
             .retry_after(5)
@@ -59,7 +66,7 @@ async fn head(url: &str, digest: &Digest) -> Result<Answer, Failure> {
     let response = Fetch::Request(request).send().await.map_err(|_| unreachable())?;
     match (response.status_code(), response.headers().get("content-length")?) {
         (200, Some(length)) => {
-            Ok(blob(200, digest).with("content-type", BLOB).with("content-length", length))
+            Ok(blob(edge, 200, digest).with("content-type", BLOB).with("content-length", length))
         }
         (404, _) => Err(unknown().into()),
         _ => Err(unreachable().into()),
@@ -79,23 +86,25 @@ async fn from_r2(edge: &Edge, method: Method, digest: &Digest) -> Result<Answer,
     // The size decides what a range means, so it is asked for first; otherwise one question is enough.
     if method == Method::Get && range.is_none() {
         let object = bucket.get(key).execute().await.map_err(failing)?.ok_or_else(unknown)?;
-        return stream(blob(200, digest), &object, object.size());
+        return stream(blob(edge, 200, digest), &object, object.size());
     }
     let size = bucket.head(key.as_str()).await.map_err(failing)?.ok_or_else(unknown)?.size();
     let Some(range) = range else {
-        return Ok(blob(200, digest).with("content-type", BLOB).with("content-length", size.to_string()));
+        return Ok(blob(edge, 200, digest)
+            .with("content-type", BLOB)
+            .with("content-length", size.to_string()));
     };
     let range = ByteRange::parse(Some(&range), size);
     let content_range = range.content_range(size);
     match range {
         ByteRange::Unsatisfiable => {
-            Ok(blob(416, digest).with_some("content-range", content_range).bytes(method, Vec::new()))
+            Ok(blob(edge, 416, digest).with_some("content-range", content_range).bytes(method, Vec::new()))
         }
-        ByteRange::Whole => get(&bucket, &key, None, blob(200, digest), size).await,
+        ByteRange::Whole => get(&bucket, &key, None, blob(edge, 200, digest), size).await,
         ByteRange::Part { start, end } => {
             let length = end - start + 1;
             let range = Range::OffsetWithLength { offset: start, length };
-            let answer = blob(206, digest).with_some("content-range", content_range);
+            let answer = blob(edge, 206, digest).with_some("content-range", content_range);
             get(&bucket, &key, Some(range), answer, length).await
         }
     }

@@ -5,10 +5,11 @@ use crate::{
     answer::{self, Answer},
     backend,
     cache::Key,
+    config::Access,
     edge::Edge,
     flight, limit,
     manifest::{Fetched, Manifest},
-    memory,
+    memory, repository,
     store::Store,
 };
 use firn_shared::{
@@ -33,7 +34,11 @@ pub(crate) async fn manifests(
     let (manifest, source) = match reference {
         Reference::Digest(digest) => by_digest(edge, name, digest).await?,
         Reference::Tag(tag) => {
-            by_tag(edge, Wanted { image: name.image()?, tag, format: edge.format() }).await?
+            let wanted = Wanted { image: name.image()?, tag, format: edge.format() };
+            let image = wanted.image.clone();
+            let found = by_tag(edge, wanted).await?;
+            repository::note(edge, &image, &found.0).await?;
+            found
         }
     };
     Ok(answer::manifest(method, manifest, source, edge.header("if-none-match").as_deref()))
@@ -107,6 +112,9 @@ async fn by_digest(
     name: &RepositoryName,
     digest: Digest,
 ) -> Result<(Manifest, Source), OciError> {
+    if let Access::Private(_) = edge.config.access {
+        repository::check(edge, &name.image()?, &digest, ErrorCode::ManifestUnknown).await?;
+    }
     let key = Key::digest(edge, &digest);
     if let Some(manifest) = key.get().await {
         return Ok((manifest, Source::Cache));
@@ -122,7 +130,7 @@ async fn by_digest(
     let path = format!("/v2/{name}/manifests/{digest}");
     let accept = edge.accept();
     let question =
-        backend::Question { method: Method::Get, path: &path, query: None, accept: accept.as_deref() };
+        backend::Question { accept: accept.as_deref(), ..backend::Question::about(Method::Get, &path) };
     let fetched = backend::manifest(&edge.config, question, Some(&digest)).await?;
     key.keep(edge, &fetched.manifest);
     if let Some(store) = store {

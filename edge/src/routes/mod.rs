@@ -1,9 +1,11 @@
 //! One file per endpoint.
 
 mod blobs;
+mod builds;
 mod manifests;
 mod tags;
 
 pub(crate) use blobs::blobs;
+pub(crate) use builds::builds;
 pub(crate) use manifests::{Wanted, manifests};
 pub(crate) use tags::tags;

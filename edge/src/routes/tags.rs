@@ -19,7 +19,7 @@ const MAX_BYTES: usize = 1 << 20;
 pub(crate) async fn tags(edge: &Edge, method: Method, name: &RepositoryName) -> Result<Answer, Failure> {
     name.image()?;
     let path = format!("/v2/{name}/tags/list");
-    let question = backend::Question { method: Method::Get, path: &path, query: edge.query(), accept: None };
+    let question = backend::Question { query: edge.query(), ..backend::Question::about(Method::Get, &path) };
     let mut response = backend::response(&edge.config, question).await?;
     let link = response.headers().get("link")?;
     let garbage = |_| {

@@ -11,12 +11,14 @@ use firn_shared::{
     endpoint::{Endpoint, RepositoryName},
     media_type::ManifestFormat,
     oci_error::{ErrorCode, OciError},
-    protocol::{PACKAGE_SET, REVISION},
+    protocol::{BUILDS, PACKAGE_SET, REVISION},
     reference::Reference,
 };
+use futures::StreamExt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 /// How the backend answers requests for manifests.
@@ -65,6 +67,7 @@ struct Shared {
     behaviour: Behaviour,
     package_set: String,
     seen: Vec<Seen>,
+    events: Arc<Notify>,
 }
 
 impl Origin {
@@ -72,7 +75,12 @@ impl Origin {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let shared = Shared { behaviour: Behaviour::Good, package_set: "set-1".into(), seen: Vec::new() };
+        let shared = Shared {
+            behaviour: Behaviour::Good,
+            package_set: "set-1".into(),
+            seen: Vec::new(),
+            events: Arc::default(),
+        };
         let shared = Arc::new(Mutex::new(shared));
         let router = Router::new().fallback(answer).with_state(shared.clone());
         let task = tokio::spawn(async move { axum::serve(listener, router).await.expect("serves") });
@@ -92,6 +100,11 @@ impl Origin {
     /// The requests so far.
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.lock().expect("no panic").seen.clone()
+    }
+
+    /// Lets a build's page send its second and last event.
+    pub fn continue_events(&self) {
+        self.shared.lock().expect("no panic").events.notify_one();
     }
 
     /// Stops listening: connections are refused from now on.
@@ -128,6 +141,10 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
         });
         (shared.behaviour.clone(), shared.package_set.clone())
     };
+    if let Some(id) = request.uri().path().strip_prefix(BUILDS) {
+        let events = shared.lock().expect("no panic").events.clone();
+        return build(id, request.headers(), &behaviour, events);
+    }
     match Endpoint::parse(request.uri().path()) {
         Ok(Endpoint::Manifest(name, reference)) => {
             if let Behaviour::Slow(time) = behaviour {
@@ -149,6 +166,28 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
         Ok(_) => Response::new(Body::from("{}")),
         Err(refusal) => error(&refusal),
     }
+}
+
+fn build(id: &str, headers: &HeaderMap, behaviour: &Behaviour, events: Arc<Notify>) -> Response<Body> {
+    match behaviour {
+        Behaviour::Refuse(refusal) => return error(refusal),
+        _ if id == "none" => return error(&OciError::new(ErrorCode::ManifestUnknown, "no such build")),
+        _ => {}
+    }
+    let accept = headers.get("accept").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (content_type, body) = if accept.contains("text/event-stream") {
+        let second = async move {
+            events.notified().await;
+            Ok("data: 2\n\n")
+        };
+        let first = futures::stream::iter([Ok::<_, std::io::Error>("data: 1\n\n")]);
+        ("text/event-stream", Body::from_stream(first.chain(futures::stream::once(second))))
+    } else if accept.contains("application/json") {
+        ("application/json", Body::from(r#"{"summary":"building"}"#))
+    } else {
+        ("text/plain", Body::from("building"))
+    };
+    Response::builder().header("content-type", content_type).body(body).expect("a response")
 }
 
 fn manifest(

@@ -1,10 +1,10 @@
 // The Worker under test, in a wrapper that can break its bindings for one request and look into them.
 //
-//   x-test-fault: kv-get, kv-put, r2-get   those calls fail in this request
+//   x-test-fault: kv-get, kv-put, r2-get, repository   those calls fail in this request
 //   /.test/kv/<key>, /.test/r2/<key>       PUT, GET, DELETE; /.test/kv lists keys with their metadata
-import Inner, { Flight } from "./index.js";
+import Inner, { Flight, Repository } from "./index.js";
 import { WorkerEntrypoint } from "cloudflare:workers";
-export { Flight };
+export { Flight, Repository };
 
 const broken = (what) => async () => {
   throw new Error(`${what} failed: 429 Too Many Requests`);
@@ -15,6 +15,13 @@ class R2Bucket {
   get = broken("R2 GET");
   head = broken("R2 HEAD");
 }
+
+// And at whether a namespace of Durable Objects is one.
+const brokenObjects = (namespace) =>
+  new Proxy(namespace, {
+    get: (target, name) =>
+      name === "getByName" ? () => ({ fetch: broken("a Durable Object") }) : Reflect.get(target, name),
+  });
 
 function withFaults(env, faults) {
   const kv = env.MANIFESTS && {
@@ -29,6 +36,7 @@ function withFaults(env, faults) {
     if (fault === "kv-get") kv.get = kv.getWithMetadata = broken("KV GET");
     else if (fault === "kv-put") kv.put = broken("KV PUT");
     else if (fault === "r2-get") result.BLOBS = new R2Bucket();
+    else if (fault === "repository") result.REPOSITORIES = brokenObjects(env.REPOSITORIES);
     else throw new Error(`unknown fault ${fault}`);
   }
   return result;

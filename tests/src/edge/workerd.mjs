@@ -1,5 +1,5 @@
 // Starts one Worker in workerd, through Miniflare, with the settings in the first argument; prints its URL as
-// a line; ends when standard input closes, so that it never outlives the test that started it.
+// a line; ends on TERM.
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { readFileSync } from "node:fs";
@@ -28,7 +28,10 @@ const miniflare = new Miniflare(
     bindings: settings.variables,
     kvNamespaces: settings.kv ? { MANIFESTS: "manifests" } : {},
     r2Buckets: { BLOBS: "blobs" },
-    durableObjects: settings.flights ? { FLIGHTS: { className: "Flight", useSQLite: true } } : {},
+    durableObjects: {
+      ...(settings.flights ? { FLIGHTS: { className: "Flight", useSQLite: true } } : {}),
+      ...(settings.repositories ? { REPOSITORIES: { className: "Repository", useSQLite: true } } : {}),
+    },
     ratelimits: settings.limit
       ? { MISSES: { namespace_id: "1", simple: { limit: settings.limit, period: 60 } } }
       : {},
@@ -37,8 +40,7 @@ const miniflare = new Miniflare(
   }),
 );
 console.log(String(await miniflare.ready));
-process.stdin.resume();
-process.stdin.on("end", async () => {
+process.on("SIGTERM", async () => {
   await miniflare.dispose();
   process.exit(0);
 });

@@ -1,16 +1,15 @@
 //! One Worker in one workerd with its own state.
 
+use crate::service::{Service, scratch};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
-use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
 
 /// How long workerd may take until it answers: two cores, shared with other tests.
 const START: Duration = Duration::from_secs(60);
+/// How long it may take to end.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// How a Worker is run.
 #[derive(Debug, Clone, Serialize)]
@@ -19,8 +18,10 @@ pub struct Settings {
     pub variables: BTreeMap<String, String>,
     /// Whether it has a KV namespace.
     pub kv: bool,
-    /// Whether it has Durable Objects.
+    /// Whether it has the Durable Objects that ask the backend.
     pub flights: bool,
+    /// Whether it has the Durable Objects that know which digests are whose.
+    pub repositories: bool,
     /// Whether the Cache API keeps anything.
     pub cache: bool,
     /// How many misses a client has in a minute.
@@ -34,9 +35,8 @@ pub struct Edge {
     pub url: String,
     /// Follows no redirects.
     pub client: reqwest::Client,
-    // Closing its standard input ends it.
-    _process: Child,
-    _state: TempDir,
+    // With everything that it started, even when the test program is killed.
+    _service: Service,
 }
 
 impl Settings {
@@ -47,6 +47,7 @@ impl Settings {
             variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             kv: true,
             flights: true,
+            repositories: true,
             cache: true,
             limit: None,
         }
@@ -82,37 +83,31 @@ impl Edge {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
         let build = root.join("edge/build");
         assert!(build.join("index_bg.wasm").exists(), "the Worker has not been built: make worker");
-        let state = TempDir::new().expect("a directory for KV and R2");
+        let scratch = scratch("workerd");
         let arguments = Arguments {
             build,
             worker: include_str!("worker.mjs"),
-            state: state.path(),
+            state: &scratch.join("state"),
             compatibility_date: compatibility_date(root),
             settings,
         };
-        let mut process = Command::new(root.join("setup/wasm"))
-            .arg("node")
-            .arg(root.join("tests/src/edge/workerd.mjs"))
-            .arg(serde_json::to_string(&arguments).expect("settings serialise"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("setup/wasm runs; if not: make setup");
-        let output = process.stdout.take().expect("standard output is piped");
-        let mut lines = BufReader::new(output).lines();
-        let line = tokio::time::timeout(START, lines.next_line()).await.expect("workerd starts in time");
-        let url = line.expect("readable output").expect("a URL; if there is none: setup/node");
+        let command = [
+            root.join("setup/wasm").into_os_string(),
+            "node".into(),
+            root.join("tests/src/edge/workerd.mjs").into_os_string(),
+            serde_json::to_string(&arguments).expect("settings serialise").into(),
+        ];
+        let service = Service::start("workerd", scratch, GRACE, &[], command);
+        let url = service.until("says where it listens", START, || {
+            let log = service.log();
+            let url = log.lines().find(|line| line.starts_with("http://"));
+            url.map(|url| url.trim_end_matches('/').to_owned())
+        });
         // Built with the rest of the workspace, reqwest has TLS and wants to know whose. An error means that
         // another test was first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
-        Self {
-            url: url.trim_end_matches('/').to_owned(),
-            client: client.build().expect("a client"),
-            _process: process,
-            _state: state,
-        }
+        Self { url, client: client.build().expect("a client"), _service: service }
     }
 
     /// A request for a path.

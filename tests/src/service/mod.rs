@@ -19,6 +19,7 @@ const SUPERVISE: &str = include_str!("supervise.sh");
 const GONE: Duration = Duration::from_secs(60);
 
 /// A running server, with a directory of its own that is removed after it.
+#[derive(Debug)]
 pub struct Service {
     name: &'static str,
     scratch: PathBuf,

@@ -1,7 +1,9 @@
 //! The Worker in real workerd with real KV, R2, Durable Objects and Cache API: what a client sees, and what
 //! the backend sees.
 
+mod access;
 mod blobs;
+mod builds;
 mod faults;
 mod manifests;
 mod misses;

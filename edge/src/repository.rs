@@ -1,0 +1,118 @@
+//! Which digests belong to an image of a name. A private deployment serves no others.
+//!
+//! Noted when a manifest is given out, before the client can ask for what is in it, in one Durable Object for
+//! each name: KV would take a minute to show it, and would remember until then that it is not there.
+
+use crate::{config::Access, edge::Edge, manifest::Manifest, memory};
+use firn_shared::{
+    digest::Digest,
+    image_name::ImageName,
+    oci_error::{ErrorCode, OciError},
+};
+use worker::js_sys::{Object, Reflect};
+use worker::wasm_bindgen::JsValue;
+use worker::{
+    DurableObject, Env, Method, Request, RequestInit, Response, State, Stub, console_error, durable_object,
+};
+
+/// The Durable Object binding, which a private deployment needs.
+const BINDING: &str = "REPOSITORIES";
+/// How many digests a Durable Object stores in one go.
+const BATCH: usize = 100;
+
+/// Notes that a manifest, and all that is in it, belongs to a name.
+///
+/// # Errors
+/// `UNAVAILABLE` when that cannot be noted: the client could not fetch the blobs.
+pub(crate) async fn note(edge: &Edge, name: &ImageName, manifest: &Manifest) -> Result<(), OciError> {
+    let digest = manifest.metadata.digest;
+    if matches!(edge.config.access, Access::Public) || memory::belongs(name, &digest) {
+        return Ok(());
+    }
+    let digests: Vec<Digest> = [digest].into_iter().chain(manifest.blobs()).collect();
+    let list = serde_json::to_string(&digests).expect("digests serialise");
+    let mut init = RequestInit::new();
+    init.with_method(Method::Post).with_body(Some(JsValue::from_str(&list)));
+    match ask(edge, name, "/", &init).await?.status_code() {
+        204 => {
+            memory::remember_belonging(name, &digests);
+            Ok(())
+        }
+        status => Err(failed(&format!("status {status}"))),
+    }
+}
+
+/// Whether a digest belongs to an image of a name, as far as anybody is told.
+///
+/// # Errors
+/// `code`, for a digest that does not; `UNAVAILABLE` when it is not known.
+pub(crate) async fn check(
+    edge: &Edge,
+    name: &ImageName,
+    digest: &Digest,
+    code: ErrorCode,
+) -> Result<(), OciError> {
+    if matches!(edge.config.access, Access::Public) || memory::belongs(name, digest) {
+        return Ok(());
+    }
+    match ask(edge, name, &format!("/{digest}"), &RequestInit::new()).await?.status_code() {
+        200 => {
+            memory::remember_belonging(name, &[*digest]);
+            Ok(())
+        }
+        404 => Err(OciError::new(code, format!("{digest} is not of an image {name}; pull it by tag first"))),
+        status => Err(failed(&format!("status {status}"))),
+    }
+}
+
+async fn ask(edge: &Edge, name: &ImageName, path: &str, init: &RequestInit) -> Result<Response, OciError> {
+    let stub = |name: &str| -> worker::Result<Stub> { edge.env.durable_object(BINDING)?.get_by_name(name) };
+    let stub = stub(&name.to_string()).map_err(|_| {
+        let problem = "the edge is not configured: FIRN_ACCESS=private needs the Durable Object binding";
+        OciError::new(ErrorCode::Internal, format!("{problem} {BINDING}"))
+    })?;
+    let send = async {
+        let request = Request::new_with_init(&format!("https://repository{path}"), init)?;
+        stub.fetch_with_request(request).await
+    };
+    send.await.map_err(|error: worker::Error| failed(&error.to_string()))
+}
+
+fn failed(reason: &str) -> OciError {
+    console_error!("{}", serde_json::json!({ "message": "a repository failed", "error": reason }));
+    let message = "whether this may be pulled cannot be told now; try again later";
+    OciError::new(ErrorCode::Unavailable, message).retry_after(5)
+}
+
+/// The digests of one name.
+#[durable_object]
+pub struct Repository {
+    state: State,
+}
+
+impl DurableObject for Repository {
+    fn new(state: State, _env: Env) -> Self {
+        Self { state }
+    }
+
+    /// `POST /` adds a list of digests, `GET /<digest>` says whether one is there.
+    async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
+        let storage = self.state.storage();
+        if request.method() == Method::Post {
+            for batch in request.json::<Vec<Digest>>().await?.chunks(BATCH) {
+                let entries = Object::new();
+                for digest in batch {
+                    Reflect::set(&entries, &JsValue::from_str(&digest.hex()), &JsValue::TRUE)?;
+                }
+                storage.put_multiple_raw(entries).await?;
+            }
+            return Ok(Response::empty()?.with_status(204));
+        }
+        let digest = request.path().trim_start_matches('/').parse::<Digest>();
+        let known = match digest {
+            Ok(digest) => storage.get::<bool>(&digest.hex()).await?.is_some(),
+            Err(_) => false,
+        };
+        Ok(Response::empty()?.with_status(if known { 200 } else { 404 }))
+    }
+}

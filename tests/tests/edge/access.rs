@@ -1,0 +1,104 @@
+//! A private deployment: who may pull, and what.
+
+use crate::{header, pair, refusal};
+use firn_shared::digest::Digest;
+use firn_tests::edge::{Edge, Origin, Settings};
+use reqwest::{Method, Response};
+
+const TAG: &str = "/v2/shell/git/manifests/latest";
+
+fn private(settings: Settings) -> Settings {
+    settings
+        .with("FIRN_ACCESS", "private")
+        .with("FIRN_USERS", "ann:secret bob:word")
+        .with("FIRN_SECRET", "s3cret")
+}
+
+async fn request(edge: &Edge, method: Method, path: &str, fault: &str) -> Response {
+    let request = edge.request(method, path).basic_auth("ann", Some("secret"));
+    request.header("x-test-fault", fault).send().await.expect("an answer")
+}
+
+async fn get(edge: &Edge, path: &str) -> Response {
+    request(edge, Method::GET, path, "").await
+}
+
+#[tokio::test]
+async fn who_is_not_listed_is_asked_to_log_in() {
+    let (edge, origin) = pair(private).await;
+    for path in ["/v2/", TAG, "/v2/shell/git/tags/list", "/builds/0a", "/v2/shell/git/blobs/nonsense"] {
+        for credentials in [None, Some(("ann", "word")), Some(("eve", "secret")), Some(("", ""))] {
+            let mut request = edge.request(Method::GET, path);
+            if let Some((name, password)) = credentials {
+                request = request.basic_auth(name, Some(password));
+            }
+            let response = request.send().await.expect("an answer");
+            assert_eq!(header(&response, "www-authenticate"), r#"Basic realm="firn", charset="UTF-8""#);
+            assert_eq!(refusal(response).await, (401, "UNAUTHORIZED".to_owned()), "{path} {credentials:?}");
+        }
+    }
+    assert!(origin.seen().is_empty());
+    assert_eq!(edge.get("/healthz").await.status(), 200);
+    let bob = edge.request(Method::GET, TAG).basic_auth("bob", Some("word"));
+    assert_eq!(bob.send().await.expect("an answer").status(), 200);
+    assert_eq!(get(&edge, "/v2/").await.status(), 200);
+    // What clients say to the edge is none of the backend's business.
+    assert!(origin.seen().iter().all(|seen| !seen.headers.contains_key("authorization")));
+}
+
+#[tokio::test]
+async fn guesses_are_limited() {
+    let (edge, _origin) = pair(|settings| Settings { limit: Some(3), ..private(settings) }).await;
+    let guess = || edge.request(Method::GET, "/v2/").basic_auth("ann", Some("guess")).send();
+    for _ in 0..3 {
+        assert_eq!(guess().await.expect("an answer").status(), 401);
+    }
+    assert_eq!(guess().await.expect("an answer").status(), 429);
+    assert_eq!(get(&edge, "/v2/").await.status(), 200);
+    assert_eq!(edge.get("/v2/").await.status(), 401);
+}
+
+#[tokio::test]
+async fn only_what_belongs_to_an_image_of_the_name_is_served() {
+    let (edge, _origin) = pair(private).await;
+    let config = Digest::of(b"config");
+    let path = |name: &str| format!("/v2/{name}/blobs/{config}");
+    assert_eq!(refusal(get(&edge, &path("git/htop")).await).await, (404, "BLOB_UNKNOWN".to_owned()));
+    let manifest = get(&edge, "/v2/git/htop/manifests/latest").await;
+    let digest = header(&manifest, "docker-content-digest").to_owned();
+    // Under every spelling of the name, and under no other.
+    for name in ["git/htop", "htop/git"] {
+        let response = get(&edge, &path(name)).await;
+        assert_eq!(response.status(), 307, "{name}");
+        assert!(header(&response, "cache-control").starts_with("private"));
+        assert_eq!(get(&edge, &format!("/v2/{name}/manifests/{digest}")).await.status(), 200, "{name}");
+    }
+    assert_eq!(refusal(get(&edge, &path("shell/git/htop")).await).await, (404, "BLOB_UNKNOWN".to_owned()));
+    assert_eq!(request(&edge, Method::HEAD, &path("shell/git/htop"), "").await.status(), 404);
+    let elsewhere = get(&edge, &format!("/v2/shell/git/htop/manifests/{digest}")).await;
+    assert_eq!(refusal(elsewhere).await, (404, "MANIFEST_UNKNOWN".to_owned()));
+    let other = format!("/v2/git/htop/blobs/{}", Digest::of(b"blob"));
+    assert_eq!(refusal(get(&edge, &other).await).await, (404, "BLOB_UNKNOWN".to_owned()));
+}
+
+#[tokio::test]
+async fn what_cannot_be_told_is_not_served() {
+    let (edge, _origin) = pair(private).await;
+    let blob = format!("/v2/shell/git/blobs/{}", Digest::of(b"config"));
+    for path in [TAG, &blob] {
+        let response = request(&edge, Method::GET, path, "repository").await;
+        assert!(!header(&response, "retry-after").is_empty());
+        assert_eq!(refusal(response).await, (503, "UNAVAILABLE".to_owned()), "{path}");
+    }
+    assert_eq!(get(&edge, TAG).await.status(), 200);
+    let (edge, _origin) = pair(|settings| Settings { repositories: false, ..private(settings) }).await;
+    assert_eq!(refusal(get(&edge, TAG).await).await, (500, "INTERNAL".to_owned()));
+}
+
+#[tokio::test]
+async fn a_public_deployment_asks_nobody() {
+    let origin = Origin::start().await;
+    let edge = Edge::start(Settings { repositories: false, ..Settings::new(&origin.url) }).await;
+    assert_eq!(get(&edge, TAG).await.status(), 200);
+    assert_eq!(edge.get(&format!("/v2/other/blobs/{}", Digest::of(b"blob"))).await.status(), 307);
+}
