@@ -14,9 +14,10 @@ use firn_shared::{
     oci_error::{ErrorCode, OciError},
     protocol::{BUILDS, REVISION, SOURCE, Source},
 };
+use serde::{Serialize, Serializer};
 use std::borrow::Cow;
-use worker::js_sys::{ArrayBuffer, Object, Reflect, Uint8Array};
-use worker::wasm_bindgen::{JsCast, JsValue};
+use worker::js_sys::{ArrayBuffer, JSON, Uint8Array};
+use worker::wasm_bindgen::JsCast;
 use worker::{console_error, web_sys};
 
 /// The header that says that this is a registry (Docker's "HTTP API V2"; some clients insist on it).
@@ -39,6 +40,21 @@ enum Body {
     /// Bytes that the runtime holds already.
     Buffer(ArrayBuffer),
     Stream(web_sys::ReadableStream),
+}
+
+/// Status and headers as the runtime takes them: they cross over as one text.
+#[derive(Serialize)]
+struct Init<'a> {
+    status: u16,
+    #[serde(serialize_with = "as_map")]
+    headers: &'a [(&'static str, Cow<'static, str>)],
+}
+
+fn as_map<S: Serializer>(
+    headers: &[(&'static str, Cow<'static, str>)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(headers.iter().map(|(name, value)| (name, value)))
 }
 
 impl Answer {
@@ -89,13 +105,9 @@ impl Answer {
     /// # Errors
     /// When the runtime refuses it: never, unless a header's value has control characters in it.
     pub(crate) fn into_response(self) -> worker::Result<web_sys::Response> {
-        let headers = Object::new();
-        for (name, value) in &self.headers {
-            Reflect::set(&headers, &JsValue::from_str(name), &JsValue::from_str(value))?;
-        }
-        let init = web_sys::ResponseInit::new();
-        init.set_status(self.status);
-        init.set_headers(&headers);
+        let init = Init { status: self.status, headers: &self.headers };
+        let init = JSON::parse(&serde_json::to_string(&init).expect("numbers and texts serialise"))?;
+        let init: web_sys::ResponseInit = init.unchecked_into();
         Ok(match self.body {
             Body::None => web_sys::Response::new_with_opt_str_and_init(None, &init)?,
             Body::Bytes(bytes) => {

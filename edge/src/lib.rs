@@ -21,17 +21,15 @@ mod memory;
 mod observe;
 mod repository;
 mod routes;
+mod settle;
 mod store;
 
 use answer::Answer;
 use edge::Edge;
 use firn_shared::endpoint::{Endpoint, Method};
 use firn_shared::{oci_error::OciError, protocol::BUILDS};
-use futures_util::FutureExt;
-use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use worker::wasm_bindgen::{self, JsValue, prelude::wasm_bindgen};
-use worker::wasm_bindgen_futures::future_to_promise;
 use worker::{Context, Env, web_sys};
 
 /// Answers a request: at once when nothing has to be waited for, as when the isolate remembers the answer, and
@@ -45,14 +43,10 @@ pub fn fetch(
     env: Env,
     context: worker::worker_sys::Context,
 ) -> Result<JsValue, JsValue> {
-    let mut work = Box::pin(handle(request, env, Context::new(context)));
-    match work.as_mut().now_or_never() {
-        Some(result) => result,
-        None => Ok(future_to_promise(AssertUnwindSafe(work)).into()),
-    }
+    settle::settle(Box::pin(handle(request, env, Context::new(context))))
 }
 
-async fn handle(request: web_sys::Request, env: Env, context: Context) -> Result<JsValue, JsValue> {
+async fn handle(request: web_sys::Request, env: Env, context: Context) -> settle::Outcome {
     let start = memory::now_millis();
     let method = Method::parse(&request.method());
     let edge = Edge::new(request, env, context);

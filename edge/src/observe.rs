@@ -24,7 +24,7 @@ pub(crate) fn request(edge: &Edge, method: Method, answer: &Answer, start: u64) 
         Log::None => false,
     };
     let path = edge.path();
-    let duration_ms = memory::now_millis().saturating_sub(start);
+    let duration_ms = || memory::now_millis().saturating_sub(start);
     if logged {
         let line = serde_json::json!({
             "message": "request",
@@ -33,7 +33,7 @@ pub(crate) fn request(edge: &Edge, method: Method, answer: &Answer, start: u64) 
             "status": status,
             "outcome": outcome,
             "source": source.map(Source::as_str),
-            "duration_ms": duration_ms,
+            "duration_ms": duration_ms(),
         });
         console_log!("{line}");
     }
@@ -43,7 +43,7 @@ pub(crate) fn request(edge: &Edge, method: Method, answer: &Answer, start: u64) 
         let point = AnalyticsEngineDataPointBuilder::new()
             .indexes([outcome])
             .blobs([outcome, kind.unwrap_or("other").trim_matches('/'), source.map_or("", Source::as_str)])
-            .doubles([duration_ms as f64, f64::from(status)]);
+            .doubles([duration_ms() as f64, f64::from(status)]);
         // Counting must not cost anybody an answer.
         let _ = point.write_to(&dataset);
     }

@@ -6,7 +6,6 @@ use firn_tests::{
     image::Image,
     package_set,
     registry::ACCEPT,
-    skopeo,
     wait::until,
     wrangler::{SECRET, Wrangler},
 };
@@ -80,27 +79,6 @@ fn a_second_pull_needs_no_backend() {
     // What it does not know needs a backend, and that it is not there is said as such.
     let (code, _) = registry.manifest("jq").error();
     assert_eq!(code, "UNAVAILABLE");
-}
-
-/// Real clients log in, and what they pull from a private edge they pull from the backend behind it.
-#[test]
-fn clients_log_in_to_a_private_edge() {
-    let backend = backend();
-    let edge = Wrangler::with(&backend, "FIRN_ACCESS=private\nFIRN_USERS=ann:secret bob:word\n");
-    let (address, image) = (edge.address(), format!("{}/hello", edge.address()));
-    dockerd().docker(&["pull", &image]).failed();
-    dockerd().docker(&["login", "--username=ann", "--password=guess", address]).failed();
-    dockerd().docker(&["login", "--username=ann", "--password=secret", address]).succeeded();
-    dockerd().pull(&image);
-    dockerd().docker(&["logout", address]).succeeded();
-    dockerd().docker(&["pull", &image]).failed();
-    let dir = tempfile::TempDir::new().expect("a temporary directory");
-    let (from, to) = (format!("docker://{image}"), format!("oci:{}", dir.path().display()));
-    let copy = |more: &[&str]| {
-        skopeo::skopeo(&[&["copy", "--quiet", "--src-tls-verify=false"], more, &[&from, &to]].concat())
-    };
-    copy(&[]).failed();
-    copy(&["--src-creds=bob:word"]).succeeded();
 }
 
 #[test]

@@ -33,7 +33,9 @@ async fn the_backend_is_asked_once() {
     assert_describes(&response, &bytes, OCI_MANIFEST);
     assert_eq!(header(&response, "x-firn-source"), "backend");
     edge.await_keys(3).await;
-    for path in [TAG, &format!("/v2/shell/git/manifests/{}", Digest::of(&bytes))] {
+    // containerd says which registry it means when it asks a mirror.
+    let mirrored = format!("{TAG}?ns=docker.io");
+    for path in [TAG, &mirrored, &format!("/v2/shell/git/manifests/{}", Digest::of(&bytes))] {
         let response = edge.get(path).await;
         assert_describes(&response, &bytes, OCI_MANIFEST);
         assert!(["kv", "cache"].contains(&header(&response, "x-firn-source")), "{path}");
