@@ -1,7 +1,8 @@
-//! A web server with one document, for what Firn fetches from URLs.
+//! Web servers for what Firn fetches from URLs.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
 
 /// Serves a JSON document to whoever asks, in a thread that ends with the test program. Returns the URL and
@@ -10,19 +11,51 @@ use std::sync::mpsc::{Receiver, channel};
 /// # Panics
 /// When it cannot listen.
 pub fn serve(document: String) -> (String, Receiver<String>) {
+    let (url, requests) = answer(move |_| ("200 OK", document.clone().into_bytes()));
+    (format!("{url}/data.json"), requests)
+}
+
+/// Serves the files of a directory; after so many of them it fails. Returns the URL and the first lines of the
+/// requests that were answered with a file.
+///
+/// # Panics
+/// When it cannot listen.
+pub fn serve_files(dir: PathBuf, most: usize) -> (String, Receiver<String>) {
+    let mut served = 0;
+    answer(move |path| {
+        if served == most {
+            return ("500 Internal Server Error", Vec::new());
+        }
+        match std::fs::read(dir.join(path.trim_start_matches('/'))) {
+            Ok(bytes) => {
+                served += 1;
+                ("200 OK", bytes)
+            }
+            Err(_) => ("404 Not Found", Vec::new()),
+        }
+    })
+}
+
+/// Answers every request, one after the other, with a status and a body for its path.
+fn answer(
+    mut respond: impl FnMut(&str) -> (&'static str, Vec<u8>) + Send + 'static,
+) -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("http://{}/data.json", listener.local_addr().expect("an address"));
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
     let (sender, requests) = channel();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
             let first = lines.next().unwrap_or_default();
             lines.find(String::is_empty);
-            let head =
-                format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", document.len());
+            let (status, body) = respond(first.split(' ').nth(1).unwrap_or_default());
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
             // The client or the test may be gone already.
-            let _ = stream.write_all(format!("{head}{document}").as_bytes());
-            let _ = sender.send(first);
+            let _ = stream.write_all(&[head.as_bytes(), &body].concat());
+            if status == "200 OK" {
+                let _ = sender.send(first);
+            }
         }
     });
     (url, requests)

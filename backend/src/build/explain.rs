@@ -3,11 +3,13 @@
 use super::{BuildError, Builder, ImageRecord, PackageSetState, Progress};
 use crate::{store::RecordKind, turns::Client};
 use firn_shared::{
-    Digest,
+    Closure, Digest,
     image_name::ImageName,
     layer::{LayerPlan, LayerRecord},
+    layering::{Layer, Reason},
 };
 use serde::Deserialize;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 /// A layer of an image, and why it is one.
@@ -17,6 +19,8 @@ pub struct ExplainedLayer {
     pub plan: LayerPlan,
     /// The packed layer, if there is one yet.
     pub record: Option<LayerRecord>,
+    /// Names of its members, the largest first.
+    pub names: Vec<String>,
     /// Why its members are together.
     pub why: String,
 }
@@ -32,18 +36,25 @@ impl Builder {
         set: &PackageSetState,
     ) -> Result<Vec<ExplainedLayer>, BuildError> {
         let progress = Progress::new(name.to_string(), Client::NOBODY);
-        let (blueprint, _known) = self.prepare(name, &set.revision, &progress).await?;
-        let is_over_budget = blueprint.layers.len() >= self.recipe.layer_budget;
-        let last = blueprint.layers.len().saturating_sub(1);
-        let mut layers = Vec::new();
-        for (i, plan) in blueprint.layers.into_iter().enumerate() {
-            let why = match plan.paths.len() {
-                1 => "alone, so that every image with it shares it",
-                _ if is_over_budget && i == last => "the smallest, to stay within the budget",
-                _ => "nearly always needed together",
+        let budget = self.recipe.layer_budget;
+        let mut told = Vec::new();
+        let group = |closure: &Closure| {
+            let layers = self.recipe.strategy.layers(closure, budget);
+            let is_full = layers.len() >= budget;
+            let names = |layer: &Layer| -> Vec<String> {
+                let mut members: Vec<_> = layer.members.iter().map(|&i| &closure.paths()[i]).collect();
+                members.sort_by_key(|member| Reverse(member.nar_size));
+                members.into_iter().map(|member| member.path.name().to_owned()).collect()
             };
+            let tell = |layer| (names(layer), reason(layer.reason, closure, is_full));
+            told = layers.iter().map(tell).collect();
+            layers.into_iter().map(|layer| layer.members).collect()
+        };
+        let (blueprint, _known) = self.prepare(name, &set.revision, &progress, group).await?;
+        let mut layers = Vec::new();
+        for (plan, (names, why)) in blueprint.layers.into_iter().zip(told) {
             let record = self.store.record(RecordKind::Layer, &plan.key).await?;
-            layers.push(ExplainedLayer { plan, record, why: why.to_owned() });
+            layers.push(ExplainedLayer { plan, record, names, why });
         }
         Ok(layers)
     }
@@ -76,5 +87,19 @@ impl Builder {
         }
         images.values_mut().for_each(|names| names.sort_unstable());
         Ok(images)
+    }
+}
+
+/// Why a layer's members are together, for people.
+fn reason(reason: Reason, closure: &Closure, is_full: bool) -> String {
+    let name = |member: usize| closure.paths()[member].path.name();
+    match reason {
+        Reason::Alone => "alone".to_owned(),
+        Reason::Together => "nearly always needed together".to_owned(),
+        Reason::Small(anchor) => format!("small, and always there with {}", name(anchor)),
+        Reason::Tail if is_full => "least worth sharing, to stay within the budget".to_owned(),
+        Reason::Tail => "too small for layers of their own".to_owned(),
+        Reason::Below(top) => format!("needed by {} alone", name(top)),
+        Reason::Merged => "lowest ratings, to stay within the budget".to_owned(),
     }
 }

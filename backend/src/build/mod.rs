@@ -30,7 +30,7 @@ use crate::{
     turns::Client,
 };
 use firn_shared::{
-    Digest,
+    Closure, Digest,
     cache_key::CacheKey,
     image::{Blueprint, Ingredients, SmallBlob},
     image_name::ImageName,
@@ -327,6 +327,7 @@ impl Builder {
         name: &ImageName,
         revision: &Revision,
         progress: &Progress,
+        group: impl FnOnce(&Closure) -> Vec<Vec<usize>>,
     ) -> Result<(Blueprint, Known), BuildError> {
         let platform = self.platform_of(name);
         let requested: BTreeSet<_> = name.packages().cloned().collect();
@@ -336,7 +337,7 @@ impl Builder {
         let revision_date = known.revision_date;
         let blueprint = Blueprint::new(
             Ingredients { name, platform, revision, revision_date, packages: &packages },
-            |closure| self.recipe.strategy.group(closure, self.recipe.layer_budget),
+            group,
             &self.packer.encoder().encoding(),
         )?;
         let size = blueprint.layers.iter().map(|layer| layer.nar_size).sum();
@@ -361,7 +362,8 @@ impl Builder {
         progress: &Progress,
     ) -> Result<ImageRecord, BuildError> {
         // What was realised just now stays in the Nix store until its layers are packed.
-        let (blueprint, known) = self.prepare(name, revision, progress).await?;
+        let group = |closure: &Closure| self.recipe.strategy.group(closure, self.recipe.layer_budget);
+        let (blueprint, known) = self.prepare(name, revision, progress, group).await?;
         let mut looked = Instant::now();
         let mut layers = self.pack_vanished(&blueprint.layers, name, revision, progress).await?;
         drop(known);

@@ -35,7 +35,7 @@ struct Row {
     size: Option<u64>,
     /// NAR size of the members together, in bytes.
     nar_size: u64,
-    /// The members.
+    /// Names of the members, the largest first.
     paths: Vec<String>,
     /// Why they are together.
     why: String,
@@ -59,20 +59,29 @@ pub(super) fn run(args: LayersArgs) -> Result<(), Failure> {
 }
 
 fn table(rows: &[Row]) -> String {
-    let mut text =
-        format!("{:>3} {:>10} {:>10} {:>5}  {:<46} shared with\n", "#", "NAR", "blob", "paths", "why");
+    let members = |row: &Row| match row.paths.as_slice() {
+        [] => String::new(),
+        [one] => one.clone(),
+        [largest, rest @ ..] => format!("{largest} and {} more", rest.len()),
+    };
+    let width = |texts: &mut dyn Iterator<Item = usize>, least: usize| texts.max().unwrap_or(0).max(least);
+    let store_paths = width(&mut rows.iter().map(|row| members(row).chars().count()), "store paths".len());
+    let why = width(&mut rows.iter().map(|row| row.why.chars().count()), "why together".len());
+    let mut text = format!(
+        "{:>3} {:>10} {:>10}  {:<store_paths$}  {:<why$}  shared with\n",
+        "#", "NAR", "blob", "store paths", "why together"
+    );
     for (i, row) in rows.iter().enumerate() {
         let blob = row.size.map_or_else(|| "-".into(), mebibytes);
         let nar = mebibytes(row.nar_size);
-        let first = row.paths.first().map_or("", String::as_str);
-        let why = if row.paths.len() == 1 { first.to_owned() } else { format!("{} ({first}, …)", row.why) };
+        let reason = if row.paths.len() == 1 { "" } else { &row.why };
         let shared = match row.shared_with.as_slice() {
             [] => "-".to_owned(),
             [one] => one.clone(),
             [first, rest @ ..] => format!("{first} and {} more", rest.len()),
         };
-        let (number, paths) = (i + 1, row.paths.len());
-        writeln!(text, "{number:>3} {nar:>10} {blob:>10} {paths:>5}  {why:<46} {shared}")
+        let (number, paths) = (i + 1, members(row));
+        writeln!(text, "{number:>3} {nar:>10} {blob:>10}  {paths:<store_paths$}  {reason:<why$}  {shared}")
             .expect("writing to a string");
     }
     text
@@ -99,7 +108,7 @@ fn row(
         digest: record.map(|record| record.digest.to_string()),
         size: record.map(|record| record.size),
         nar_size: layer.plan.nar_size,
-        paths: layer.plan.paths.iter().map(|path| path.name().to_owned()).collect(),
+        paths: layer.names,
         why: layer.why,
         shared_with: shared_with.into_iter().filter(|image| image != own).collect(),
     }

@@ -2,30 +2,31 @@
 //!
 //! Two paths in one layer save a layer wherever both are. They cost bytes wherever only one is, because the
 //! layer with both is then another than the layer with one. Clusters are merged while that is cheap.
+//!
+//! What counts is not the image but its stages ([`super::plan`]): paths that one image brings at different stages
+//! have different layers there, as if they were in different images.
 
-use super::imagined::{Imagined, power};
+use super::imagined::{PackageSet, seen};
 use std::{
     cmp::Ordering,
     collections::{BinaryHeap, HashMap},
 };
 
-/// A client that has pulled so many images tells what a layer costs it.
-const CLIENT_IMAGES: u64 = 200;
 /// What a merge may cost, in bytes that such a client fetches in vain for each layer saved. More makes fewer
 /// layers, and wastes more; `docs/layering.md` has the figures.
 const BYTES_PER_LAYER: f64 = 1e7;
 /// What it costs to break the chain of layers, beside the layers themselves, in bytes: on a client that keeps
 /// layers only on top of the same layers, everything above a layer that changes is fetched again.
 const CHAIN_BYTES: f64 = 3e5;
-/// What is in fewer imagined images than this is too rare to be judged, and stays alone.
+/// What is in fewer stages than this is too rare to be judged, and stays alone.
 const RARE: usize = 32;
 
 #[derive(Debug)]
 struct Cluster {
     members: Vec<usize>,
-    /// The images that have any of the members, one bit each.
-    images: Vec<u64>,
-    /// The same images, ascending, each with which of [`Cluster::versions`] it has.
+    /// The stages that have any of the members, one bit each.
+    stages: Vec<u64>,
+    /// The same stages, ascending, each with which of [`Cluster::versions`] it has.
     held: Vec<(u32, u32)>,
     versions: Vec<Version>,
 }
@@ -33,8 +34,8 @@ struct Cluster {
 /// Some of a cluster's members: what one layer would hold.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Version {
-    /// How many images have exactly these members.
-    images: u32,
+    /// How many stages have exactly these members.
+    stages: u32,
     /// Their size, in bytes.
     bytes: u64,
 }
@@ -50,9 +51,11 @@ struct Merge {
 }
 
 /// The clusters of the members that are not rare, each with two members or more; nobody is in two.
-pub(super) fn clusters(imagined: &Imagined<'_>) -> Vec<Vec<usize>> {
-    let prices = Prices::new(imagined.images.len());
-    let mut clusters = singles(imagined);
+///
+/// `stages` are those of so many images, each the members that it brings.
+pub(super) fn clusters(set: &PackageSet<'_>, images: usize, stages: &[Vec<usize>]) -> Vec<Vec<usize>> {
+    let prices = Prices::new(images);
+    let mut clusters = singles(set, stages);
     let mut merges = BinaryHeap::new();
     for a in 0..clusters.len() {
         for b in a + 1..clusters.len() {
@@ -85,22 +88,21 @@ pub(super) fn clusters(imagined: &Imagined<'_>) -> Vec<Vec<usize>> {
 }
 
 /// A cluster for each member that is not rare, rarest first.
-fn singles(imagined: &Imagined<'_>) -> Vec<Cluster> {
-    let words = imagined.images.len().div_ceil(64);
-    let mut held: Vec<Vec<(u32, u32)>> = vec![Vec::new(); imagined.set.len()];
-    for (image, contents) in (0..).zip(imagined.images.iter()) {
-        contents.iter().for_each(|&i| held[i].push((image, 0)));
+fn singles(set: &PackageSet<'_>, stages: &[Vec<usize>]) -> Vec<Cluster> {
+    let words = stages.len().div_ceil(64);
+    let mut held: Vec<Vec<(u32, u32)>> = vec![Vec::new(); set.members().len()];
+    for (stage, brought) in (0..).zip(stages) {
+        brought.iter().for_each(|&i| held[i].push((stage, 0)));
     }
     let mut clusters: Vec<Cluster> = held
         .into_iter()
         .enumerate()
         .filter(|(_, held)| held.len() >= RARE)
         .map(|(i, held)| {
-            let mut images = vec![0; words];
-            held.iter().for_each(|(image, _)| images[*image as usize / 64] |= 1 << (image % 64));
-            let bytes = imagined.set.paths()[i].nar_size;
-            let versions = vec![Version { images: held.len() as u32, bytes }];
-            Cluster { members: vec![i], images, held, versions }
+            let mut having = vec![0; words];
+            held.iter().for_each(|(stage, _)| having[*stage as usize / 64] |= 1 << (stage % 64));
+            let versions = vec![Version { stages: held.len() as u32, bytes: set.members()[i].size }];
+            Cluster { members: vec![i], stages: having, held, versions }
         })
         .collect();
     clusters.sort_by_key(|cluster| (cluster.held.len(), cluster.members[0]));
@@ -117,20 +119,23 @@ struct Prices {
 
 impl Prices {
     fn new(images: usize) -> Self {
-        let share = |count: usize| count as f64 / images.max(1) as f64;
-        let seen = (0..=images).map(|count| 1.0 - power(1.0 - share(count), CLIENT_IMAGES)).collect();
-        Self { images: images as f64, seen }
+        Self { images: images as f64, seen: seen(images) }
     }
 
-    /// What may be fetched in vain to save a layer in so many of the images.
-    fn budget(&self, images: usize) -> f64 {
-        BYTES_PER_LAYER * images as f64 / self.images
+    /// How likely a client is to have seen what so many stages have; an image may bring a cluster in several.
+    fn seen(&self, stages: usize) -> f64 {
+        self.seen[stages.min(self.seen.len() - 1)]
     }
 
-    /// What it costs that a layer of so many bytes, which `all` images have, is in `with` of them another than
+    /// What may be fetched in vain to save a layer in so many stages.
+    fn budget(&self, stages: usize) -> f64 {
+        BYTES_PER_LAYER * stages as f64 / self.images
+    }
+
+    /// What it costs that a layer of so many bytes, which `all` stages have, is in `with` of them another than
     /// in the rest.
     fn split(&self, bytes: f64, with: usize, all: usize) -> f64 {
-        (bytes + CHAIN_BYTES) * (self.seen[all - with] + self.seen[with] - self.seen[all])
+        (bytes + CHAIN_BYTES) * (self.seen(all - with) + self.seen(with) - self.seen(all))
     }
 
     /// Whether a cluster in `few` images cannot be merged with one in many more, whatever their sizes.
@@ -145,7 +150,7 @@ impl Prices {
         if self.is_hopeless(few, many) {
             return None;
         }
-        let both: u32 = x.images.iter().zip(&y.images).map(|(x, y)| (x & y).count_ones()).sum();
+        let both: u32 = x.stages.iter().zip(&y.stages).map(|(x, y)| (x & y).count_ones()).sum();
         let both = both as usize;
         let waste = |cluster: &Cluster| self.split(cluster.smallest(), both, cluster.held.len());
         self.merge(waste(x) + waste(y), both, false, (a, b))
@@ -164,16 +169,16 @@ impl Prices {
         let mut joint: Vec<_> = joint.into_iter().collect();
         joint.sort_unstable();
         let whole = |cluster: &Cluster| -> f64 {
-            let fetched = |version: &Version| version.exposed() * self.seen[version.images as usize];
+            let fetched = |version: &Version| version.exposed() * self.seen(version.stages as usize);
             cluster.versions.iter().map(fetched).sum()
         };
         let split: f64 = joint
             .into_iter()
-            .map(|((v, w), images)| {
+            .map(|((v, w), stages)| {
                 let exposed = |cluster: &Cluster, version: Option<u32>| {
                     version.map_or(0.0, |version| cluster.versions[version as usize].exposed())
                 };
-                (exposed(x, v) + exposed(y, w)) * self.seen[images]
+                (exposed(x, v) + exposed(y, w)) * self.seen(stages)
             })
             .sum();
         self.merge(split - whole(x) - whole(y), both, true, (a, b))
@@ -197,20 +202,20 @@ impl Cluster {
         self.versions.iter().map(|version| version.bytes).min().unwrap_or(0) as f64
     }
 
-    /// Each image that has any of either cluster, with the versions that it has of both.
+    /// Each stage that has any of either cluster, with the versions that it has of both.
     fn beside(&self, other: &Self) -> Vec<(u32, Option<u32>, Option<u32>)> {
         let mut rows = Vec::with_capacity(self.held.len() + other.held.len());
         let (mut xs, mut ys) = (self.held.iter().peekable(), other.held.iter().peekable());
         loop {
-            let image = match (xs.peek(), ys.peek()) {
+            let stage = match (xs.peek(), ys.peek()) {
                 (Some(x), Some(y)) => x.0.min(y.0),
                 (Some(x), None) => x.0,
                 (None, Some(y)) => y.0,
                 (None, None) => return rows,
             };
-            let x = xs.next_if(|x| x.0 == image).map(|x| x.1);
-            let y = ys.next_if(|y| y.0 == image).map(|y| y.1);
-            rows.push((image, x, y));
+            let x = xs.next_if(|x| x.0 == stage).map(|x| x.1);
+            let y = ys.next_if(|y| y.0 == stage).map(|y| y.1);
+            rows.push((stage, x, y));
         }
     }
 
@@ -221,17 +226,17 @@ impl Cluster {
         let mut numbers = HashMap::new();
         let mut versions: Vec<Version> = Vec::new();
         let mut held = Vec::new();
-        for (image, x, y) in self.beside(other) {
+        for (stage, x, y) in self.beside(other) {
             let number = *numbers.entry((x, y)).or_insert(versions.len());
             if number == versions.len() {
-                versions.push(Version { images: 0, bytes: bytes(self, x).saturating_add(bytes(other, y)) });
+                versions.push(Version { stages: 0, bytes: bytes(self, x).saturating_add(bytes(other, y)) });
             }
-            versions[number].images += 1;
-            held.push((image, number as u32));
+            versions[number].stages += 1;
+            held.push((stage, number as u32));
         }
         Self {
             members: self.members.iter().chain(&other.members).copied().collect(),
-            images: self.images.iter().zip(&other.images).map(|(x, y)| x | y).collect(),
+            stages: self.stages.iter().zip(&other.stages).map(|(x, y)| x | y).collect(),
             held,
             versions,
         }

@@ -26,14 +26,44 @@ pub const DEFAULT_BUDGET: usize = 94;
 
 /// A way to put the members of a closure into groups, each of which becomes a layer.
 pub trait Strategy: fmt::Debug + Send + Sync {
-    /// The groups, bottom layer first: indices into [`Closure::paths`], ascending in each group. Every member
-    /// is in exactly one group, and no group is empty. There are at most `budget` groups; a budget of zero
-    /// counts as one.
-    fn group(&self, closure: &Closure, budget: usize) -> Vec<Vec<usize>>;
+    /// The layers, bottom first. Every member is in exactly one, and none is empty. There are at most `budget`;
+    /// a budget of zero counts as one.
+    fn layers(&self, closure: &Closure, budget: usize) -> Vec<Layer>;
+
+    /// The same without the reasons: the members of each layer.
+    fn group(&self, closure: &Closure, budget: usize) -> Vec<Vec<usize>> {
+        self.layers(closure, budget).into_iter().map(|layer| layer.members).collect()
+    }
 
     /// Which strategy this is, in which version, with which data: a part of the key of every image that is
     /// made with it.
     fn version(&self) -> String;
+}
+
+/// Store paths that travel together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// Indices into [`Closure::paths`], ascending.
+    pub members: Vec<usize>,
+    /// Why they are together.
+    pub reason: Reason,
+}
+
+/// Why the members of a layer are together. Numbers are indices into [`Closure::paths`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// There is one only.
+    Alone,
+    /// Images of the package set that have one nearly always have the others.
+    Together,
+    /// They are small, and come with the same large package: this member.
+    Small(usize),
+    /// Each is too small for a layer of its own, or worth least of what the budget does not allow.
+    Tail,
+    /// In this image nothing leads to them but this member, which is one of them.
+    Below(usize),
+    /// Their ratings are the lowest of what the budget does not allow.
+    Merged,
 }
 
 /// The strategies that there are.

@@ -3,13 +3,12 @@
 //! Images have a prefix of layers in common as far as they agree on what comes first. Sorting by how often a
 //! layer is used is not good enough: two images with the same large program differ in some small library that
 //! sorts below it, and share nothing above. So the order goes by *anchors*: when an image has the anchor, the
-//! anchor's whole closure comes next. Which anchor is asked for first, and which after that, is decided by the
-//! revision alone, in a tree.
+//! anchor's whole closure comes next: a *stage* of the image. Which anchor is asked for first, and which after
+//! that, is decided by the revision alone, in a tree. Images that took the same decisions have the same stages.
 
-use super::imagined::{Imagined, Reach};
-use crate::Closure;
+use super::imagined::{Imagined, PackageSet, Reach, seen};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Fewer imagined images than this say nothing about the next: a smaller number makes a larger tree that fits
 /// the images drawn, and no others better.
@@ -28,16 +27,36 @@ pub(super) struct Plan {
 struct Decision(u32, Option<u32>);
 
 impl Plan {
-    /// The anchors that an image has, of those given, in the order of the plan.
-    pub(super) fn anchors(&self, mut has: impl FnMut(u32) -> bool) -> Vec<u32> {
-        let mut anchors = Vec::new();
+    /// The stages of an image: what each anchor that it has brings along, the anchor first, in the order of the
+    /// plan. No stage is empty. What no anchor brings is in none.
+    ///
+    /// `holders` are the members of the image that have the anchor of a number, and `references` what a member
+    /// refers to, of so many members.
+    pub(super) fn stages<'a>(
+        &self,
+        members: usize,
+        holders: impl Fn(u32) -> &'a [usize],
+        references: impl Fn(usize) -> &'a [usize],
+    ) -> Vec<Vec<usize>> {
+        let mut stages = Vec::new();
+        let mut reached = vec![false; members];
         let mut node = self.nodes.first();
         while let Some(decisions) = node {
-            let Some(decision) = decisions.iter().find(|decision| has(decision.0)) else { break };
-            anchors.push(decision.0);
+            let with = |decision: &&Decision| !holders(decision.0).is_empty();
+            let Some(decision) = decisions.iter().find(with) else { break };
+            let mut brought = Vec::new();
+            let mut next = holders(decision.0).to_vec();
+            while let Some(i) = next.pop() {
+                if !std::mem::replace(&mut reached[i], true) {
+                    brought.push(i);
+                    next.extend(references(i).iter().filter(|&&to| !reached[to]));
+                }
+            }
+            // In another revision an earlier anchor may have brought all of this one.
+            stages.extend((!brought.is_empty()).then_some(brought));
             node = decision.1.and_then(|next| self.nodes.get(next as usize));
         }
-        anchors
+        stages
     }
 
     /// Whether every node leads on to later nodes only, so that every image comes to an end.
@@ -49,16 +68,38 @@ impl Plan {
     }
 }
 
-/// A plan and its anchors: which member has which number.
-pub(super) fn plan(imagined: &Imagined<'_>) -> (Plan, HashMap<usize, u32>) {
+/// A plan and its anchors: which number belongs to which member.
+pub(super) fn plan(imagined: &Imagined<'_>) -> (Plan, Vec<usize>) {
     let mut planner = Planner::new(imagined);
     planner.node((0..imagined.images.len()).collect());
-    (planner.plan, planner.numbers)
+    (planner.plan, planner.anchors)
+}
+
+/// The stages of all these images, and what is left of each: what its layers have in common with others'.
+pub(super) fn stages(
+    plan: &Plan,
+    anchors: &[usize],
+    set: &PackageSet<'_>,
+    images: &[Vec<usize>],
+) -> Vec<Vec<usize>> {
+    let members = set.members();
+    let mut parts = Vec::new();
+    for image in images {
+        let holders = |anchor: u32| {
+            let member = anchors.get(anchor as usize).filter(|member| image.binary_search(member).is_ok());
+            member.map_or(&[] as &[usize], std::slice::from_ref)
+        };
+        let stages = plan.stages(members.len(), holders, |i| &members[i].references);
+        let brought: HashSet<usize> = stages.iter().flatten().copied().collect();
+        let rest: Vec<usize> = image.iter().copied().filter(|i| !brought.contains(i)).collect();
+        parts.extend(stages.into_iter().chain([rest]).filter(|part| !part.is_empty()));
+    }
+    parts
 }
 
 #[derive(Debug)]
 struct Planner<'a> {
-    set: &'a Closure,
+    set: &'a PackageSet<'a>,
     images: &'a [Vec<usize>],
     /// The images that have each member.
     having: Vec<Vec<usize>>,
@@ -67,12 +108,16 @@ struct Planner<'a> {
     /// What the anchors above the node that is being made have brought along.
     placed: Vec<bool>,
     plan: Plan,
+    anchors: Vec<usize>,
+    /// The anchors' numbers.
     numbers: HashMap<usize, u32>,
+    /// How likely a client is to have seen what so many of the images have.
+    seen: Vec<f64>,
 }
 
 impl<'a> Planner<'a> {
     fn new(imagined: &'a Imagined<'a>) -> Self {
-        let mut having = vec![Vec::new(); imagined.set.len()];
+        let mut having = vec![Vec::new(); imagined.set.members().len()];
         for (image, contents) in imagined.images.iter().enumerate() {
             contents.iter().for_each(|&i| having[i].push(image));
         }
@@ -82,9 +127,11 @@ impl<'a> Planner<'a> {
             having,
             closures: HashMap::new(),
             reach: Reach::new(imagined.set),
-            placed: vec![false; imagined.set.len()],
+            placed: vec![false; imagined.set.members().len()],
             plan: Plan::default(),
+            anchors: Vec::new(),
             numbers: HashMap::new(),
+            seen: seen(imagined.images.len()),
         }
     }
 
@@ -108,13 +155,10 @@ impl<'a> Planner<'a> {
             .map(|(&i, _)| (i, self.new_bytes(i)))
             .collect();
         candidates.sort_unstable_by_key(|(i, _)| *i);
-        // By far the largest closure that enough images have: sharing all of a large program is worth more
-        // than agreeing with everybody on something small. Fourth power and threshold were found by trial.
-        let value = |bytes: f64, count: usize| bytes * bytes * bytes * bytes * (count - 1) as f64;
         while let Some((anchor, _)) = candidates
             .iter()
             .filter(|(i, _)| counts[i] >= FEWEST)
-            .map(|&(i, bytes)| (i, value(bytes, counts[&i])))
+            .map(|&(i, bytes)| (i, self.value(bytes, counts[&i])))
             .filter(|(_, value)| *value > 0.0)
             .max_by(|(i, a), (j, b)| a.total_cmp(b).then(j.cmp(i)))
         {
@@ -137,17 +181,27 @@ impl<'a> Planner<'a> {
                 Some(_) => None,
                 None => Some(next),
             };
-            let numbers = self.numbers.len() as u32;
-            let number = *self.numbers.entry(anchor).or_insert(numbers);
+            let number = *self.numbers.entry(anchor).or_insert_with(|| {
+                self.anchors.push(anchor);
+                self.anchors.len() as u32 - 1
+            });
             self.plan.nodes[node].push(Decision(number, next));
         }
         node as u32
+    }
+
+    /// What it is worth to bring so many new bytes first in so many of the images: how often a client is spared
+    /// them that would otherwise fetch them with every image. The size counts more than that, because whatever
+    /// else those images share with others is lost: by far the largest closure comes first. The fourth power
+    /// was found by trial.
+    fn value(&self, bytes: f64, count: usize) -> f64 {
+        bytes * bytes * bytes * bytes * (self.seen[1] * count as f64 - self.seen[count])
     }
 
     /// Size of what the closure of `anchor` would add to what is placed, in bytes.
     fn new_bytes(&mut self, anchor: usize) -> f64 {
         let closure = self.closures.entry(anchor).or_insert_with(|| self.reach.from(&[anchor]));
         let new = closure.iter().filter(|&&i| !self.placed[i]);
-        new.map(|&i| self.set.paths()[i].nar_size).sum::<u64>() as f64
+        new.map(|&i| self.set.members()[i].size).sum::<u64>() as f64
     }
 }

@@ -3,7 +3,7 @@
 //! It looks at the image, so the same store path ends up in different company in different images; it is here
 //! for those who compare, and is not the default. `docs/layering.md` says where it differs from Nixery.
 
-use super::Strategy;
+use super::{Layer, Reason, Strategy};
 use crate::{Closure, cache_key::CacheKey};
 use petgraph::{algo::dominators, graph::DiGraph};
 use serde::{Deserialize, Serialize};
@@ -120,30 +120,31 @@ fn big_closures(closure: &Closure) -> Vec<bool> {
 }
 
 impl Strategy for Popularity {
-    fn group(&self, closure: &Closure, budget: usize) -> Vec<Vec<usize>> {
+    fn layers(&self, closure: &Closure, budget: usize) -> Vec<Layer> {
         let paths = closure.paths();
-        let mut rated: Vec<(u128, Vec<usize>)> = self
+        let mut rated: Vec<(u128, Vec<usize>, Reason)> = self
             .subtrees(closure)
             .into_iter()
             .map(|(top, members)| {
                 let size: u128 = members.iter().map(|&i| u128::from(paths[i].nar_size)).sum();
-                (u128::from(self.counts.of(paths[top].path.name())).saturating_mul(size), members)
+                let rating = u128::from(self.counts.of(paths[top].path.name())).saturating_mul(size);
+                let reason = if members.len() == 1 { Reason::Alone } else { Reason::Below(top) };
+                (rating, members, reason)
             })
             .collect();
-        rated.sort();
+        rated.sort_unstable_by(|(a, x, _), (b, y, _)| (a, x).cmp(&(b, y)));
         // Everything that is merged ends up in one group: merging only ever makes the lowest two into one,
         // in Nixery too, which does not sort again.
         let merged = rated.len().saturating_sub(budget.max(1)) + 1;
         if merged > 1 {
-            let (ratings, members): (Vec<u128>, Vec<Vec<usize>>) = rated.drain(..merged).unzip();
-            let rating = ratings.into_iter().fold(0, u128::saturating_add);
-            rated.push((rating, members.concat()));
-        }
-        for (_, members) in &mut rated {
+            let lowest: Vec<_> = rated.drain(..merged).collect();
+            let rating = lowest.iter().fold(0, |sum: u128, (rating, ..)| sum.saturating_add(*rating));
+            let mut members: Vec<usize> = lowest.into_iter().flat_map(|(_, members, _)| members).collect();
             members.sort_unstable();
+            rated.push((rating, members, Reason::Merged));
         }
-        rated.sort_by_cached_key(|(rating, members)| (Reverse(*rating), members[0]));
-        rated.into_iter().map(|(_, members)| members).collect()
+        rated.sort_unstable_by_key(|(rating, members, _)| (Reverse(*rating), members[0]));
+        rated.into_iter().map(|(_, members, reason)| Layer { members, reason }).collect()
     }
 
     fn version(&self) -> String {

@@ -75,6 +75,17 @@ impl Scorer {
 }
 
 impl Score {
+    /// What was fetched since an earlier score of the same client. The layers stay those of all images.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            images: self.images - earlier.images,
+            distinct_bytes: self.distinct_bytes - earlier.distinct_bytes,
+            transferred_bytes: self.transferred_bytes - earlier.transferred_bytes,
+            chain_transferred_bytes: self.chain_transferred_bytes - earlier.chain_transferred_bytes,
+            ..*self
+        }
+    }
+
     /// Bytes fetched per byte needed, for a client that keeps layers by their content. 1.0 when nothing was
     /// needed.
     pub fn ratio(&self) -> f64 {

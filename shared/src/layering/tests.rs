@@ -143,10 +143,74 @@ fn an_excerpt_is_as_good_as_the_whole() {
 
 #[test]
 fn sharing_without_a_profile_puts_the_largest_first() {
-    let set = closure(&[("a", 1, &["b"]), ("b", 2, &[]), ("c", 2, &[]), ("d", 9, &["a"])]);
-    let groups = Sharing::default().group(&set, 94);
-    let sizes: Vec<u64> = groups.iter().map(|members| set.paths()[members[0]].nar_size).collect();
-    assert_eq!((groups.len(), sizes), (4, vec![9, 2, 2, 1]));
+    let set = closure(&[
+        ("a", MB, &["b"]),
+        ("b", 2 * MB, &[]),
+        ("c", 99_999, &[]),
+        ("d", 9 * MB, &["a"]),
+        ("e", 1, &[]),
+    ]);
+    let check = |budget, expect: &[(&str, Reason)]| {
+        let layers = Sharing::default().layers(&set, budget);
+        let members: Vec<Vec<usize>> = layers.iter().map(|layer| layer.members.clone()).collect();
+        let reasons = layers.iter().map(|layer| layer.reason);
+        let told: Vec<(String, Reason)> = names(&set, &members).into_iter().zip(reasons).collect();
+        let expect: Vec<(String, Reason)> =
+            expect.iter().map(|(names, reason)| ((*names).to_owned(), *reason)).collect();
+        assert_eq!(told, expect, "{budget}");
+    };
+    // What is too small for a layer of its own is in the tail whatever the budget.
+    check(94, &[("d", Reason::Alone), ("b", Reason::Alone), ("a", Reason::Alone), ("c e", Reason::Tail)]);
+    check(3, &[("d", Reason::Alone), ("b", Reason::Alone), ("a c e", Reason::Tail)]);
+    check(1, &[("a b c d e", Reason::Tail)]);
+}
+
+#[test]
+fn what_is_small_in_a_stage_is_together() {
+    let set = tool_with_dependents();
+    let strategy = Sharing::new(Arc::new(RevisionProfile::of_package_set(&set)));
+    // The parts of the tool have become small, and there are two more of them.
+    let image = closure(&[
+        ("base-1", 50 * MB, &[]),
+        ("tool-2", 3 * MB, &["base-1", "new1-1", "new2-1"]),
+        ("new1-1", 5_000, &["base-1"]),
+        ("new2-1", 6_000, &[]),
+        ("lone1-1", 50_000, &["base-1"]),
+        ("lone2-1", 60_000, &["base-1"]),
+    ]);
+    let layers = strategy.layers(&image, 94);
+    let members: Vec<Vec<usize>> = layers.iter().map(|layer| layer.members.clone()).collect();
+    assert_eq!(names(&image, &members), ["base-1", "tool-2", "new1-1 new2-1", "lone1-1 lone2-1"]);
+    let tool = image.position(&path("tool-2")).expect("a member");
+    let reasons: Vec<Reason> = layers.iter().map(|layer| layer.reason).collect();
+    assert_eq!(reasons, [Reason::Alone, Reason::Alone, Reason::Small(tool), Reason::Tail]);
+}
+
+#[test]
+fn a_profile_does_not_hang_on_store_paths() {
+    let profile = |from: &str| {
+        let lines = tool_with_dependents();
+        let renamed: Vec<PathInfo> = lines
+            .paths()
+            .iter()
+            .map(|member| {
+                let renamed = |i: usize| {
+                    let name = lines.paths()[i].path.name();
+                    format!("/nix/store/{}-{name}", &path(&format!("{from}{name}")).hash_part())
+                        .parse()
+                        .expect("a store path")
+                };
+                PathInfo {
+                    path: renamed(lines.position(&member.path).expect("a member")),
+                    nar_hash: NarHash::of(from.as_bytes()),
+                    nar_size: member.nar_size,
+                    references: member.references.iter().map(|&to| renamed(to)).collect(),
+                }
+            })
+            .collect();
+        RevisionProfile::of_package_set(&Closure::new(&renamed).expect("closed"))
+    };
+    assert_eq!(profile("one"), profile("another"));
 }
 
 #[test]
@@ -183,6 +247,12 @@ fn scores_count_what_is_fetched() {
     assert_eq!(score.chain_transferred_bytes, 15 + 13 + 3 + 15);
     assert_eq!(score.layers_mean, 7.0 / 4.0);
     assert_eq!(Scorer::default().score().ratio(), 1.0);
+    // The same client, after an update of a.
+    let updated = closure(&[("a-2", 12, &[]), ("b", 5, &[])]);
+    scorer.pull(&updated, &[vec![0], vec![1]]);
+    let since = scorer.score().since(&score);
+    assert_eq!((since.images, since.distinct_bytes), (1, 12));
+    assert_eq!(since.transferred_bytes, 12);
 }
 
 /// Any graph, cycles included.
@@ -211,8 +281,15 @@ proptest! {
         rotated.rotate_left(shuffle.index(set.len()));
         let same = Closure::new(rotated.iter().chain(&set)).expect("closed");
         let popular = set.iter().enumerate().map(|(i, info)| (info.path.name().to_owned(), i as u64)).collect();
-        let strategies: [&dyn Strategy; 4] = [
+        // The names of another revision, where other things refer to each other.
+        let mut other = set.clone();
+        for (i, info) in other.iter_mut().enumerate() {
+            info.references.clone_from(&set[(i + 1) % set.len()].references);
+        }
+        let other = RevisionProfile::of_package_set(&Closure::new(&other).expect("closed"));
+        let strategies: [&dyn Strategy; 5] = [
             &Sharing::default(),
+            &Sharing::new(Arc::new(other)),
             &Sharing::new(Arc::new(RevisionProfile::of_package_set(&all))),
             &Popularity::new(PopularityCounts::default()),
             &Popularity::new(popular),

@@ -13,6 +13,7 @@ mod edge;
 mod nix_use;
 mod outputs;
 mod packing;
+mod popularity;
 mod registry_api;
 mod reproducible;
 mod running;

@@ -1,0 +1,112 @@
+//! A dependency graph in the shape of a Nix store, and the images that are drawn from it.
+
+use super::Failure;
+use firn_shared::{Closure, StorePath, closure::PathInfo, digest::NarHash, layering::PopularityCounts};
+use serde::Deserialize;
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs,
+    io::Read,
+    path::Path,
+};
+
+fn unreadable(path: &Path, problem: &dyn std::fmt::Display) -> Failure {
+    Failure::Error(format!("cannot read {}: {problem}", path.display()))
+}
+
+/// A package as the graph has it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Node {
+    path: StorePath,
+    name: String,
+    nar_size: u64,
+    references: Vec<String>,
+}
+
+/// The packages of a graph, in the form in which Nix's database has them.
+#[derive(Debug)]
+pub(super) struct Graph {
+    pub(super) infos: Vec<PathInfo>,
+    /// Indices of what each refers to.
+    pub(super) references: Vec<Vec<usize>>,
+    pub(super) by_name: HashMap<String, usize>,
+}
+
+impl Graph {
+    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+        let mut bytes = fs::read(path).map_err(|error| unreadable(path, &error))?;
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            let mut unpacked = Vec::new();
+            flate2::read::MultiGzDecoder::new(bytes.as_slice())
+                .read_to_end(&mut unpacked)
+                .map_err(|error| unreadable(path, &error))?;
+            bytes = unpacked;
+        }
+        let nodes: Vec<Node> = serde_json::from_slice(&bytes).map_err(|error| unreadable(path, &error))?;
+        Self::new(nodes).map_err(|problem| unreadable(path, &problem))
+    }
+
+    fn new(nodes: Vec<Node>) -> Result<Self, String> {
+        let mut by_name = HashMap::with_capacity(nodes.len());
+        for (i, node) in nodes.iter().enumerate() {
+            if by_name.insert(node.name.clone(), i).is_some() {
+                return Err(format!("there are two packages {}", node.name));
+            }
+        }
+        let references: Vec<Vec<usize>> = nodes
+            .iter()
+            .map(|node| {
+                let index = |name: &String| {
+                    let problem = || format!("{} refers to {name}, which is not there", node.name);
+                    by_name.get(name).copied().ok_or_else(problem)
+                };
+                node.references.iter().map(index).collect()
+            })
+            .collect::<Result<_, _>>()?;
+        let infos = nodes
+            .iter()
+            .zip(&references)
+            .map(|(node, references)| PathInfo {
+                path: node.path.clone(),
+                // Nothing looks into the paths here: one path, one content.
+                nar_hash: NarHash::of(node.path.as_str().as_bytes()),
+                nar_size: node.nar_size,
+                references: references.iter().map(|&to| nodes[to].path.clone()).collect(),
+            })
+            .collect();
+        Ok(Self { infos, references, by_name })
+    }
+
+    /// The images of a workload.
+    pub(super) fn images(&self, path: &Path) -> Result<Vec<Closure>, Failure> {
+        let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+        let lines = text.lines().filter(|line| !line.trim().is_empty());
+        lines.map(|line| self.image(line).map_err(|problem| unreadable(path, &problem))).collect()
+    }
+
+    /// The closure of the packages that the line names.
+    fn image(&self, line: &str) -> Result<Closure, String> {
+        let mut members = BTreeSet::new();
+        let mut next = line
+            .split_whitespace()
+            .map(|name| self.by_name.get(name).copied().ok_or_else(|| format!("the graph has no {name}")))
+            .collect::<Result<Vec<_>, _>>()?;
+        while let Some(i) = next.pop() {
+            if members.insert(i) {
+                next.extend(&self.references[i]);
+            }
+        }
+        Closure::new(members.into_iter().map(|i| &self.infos[i])).map_err(|error| error.to_string())
+    }
+
+    pub(super) fn whole(&self) -> Result<Closure, Failure> {
+        Closure::new(&self.infos).map_err(|error| Failure::error(&error))
+    }
+
+    /// How many packages refer to each.
+    pub(super) fn popularity(&self) -> PopularityCounts {
+        let references = self.infos.iter().flat_map(|info| &info.references);
+        references.map(|to| (to.name().to_owned(), 1)).collect()
+    }
+}

@@ -1,0 +1,87 @@
+//! `firn popularity`: data for layering out of a binary cache or the local store.
+
+use firn_tests::{backend::command, nix, package_set, program::Finished, web};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use tempfile::TempDir;
+
+/// How many of these store paths refer to each, by name, according to Nix.
+fn counts(paths: &[String]) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for path in paths {
+        let references = nix::program("nix-store").args(["--query", "--references", path]).run().succeeded();
+        for reference in references.lines().filter(|reference| reference != path) {
+            let name = reference.split_once('-').expect("a hash and a name").1;
+            *counts.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    counts
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).expect("it was written")).expect("JSON")
+}
+
+#[test]
+fn reads_a_binary_cache_and_goes_on_where_it_was_stopped() {
+    let built = nix::build(package_set::bundled(), &["nano", "curl"]);
+    let closure: Vec<String> = nix::closure(&built).into_iter().collect();
+    let dir = TempDir::new().expect("a temporary directory");
+    let path = |name: &str| dir.path().join(name);
+    let text = |name: &str| path(name).display().to_string();
+    let cache = format!("file://{}", text("cache"));
+    nix::program("nix").args(["copy", "--to", &cache]).args(&built).run().succeeded();
+    fs::write(path("paths"), built.join("\n") + "\n").expect("written");
+    let popularity = |url: &str, output: &str| -> Finished {
+        let (output, profile) = (text(output), text(&format!("{output}-profile")));
+        let journal = text("journal");
+        let mut arguments = vec!["popularity", "--cache", url, "--paths"];
+        let paths = text("paths");
+        arguments.extend([&paths, "--output", &output, "--profile", &profile]);
+        if url.starts_with("http") {
+            arguments.extend(["--journal", &journal]);
+        }
+        command(&arguments).run()
+    };
+
+    popularity(&cache, "directory").succeeded();
+    let expect = serde_json::to_value(counts(&closure)).expect("names and counts");
+    assert_eq!(read(&path("directory")), expect);
+    let profile = read(&path("directory-profile"));
+    let known = profile["places"].as_object().expect("places");
+    for member in &closure {
+        let name = member.split_once('-').expect("a hash and a name").1;
+        assert!(known.contains_key(name), "{name}");
+    }
+
+    // The server fails in the middle, and so does the command, but what it has read is kept.
+    let most = closure.len() / 2;
+    let (url, requests) = web::serve_files(path("cache"), most);
+    let finished = popularity(&url, "stopped");
+    assert_eq!(finished.status, 1, "{finished:?}");
+    assert!(finished.stderr.contains("cannot read the narinfo of /nix/store/"), "{finished:?}");
+    assert!(!path("stopped").exists() && !path("stopped-profile").exists());
+    assert_eq!(requests.try_iter().count(), most);
+
+    let (url, requests) = web::serve_files(path("cache"), usize::MAX);
+    popularity(&url, "resumed").succeeded();
+    let left = requests.try_iter().count();
+    // What was under way when the command gave up may have been lost.
+    assert!((closure.len() - most..closure.len()).contains(&left), "{left} of {}", closure.len());
+    assert_eq!(read(&path("resumed")), read(&path("directory")));
+    assert_eq!(read(&path("resumed-profile")), profile);
+}
+
+#[test]
+fn reads_the_local_store() {
+    let built = nix::build(package_set::bundled(), &["hello"]);
+    let dir = TempDir::new().expect("a temporary directory");
+    let output = dir.path().join("counts");
+    command(&["popularity", "--store", "--output", &output.display().to_string()]).run().succeeded();
+    let counts = read(&output);
+    for (name, least) in self::counts(&nix::closure(&built).into_iter().collect::<Vec<_>>()) {
+        assert!(counts[&name].as_u64().is_some_and(|count| count >= least), "{name}: {counts}");
+    }
+}
