@@ -94,11 +94,22 @@ impl Popularity {
 }
 
 /// Which members have a closure larger than [`BIG_CLOSURE`].
+///
+/// A closure is walked only where neither what its references' closures come to together nor one of them decides
+/// it; what is walked is no larger than the threshold.
 fn big_closures(closure: &Closure) -> Vec<bool> {
     let paths = closure.paths();
     let mut big = vec![false; paths.len()];
+    // At most so many bytes; all there are where that is not known yet, as in a cycle.
+    let mut bound = vec![u64::MAX; paths.len()];
     let mut seen_from = vec![usize::MAX; paths.len()];
-    for start in 0..paths.len() {
+    for start in references_first(closure) {
+        let references = &paths[start].references;
+        bound[start] =
+            references.iter().fold(paths[start].nar_size, |sum, &to| sum.saturating_add(bound[to]));
+        if bound[start] <= BIG_CLOSURE {
+            continue;
+        }
         let mut size = 0u64;
         let mut next = vec![start];
         seen_from[start] = start;
@@ -115,8 +126,31 @@ fn big_closures(closure: &Closure) -> Vec<bool> {
                 }
             }
         }
+        if !big[start] {
+            bound[start] = size;
+        }
     }
     big
+}
+
+/// All members, each after what it refers to, as far as there are no cycles.
+fn references_first(closure: &Closure) -> Vec<usize> {
+    let paths = closure.paths();
+    let mut order = Vec::with_capacity(paths.len());
+    let mut seen = vec![false; paths.len()];
+    for start in 0..paths.len() {
+        let mut under_way = vec![(start, 0)];
+        while let Some((i, done)) = under_way.pop() {
+            if done == 0 && std::mem::replace(&mut seen[i], true) {
+                continue;
+            }
+            match paths[i].references.get(done) {
+                Some(&to) => under_way.extend([(i, done + 1), (to, 0)]),
+                None => order.push(i),
+            }
+        }
+    }
+    order
 }
 
 impl Strategy for Popularity {
