@@ -1,6 +1,7 @@
 //! `firn serve` and the other commands, as an operator starts them.
 
 use crate::{nix, package_set, program::Program, registry::Registry, service::Service, wait::until};
+use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -126,6 +127,9 @@ impl Backend {
     /// When it goes on running.
     pub fn kill(self) {
         let session = self.service.process().to_string();
+        let process = Pid::from_raw(self.service.process().cast_signed()).expect("a process number");
+        // At once, and then what it has started.
+        kill_process(process, Signal::KILL).expect("it runs");
         Program::new("pkill").args(["--signal", "KILL", "--session", &session]).run();
         until("the server is dead", START, || (!self.service.runs()).then_some(()));
     }

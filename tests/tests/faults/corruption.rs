@@ -140,7 +140,7 @@ fn fsck_finds_and_repairs() {
     let (_, report) = fsck(data.path(), &[]);
     assert_eq!(report["quarantined"], 1);
 
-    fs::remove_file(blob(data.path(), &image.manifest.config().digest().as_ref())).expect("removed");
+    fs::remove_file(blob(data.path(), image.manifest.config().digest().as_ref())).expect("removed");
     corrupt(&files(&data.path().join("storage/packages"))[0]);
     let (clean, report) = fsck(data.path(), &[]);
     assert!(!clean);

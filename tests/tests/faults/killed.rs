@@ -8,8 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// How often the server is killed, all servers together; `$FIRN_TEST_KILLS` says otherwise.
+/// How many builds are killed, by all servers together; `$FIRN_TEST_KILLS` says otherwise.
 const KILLS: usize = 200;
+/// How many kills may come too late, as a multiple of those that do not.
+const LATE: usize = 3;
 /// How many servers are killed at the same time, each with data of its own.
 const SERVERS: usize = 2;
 
@@ -22,9 +24,10 @@ struct Life<'a> {
     random: Random,
     /// What clients were told is there: names with their digests.
     acknowledged: Vec<(String, String)>,
-    /// How long a build takes.
-    window: Duration,
+    /// How long a build takes of something new, and of what was interrupted once.
+    builds: [Duration; 2],
     interrupted: usize,
+    kills: usize,
 }
 
 impl Life<'_> {
@@ -44,7 +47,7 @@ impl Life<'_> {
     }
 
     /// Starts the server, looks at what the last death has left, lets it build and kills it at it.
-    fn round(&mut self, name: &str) {
+    fn round(&mut self, name: &str, is_new: bool) {
         let backend = self.start();
         nothing_is_unfinished(self.data.path(), 1);
         let built = backend.logged("built image.name=");
@@ -58,12 +61,18 @@ impl Life<'_> {
         assert_eq!(backend.logged("built image.name="), built, "what was acknowledged is not built again");
 
         let (registry, path) = (backend.registry(), format!("/v2/{name}/manifests/latest"));
-        let client = thread::spawn(move || registry.try_request("GET", &path, &ACCEPT));
+        let client = thread::spawn(move || {
+            let started = Instant::now();
+            registry.try_request("GET", &path, &ACCEPT).map(|answer| (answer, started.elapsed()))
+        });
         // The kill is to come at any moment of the build, and now and then just after it.
-        thread::sleep(self.random.within(self.window));
+        let takes = &mut self.builds[usize::from(!is_new)];
+        thread::sleep(self.random.within(takes.mul_f64(1.1)));
         backend.kill();
+        self.kills += 1;
         match client.join().expect("the client's thread") {
-            Ok(answer) => {
+            Ok((answer, took)) => {
+                *takes = (*takes * 3 + took) / 4;
                 assert_eq!(answer.status, 200, "{name}: {}", answer.text());
                 let digest = answer.header("docker-content-digest").expect("a digest");
                 self.acknowledged.push((name.to_owned(), digest.to_owned()));
@@ -79,7 +88,7 @@ impl Life<'_> {
         let backend = self.start();
         let started = Instant::now();
         let image = Image::pull(&backend.registry(), name);
-        self.window = started.elapsed().mul_f64(1.2);
+        self.builds = [started.elapsed(); 2];
         self.acknowledged.push((name.to_owned(), image.digest));
         backend.kill();
     }
@@ -93,12 +102,13 @@ fn a_killed_server_loses_nothing() {
     let set = TempDir::new().expect("a temporary directory");
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
     let each = kills.div_ceil(SERVERS);
+    let packages = each * (LATE + 1) + 2;
     package_set::write(
         &set.path().join("set"),
-        &package_set::many((each + 1) * SERVERS, u64::try_from(time.as_nanos() % (1 << 60)).expect("small")),
+        &package_set::many(packages * SERVERS, u64::try_from(time.as_nanos() % (1 << 60)).expect("small")),
     );
     let set = set.path().join("set");
-    let ended: Vec<(usize, usize)> = thread::scope(|scope| {
+    let ended: Vec<(usize, usize, usize)> = thread::scope(|scope| {
         let lives: Vec<_> = (0..SERVERS)
             .map(|server| {
                 let mut life = Life {
@@ -107,35 +117,44 @@ fn a_killed_server_loses_nothing() {
                     scratch: TempDir::new().expect("a temporary directory"),
                     random: random.split(server),
                     acknowledged: Vec::new(),
-                    window: Duration::ZERO,
+                    builds: [Duration::ZERO; 2],
                     interrupted: 0,
+                    kills: 0,
                 };
                 scope.spawn(move || {
-                    let first = server * (each + 1);
+                    let first = server * packages;
                     life.measure(&format!("p{first}"));
-                    let mut next = first + 1;
-                    for _ in 0..each {
+                    let (mut next, mut is_new) = (first + 1, true);
+                    while life.interrupted < each {
+                        assert!(
+                            life.kills < each * (LATE + 1),
+                            "{} of {} kills hit",
+                            life.interrupted,
+                            life.kills
+                        );
+                        let answered = life.acknowledged.len();
+                        life.round(&format!("p{next}"), is_new);
                         // What was interrupted is asked for again half of the time.
-                        let is_built =
-                            life.acknowledged.last().is_some_and(|(name, _)| *name == format!("p{next}"));
-                        if is_built || life.random.below(2) == 0 {
-                            next = (next + 1).min(first + each);
-                        }
-                        life.round(&format!("p{next}"));
+                        is_new = life.acknowledged.len() > answered || life.random.below(2) == 0;
+                        next += usize::from(is_new);
                     }
                     let backend = life.start();
                     for (name, digest) in &life.acknowledged {
                         life.verify(&backend, name, digest);
                     }
-                    (life.acknowledged.len(), life.interrupted)
+                    (life.kills, life.acknowledged.len(), life.interrupted)
                 })
             })
             .collect();
         lives.into_iter().map(|life| life.join().expect("a server's thread")).collect()
     });
-    let (acknowledged, interrupted) = ended.iter().fold((0, 0), |(a, i), (b, j)| (a + b, i + j));
-    eprintln!("{kills} kills: {interrupted} before an answer, {acknowledged} images acknowledged, none lost");
-    assert!(interrupted > kills / 10, "the kills hit builds");
+    let sum = |number: fn(&(usize, usize, usize)) -> usize| ended.iter().map(number).sum::<usize>();
+    eprintln!(
+        "{} kills: {} in the middle of a build; {} images acknowledged, none lost",
+        sum(|life| life.0),
+        sum(|life| life.2),
+        sum(|life| life.1)
+    );
 }
 
 /// What is left over from a process that was killed is removed by the next one, GC roots too.
