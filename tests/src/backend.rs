@@ -121,17 +121,19 @@ impl Backend {
         line.expect("the metric is there").parse().expect("a number")
     }
 
-    /// Kills it and everything that it has started, as a machine does that runs out of memory or power.
+    /// Kills it and everything that it has started, as a machine does that runs out of memory or power. Returns what
+    /// it had logged.
     ///
     /// # Panics
     /// When it goes on running.
-    pub fn kill(self) {
+    pub fn kill(self) -> String {
         let session = self.service.process().to_string();
         let process = Pid::from_raw(self.service.process().cast_signed()).expect("a process number");
         // At once, and then what it has started.
         kill_process(process, Signal::KILL).expect("it runs");
         Program::new("pkill").args(["--signal", "KILL", "--session", &session]).run();
         until("the server is dead", START, || (!self.service.runs()).then_some(()));
+        self.log()
     }
 
     /// How many images are waiting or being built.

@@ -1,7 +1,14 @@
 //! Garbage collection: what nobody pulls goes, what somebody pulls stays whole, and the disk does not fill up.
 
 use crate::storage::{files, gc, is_clean, pull, set_times};
-use firn_tests::{backend::Backend, package_set, program::Program, registry::ACCEPT, wait::until};
+use firn_tests::{
+    backend::{Backend, command},
+    package_set,
+    program::Program,
+    registry::ACCEPT,
+    s3::{BUCKET, S3},
+    wait::until,
+};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -160,4 +167,42 @@ fn a_flood_of_names_does_not_fill_the_disk() {
     });
     pull(&registry, "p0/p5/p9");
     is_clean(data.path());
+}
+
+/// The same commands on a real S3 server.
+#[test]
+fn buckets_are_looked_after_too() {
+    let s3 = S3::start();
+    let data = TempDir::new().expect("a temporary directory");
+    let storage = format!("s3://{BUCKET}/looked-after");
+    let mut backend = Backend::serving_expression(&package_set::many(2, seed()))
+        .data(data.path())
+        .args(&["--storage", &storage]);
+    for (name, value) in s3.environment() {
+        backend = backend.env(name, value);
+    }
+    let backend = backend.start();
+    let registry = backend.registry();
+    let images = ["p0", "p1"].map(|name| pull(&registry, name));
+    let look = |arguments: &[&str]| -> Value {
+        let place = ["--json", "--storage", &storage, "--data", data.path().to_str().expect("UTF-8")];
+        let mut firn = command(&[arguments, &place].concat());
+        for (name, value) in s3.environment() {
+            firn = firn.env(name, value);
+        }
+        serde_json::from_str(&firn.run().succeeded()).expect("JSON")
+    };
+    let report = look(&["fsck"]);
+    assert!(report["blobs"].as_u64() >= Some(8), "{report:#}");
+    assert_eq!(names(&look(&["gc", "--dry-run"])), BTreeSet::new(), "both were pulled just now");
+    let everything = ["gc", "--gc-unused", "0", "--gc-grace", "0"];
+    // Times of buckets have seconds.
+    until("both images are old enough to go", Duration::from_secs(60), || {
+        look(&everything);
+        look(&["fsck", "--repair"])["blobs"].as_u64().filter(|blobs| *blobs == 0)
+    });
+    for (name, image) in ["p0", "p1"].iter().zip(&images) {
+        assert_eq!(pull(&registry, name).digest, image.digest, "it is built again");
+    }
+    assert_eq!(look(&["fsck"])["findings"].as_array().map(Vec::len), Some(0));
 }

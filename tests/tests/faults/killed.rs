@@ -3,6 +3,7 @@
 
 use crate::storage::{fsck, is_clean, nothing_is_unfinished, problems};
 use firn_tests::{backend::Backend, image::Image, package_set, random::Random, registry::ACCEPT};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +15,22 @@ const KILLS: usize = 200;
 const LATE: usize = 3;
 /// How many servers are killed at the same time, each with data of its own.
 const SERVERS: usize = 2;
+
+type Phases = BTreeMap<&'static str, usize>;
+
+/// How far a build had come, as its server's log tells.
+fn phase(log: &str) -> &'static str {
+    let ended = |program: &str| {
+        log.lines().filter(|line| line.contains("nix process ended") && line.contains(program)).count()
+    };
+    match (ended("nix-instantiate"), ended("nix-store")) {
+        _ if log.contains("layer packed") => "while it packed layers or stored the image",
+        (0, _) => "before its first step had ended",
+        (_, 0) => "while Nix built",
+        (_, 1) => "while it read closures",
+        (_, _) => "before its first layer was stored",
+    }
+}
 
 /// One server's life.
 struct Life<'a> {
@@ -28,6 +45,8 @@ struct Life<'a> {
     builds: [Duration; 2],
     interrupted: usize,
     kills: usize,
+    /// How many builds were killed in which phase.
+    phases: Phases,
 }
 
 impl Life<'_> {
@@ -68,7 +87,7 @@ impl Life<'_> {
         // The kill is to come at any moment of the build, and now and then just after it.
         let takes = &mut self.builds[usize::from(!is_new)];
         thread::sleep(self.random.within(takes.mul_f64(1.1)));
-        backend.kill();
+        let log = backend.kill();
         self.kills += 1;
         match client.join().expect("the client's thread") {
             Ok((answer, took)) => {
@@ -77,7 +96,10 @@ impl Life<'_> {
                 let digest = answer.header("docker-content-digest").expect("a digest");
                 self.acknowledged.push((name.to_owned(), digest.to_owned()));
             }
-            Err(_) => self.interrupted += 1,
+            Err(_) => {
+                self.interrupted += 1;
+                *self.phases.entry(phase(&log)).or_default() += 1;
+            }
         }
         is_clean(self.data.path());
         nothing_is_unfinished(self.data.path(), 0);
@@ -108,7 +130,7 @@ fn a_killed_server_loses_nothing() {
         &package_set::many(packages * SERVERS, u64::try_from(time.as_nanos() % (1 << 60)).expect("small")),
     );
     let set = set.path().join("set");
-    let ended: Vec<(usize, usize, usize)> = thread::scope(|scope| {
+    let ended: Vec<(usize, usize, Phases)> = thread::scope(|scope| {
         let lives: Vec<_> = (0..SERVERS)
             .map(|server| {
                 let mut life = Life {
@@ -120,6 +142,7 @@ fn a_killed_server_loses_nothing() {
                     builds: [Duration::ZERO; 2],
                     interrupted: 0,
                     kills: 0,
+                    phases: Phases::new(),
                 };
                 scope.spawn(move || {
                     let first = server * packages;
@@ -142,19 +165,19 @@ fn a_killed_server_loses_nothing() {
                     for (name, digest) in &life.acknowledged {
                         life.verify(&backend, name, digest);
                     }
-                    (life.kills, life.acknowledged.len(), life.interrupted)
+                    (life.kills, life.acknowledged.len(), life.phases)
                 })
             })
             .collect();
         lives.into_iter().map(|life| life.join().expect("a server's thread")).collect()
     });
-    let sum = |number: fn(&(usize, usize, usize)) -> usize| ended.iter().map(number).sum::<usize>();
-    eprintln!(
-        "{} kills: {} in the middle of a build; {} images acknowledged, none lost",
-        sum(|life| life.0),
-        sum(|life| life.2),
-        sum(|life| life.1)
-    );
+    let mut phases = Phases::new();
+    for (phase, count) in ended.iter().flat_map(|life| &life.2) {
+        *phases.entry(phase).or_default() += count;
+    }
+    let (kills, images) =
+        ended.iter().fold((0, 0), |(kills, images), life| (kills + life.0, images + life.1));
+    eprintln!("{kills} kills, {images} images acknowledged, none lost; builds were killed {phases:#?}");
 }
 
 /// What is left over from a process that was killed is removed by the next one, GC roots too.
