@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-/// How often pulls are written down.
+/// How often pulls are written down, and four times in a grace period where that is shorter.
 const PULLS: Duration = Duration::from_secs(10);
 /// How often garbage is collected when nothing is refused.
 const COLLECTIONS: Duration = Duration::from_secs(600);
@@ -18,15 +18,16 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub async fn look_after(store: Store, policy: Policy, mut ending: watch::Receiver<bool>) {
     // Half of a grace period after something was condemned it is of use to look again.
     let interval = (policy.grace / 2).clamp(PAUSE, COLLECTIONS);
+    let pulls = (policy.grace / 4).clamp(PAUSE, PULLS);
     let mut next_collection = Instant::now() + interval;
-    let mut next_pulls = Instant::now() + PULLS;
+    let mut next_pulls = Instant::now() + pulls;
     loop {
         let collects = policy.budget.is_some();
         tokio::select! {
             () = told_to_end(&mut ending) => break,
             () = sleep_until(next_pulls) => {
                 write_pulls(&store).await;
-                next_pulls = Instant::now() + PULLS;
+                next_pulls = Instant::now() + pulls;
             }
             () = sleep_until(next_collection), if collects => {
                 collect_garbage(&store, &policy).await;
