@@ -180,9 +180,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Store::open("memory://", dir.path()).expect("a store");
         store.put_blob(&Digest::of(&[0; 5000]), vec![0; 5000]).await.expect("there is room");
-        store.limit(22_000).await.expect("counted");
+        store.limit(20_000).await.expect("counted");
         assert_eq!(store.used(), 8192);
-        let refused = |error: &StoreError| matches!(error, StoreError::Budget(BudgetSpent { limit: 22_000 }));
+        let refused = |error: &StoreError| matches!(error, StoreError::Budget(BudgetSpent { limit: 20_000 }));
         let put = store.put_blob(&Digest::of(&[1; 12_000]), vec![1; 12_000]).await;
         assert!(refused(&put.expect_err("there is no room")));
         // An unfinished blob takes room too, and gives it back.
