@@ -1,6 +1,6 @@
 //! Blobs and records that change on the disk: never served as what they were, and made again.
 
-use crate::storage::{blob, files, fsck, is_clean, problems, pull};
+use crate::storage::{blob, files, fsck, is_clean, problems, pull, pull_again};
 use firn_tests::{backend::Backend, image::Image, package_set, registry::Registry};
 use std::fs;
 use std::path::Path;
@@ -135,7 +135,7 @@ fn fsck_finds_and_repairs() {
     assert!(clean, "{report:#}");
     assert_eq!(problems(&report).len(), 3, "{report:#}");
     assert!(!layer.exists());
-    assert_eq!(pull(&registry, "greeting").digest, image.digest, "the server goes on");
+    assert_eq!(pull_again(&registry, "greeting").digest, image.digest, "the server goes on");
     is_clean(data.path());
     let (_, report) = fsck(data.path(), &[]);
     assert_eq!(report["quarantined"], 1);
@@ -148,5 +148,5 @@ fn fsck_finds_and_repairs() {
     let (clean, _) = fsck(data.path(), &["--repair"]);
     assert!(clean);
     is_clean(data.path());
-    assert_eq!(pull(&registry, "greeting").digest, image.digest);
+    assert_eq!(pull_again(&registry, "greeting").digest, image.digest);
 }

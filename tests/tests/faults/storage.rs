@@ -1,10 +1,10 @@
 //! Looking into a backend's storage, and having it checked.
 
-use firn_tests::{backend::command, image::Image, registry::Registry};
+use firn_tests::{backend::command, image::Image, registry::Registry, wait::until};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Runs `firn fsck` on a data directory; whether all is well, and what it says.
 pub(crate) fn fsck(data: &Path, arguments: &[&str]) -> (bool, Value) {
@@ -42,6 +42,21 @@ pub(crate) fn pull(registry: &Registry, name: &str) -> Image {
     let image = Image::pull(registry, name);
     image.layers(registry);
     image
+}
+
+/// Pulls an image of which another process has removed something. A server that has answered the manifest a
+/// moment ago may do so for some seconds more before it looks again.
+pub(crate) fn pull_again(registry: &Registry, name: &str) -> Image {
+    until(&format!("{name} is made again"), Duration::from_secs(60), || {
+        let manifest = registry.built(name, "latest").json();
+        let layers = manifest["layers"].as_array().expect("a list");
+        let is_there = |blob: &Value| {
+            let digest = blob["digest"].as_str().expect("a text");
+            registry.head(&format!("/v2/{name}/blobs/{digest}")).status == 200
+        };
+        layers.iter().chain([&manifest["config"]]).all(is_there).then_some(())
+    });
+    pull(registry, name)
 }
 
 /// All files below a directory.
