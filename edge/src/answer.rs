@@ -182,6 +182,11 @@ pub(crate) fn tags(method: Method, page: TagsPage) -> Answer {
     Answer::new(200).with("content-type", JSON).with_some("link", page.link).bytes(method, page.body)
 }
 
+/// Sends a client back to where it asked.
+pub(crate) fn wait_again(location: String) -> Answer {
+    Answer::new(307).with("location", location).with("cache-control", "no-store").with("content-length", "0")
+}
+
 /// A manifest, or 304 when the client has it.
 pub(crate) fn manifest(
     method: Method,

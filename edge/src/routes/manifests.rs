@@ -19,7 +19,8 @@ use firn_shared::{
     image_name::ImageName,
     media_type::ManifestFormat,
     oci_error::{ErrorCode, OciError},
-    protocol::Source,
+    patience,
+    protocol::{BUILDS, Source},
     reference::{Reference, Tag},
 };
 use std::rc::Rc;
@@ -36,12 +37,26 @@ pub(crate) async fn manifests(
         Reference::Tag(tag) => {
             let wanted = Wanted { image: name.image()?, tag, format: edge.format() };
             let image = wanted.image.clone();
-            let found = by_tag(edge, wanted).await?;
+            let found = match by_tag(edge, wanted).await {
+                Err(error) => return wait_or_refuse(edge, error),
+                Ok(found) => found,
+            };
             repository::note(edge, &image, &found.0).await?;
             found
         }
     };
     Ok(answer::manifest(method, manifest, source, edge.header("if-none-match").as_deref()))
+}
+
+/// What a client is told who gets no manifest: to go on waiting, if the image is being built and the client would
+/// give up otherwise.
+fn wait_or_refuse(edge: &Edge, error: OciError) -> Result<Answer, Failure> {
+    let built = error.code == ErrorCode::Toomanyrequests && error.message.contains(BUILDS);
+    let agent = edge.header("user-agent").filter(|_| built);
+    match patience::wait_again(agent.as_deref(), edge.path(), edge.query()) {
+        Some(location) => Ok(answer::wait_again(location)),
+        None => Err(error.into()),
+    }
 }
 
 /// An image by tag, as a client wants it.

@@ -80,6 +80,19 @@ async fn messages_name_an_address_that_people_can_reach() {
     let error = OciError::from_body(&response.bytes().await.expect("a body")).expect("an error");
     let address = format!("{}/builds/0a1b", edge.url);
     assert!(error.message.ends_with(&format!("look at {address}")), "{}", error.message);
+    // Docker's daemon gives up at 429, but follows redirects.
+    for (agent, query, expect) in [
+        ("docker/20.10.24 go/go1.19", "", Some("?firn-wait=1")),
+        ("docker/20.10.24 go/go1.19", "?firn-wait=8", Some("?firn-wait=9")),
+        ("docker/20.10.24 go/go1.19", "?firn-wait=9", None),
+        ("containerd/1.6.20", "", None),
+    ] {
+        let path = "/v2/git/manifests/latest";
+        let request = edge.request(Method::GET, &format!("{path}{query}")).header("user-agent", agent);
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.status(), if expect.is_some() { 307 } else { 429 }, "{agent} {query}");
+        assert_eq!(header(&response, "location"), expect.map_or(String::new(), |q| format!("{path}{q}")));
+    }
     // One that it names in another way is not an address.
     origin.behave(Behaviour::Refuse(OciError::new(ErrorCode::NameUnknown, "no a/builds/b")));
     let body = edge.get("/v2/a/builds/b/manifests/latest").await.text().await.expect("a body");
