@@ -1,16 +1,21 @@
 //! The whole way: client, edge in workerd, backend, Nix, container.
 
 use crate::{clients, dockerd};
+use firn_shared::{
+    authentication::{HEADER, Secret, WINDOW_SECONDS},
+    digest::Digest,
+};
 use firn_tests::{
     backend::Backend,
     image::Image,
     package_set,
     registry::ACCEPT,
+    skopeo,
     wait::until,
     wrangler::{SECRET, Wrangler},
 };
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 fn backend() -> Backend {
     Backend::serving(package_set::bundled()).env("FIRN_SECRET", SECRET).start()
@@ -81,6 +86,27 @@ fn a_second_pull_needs_no_backend() {
     assert_eq!(code, "UNAVAILABLE");
 }
 
+/// Real clients log in, and what they pull from a private edge they pull from the backend behind it.
+#[test]
+fn clients_log_in_to_a_private_edge() {
+    let backend = backend();
+    let edge = Wrangler::with(&backend, "FIRN_ACCESS=private\nFIRN_USERS=ann:secret bob:word\n");
+    let (address, image) = (edge.address(), format!("{}/hello", edge.address()));
+    dockerd().docker(&["pull", &image]).failed();
+    dockerd().docker(&["login", "--username=ann", "--password=guess", address]).failed();
+    dockerd().docker(&["login", "--username=ann", "--password=secret", address]).succeeded();
+    dockerd().pull(&image);
+    dockerd().docker(&["logout", address]).succeeded();
+    dockerd().docker(&["pull", &image]).failed();
+    let dir = tempfile::TempDir::new().expect("a temporary directory");
+    let (from, to) = (format!("docker://{image}"), format!("oci:{}", dir.path().display()));
+    let copy = |more: &[&str]| {
+        skopeo::skopeo(&[&["copy", "--quiet", "--src-tls-verify=false"], more, &[&from, &to]].concat())
+    };
+    copy(&[]).failed();
+    copy(&["--src-creds=bob:word"]).succeeded();
+}
+
 #[test]
 fn errors_arrive_as_they_are() {
     let registry = edge().registry();
@@ -107,4 +133,39 @@ fn the_backend_answers_nobody_else() {
         let answer = backend.registry().get(path);
         assert_eq!((answer.status, answer.error().0.as_str()), (403, "DENIED"), "{path}");
     }
+    // What the edge has said can be repeated for five minutes, and only as it was.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let path = format!("/v2/hello/referrers/{}", Digest::of(b"hello"));
+    let path = path.as_str();
+    for (method, signed, time, status) in [
+        ("GET", path, now, 200),
+        ("GET", path, now - WINDOW_SECONDS - 60, 403),
+        ("GET", path, now + WINDOW_SECONDS + 60, 403),
+        ("HEAD", path, now, 403),
+        ("GET", "/v2/jq/tags/list", now, 403),
+    ] {
+        let proof = Secret::new(SECRET).sign(method, signed, time);
+        let answer = backend.registry().request("GET", path, &[(HEADER, &proof)]);
+        assert_eq!(answer.status, status, "{method} {signed} at {time}");
+    }
+}
+
+/// A build that takes long is answered with 429 through the edge too, which has the build's page where it says.
+#[test]
+fn a_build_is_watched_through_the_edge() {
+    let backend = Backend::serving_expression(&package_set::salted());
+    let backend = backend.env("FIRN_SECRET", SECRET).args(&["--wait", "2"]).start();
+    let edge = Wrangler::start(&backend);
+    let registry = edge.registry();
+    let answer = registry.manifest("slowish-all");
+    assert_eq!(answer.status, 429, "{}", answer.text());
+    assert!(answer.header("retry-after").is_some());
+    let (_, message) = answer.error();
+    let page = message.rsplit(' ').next().expect("an address");
+    let page =
+        page.strip_prefix(&format!("http://{}", edge.address())).unwrap_or_else(|| panic!("{message}"));
+    let shown = registry.request("GET", page, &[("accept", "application/json")]);
+    assert_eq!((shown.status, shown.json()["image"].as_str()), (200, Some("slowish-all")));
+    assert_eq!(backend.registry().get(page).status, 403, "the backend shows it to the edge alone");
+    assert_eq!(registry.built("slowish-all", "latest").status, 200);
 }
