@@ -154,6 +154,13 @@ pub struct PackageSetState {
     pub token: CacheKey,
 }
 
+impl PackageSetState {
+    /// What the image of this name is kept by.
+    pub fn image_key(&self, name: &ImageName) -> CacheKey {
+        CacheKey::builder("image-1").field(self.token.to_string()).field(name.to_string()).build()
+    }
+}
+
 impl Builder {
     /// A builder of these parts.
     pub fn new(
@@ -223,7 +230,19 @@ impl Builder {
     /// # Errors
     /// When the tag means nothing, or what it means cannot be found out.
     pub async fn package_set(&self, tag: &Tag, client: Client) -> Result<PackageSetState, BuildError> {
-        let revision = self.packages.revision(tag, client).await?;
+        Ok(self.package_set_at(self.revision(tag, client).await?))
+    }
+
+    /// The revision that a tag means right now; looked up in the source once per short interval.
+    ///
+    /// # Errors
+    /// When the tag means nothing, or what it means cannot be found out.
+    pub async fn revision(&self, tag: &Tag, client: Client) -> Result<Revision, BuildError> {
+        Ok(self.packages.revision(tag, client).await?)
+    }
+
+    /// The package set of a revision.
+    pub fn package_set_at(&self, revision: Revision) -> PackageSetState {
         let recipe = &self.recipe;
         let token = CacheKey::builder("package-set-2")
             .field(serde_json::to_vec(&revision).expect("revisions serialise"))
@@ -233,7 +252,7 @@ impl Builder {
             .field([u8::from(recipe.allow_unfree)])
             .field(self.packer.encoder().identity())
             .build();
-        Ok(PackageSetState { revision, token })
+        PackageSetState { revision, token }
     }
 
     /// The image of this name, or the build that it is waiting for; starts the build if nobody has.
@@ -247,7 +266,7 @@ impl Builder {
         set: &PackageSetState,
         client: Client,
     ) -> Result<Request, BuildError> {
-        let key = CacheKey::builder("image-1").field(set.token.to_string()).field(name.to_string()).build();
+        let key = set.image_key(name);
         if let Some(record) = self.store.record::<ImageRecord>(RecordKind::Image, &key).await? {
             if self.is_whole(&key, &record).await? {
                 self.store.note_pull(&key);

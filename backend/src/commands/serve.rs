@@ -2,7 +2,7 @@
 
 use super::{Failure, builder::BuilderArgs};
 use crate::{
-    http::{App, router},
+    http::{App, ReadyManifests, router},
     upkeep::look_after,
 };
 use clap::Args;
@@ -60,6 +60,7 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
         builder: args.builder.builder().await?,
         secret: args.secret.filter(|secret| !secret.is_empty()).map(|secret| Arc::new(Secret::new(secret))),
         wait: Duration::from_secs(args.wait),
+        manifests: ReadyManifests::default(),
     };
     let builder = Arc::clone(&app.builder);
     let listener = TcpListener::bind(args.listen)

@@ -16,12 +16,13 @@ use firn_shared::oci_error::{ErrorCode, OciError};
 use futures::stream;
 use std::convert::Infallible;
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often a watcher hears of changes at most: Nix's logs can run to thousands of lines a second.
 const PACE: Duration = Duration::from_millis(200);
 
-pub(super) async fn get(State(app): State<App>, Path(id): Path<String>, request: Request) -> Response {
+pub(super) async fn get(State(app): State<Arc<App>>, Path(id): Path<String>, request: Request) -> Response {
     let (request, _body) = request.into_parts();
     if let Err(refusal) = authentication::check(app.secret.as_deref(), &request) {
         return into_response(Err(refusal));

@@ -2,7 +2,8 @@
 
 use super::{
     App,
-    answer::{self, Answer},
+    answer::Answer,
+    ready::{Asked, ReadyManifest},
 };
 use crate::{
     build::{BuildError, ImageRecord, PackageSetState, Progress, Request},
@@ -16,7 +17,6 @@ use bytes::Bytes;
 use firn_shared::{
     Digest,
     endpoint::{Method, RepositoryName},
-    entity_tag::{entity_tag, is_known},
     image_name::ImageName,
     media_type::ManifestFormat,
     oci_error::{ErrorCode, OciError},
@@ -41,34 +41,42 @@ pub(super) async fn get(
 ) -> Answer {
     match reference {
         Reference::Digest(digest) => by_digest(app, method, digest, &request.headers).await,
-        Reference::Tag(tag) => by_tag(app, method, &name.image()?, &tag, request, client).await,
+        Reference::Tag(tag) => by_tag(app, method, name, &tag, request, client).await,
     }
 }
 
 async fn by_tag(
     app: &App,
     method: Method,
-    name: &ImageName,
+    name: &RepositoryName,
     tag: &Tag,
     request: &Parts,
     client: Client,
 ) -> Answer {
     let headers = &request.headers;
     let deadline = Instant::now() + app.wait;
-    let set = timeout_at(deadline, app.builder.package_set(tag, client)).await;
-    let set = set.map_err(|_| ask_again("the package repository takes long to answer"))?.map_err(refuse)?;
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
+    let format = ManifestFormat::negotiate(accept);
+    let revision = timeout_at(deadline, app.builder.revision(tag, client)).await;
+    let revision =
+        revision.map_err(|_| ask_again("the package repository takes long to answer"))?.map_err(refuse)?;
+    let (asked, store) = (Asked::Tag(name.clone(), tag.clone(), format), app.builder.store());
+    if let Some(answer) = app.manifests.answer(&asked, Some(&revision), store, method, headers) {
+        return Ok(answer);
+    }
+    let name = &name.image()?;
+    let set = app.builder.package_set_at(revision);
+    let losses = store.losses();
     let find = async || record(app, name, tag, &set, request, client, deadline).await;
     let record = match find().await? {
         ControlFlow::Continue(record) => record,
         ControlFlow::Break(answer) => return Ok(answer),
     };
     app.builder.note_tag(name, tag).await;
-    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
-    let format = ManifestFormat::negotiate(accept);
     let (record, bytes) = match stored(app, digest_of(&record, format)?).await {
         // It was there not long ago: now the image is looked at, found wanting and built again.
         Err(error) if error.code == ErrorCode::ManifestUnknown => {
-            app.builder.store().note_loss();
+            store.note_loss();
             let record = match find().await? {
                 ControlFlow::Continue(record) => record,
                 ControlFlow::Break(answer) => return Ok(answer),
@@ -78,10 +86,16 @@ async fn by_tag(
         }
         bytes => (record, bytes?),
     };
-    let digest = digest_of(&record, format)?;
-    let mut response = manifest(method, digest, format.manifest(), bytes, headers);
-    describe(response.headers_mut(), &record, &set);
-    Ok(response)
+    let mut manifest = ReadyManifest::new(digest_of(&record, format)?, format.manifest(), bytes);
+    // What the edge wants to know beside it.
+    manifest.say(HeaderName::from_static(protocol::REVISION), record.revision.id());
+    manifest.say(HeaderName::from_static(protocol::PACKAGE_SET), &set.token.to_string());
+    // One tag is several manifests.
+    manifest.say(header::VARY, "accept");
+    let answer = manifest.answer(method, headers);
+    let image = set.image_key(name);
+    app.manifests.keep(asked, manifest, losses, Some((set.revision, image)));
+    Ok(answer)
 }
 
 /// The image's record: found, or waited for; or what is answered instead when that takes too long.
@@ -144,18 +158,6 @@ fn digest_of(record: &Arc<ImageRecord>, format: ManifestFormat) -> Result<Digest
     }
 }
 
-/// What the edge wants to know beside the manifest.
-fn describe(headers: &mut HeaderMap, record: &ImageRecord, set: &PackageSetState) {
-    let mut insert = |name: &'static str, value: &str| {
-        let value = HeaderValue::from_str(value).expect("revisions and tokens are hexadecimal");
-        headers.insert(HeaderName::from_static(name), value);
-    };
-    insert(protocol::REVISION, record.revision.id());
-    insert(protocol::PACKAGE_SET, &set.token.to_string());
-    // One tag is several manifests.
-    headers.insert(header::VARY, HeaderValue::from_static("accept"));
-}
-
 async fn by_digest(app: &App, method: Method, digest: Digest, headers: &HeaderMap) -> Answer {
     /// The part of a manifest that says that it is one.
     #[derive(Deserialize)]
@@ -163,11 +165,19 @@ async fn by_digest(app: &App, method: Method, digest: Digest, headers: &HeaderMa
     struct Typed {
         media_type: String,
     }
+    let (asked, store) = (Asked::Digest(digest), app.builder.store());
+    if let Some(answer) = app.manifests.answer(&asked, None, store, method, headers) {
+        return Ok(answer);
+    }
+    let losses = store.losses();
     let bytes = stored(app, digest).await?;
     let typed = serde_json::from_slice::<Typed>(&bytes).ok();
     let formats = [ManifestFormat::Oci, ManifestFormat::Docker].map(ManifestFormat::manifest);
     let content_type = typed.and_then(|typed| formats.into_iter().find(|format| *format == typed.media_type));
-    Ok(manifest(method, digest, content_type.ok_or_else(unknown)?, bytes, headers))
+    let manifest = ReadyManifest::new(digest, content_type.ok_or_else(unknown)?, bytes);
+    let answer = manifest.answer(method, headers);
+    app.manifests.keep(asked, manifest, losses, None);
+    Ok(answer)
 }
 
 /// A manifest's bytes. Configs and layers are blobs too, but no manifest is larger than 4 MiB.
@@ -180,31 +190,6 @@ async fn stored(app: &App, digest: Digest) -> Result<Bytes, OciError> {
         _ => return Err(unknown()),
     }
     store.small_blob(&digest).await.map_err(failed)?.ok_or_else(unknown)
-}
-
-fn manifest(
-    method: Method,
-    digest: Digest,
-    content_type: &'static str,
-    bytes: Bytes,
-    headers: &HeaderMap,
-) -> axum::response::Response {
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    let mut response = answer::json(method, content_type, bytes.into()).unwrap_or_default();
-    if known.is_some_and(|known| is_known(known, &digest)) {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        *response.body_mut() = axum::body::Body::empty();
-        response.headers_mut().remove(header::CONTENT_LENGTH);
-    }
-    let insert = [
-        (HeaderName::from_static("docker-content-digest"), digest.to_string()),
-        (header::ETAG, entity_tag(&digest)),
-    ];
-    for (name, value) in insert {
-        let value = HeaderValue::from_str(&value).expect("digests are ASCII");
-        response.headers_mut().insert(name, value);
-    }
-    response
 }
 
 fn unknown() -> OciError {

@@ -4,8 +4,9 @@
 
 use super::App;
 use axum::{extract::State, http::header, response::IntoResponse};
+use std::sync::Arc;
 
-pub(super) async fn get(State(app): State<App>) -> impl IntoResponse {
+pub(super) async fn get(State(app): State<Arc<App>>) -> impl IntoResponse {
     let text = format!(
         "# HELP firn_nix_processes_total Nix processes started.\n\
          # TYPE firn_nix_processes_total counter\n\

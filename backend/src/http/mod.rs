@@ -9,7 +9,10 @@ mod blobs;
 mod builds;
 mod manifests;
 mod metrics;
+mod ready;
 mod tags;
+
+pub use ready::ReadyManifests;
 
 use crate::{build::Builder, turns::Client};
 use answer::{Answer, into_response};
@@ -33,7 +36,6 @@ use tokio::sync::watch;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 
 /// What every request needs.
-#[derive(Clone)]
 pub struct App {
     /// Builds images.
     pub builder: Arc<Builder>,
@@ -44,6 +46,8 @@ pub struct App {
     pub wait: Duration,
     /// Turns true when builds are given up because the server ends, so that nobody is kept waiting.
     pub ending: watch::Receiver<bool>,
+    /// Manifests that need not be read from the store.
+    pub manifests: ReadyManifests,
 }
 
 impl App {
@@ -62,7 +66,7 @@ pub fn router(app: App) -> Router {
         .route("/metrics", get(metrics::get))
         .route("/builds/{id}", get(builds::get))
         .fallback(registry)
-        .with_state(app)
+        .with_state(Arc::new(app))
         .layer(SetResponseHeaderLayer::overriding(
             header::HeaderName::from_static("docker-distribution-api-version"),
             version,
@@ -71,7 +75,7 @@ pub fn router(app: App) -> Router {
 }
 
 /// Whether requests should be sent here.
-async fn health(State(app): State<App>) -> (StatusCode, &'static str) {
+async fn health(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
     match app.builder.is_closed() {
         false => (StatusCode::OK, "ok\n"),
         true => (StatusCode::SERVICE_UNAVAILABLE, "ending\n"),
@@ -79,7 +83,7 @@ async fn health(State(app): State<App>) -> (StatusCode, &'static str) {
 }
 
 /// Everything under `/v2/`: names have slashes in them, so paths are parsed from the end, by `firn_shared`.
-async fn registry(State(app): State<App>, request: Request) -> Response {
+async fn registry(State(app): State<Arc<App>>, request: Request) -> Response {
     let (request, _body) = request.into_parts();
     into_response(answer(&app, &request).await)
 }

@@ -45,6 +45,7 @@ fn app(dir: &Path) -> App {
         secret: None,
         wait: Duration::from_secs(1),
         ending: watch::channel(false).1,
+        manifests: ReadyManifests::default(),
     }
 }
 

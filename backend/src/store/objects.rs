@@ -107,6 +107,10 @@ impl Store {
     /// When the store fails.
     pub async fn remove(&self, object: &StoredObject) -> Result<(), StoreError> {
         self.delete(&object.location).await?;
+        // What is remembered of images may be about this one.
+        if matches!(object.kind, ObjectKind::Blob(_) | ObjectKind::Record(RecordKind::Image)) {
+            self.note_loss();
+        }
         self.budget.release(object.size);
         Ok(())
     }

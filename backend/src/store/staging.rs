@@ -1,11 +1,12 @@
 //! Where blobs lie while they are written, and links while Nix builds: a folder of this process alone, removed
 //! when it ends.
 
-use std::fs::{File, read_dir, remove_dir_all};
+use std::fs::{File, Permissions, read_dir, remove_dir_all};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::{Builder, NamedTempFile, TempDir};
 
 /// A folder for what is unfinished. It is locked while its process lives, so that the next one can tell what a
 /// killed process has left behind.
@@ -53,7 +54,8 @@ impl Staging {
 
     /// A new file in the folder.
     pub(crate) fn file(&self) -> io::Result<NamedTempFile> {
-        NamedTempFile::new_in(self.dir.path())
+        // As other files are, so that whoever may read the folder may read blobs too.
+        Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(self.dir.path())
     }
 
     /// Where the folder is, for error messages.
