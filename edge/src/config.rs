@@ -58,8 +58,8 @@ pub(crate) enum Blobs {
     Backend(BaseUrl),
     /// `public`: from a public bucket at `FIRN_BLOBS_URL`.
     Public(BaseUrl),
-    /// `presigned`: from an S3 bucket (`FIRN_S3_ENDPOINT`, `FIRN_S3_BUCKET`, `FIRN_S3_REGION`,
-    /// `FIRN_S3_ACCESS_KEY_ID`, `FIRN_S3_SECRET_ACCESS_KEY`), by URLs that hold for `FIRN_S3_SECONDS`.
+    /// `presigned`: from an S3 bucket (`FIRN_S3_ENDPOINT`, `FIRN_S3_BUCKET`, `FIRN_S3_PREFIX`,
+    /// `FIRN_S3_REGION`, `FIRN_S3_ACCESS_KEY_ID`, `FIRN_S3_SECRET_ACCESS_KEY`), by URLs that hold for `FIRN_S3_SECONDS`.
     Presigned {
         /// The bucket and the right to read it.
         bucket: SignedBucket,
@@ -135,9 +135,14 @@ impl Config {
             Some("presigned") => {
                 let bucket = url("FIRN_S3_ENDPOINT")?.join(&required("FIRN_S3_BUCKET")?);
                 let problem = "is not the name of a bucket";
+                let bucket = bucket.map_err(|_| ConfigError { name: "FIRN_S3_BUCKET", problem })?;
+                let prefix = optional("FIRN_S3_PREFIX").unwrap_or_default();
+                let mut folders = prefix.trim().split('/').filter(|folder| !folder.is_empty());
+                let problem = "has characters that need escapes";
+                let place = folders.try_fold(bucket, |place, folder| place.join(folder));
                 Blobs::Presigned {
                     bucket: SignedBucket {
-                        url: bucket.map_err(|_| ConfigError { name: "FIRN_S3_BUCKET", problem })?,
+                        url: place.map_err(|_| ConfigError { name: "FIRN_S3_PREFIX", problem })?,
                         region: optional("FIRN_S3_REGION").unwrap_or_else(|| "auto".to_owned()),
                         access_key_id: required("FIRN_S3_ACCESS_KEY_ID")?,
                         secret_access_key: required("FIRN_S3_SECRET_ACCESS_KEY")?,
@@ -245,6 +250,9 @@ mod tests {
         ];
         let config = read(&presigned).expect("a configuration");
         assert!(matches!(&config.blobs, Blobs::Presigned { seconds: 60, .. }));
+        let config =
+            read(&[&presigned[..], &[("FIRN_S3_PREFIX", "/a/b/")]].concat()).expect("a configuration");
+        assert!(matches!(&config.blobs, Blobs::Presigned { bucket, .. } if bucket.url.path() == "/firn/a/b"));
     }
 
     #[test]

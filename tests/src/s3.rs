@@ -18,7 +18,7 @@ pub const REGION: &str = "eu-north-1";
 /// Who may use the bucket.
 pub const ACCESS_KEY_ID: &str = "FIRNTEST";
 /// With what.
-pub const SECRET_ACCESS_KEY: &str = "old snow keeps secrets";
+pub const SECRET_ACCESS_KEY: &str = "old-snow/keeps+secrets";
 
 /// A running S3 server.
 pub struct S3 {
@@ -41,7 +41,8 @@ impl S3 {
         let options = ["--host=127.0.0.1", "--port=0"].map(str::to_owned);
         let keys = [format!("--access-key={ACCESS_KEY_ID}"), format!("--secret-key={SECRET_ACCESS_KEY}")];
         command.extend(options.into_iter().chain(keys).map(Into::into));
-        let environment = [("RUST_LOG".to_owned(), Some("s3s_fs=info".to_owned()))];
+        // With a few lines for each request, so that tests can tell who sent it.
+        let environment = [("RUST_LOG".to_owned(), Some("s3s_fs=info,s3s::ops=debug".to_owned()))];
         let service = Service::start("s3", scratch, GRACE, &environment, command);
         let endpoint = service.until("is listening", START, || {
             let log = service.log();
@@ -81,8 +82,8 @@ impl S3 {
         names.filter(|name| name.as_encoded_bytes().starts_with(b".upload")).count()
     }
 
-    /// Everything that it has logged so far.
-    pub fn log(&self) -> String {
-        self.service.log()
+    /// How many requests have come by presigned URLs.
+    pub fn presigned_requests(&self) -> usize {
+        self.service.log().matches("checking presigned url").count()
     }
 }

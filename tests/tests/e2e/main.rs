@@ -4,6 +4,7 @@
 //! starting and filling them takes seconds.
 
 mod bad_input;
+mod buckets;
 mod build_pages;
 mod building;
 mod clients;

@@ -1,0 +1,84 @@
+//! Backend and edge on one bucket: the backend writes, the edge sends clients there.
+
+use firn_tests::{
+    backend::Backend,
+    dockerd::Dockerd,
+    image::Image,
+    package_set,
+    registry::ACCEPT,
+    s3::{ACCESS_KEY_ID, BUCKET, REGION, S3, SECRET_ACCESS_KEY},
+    wrangler::{SECRET, Wrangler},
+};
+
+/// A backend that keeps everything in a bucket of the server's, or in a part of it.
+fn backend(s3: &S3, storage: &str) -> Backend {
+    let backend = Backend::serving(package_set::bundled()).env("FIRN_SECRET", SECRET);
+    let backend = backend.env("FIRN_STORAGE", storage);
+    s3.environment().into_iter().fold(backend, |backend, (name, value)| backend.env(name, value)).start()
+}
+
+#[test]
+fn docker_pulls_from_the_bucket() {
+    let s3 = S3::start();
+    let backend = backend(&s3, &format!("s3://{BUCKET}/some/where"));
+    let variables = [
+        ("FIRN_BLOBS", "presigned"),
+        ("FIRN_S3_ENDPOINT", s3.endpoint()),
+        ("FIRN_S3_BUCKET", BUCKET),
+        ("FIRN_S3_PREFIX", "some/where"),
+        ("FIRN_S3_REGION", REGION),
+        ("FIRN_S3_ACCESS_KEY_ID", ACCESS_KEY_ID),
+        ("FIRN_S3_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY),
+    ];
+    let edge = Wrangler::with(&backend, &variables.map(|(name, value)| format!("{name}={value}\n")).concat());
+    let registry = edge.registry();
+    registry.built("shell/jq", "latest");
+    let before = s3.presigned_requests();
+
+    // Its own daemon, which has no layer yet.
+    let docker = Dockerd::start();
+    let name = format!("{}/shell/jq:latest", edge.address());
+    docker.pull(&name);
+    let said = docker.run(&[], &name, &["jq", "--null-input", "6 * 7"]).succeeded();
+    assert_eq!(said, "42");
+    let manifest = registry.manifest("shell/jq").json();
+    let layers = manifest["layers"].as_array().expect("layers");
+    let fetched = s3.presigned_requests() - before;
+    assert!(fetched > layers.len(), "{fetched} requests for {} layers and a config", layers.len());
+
+    for blob in layers.iter().chain([&manifest["config"]]) {
+        let digest = blob["digest"].as_str().expect("a digest");
+        let path = format!("/v2/shell/jq/blobs/{digest}");
+        let answer = registry.get(&path);
+        assert_eq!(answer.status, 307, "{path}");
+        let location = answer.header("location").expect("a location");
+        let there = format!("{}/{BUCKET}/some/where/blobs/sha256/", s3.endpoint());
+        assert!(location.starts_with(&there) && location.contains("X-Amz-Signature="), "{location}");
+        let head = registry.head(&path);
+        assert_eq!(head.header("content-length"), Some(blob["size"].to_string().as_str()), "{path}");
+    }
+}
+
+/// Another backend on the same bucket has nothing to build, and the first one may lose all that it has.
+#[test]
+fn all_state_is_in_the_bucket() {
+    let s3 = S3::start();
+    let storage = format!("s3://{BUCKET}");
+    let plain = |s3: &S3| {
+        let backend = Backend::serving(package_set::bundled()).env("FIRN_STORAGE", &storage);
+        s3.environment().into_iter().fold(backend, |backend, (name, value)| backend.env(name, value)).start()
+    };
+    let first = plain(&s3);
+    let image = Image::pull(&first.registry(), "shell/git");
+    image.layers(&first.registry());
+    assert!(first.nix_processes() > 0);
+    drop(first);
+    let second = plain(&s3);
+    let again = Image::pull(&second.registry(), "shell/git");
+    again.layers(&second.registry());
+    assert_eq!(again.digests(), image.digests());
+    assert_eq!(second.nix_processes(), 0);
+    let tags = second.registry().request("GET", "/v2/shell/git/tags/list", &ACCEPT).json();
+    assert_eq!(tags["tags"][0], "latest");
+    assert_eq!(s3.unfinished_uploads(), 0);
+}
