@@ -35,7 +35,9 @@ impl Encoder {
     /// gzip members of one block each, by libdeflate: every client reads them.
     pub const GZIP: Self = Self { method: Method::Gzip, level: 3 };
     /// zstd frames of one block each: clients that know OCI media types since about 2023.
-    pub const ZSTD: Self = Self { method: Method::Zstd, level: 3 };
+    ///
+    /// Level 2 takes a sixth less time than 3 and still makes less than gzip.
+    pub const ZSTD: Self = Self { method: Method::Zstd, level: 2 };
 
     /// What a layer's bytes depend on besides its files. Part of layer keys.
     pub fn identity(&self) -> String {
@@ -57,7 +59,12 @@ impl Encoder {
 
     /// Bytes of tar that are compressed together, by themselves.
     pub(super) fn block_size(&self) -> usize {
-        1 << 20
+        match self.method {
+            // Deflate looks back 32 KiB: larger blocks save next to nothing.
+            Method::Gzip => 1 << 20,
+            // zstd looks back as far as the block goes.
+            Method::Zstd => 2 << 20,
+        }
     }
 
     pub(super) fn compressor(&self) -> io::Result<Compressor> {

@@ -1,7 +1,10 @@
 //! The four clients pull images of real software and run it.
 
 use crate::{backend, dockerd};
-use firn_tests::{containerd::Containerd, podman::Podman, program::Finished, registry::Registry, skopeo};
+use firn_tests::{
+    backend::Backend, containerd::Containerd, package_set, podman::Podman, program::Finished,
+    registry::Registry, skopeo,
+};
 use tempfile::TempDir;
 
 /// Images, a command for each, and what it says.
@@ -133,4 +136,27 @@ fn docker_pulls_again_after_removing() {
     // A digest that docker shows can be pulled too.
     let digest = first.split_once('@').and_then(|(_, rest)| rest.split_once('"')).expect("a digest").0;
     dockerd().pull(&format!("{image}@{digest}"));
+}
+
+/// Layers in zstd: three clients read them. Docker 20.10 accepts the manifest, takes the layers for plain tars and
+/// says no more than this; nothing that a registry sends could make it say why.
+#[test]
+fn zstd_for_those_that_know_it() {
+    let backend = Backend::serving(package_set::bundled()).env("FIRN_COMPRESSION", "zstd").start();
+    let address = backend.address();
+    backend.registry().built("shell/jq", "latest");
+    let image = format!("{address}/shell/jq:latest");
+    let command = ["jq", "--null-input", "6 * 7"];
+
+    let dir = TempDir::new().expect("a temporary directory");
+    skopeo::copy(address, "shell/jq", &format!("oci:{}:jq", dir.path().display()));
+    let podman = Podman::new();
+    podman.pull(&image);
+    assert_eq!(podman.run(&[], &image, &command).succeeded().trim(), "42");
+    let containerd = Containerd::start();
+    containerd.pull(&image);
+    assert_eq!(containerd.run(&[], &image, "zstd", &command).succeeded().trim(), "42");
+
+    let said = dockerd().docker(&["pull", &image]).failed();
+    assert!(said.contains("invalid tar header"), "{said}");
 }

@@ -2,8 +2,15 @@
 //! say, and with what the seed of the project established.
 
 use crate::backend;
-use firn_tests::{image::Image, layer::Entry};
+use firn_tests::{
+    backend::{Backend, command},
+    image::Image,
+    layer::Entry,
+    package_set,
+    program::Program,
+};
 use std::collections::{BTreeSet, HashSet};
+use std::fs;
 use tar::EntryType;
 
 #[test]
@@ -92,4 +99,41 @@ fn large_closures_stay_within_the_budget() {
         path.starts_with(b"nix/store/") && path.iter().filter(|b| **b == b'/').count() == 2
     });
     assert_eq!(held.count(), 199 + 1, "all paths, and the certificates");
+}
+
+/// Two images are built at the same time and have most layers in common.
+#[test]
+fn concurrent_builds_pack_a_shared_layer_once() {
+    let backend = Backend::serving(package_set::bundled()).env("FIRN_LOG", "firn_backend=debug").start();
+    let registry = backend.registry();
+    let images = std::thread::scope(|scope| {
+        let builds = ["shell/git", "git/curl", "shell/git/curl"]
+            .map(|name| scope.spawn(|| Image::pull(&backend.registry(), name)));
+        builds.map(|build| build.join().expect("a pull"))
+    });
+    let mut packed = HashSet::new();
+    for image in &images {
+        let mut layers = image.layer_digests();
+        layers.pop().expect("the symlink layer");
+        packed.extend(layers);
+    }
+    let shared = images.iter().map(|image| image.layers(&registry).len() - 1).sum::<usize>();
+    assert!(shared > packed.len() + 50, "{shared} layers, of which {} differ", packed.len());
+    assert_eq!(backend.logged("layer packed"), packed.len());
+}
+
+/// What cannot be packed to its end leaves nothing, not even where its file was to be.
+#[test]
+fn an_error_in_the_middle_leaves_nothing() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (tree, out) = (dir.path().join("tree"), dir.path().join("out"));
+    fs::create_dir_all(&tree).expect("mkdir");
+    fs::create_dir(&out).expect("mkdir");
+    fs::write(tree.join("large"), vec![b'x'; 40 << 20]).expect("write");
+    Program::new("mkfifo").args([tree.join("pipe")]).run().succeeded();
+    let layer = out.join("layer");
+    let arguments = ["pack".as_ref(), tree.as_os_str(), "--output".as_ref(), layer.as_os_str()];
+    let said = command(&arguments.map(|argument| argument.to_str().expect("UTF-8"))).run().failed();
+    assert!(said.contains("pipe is neither a file, a directory nor a symlink"), "{said}");
+    assert_eq!(fs::read_dir(&out).expect("a directory").count(), 0);
 }

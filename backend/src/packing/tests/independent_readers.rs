@@ -1,6 +1,9 @@
-//! What GNU tar, GNU gzip and Python make of a layer.
+//! What GNU tar, bsdtar, GNU gzip and Python make of a layer.
 
 use super::*;
+use firn_shared::archive::{END, Kind, Permissions, encode_header};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::Command;
 
 /// Prints what Python's gzip and tarfile see: type, mode, owner, time, name, link, sha256.
@@ -78,4 +81,58 @@ fn gnu_tar_and_gzip_read_it_without_a_word() {
     assert_eq!(again.digest, Digest::of(&fs::read(&path).expect("read")));
     // 0555 directories; as a user other than root nobody could remove them.
     run(Command::new("chmod").args(["-R", "u+w"]).arg(&out));
+}
+
+/// Linux allows every byte but two in a name.
+#[test]
+fn names_of_any_bytes_survive() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let long = [b"\xfe".as_slice(); 150].concat();
+    let name = |bytes: &[u8]| directory.path().join(OsStr::from_bytes(bytes));
+    for odd in
+        [b"\xff\xfe".as_slice(), b"new\nline", b"\x01\x7f", b" ", b"-rf", b"\\n", b"caf\xc3\xa9", &long]
+    {
+        fs::write(name(odd), odd).expect("write");
+        fs::create_dir(name(&[odd, b".d"].concat())).expect("mkdir");
+        symlink(OsStr::from_bytes(odd), name(&[odd, b".l"].concat())).expect("symlink");
+    }
+    let (layer, bytes) = pack(&packer("gzip", 2), as_store_path(directory.path())).expect("packs");
+    let layers = tempfile::tempdir().expect("a temporary directory");
+    let path = layers.path().join("layer.tar.gz");
+    fs::write(&path, bytes).expect("write");
+    for reader in ["tar", "bsdtar"] {
+        let out = layers.path().join(reader);
+        fs::create_dir(&out).expect("mkdir");
+        run(Command::new(reader).env("LC_ALL", "C.UTF-8").arg("-xf").arg(&path).arg("-C").arg(&out));
+        let (again, _) = pack(&packer("gzip", 1), as_store_path(&out.join(&STORE_PATH[1..]))).expect("packs");
+        assert_eq!(again.digest, layer.digest, "{reader}");
+        run(Command::new("chmod").args(["-R", "u+w"]).arg(&out));
+    }
+}
+
+/// 9 GiB, of which the readers skip all but the headers.
+#[test]
+fn files_of_more_than_8_gib_are_as_large_for_others() {
+    const SIZE: u64 = 9 << 30;
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("large.tar");
+    let mut header = Vec::new();
+    let at = |name| ImagePath::parse(format!("/{name}")).expect("absolute");
+    encode_header(&at("large"), Permissions::STORE_FILE, Kind::File { size: SIZE }, &mut header);
+    let mut after = Vec::new();
+    encode_header(&at("after"), Permissions::STORE_FILE, Kind::File { size: 0 }, &mut after);
+    after.extend(END);
+    fs::write(&path, &header).expect("write");
+    let archive = fs::File::options().write(true).open(&path).expect("open");
+    let end = header.len() as u64 + SIZE;
+    std::os::unix::fs::FileExt::write_all_at(&archive, &after, end).expect("write");
+
+    let python = "import sys, tarfile\nfor entry in tarfile.open(sys.argv[1]): print(entry.size, entry.name)";
+    let seen = run(Command::new("python3").args(["-c", python]).arg(&path));
+    assert_eq!(seen, format!("{SIZE} large\n0 after\n"));
+    for reader in ["tar", "bsdtar"] {
+        let seen = run(Command::new(reader).arg("-tvf").arg(&path));
+        let lines: Vec<_> = seen.lines().collect();
+        assert!(lines.len() == 2 && lines[0].contains(&format!(" {SIZE} ")), "{reader}: {seen}");
+    }
 }
