@@ -95,6 +95,7 @@ pub fn request_key(name: &ImageName, tag: &Tag, format: ManifestFormat) -> Cache
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::collections::BTreeSet;
 
     fn tag(text: &str) -> Tag {
@@ -143,6 +144,35 @@ mod tests {
             manifest_key(&token("a"), &name("git/htop"), oci),
             manifest_key(&token("a"), &name("htop/git"), oci)
         );
+    }
+
+    /// Image names that are easy to mistake for each other, where one is another with a separator moved.
+    fn image_name() -> impl Strategy<Value = ImageName> {
+        let text = "(arm64/|amd64/|shell/|user/|debug/){0,2}[ab]{1,2}([./-][ab]{1,2}){0,3}";
+        text.prop_filter_map("two platforms", |text| text.parse().ok())
+    }
+
+    fn format() -> impl Strategy<Value = ManifestFormat> {
+        prop_oneof![Just(ManifestFormat::Oci), Just(ManifestFormat::Docker)]
+    }
+
+    proptest! {
+        #[test]
+        fn manifests_and_requests_never_share_a_key(
+            a in ("[ab/:]{1,3}", image_name(), format()),
+            b in ("[ab/:]{1,3}", image_name(), format()),
+        ) {
+            let manifest = |(set, name, format): &(String, ImageName, ManifestFormat)| {
+                manifest_key(&set.parse().expect("a token"), name, *format)
+            };
+            prop_assert_eq!(a == b, manifest(&a) == manifest(&b), "{:?} {:?}", a, b);
+            let request = |(tag, name, format): &(String, ImageName, ManifestFormat)| {
+                // What a tag cannot have in it is replaced by what no other text here has.
+                request_key(name, &tag.replace('/', "x").replace(':', "y").parse().expect("a tag"), *format)
+            };
+            prop_assert_eq!(a == b, request(&a) == request(&b), "{:?} {:?}", a, b);
+            prop_assert_ne!(manifest(&a), request(&a));
+        }
     }
 
     #[test]

@@ -63,3 +63,43 @@ impl LayerPlan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A member whose path and content come from small sets, so that two layers differ by little.
+    fn member() -> impl Strategy<Value = ClosurePath> {
+        ("[ab]{1,2}", "[01]").prop_map(|(name, content)| ClosurePath {
+            path: format!("/nix/store/{}-{name}", "0".repeat(32)).parse().expect("a store path"),
+            nar_hash: format!("sha256:{}", content.repeat(64)).parse().expect("a hash"),
+            nar_size: 1,
+            references: Vec::new(),
+        })
+    }
+
+    fn layer() -> impl Strategy<Value = (Vec<ClosurePath>, LayerEncoding)> {
+        // A closure has each path once.
+        let members = proptest::collection::vec(member(), 0..4).prop_map(|mut members| {
+            members.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+            members.dedup_by(|a, b| a.path == b.path);
+            members
+        });
+        let encoding =
+            "[ab]{0,2}".prop_map(|identity| LayerEncoding { compression: LayerCompression::Gzip, identity });
+        (members, encoding)
+    }
+
+    proptest! {
+        #[test]
+        fn layers_never_share_a_key(a in layer(), b in layer()) {
+            let key = |(members, encoding): &(Vec<ClosurePath>, LayerEncoding)| {
+                let key = LayerPlan::new(members, encoding).key;
+                assert_eq!(LayerPlan::new(members.iter().rev(), encoding).key, key, "the order means nothing");
+                key
+            };
+            prop_assert_eq!(a == b, key(&a) == key(&b), "{:?} {:?}", a, b);
+        }
+    }
+}

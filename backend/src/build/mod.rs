@@ -456,3 +456,53 @@ pub(crate) fn wanted(name: &ImageName) -> BTreeSet<PackageName> {
 fn for_a_while<V: Clone + Send + Sync + 'static>(ttl: Duration) -> Cache<CacheKey, V> {
     Cache::builder().max_capacity(MAX_FAILURES).time_to_live(ttl).build()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn revision() -> impl Strategy<Value = Revision> {
+        let git = ("[ab/:\"\\\\]{0,3}", "[01]{2}").prop_map(|(url, end)| Revision::Git {
+            url,
+            rev: format!("{}{end}", "0".repeat(38)).parse().expect("a commit"),
+        });
+        prop_oneof![git, "[ab01\"]{0,3}".prop_map(|content| Revision::Path { content })]
+    }
+
+    fn platform() -> impl Strategy<Value = Platform> {
+        prop_oneof![Just(Platform::Amd64), Just(Platform::Arm64)]
+    }
+
+    fn image_name() -> impl Strategy<Value = ImageName> {
+        let text = "(arm64/|amd64/|shell/|user/|debug/){0,2}[ab]{1,2}([./-][ab]{1,2}){0,3}";
+        text.prop_filter_map("two platforms", |text| text.parse().ok())
+    }
+
+    proptest! {
+        #[test]
+        fn packages_and_their_lists_never_share_a_key(
+            a in (revision(), platform(), any::<bool>(), "[ab]{1,2}([.-][ab]{1,2}){0,2}"),
+            b in (revision(), platform(), any::<bool>(), "[ab]{1,2}([.-][ab]{1,2}){0,2}"),
+        ) {
+            let package = |(revision, platform, unfree, name): &(Revision, Platform, bool, String)| {
+                package_key(revision, *platform, *unfree, &name.parse().expect("a name"))
+            };
+            prop_assert_eq!(a == b, package(&a) == package(&b), "{:?} {:?}", a, b);
+            let names = |of: &(Revision, Platform, bool, String)| names_key(&of.0, of.1, of.2);
+            prop_assert_eq!((&a.0, a.1, a.2) == (&b.0, b.1, b.2), names(&a) == names(&b));
+            prop_assert_ne!(package(&a), names(&b));
+        }
+
+        #[test]
+        fn images_never_share_a_key(
+            a in ("[ab]{0,2}", image_name()),
+            b in ("[ab]{0,2}", image_name()),
+        ) {
+            let key = |(token, name): &(String, ImageName)| {
+                image_key(&CacheKey::builder("t").field(token).build(), name)
+            };
+            prop_assert_eq!(a == b, key(&a) == key(&b), "{:?} {:?}", a, b);
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Builds belong to nobody: many ask and one builds, who asked may leave, and who is early comes again.
 
+use crate::dockerd;
 use firn_tests::{
     backend::{Backend, Starting},
     image::Image,
@@ -138,6 +139,27 @@ fn nothing_goes_on_after_the_end() {
     });
     backend.stop();
     client.join().expect("the client's thread");
+}
+
+/// Docker's daemon does not come back after 429, but it follows redirects: to the same address, for another wait.
+#[test]
+fn docker_waits_too() {
+    let backend = fresh().args(&["--wait", "1"]).start();
+    let image = format!("{}/slowish-1", backend.address());
+    dockerd().docker(&["pull", "--quiet", &image]).succeeded();
+    // A number of times, and not without end.
+    let ask = |path: &str| {
+        backend.registry().request("GET", path, &[("user-agent", "docker/28.2.2 go/go1.24 os/linux")])
+    };
+    let mut path = "/v2/slow-build/manifests/latest".to_owned();
+    for _ in 0..9 {
+        let answer = ask(&path);
+        assert_eq!((answer.status, answer.header("cache-control")), (307, Some("no-store")), "{path}");
+        path = answer.header("location").expect("where to").to_owned();
+        assert!(path.starts_with("/v2/slow-build/manifests/latest?"), "{path}");
+    }
+    let (code, message) = ask(&path).error();
+    assert!(code == "TOOMANYREQUESTS" && message.contains("Pull again"), "{code}: {message}");
 }
 
 /// curl at an address of its own: to the backend, each is another client.
