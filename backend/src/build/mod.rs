@@ -459,7 +459,7 @@ fn for_a_while<V: Clone + Send + Sync + 'static>(ttl: Duration) -> Cache<CacheKe
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{CacheKey, ImageName, Platform, Revision, image_key, names_key, package_key};
     use proptest::prelude::*;
 
     fn revision() -> impl Strategy<Value = Revision> {
