@@ -11,7 +11,7 @@ use std::{
 /// Groups of paths that travel together, in an order that the revision plans; what is small or the budget does not
 /// allow is in one tail on top.
 ///
-/// Without a profile every path is a group of its own, the largest at the bottom.
+/// Without a profile every path is a group of its own, the largest at the bottom, as far as the budget allows.
 #[derive(Debug, Clone, Default)]
 pub struct Sharing {
     profile: Arc<RevisionProfile>,
@@ -80,7 +80,10 @@ impl Strategy for Sharing {
             closure.paths().iter().map(|member| self.profile.place(&member.path)).collect();
         let stages = self.stages(closure, &places);
         let mut units = units(closure, &places, &stages);
-        let tail = cut_tail(&mut units, stages.len(), budget.max(1));
+        // Without a profile nobody knows what comes together. A tail of what is small would be another one in each
+        // image, so that no combination of packages could do with the layers that they have by themselves.
+        let small = if self.profile.id().is_empty() { 0 } else { SMALL };
+        let tail = cut_tail(&mut units, stages.len(), small, budget.max(1));
         let units = units.into_iter().map(|unit| Layer { members: unit.members, reason: unit.reason });
         units.chain(tail).collect()
     }
@@ -157,12 +160,12 @@ impl Unit {
     }
 }
 
-/// Takes out what no anchor brings and is small, and then what is worth least, until the others and one tail of
-/// these are no more than the budget. The tail, if there is one, and all members ascending.
-fn cut_tail(units: &mut Vec<Unit>, last: usize, budget: usize) -> Option<Layer> {
+/// Takes out what no anchor brings and is smaller than `small` bytes, and then what is worth least, until the others
+/// and one tail of these are no more than the budget. The tail, if there is one, and all members ascending.
+fn cut_tail(units: &mut Vec<Unit>, last: usize, small: u64, budget: usize) -> Option<Layer> {
     let mut cheapest: Vec<usize> = (0..units.len()).collect();
     cheapest.sort_unstable_by_key(|&unit| (units[unit].worth(last), Reverse(unit)));
-    let is_small = |unit: &Unit| unit.stage == last && unit.size < SMALL;
+    let is_small = |unit: &Unit| unit.stage == last && unit.size < small;
     let mut cut: Vec<bool> = units.iter().map(is_small).collect();
     let mut count = cut.iter().filter(|cut| **cut).count();
     for unit in cheapest {

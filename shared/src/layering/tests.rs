@@ -159,8 +159,9 @@ fn sharing_without_a_profile_puts_the_largest_first() {
             expect.iter().map(|(names, reason)| ((*names).to_owned(), *reason)).collect();
         assert_eq!(told, expect, "{budget}");
     };
-    // What is too small for a layer of its own is in the tail whatever the budget.
-    check(94, &[("d", Reason::Alone), ("b", Reason::Alone), ("a", Reason::Alone), ("c e", Reason::Tail)]);
+    // Nothing is too small for a layer of its own, so that an image can do with the layers of its packages.
+    check(94, &["d", "b", "a", "c", "e"].map(|name| (name, Reason::Alone)));
+    check(4, &[("d", Reason::Alone), ("b", Reason::Alone), ("a", Reason::Alone), ("c e", Reason::Tail)]);
     check(3, &[("d", Reason::Alone), ("b", Reason::Alone), ("a c e", Reason::Tail)]);
     check(1, &[("a b c d e", Reason::Tail)]);
 }
