@@ -11,6 +11,9 @@ use firn_shared::{
     object_key::blob_key,
 };
 
+/// The R2 binding.
+pub(crate) const BUCKET: &str = "BLOBS";
+
 /// A URL for a blob.
 pub(crate) struct Location {
     /// The URL, good for one method alone where it is signed.

@@ -39,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) blobs: Blobs,
     /// `FIRN_ACCESS`: who may pull.
     pub(crate) access: Access,
+    /// `FIRN_COMPOSE`: whether images are composed here.
+    pub(crate) compose: bool,
     /// `FIRN_LOG`.
     pub(crate) log: Log,
 }
@@ -194,6 +196,13 @@ impl Config {
                 }
             },
             blobs,
+            compose: match optional("FIRN_COMPOSE").as_deref() {
+                None | Some("true") => true,
+                Some("false") => false,
+                Some(_) => {
+                    return Err(ConfigError { name: "FIRN_COMPOSE", problem: "is neither true nor false" });
+                }
+            },
             log: match optional("FIRN_LOG").as_deref() {
                 Some("all") => Log::All,
                 None | Some("misses") => Log::Misses,
@@ -230,7 +239,7 @@ mod tests {
         assert_eq!(texts(&config), ["http://127.0.0.1:8080"]);
         assert!(matches!(&config.blobs, Blobs::Backend(url) if url.as_str() == "http://127.0.0.1:8080"));
         assert!(config.secret.is_none());
-        assert_eq!((config.tag_ttl_seconds, config.log), (300, Log::Misses));
+        assert_eq!((config.tag_ttl_seconds, config.log, config.compose), (300, Log::Misses, true));
     }
 
     #[test]
@@ -284,5 +293,6 @@ mod tests {
         let public = [("FIRN_BLOBS", "public"), ("FIRN_BLOBS_URL", "https://b.example")];
         check(&[backend, private, users, secret, public[0], public[1]], "FIRN_BLOBS is public, but");
         check(&[backend, ("FIRN_LOG", "some")], "FIRN_LOG is none of");
+        check(&[backend, ("FIRN_COMPOSE", "yes")], "FIRN_COMPOSE is neither");
     }
 }

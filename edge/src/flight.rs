@@ -2,7 +2,8 @@
 //! the same answer, in one Durable Object.
 
 use crate::{
-    answer, backend, config::Config, edge::Edge, manifest::Fetched, memory, routes::Wanted, store::Store,
+    answer, backend, compose, config::Config, edge::Edge, manifest::Fetched, memory, routes::Wanted,
+    store::Store,
 };
 use firn_shared::{
     edge_cache::request_key,
@@ -42,7 +43,11 @@ pub(crate) async fn board(edge: &Rc<Edge>, wanted: &Wanted) -> Result<Fetched, O
     let fetched = ask(&edge.config, &path, edge.accept().as_deref()).await?;
     if let Some(store) = Store::open(&edge.env, &edge.config) {
         let (wanted, copy) = (wanted.clone(), fetched.clone());
-        edge.later(async move { store.learn(&wanted.image, &wanted.tag, wanted.format, &copy).await });
+        let later = edge.clone();
+        edge.later(async move {
+            store.learn(&wanted.image, &wanted.tag, wanted.format, &copy).await;
+            compose::learn(&later.env, &later.config, &wanted.image, &copy).await;
+        });
     }
     Ok(fetched)
 }
@@ -119,6 +124,7 @@ impl Flight {
         let image = name.image()?;
         let format = ManifestFormat::negotiate(accept.as_deref());
         let store = Store::open(&self.env, &config);
+        let (env, copy) = (self.env.clone(), config.clone());
         let question = async move { ask(&config, &path, accept.as_deref()).await.map(Rc::new) };
         let flight = question.boxed_local().shared();
         *self.running.borrow_mut() = Some(flight.clone());
@@ -132,6 +138,7 @@ impl Flight {
             // Nobody waits for KV.
             if let (Ok(fetched), Some(store)) = (answer, store) {
                 store.learn(&image, &tag, format, &fetched).await;
+                compose::learn(&env, &copy, &image, &fetched).await;
             }
         });
         Ok(flight)

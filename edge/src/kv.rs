@@ -4,7 +4,7 @@
 use firn_shared::edge_cache::ManifestMetadata;
 use serde::de::DeserializeOwned;
 use worker::Env;
-use worker::js_sys::{ArrayBuffer, JSON, Object, Promise, Reflect};
+use worker::js_sys::{ArrayBuffer, JSON, Object, Promise, Reflect, Uint8Array};
 use worker::wasm_bindgen::{self, JsCast, JsValue, prelude::wasm_bindgen};
 use worker::wasm_bindgen_futures::JsFuture;
 
@@ -54,6 +54,31 @@ impl Kv {
         let metadata = JSON::stringify(&entry.metadata()).ok().and_then(|text| text.as_string());
         let metadata = metadata.and_then(|text| serde_json::from_str(&text).ok());
         Ok(entry.value().dyn_into().ok().zip(metadata))
+    }
+
+    /// Bytes beside which nothing stands; none where there is nothing.
+    ///
+    /// # Errors
+    /// When KV cannot be read.
+    pub(crate) async fn plain_bytes(&self, key: &str) -> Result<Option<Vec<u8>>, worker::Error> {
+        let value = self.get(key, "arrayBuffer").await?.value();
+        Ok(value.dyn_into::<ArrayBuffer>().ok().map(|bytes| Uint8Array::new(&bytes).to_vec()))
+    }
+
+    /// Writes bytes that are gone after `seconds`.
+    ///
+    /// # Errors
+    /// As for [`Kv::put_text`].
+    pub(crate) async fn put_plain_bytes(
+        &self,
+        key: &str,
+        bytes: &[u8],
+        seconds: u64,
+    ) -> Result<(), worker::Error> {
+        let options = Object::new();
+        Reflect::set(&options, &JsValue::from_str("expirationTtl"), &JsValue::from_f64(seconds as f64))?;
+        JsFuture::from(self.put(key, &Uint8Array::from(bytes), &options)?).await?;
+        Ok(())
     }
 
     /// Writes a text.

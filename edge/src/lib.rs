@@ -11,6 +11,7 @@ mod answer;
 mod backend;
 mod blob_location;
 mod cache;
+mod compose;
 mod config;
 mod edge;
 mod flight;

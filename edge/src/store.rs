@@ -20,7 +20,7 @@ use firn_shared::{
 use worker::{Env, console_warn};
 
 /// The KV binding.
-const BINDING: &str = "MANIFESTS";
+pub(crate) const BINDING: &str = "MANIFESTS";
 
 /// The manifests that the edge remembers.
 pub(crate) struct Store {
@@ -84,10 +84,21 @@ impl Store {
     pub(crate) async fn learn(&self, name: &ImageName, tag: &Tag, format: ManifestFormat, fetched: &Fetched) {
         if let Some(package_set) = &fetched.package_set {
             // First the manifest, then the pointer that leads to it.
-            self.write(edge_cache::manifest_key(package_set, name, format), &fetched.manifest).await;
+            self.learn_image(package_set, name, format, &fetched.manifest).await;
             self.point(tag, package_set).await;
         }
         self.learn_digest(&fetched.manifest).await;
+    }
+
+    /// Remembers the manifest of an image of a package set, without a word about tags.
+    pub(crate) async fn learn_image(
+        &self,
+        package_set: &PackageSetToken,
+        name: &ImageName,
+        format: ManifestFormat,
+        manifest: &Manifest,
+    ) {
+        self.write(edge_cache::manifest_key(package_set, name, format), manifest).await;
     }
 
     /// Remembers a manifest by digest alone.

@@ -6,17 +6,40 @@
 
 use crate::digest::Digest;
 use sha2::Digest as _;
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 /// The key of a record or a cached answer: 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CacheKey(Digest);
+
+/// A text that is no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a key is 64 lower-case hexadecimal digits")]
+pub struct ParseCacheKeyError;
 
 impl CacheKey {
     /// Begins a key of this kind; the kind carries a version, which changes when the meaning of what is
     /// stored under such keys does.
     pub fn builder(kind: &str) -> CacheKeyBuilder {
         CacheKeyBuilder(sha2::Sha256::new()).field(kind)
+    }
+
+    /// The key with these 32 raw bytes.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(Digest::from_bytes(bytes))
+    }
+
+    /// The 32 raw bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+}
+
+impl FromStr for CacheKey {
+    type Err = ParseCacheKeyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        format!("sha256:{text}").parse().map(Self).map_err(|_| ParseCacheKeyError)
     }
 }
 
@@ -76,5 +99,14 @@ mod tests {
     fn kind_is_part_of_the_key() {
         assert_ne!(CacheKey::builder("a").build(), CacheKey::builder("b").build());
         assert_eq!(CacheKey::builder("a").build().to_string().len(), 64);
+    }
+
+    #[test]
+    fn keys_are_read_as_they_are_written() {
+        let key = CacheKey::builder("a").build();
+        assert_eq!(key.to_string().parse(), Ok(key));
+        for text in ["", "a", &key.to_string().to_uppercase(), &format!("{key}0"), &format!("sha256:{key}")] {
+            assert_eq!(text.parse::<CacheKey>(), Err(ParseCacheKeyError), "{text}");
+        }
     }
 }

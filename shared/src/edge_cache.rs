@@ -2,7 +2,8 @@
 //!
 //! Three kinds of entries. A *tag pointer* says which package set a tag named when the backend was last
 //! asked; it is the only one that ages. A *manifest* is found by package set and canonical image name, which
-//! together never mean anything else, and again *by digest*. Nothing here does the remembering.
+//! together never mean anything else, and again *by digest*. Beside them lie the records that images are composed
+//! from ([`crate::composition`]). Nothing here does the remembering.
 
 use crate::{
     cache_key::CacheKey, digest::Digest, image_name::ImageName, media_type::ManifestFormat,
@@ -82,6 +83,11 @@ pub fn digest_key(digest: &Digest) -> CacheKey {
     CacheKey::builder("digest-1").field(digest.as_bytes()).build()
 }
 
+/// Where it is noted that the edge itself has stored the blob with a digest.
+pub fn composed_blob_key(digest: &Digest) -> CacheKey {
+    CacheKey::builder("composed-blob-1").field(digest.as_bytes()).build()
+}
+
 /// The name of the one place that asks the backend for an image, and of a tag's answer in short-lived caches:
 /// everything that a client's request for a manifest by tag can make a difference by.
 pub fn request_key(name: &ImageName, tag: &Tag, format: ManifestFormat) -> CacheKey {
@@ -135,6 +141,7 @@ mod tests {
             request_key(&name("git"), &tag("b"), oci),
             digest_key(&Digest::of(b"a")),
             digest_key(&Digest::of(b"b")),
+            composed_blob_key(&Digest::of(b"a")),
             TagPointer::key(&tag("a")),
             TagPointer::key(&tag("b")),
         ];

@@ -6,6 +6,7 @@ use crate::{
     package_name::{PackageName, ParsePackageNameError},
     platform::Platform,
 };
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -163,6 +164,11 @@ impl ImageName {
             }
         }
         wants
+    }
+
+    /// Every package name that may play a part.
+    pub fn candidates(&self) -> BTreeSet<PackageName> {
+        self.wants().into_iter().flat_map(|want| want.names).collect()
     }
 }
 

@@ -9,6 +9,7 @@ pub mod base_url;
 pub mod byte_range;
 pub mod cache_key;
 pub mod closure;
+pub mod composition;
 pub mod credentials;
 pub mod digest;
 pub mod discovery;

@@ -26,6 +26,15 @@ impl SignedBucket {
     /// A URL for an object, good for one method, from `now` (seconds since 1970) for some seconds (at most a
     /// week). `key` consists of characters that need no escapes in a path.
     pub fn presign(&self, method: Method, key: &str, now: i64, seconds: u64) -> String {
+        self.sign(method.as_str(), key, now, seconds)
+    }
+
+    /// The same for storing an object, which takes credentials that may write.
+    pub fn presign_put(&self, key: &str, now: i64, seconds: u64) -> String {
+        self.sign("PUT", key, now, seconds)
+    }
+
+    fn sign(&self, method: &str, key: &str, now: i64, seconds: u64) -> String {
         let (date, time) = date_and_time(now);
         let scope = format!("{date}/{}/s3/aws4_request", self.region);
         let credential = format!("{}/{scope}", self.access_key_id);
@@ -36,11 +45,8 @@ impl SignedBucket {
             escape(&credential)
         );
         let path = format!("{}/{key}", self.url.path());
-        let request = format!(
-            "{}\n{path}\n{query}\nhost:{}\n\nhost\nUNSIGNED-PAYLOAD",
-            method.as_str(),
-            self.url.host()
-        );
+        let request =
+            format!("{method}\n{path}\n{query}\nhost:{}\n\nhost\nUNSIGNED-PAYLOAD", self.url.host());
         let to_sign = format!(
             "AWS4-HMAC-SHA256\n{date}T{time}Z\n{scope}\n{}",
             hex::encode(Sha256::digest(request.as_bytes()))
@@ -149,6 +155,8 @@ mod tests {
                 (Method::Get, theirs.get_object(Some(&credentials), &key).sign_with_time(lifetime, &date))
             };
             prop_assert_eq!(ours.presign(method, &key, now, seconds), expect.as_str());
+            let expect = theirs.put_object(Some(&credentials), &key).sign_with_time(lifetime, &date);
+            prop_assert_eq!(ours.presign_put(&key, now, seconds), expect.as_str());
         }
     }
 }

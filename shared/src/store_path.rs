@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// The directory that every store path lies in. Layers hold absolute paths below it.
 pub const STORE_DIR: &str = "/nix/store";
@@ -20,10 +21,10 @@ pub struct ParseStorePathError(String);
 /// One object in the Nix store.
 ///
 /// Always absolute, directly below [`STORE_DIR`], with a well-formed hash and name: it can be joined to a
-/// file system root without escaping it.
+/// file system root without escaping it. Closures name each path many times, so copies share the text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct StorePath(Box<str>);
+pub struct StorePath(Arc<str>);
 
 impl StorePath {
     /// The whole path, beginning with `/nix/store/`.
@@ -83,7 +84,7 @@ impl TryFrom<String> for StorePath {
 
 impl From<StorePath> for String {
     fn from(path: StorePath) -> Self {
-        path.0.into()
+        path.as_str().to_owned()
     }
 }
 

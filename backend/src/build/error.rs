@@ -10,6 +10,7 @@ use crate::{
 use firn_shared::{
     StorePath,
     closure::ClosureError,
+    composition::Undescribable,
     oci_error::{ErrorCode, OciError},
     selection::SelectionError,
 };
@@ -44,6 +45,9 @@ pub enum BuildError {
     /// Closures contradict each other.
     #[error(transparent)]
     Closure(#[from] ClosureError),
+    /// A closure is not whole.
+    #[error(transparent)]
+    Undescribable(#[from] Undescribable),
     /// A store path could not be read.
     #[error("cannot read {}", path.display())]
     Read {
@@ -193,6 +197,7 @@ impl BuildError {
             | Self::Vanished(_)
             | Self::Requisites(_)
             | Self::Closure(_)
+            | Self::Undescribable(_)
             | Self::Read { .. }
             | Self::Pack(_) => OciError::new(
                 ErrorCode::Internal,

@@ -4,6 +4,7 @@
 //! what is not yet known of the packages, `layers` packs what was never packed, and the rest composes the
 //! image and stores it. A build belongs to nobody: it goes on when the request that started it is gone.
 
+mod composition;
 mod error;
 mod explain;
 mod layers;
@@ -32,12 +33,11 @@ use crate::{
 use firn_shared::{
     Closure, Digest,
     cache_key::CacheKey,
-    image::{Blueprint, Ingredients, SmallBlob},
+    image::{self, Blueprint, Ingredients, SmallBlob},
     image_name::ImageName,
     layer::{LayerPlan, LayerRecord},
     layering::Strategy,
     package::PackageProblem,
-    package_name::PackageName,
     package_source::Revision,
     platform::Platform,
     reference::Tag,
@@ -135,6 +135,8 @@ pub struct Builder {
     /// Names of package sets, and that they cannot be listed.
     indexes: Cache<CacheKey, IndexOutcome>,
     index_flights: Flights<IndexOutcome>,
+    /// What an edge composes from and was written not long ago, by key.
+    published: Cache<CacheKey, ()>,
 }
 
 /// Where a request for an image stands.
@@ -187,6 +189,7 @@ impl Builder {
             whole: whole::none_whole(),
             indexes: Cache::builder().max_capacity(MAX_INDEXES).time_to_live(limits.failure_ttl).build(),
             index_flights: Flights::default(),
+            published: composition::none_published(),
         })
     }
 
@@ -243,16 +246,21 @@ impl Builder {
 
     /// The package set of a revision.
     pub fn package_set_at(&self, revision: Revision) -> PackageSetState {
+        let token = self.token(&revision);
+        PackageSetState { revision, token }
+    }
+
+    fn token(&self, revision: &Revision) -> CacheKey {
         let recipe = &self.recipe;
-        let token = CacheKey::builder("package-set-2")
-            .field(serde_json::to_vec(&revision).expect("revisions serialise"))
+        CacheKey::builder("package-set-3")
+            .field(image::FORMAT.to_le_bytes())
+            .field(serde_json::to_vec(revision).expect("revisions serialise"))
             .field(recipe.strategy.version())
             .field(recipe.layer_budget.to_le_bytes())
             .field(recipe.platform.system())
             .field([u8::from(recipe.allow_unfree)])
             .field(self.packer.encoder().identity())
-            .build();
-        PackageSetState { revision, token }
+            .build()
     }
 
     /// The image of this name, or the build that it is waiting for; starts the build if nobody has.
@@ -350,7 +358,7 @@ impl Builder {
     ) -> Result<(Blueprint, Known), BuildError> {
         let platform = self.platform_of(name);
         let requested: BTreeSet<_> = name.packages().cloned().collect();
-        let known = self.packages_of(revision, platform, wanted(name), &requested, progress).await?;
+        let known = self.packages_of(revision, platform, name.candidates(), &requested, progress).await?;
         let selected = select(name, |package| known.package(package))?;
         let packages: Vec<_> = selected.iter().map(|selected| selected.as_deref()).collect();
         let revision_date = known.revision_date;
@@ -359,7 +367,7 @@ impl Builder {
             group,
             &self.packer.encoder().encoding(),
         )?;
-        let size = blueprint.layers.iter().map(|layer| layer.nar_size).sum();
+        let size = blueprint.nar_size();
         if size > self.limits.closure_bytes {
             return Err(BuildError::TooLarge { size, limit: self.limits.closure_bytes });
         }
@@ -382,10 +390,10 @@ impl Builder {
     ) -> Result<ImageRecord, BuildError> {
         // What was realised just now stays in the Nix store until its layers are packed.
         let group = |closure: &Closure| self.recipe.strategy.group(closure, self.recipe.layer_budget);
-        let (blueprint, known) = self.prepare(name, revision, progress, group).await?;
+        let (blueprint, mut known) = self.prepare(name, revision, progress, group).await?;
         let mut looked = Instant::now();
         let mut layers = self.pack_vanished(&blueprint.layers, name, revision, progress).await?;
-        drop(known);
+        known.let_go();
         // Garbage collection leaves a layer's blob alone for the grace period after its record is gone, so a
         // layer that was found counts for that long: half for the others to be packed, half for the image to
         // be stored. Another look costs little, because nothing is packed twice.
@@ -396,7 +404,11 @@ impl Builder {
             looked = Instant::now();
             layers = self.pack_vanished(&blueprint.layers, name, revision, progress).await?;
         }
-        self.store_image(blueprint, &layers, name, revision, key).await
+        let packed = blueprint.layers.iter().map(|plan| plan.key).zip(layers.iter().cloned()).collect();
+        let record = self.store_image(blueprint, &layers, name, revision, key).await?;
+        // Before the answer: an edge asks for it as soon as it has that.
+        self.publish(name, revision, &known, &packed).await;
+        Ok(record)
     }
 
     /// Packs what is missing; what has to be packed and is gone from the Nix store is realised again.
@@ -411,7 +423,8 @@ impl Builder {
             // Known packages whose store paths were garbage-collected before this layer was ever packed.
             Err(error) if error.is_vanished() => {
                 tracing::info!(image.name = %name, error = %chain(&error), "realising again");
-                let _root = self.bring_back(revision, self.platform_of(name), wanted(name), progress).await?;
+                let names = name.candidates();
+                let _root = self.bring_back(revision, self.platform_of(name), names, progress).await?;
                 self.pack_missing(plans, progress).await
             }
             layers => layers,
@@ -446,11 +459,6 @@ impl Builder {
         self.store.put_record(RecordKind::Image, key, &record).await?;
         Ok(record)
     }
-}
-
-/// Every name that may play a part in an image.
-pub(crate) fn wanted(name: &ImageName) -> BTreeSet<PackageName> {
-    name.wants().into_iter().flat_map(|want| want.names).collect()
 }
 
 fn for_a_while<V: Clone + Send + Sync + 'static>(ttl: Duration) -> Cache<CacheKey, V> {

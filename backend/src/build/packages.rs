@@ -66,6 +66,11 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// What was realised may go from the Nix store.
+    pub(super) fn let_go(&mut self) {
+        self._root = None;
+    }
+
     /// What is known of a name. Every name that was asked for is there.
     pub(super) fn package(&self, name: &PackageName) -> Result<Arc<PackageRecord>, PackageProblem> {
         self.packages.get(name).cloned().expect("all names were looked up")

@@ -200,7 +200,7 @@ fn unknown() -> OciError {
 }
 
 /// Logs an error that no build reports and says what the client may know.
-fn refuse(error: BuildError) -> OciError {
+pub(super) fn refuse(error: BuildError) -> OciError {
     let answer = error.to_oci_error();
     if answer.status() >= 500 {
         tracing::error!(error = %crate::build::chain(&error), "request failed");

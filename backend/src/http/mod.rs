@@ -7,6 +7,7 @@ mod answer;
 mod authentication;
 mod blobs;
 mod builds;
+mod composition;
 mod manifests;
 mod metrics;
 mod ready;
@@ -25,6 +26,7 @@ use axum::{
 };
 use firn_shared::{
     authentication::Secret,
+    composition::PATH,
     discovery::NO_REFERRERS,
     endpoint::{Endpoint, Method},
     media_type, protocol,
@@ -65,6 +67,7 @@ pub fn router(app: App) -> Router {
         .route("/healthz", get(health))
         .route("/metrics", get(metrics::get))
         .route("/builds/{id}", get(builds::get))
+        .route(&format!("{PATH}{{key}}"), get(composition::get))
         .fallback(registry)
         .with_state(Arc::new(app))
         .layer(SetResponseHeaderLayer::overriding(

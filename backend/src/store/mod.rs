@@ -5,6 +5,9 @@
 //! - `tags/<key of a name>/<tag>`: empty, the tags by which an image has been had;
 //! - `staging/`, in directories alone: what is being written. Everywhere else it is in the data directory;
 //! - `pulls/<2 digits>/<key of an image>`: empty, as old as the last pull;
+//! - `composition/<2 digits>/<key>`: what an edge composes images from; [`firn_shared::composition`] says for how
+//!   long it has to be kept;
+//! - `composed/<2 digits>/<64 digits>`: empty, written by an edge that shares the bucket, for each blob of its own;
 //! - `upkeep/`: what garbage collection remembers; `quarantine/`: what was found to be corrupt.
 //!
 //! Nothing is ever changed in place. A blob appears whole and verified or not at all; a record says which
@@ -13,6 +16,7 @@
 
 mod blobs;
 mod budget;
+mod composition;
 mod deletion;
 mod files;
 mod objects;

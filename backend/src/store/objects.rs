@@ -17,6 +17,10 @@ pub enum ObjectKind {
     Tag,
     /// When an image was last pulled.
     Pull,
+    /// A record that an edge composes images from.
+    Composition,
+    /// That an edge has written a blob.
+    Composed(Digest),
     /// What was found to be corrupt.
     Quarantined,
     /// What `firn check-config` writes and removes.
@@ -50,6 +54,8 @@ impl ObjectKind {
         match folder.as_ref().map_or("", |folder| folder.as_ref()) {
             "blobs" => digest().map_or(Self::Unknown, Self::Blob),
             "tags" => Self::Tag,
+            "composition" => Self::Composition,
+            "composed" => digest().map_or(Self::Unknown, Self::Composed),
             super::pulls::FOLDER => Self::Pull,
             super::quarantine::FOLDER => Self::Quarantined,
             "probes" => Self::Probe,
@@ -134,6 +140,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use firn_shared::object_key::composed_key;
 
     #[test]
     fn places_say_what_objects_are_for() {
@@ -146,6 +153,8 @@ mod tests {
         check(&format!("images/e3/{hex}"), ObjectKind::Record(RecordKind::Image));
         check(&format!("tags/{hex}/latest"), ObjectKind::Tag);
         check(&format!("quarantine/blobs/sha256/e3/{hex}"), ObjectKind::Quarantined);
+        check(&format!("composition/e3/{hex}"), ObjectKind::Composition);
+        check(&composed_key(&Digest::of(b"")), ObjectKind::Composed(Digest::of(b"")));
         check("lost+found", ObjectKind::Unknown);
     }
 }

@@ -24,6 +24,10 @@
 //!   evaluation.
 //! - *Two collections at once* are kept apart by a lease. If one outlives it they do each other's work twice;
 //!   the worst is that something is condemned later.
+//! - *An edge that composes images* (`firn_shared::composition`) has no records here: what it needs is held by age.
+//!   A record that it composes from holds its layers for as long as an image that nobody pulls stays, counted from
+//!   the last build or request that needed it; with a disk budget for the grace period alone, since layers are what
+//!   fills disks. So does what says that an edge has written a blob. Edges remember both for half as long.
 //! - *A crash* leaves records fewer and blobs more than there need be; the next collection goes on.
 
 use super::{
@@ -31,10 +35,12 @@ use super::{
     choice::{Candidate, choose},
 };
 use crate::{
-    build::{ImageRecord, StoredManifest, names_key, package_key, parts, wanted},
+    build::{ImageRecord, StoredManifest, names_key, package_key, parts},
     store::{ObjectKind, RecordKind, Store, StoreError, StoredObject, footprint, tags_folder},
 };
-use firn_shared::{Digest, image_name::ImageName, layer::LayerRecord, platform::Platform};
+use firn_shared::{
+    Digest, composition::KnownPackage, image_name::ImageName, layer::LayerRecord, platform::Platform,
+};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
@@ -92,6 +98,10 @@ struct Inventory {
     /// Records of packages and of names.
     others: Vec<StoredObject>,
     tags: Vec<StoredObject>,
+    /// Records that edges compose images from.
+    compositions: Vec<StoredObject>,
+    /// Blobs that edges have written.
+    composed: Vec<(Digest, StoredObject)>,
     pulls: HashMap<String, i64>,
     quarantined: Vec<StoredObject>,
     bookkeeping: Vec<StoredObject>,
@@ -110,6 +120,8 @@ impl Inventory {
                 ObjectKind::Record(RecordKind::Layer) => inventory.layers.push(object),
                 ObjectKind::Record(RecordKind::Package | RecordKind::Names) => inventory.others.push(object),
                 ObjectKind::Tag => inventory.tags.push(object),
+                ObjectKind::Composition => inventory.compositions.push(object),
+                ObjectKind::Composed(digest) => inventory.composed.push((digest, object)),
                 ObjectKind::Pull => {
                     inventory.pulls.insert(object.name().to_owned(), object.modified_ms);
                 }
@@ -184,6 +196,7 @@ impl<'a> Run<'a> {
         let marked: HashSet<Digest> = kept.iter().flat_map(Image::blobs).collect();
         self.remove_records(&inventory, &kept).await?;
         let mut held = marked;
+        self.hold_for_edges(&inventory, &mut held).await?;
         for (layer, digest) in layers {
             if held.contains(&digest) || !self.remove_old(&layer).await? {
                 held.insert(digest);
@@ -241,6 +254,44 @@ impl<'a> Run<'a> {
         stream::iter(inventory.images.clone()).map(read).buffer_unordered(AT_ONCE).try_collect().await
     }
 
+    /// Holds what edges need, and removes what says so when it is too old.
+    async fn hold_for_edges(
+        &mut self,
+        inventory: &Inventory,
+        held: &mut HashSet<Digest>,
+    ) -> Result<(), StoreError> {
+        let unused_ms = i64::try_from(self.policy.unused.as_millis()).unwrap_or(i64::MAX);
+        let unused_before_ms = self.now_ms.saturating_sub(unused_ms).min(self.before_ms);
+        for (digest, object) in &inventory.composed {
+            if object.modified_ms > unused_before_ms {
+                held.insert(*digest);
+            } else {
+                self.remove(object).await?;
+                self.done.records += 1;
+            }
+        }
+        let before_ms = if self.policy.budget.is_some() { self.before_ms } else { unused_before_ms };
+        for object in &inventory.compositions {
+            let layers = self.layers_for_edges(object).await?;
+            let is_needed = layers.iter().flatten().all(|digest| held.contains(digest));
+            if object.modified_ms > before_ms {
+                held.extend(layers.into_iter().flatten());
+            } else if object.modified_ms <= unused_before_ms || !is_needed {
+                self.remove(object).await?;
+                self.done.records += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// The layers that a record for edges names; none when it cannot be read or names none.
+    async fn layers_for_edges(&self, object: &StoredObject) -> Result<Option<Vec<Digest>>, StoreError> {
+        let Ok(key) = object.name().parse() else { return Ok(None) };
+        let Some(bytes) = self.store.read(&object.location).await? else { return Ok(None) };
+        let known = KnownPackage::decode(&key, &bytes).ok();
+        Ok(known.map(|known| known.layers().map(|layer| layer.digest).collect()))
+    }
+
     async fn read_layers(&self, inventory: &Inventory) -> Result<Vec<(StoredObject, Digest)>, StoreError> {
         let read = |object: StoredObject| async move {
             let record = self.store.read_record::<LayerRecord>(RecordKind::Layer, &object.location).await?;
@@ -258,7 +309,9 @@ impl<'a> Run<'a> {
         images: Vec<Image>,
     ) -> Result<Vec<Image>, StoreError> {
         let sizes = inventory.blobs.iter().map(|(digest, blob)| (*digest, blob.size)).collect();
-        let others: u64 = inventory.others.iter().map(|object| footprint(object.size)).sum();
+        let composed = inventory.composed.iter().map(|(_, object)| object);
+        let others = inventory.others.iter().chain(&inventory.compositions).chain(composed);
+        let others: u64 = others.map(|object| footprint(object.size)).sum();
         let candidates: Vec<_> = images.iter().map(|image| image.candidate.clone()).collect();
         let reasons = choose(&candidates, &sizes, others, self.policy, self.now_ms);
         let mut kept = Vec::new();
@@ -290,7 +343,7 @@ impl<'a> Run<'a> {
                 for unfree in [false, true] {
                     let names = names_key(&record.revision, platform, unfree);
                     records.insert(RecordKind::Names.location(&names));
-                    records.extend(wanted(&name).iter().map(|package| {
+                    records.extend(name.candidates().iter().map(|package| {
                         let key = package_key(&record.revision, platform, unfree, package);
                         RecordKind::Package.location(&key)
                     }));

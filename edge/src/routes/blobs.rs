@@ -2,7 +2,7 @@
 //!
 //! HEAD is always answered here: a redirect of it to a URL that is signed for GET would fail.
 
-use crate::{Failure, answer::Answer, blob_location, config::Access, edge::Edge, repository};
+use crate::{Failure, answer::Answer, blob_location, compose, config::Access, edge::Edge, repository};
 use firn_shared::{
     byte_range::ByteRange,
     digest::Digest,
@@ -13,9 +13,6 @@ use firn_shared::{
     oci_error::{ErrorCode, OciError},
 };
 use worker::{Bucket, Fetch, Range, Request, ResponseBody};
-
-/// The R2 binding.
-const BINDING: &str = "BLOBS";
 
 /// Answers a request for a blob.
 pub(crate) async fn blobs(
@@ -29,6 +26,9 @@ pub(crate) async fn blobs(
     }
     if edge.header("if-none-match").is_some_and(|header| is_known(&header, digest)) {
         return Ok(blob(edge, 304, digest));
+    }
+    if compose::is_kept_here(edge, digest).await {
+        return from_r2(edge, method, digest).await;
     }
     let Some(location) = blob_location::locate(&edge.config, method, name, digest) else {
         return from_r2(edge, method, digest).await;
@@ -74,7 +74,7 @@ async fn head(edge: &Edge, url: &str, digest: &Digest) -> Result<Answer, Failure
 }
 
 async fn from_r2(edge: &Edge, method: Method, digest: &Digest) -> Result<Answer, Failure> {
-    let bucket = edge.env.bucket(BINDING).map_err(|_| {
+    let bucket = edge.env.bucket(blob_location::BUCKET).map_err(|_| {
         OciError::new(
             ErrorCode::Internal,
             "the edge is not configured: FIRN_BLOBS=r2 needs the R2 binding BLOBS",

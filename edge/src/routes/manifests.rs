@@ -1,10 +1,11 @@
-//! `/v2/<name>/manifests/<reference>`: Cache API, then KV, then the backend.
+//! `/v2/<name>/manifests/<reference>`: Cache API, then KV, then composing, then the backend.
 
 use crate::{
     Failure,
     answer::{self, Answer},
     backend,
     cache::Key,
+    compose,
     config::Access,
     edge::Edge,
     flight, limit,
@@ -14,7 +15,7 @@ use crate::{
 };
 use firn_shared::{
     digest::Digest,
-    edge_cache::Freshness,
+    edge_cache::{Freshness, TagPointer},
     endpoint::{Method, RepositoryName},
     image_name::ImageName,
     media_type::ManifestFormat,
@@ -72,35 +73,51 @@ async fn by_tag(edge: &Rc<Edge>, wanted: Wanted) -> Result<(Manifest, Source), O
     if let Some(manifest) = key.get().await {
         return Ok((manifest, Source::Cache));
     }
-    let Some((manifest, freshness)) = remembered(edge, &wanted).await else {
+    let Some((store, pointer)) = pointer(edge, &wanted.tag).await else {
         return Ok((ask(edge, &wanted).await?.manifest, Source::Backend));
     };
-    match freshness {
-        Freshness::Fresh => {
-            key.keep(edge, &manifest);
-            Ok((manifest, Source::Kv))
-        }
-        Freshness::Aging => {
-            revalidate(edge, wanted);
-            Ok((manifest, Source::Kv))
-        }
-        Freshness::Stale => match ask(edge, &wanted).await {
+    let freshness = pointer.freshness(&wanted.tag, memory::now(), edge.config.tag_ttl_seconds);
+    if freshness == Freshness::Stale {
+        return match ask(edge, &wanted).await {
             Ok(fetched) => Ok((fetched.manifest, Source::Backend)),
             // An image that was right a while ago is better than none.
             Err(error) if matches!(error.code, ErrorCode::Unavailable | ErrorCode::Internal) => {
-                Ok((manifest, Source::Kv))
+                known(edge, &store, &pointer, &wanted).await?.ok_or(error)
             }
             Err(error) => Err(error),
-        },
+        };
     }
+    let Some((manifest, source)) = known(edge, &store, &pointer, &wanted).await? else {
+        return Ok((ask(edge, &wanted).await?.manifest, Source::Backend));
+    };
+    if freshness == Freshness::Aging {
+        revalidate(edge, wanted);
+    } else {
+        key.keep(edge, &manifest);
+    }
+    Ok((manifest, source))
 }
 
-/// What KV has, and how much its tag counts.
-async fn remembered(edge: &Edge, wanted: &Wanted) -> Option<(Manifest, Freshness)> {
+/// What a tag named last, and where that is remembered.
+async fn pointer(edge: &Edge, tag: &Tag) -> Option<(Store, TagPointer)> {
     let store = Store::open(&edge.env, &edge.config)?;
-    let pointer = store.pointer(&wanted.tag).await?;
-    let manifest = store.manifest(&pointer.package_set, &wanted.image, wanted.format).await?;
-    Some((manifest, pointer.freshness(&wanted.tag, memory::now(), edge.config.tag_ttl_seconds)))
+    let pointer = store.pointer(tag).await?;
+    Some((store, pointer))
+}
+
+/// The image as it is in the package set that its tag named last: out of KV, or composed.
+async fn known(
+    edge: &Rc<Edge>,
+    store: &Store,
+    pointer: &TagPointer,
+    wanted: &Wanted,
+) -> Result<Option<(Manifest, Source)>, OciError> {
+    let Wanted { image, format, .. } = wanted;
+    if let Some(manifest) = store.manifest(&pointer.package_set, image, *format).await {
+        return Ok(Some((manifest, Source::Kv)));
+    }
+    let composed = compose::by_tag(edge, &pointer.package_set, image, *format).await?;
+    Ok(composed.map(|manifest| (manifest, Source::Composed)))
 }
 
 /// Asks the backend, together with everybody else who wants the same.
@@ -140,6 +157,10 @@ async fn by_digest(
     {
         key.keep(edge, &manifest);
         return Ok((manifest, Source::Kv));
+    }
+    if let Some(manifest) = compose::by_digest(edge, name, &digest).await? {
+        key.keep(edge, &manifest);
+        return Ok((manifest, Source::Composed));
     }
     limit::check(edge).await?;
     let path = format!("/v2/{name}/manifests/{digest}");

@@ -3,7 +3,6 @@
 use super::{ImagePath, Permissions, Writer};
 use crate::{DiffId, Digest, media_type::LayerCompression};
 use flate2::{Compression, GzBuilder};
-use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
@@ -36,6 +35,9 @@ pub enum PackError {
     /// An entry inside something that is not a directory.
     #[error("{0} lies in something that is not a directory")]
     NotADirectory(ImagePath),
+    /// A compression that this build leaves out; see [`can_compress`].
+    #[error("this build cannot compress to zstd")]
+    NoEncoder,
 }
 
 /// A compressed layer and all that a manifest and a config say about it.
@@ -53,6 +55,14 @@ pub struct Blob {
     pub compression: LayerCompression,
 }
 
+/// Whether [`pack`] has an encoder for this: the Worker is built without zstd, to be small.
+pub const fn can_compress(compression: LayerCompression) -> bool {
+    match compression {
+        LayerCompression::Gzip => true,
+        LayerCompression::Zstd => cfg!(feature = "zstd"),
+    }
+}
+
 /// Packs entries into a layer.
 ///
 /// The entries may come in any order; directories that lead to one and are not given are added as
@@ -66,7 +76,7 @@ pub fn pack(
     let tar = tar(&complete(entries)?).expect("writing to memory does not fail");
     let bytes = match compression {
         LayerCompression::Gzip => gzip(&tar).expect("writing to memory does not fail"),
-        LayerCompression::Zstd => compress_to_vec(tar.as_slice(), CompressionLevel::Fastest),
+        LayerCompression::Zstd => zstd(&tar)?,
     };
     Ok(Blob {
         digest: Digest::of(&bytes),
@@ -89,6 +99,16 @@ fn tar(entries: &BTreeMap<ImagePath, Content>) -> io::Result<Vec<u8>> {
         }
     }
     archive.finish()
+}
+
+#[cfg(feature = "zstd")]
+fn zstd(bytes: &[u8]) -> Result<Vec<u8>, PackError> {
+    Ok(ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest))
+}
+
+#[cfg(not(feature = "zstd"))]
+fn zstd(_: &[u8]) -> Result<Vec<u8>, PackError> {
+    Err(PackError::NoEncoder)
 }
 
 fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {

@@ -24,6 +24,10 @@ use config::{ExecutionConfig, ImageConfig};
 use manifest::{Descriptor, Manifest};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Changes whenever the same ingredients would make other bytes: another file in every image, another word in
+/// the config, another compression of the symlink layer. Part of what images are keyed by, so that edge and
+/// backend never mix the images of two versions; a test pins the bytes.
+pub const FORMAT: u32 = 1;
 /// Where Docker's own images look for programs; derived images add to `/usr/local/bin`.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -116,6 +120,11 @@ impl Blueprint {
             platform: ingredients.platform,
             created,
         })
+    }
+
+    /// NAR size of all that is in the layers of store paths, in bytes.
+    pub fn nar_size(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.nar_size).sum()
     }
 
     /// The image, given what became of each of [`Blueprint::layers`], in the same order.

@@ -169,6 +169,14 @@ fn layer_keys_depend_on_contents_and_encoder_alone() {
 }
 
 #[test]
+fn the_format_says_when_bytes_change() {
+    let image = image("user/git/htop", &["git", "htop"]).1;
+    // Other digests need another FORMAT: images are found by it.
+    assert_eq!(FORMAT, 1);
+    assert_eq!(image.oci.digest.hex(), "ea64b9d9fbad6fc857b07150f14623e2608be6b0ff0f9cf1c6732c1a6fa130c4");
+}
+
+#[test]
 fn the_same_ingredients_make_the_same_bytes() {
     assert_eq!(image("git/htop", &["git", "htop"]).1, image("git/htop", &["git", "htop"]).1);
 }

@@ -16,6 +16,7 @@ pub use popularity::{Popularity, PopularityCounts};
 pub use profile::{ParseProfileError, RevisionProfile};
 pub use score::{Score, Scorer};
 pub use sharing::Sharing;
+pub(crate) use {plan::Plan, profile::Place};
 
 use crate::Closure;
 use std::{fmt, str::FromStr};
@@ -38,6 +39,12 @@ pub trait Strategy: fmt::Debug + Send + Sync {
     /// Which strategy this is, in which version, with which data: a part of the key of every image that is
     /// made with it.
     fn version(&self) -> String;
+
+    /// The profile that decides, where nothing but the members of a closure and their places in it do: then the
+    /// layers of an image are known from what is known of its packages.
+    fn profile(&self) -> Option<&RevisionProfile> {
+        None
+    }
 }
 
 /// Store paths that travel together.

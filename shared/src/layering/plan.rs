@@ -18,7 +18,7 @@ const FEWEST: usize = 25;
 /// first one that the image has comes next, and then what the anchor's own node says.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     nodes: Vec<Vec<Decision>>,
 }
 
@@ -60,7 +60,7 @@ impl Plan {
     }
 
     /// Whether every node leads on to later nodes only, so that every image comes to an end.
-    pub(super) fn is_sound(&self) -> bool {
+    pub(crate) fn is_sound(&self) -> bool {
         let leads_on = |at: usize, decision: &Decision| {
             decision.1.is_none_or(|next| (at + 1..self.nodes.len()).contains(&(next as usize)))
         };

@@ -8,6 +8,7 @@ use super::{
 use crate::{Closure, StorePath, digest::Digest};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// Which store paths of a revision share a layer, how likely each is in an image, and which come first.
 ///
@@ -21,14 +22,14 @@ pub struct RevisionProfile {
     places: BTreeMap<String, Option<Place>>,
     /// The names that there are of each name without version.
     bare: HashMap<String, Vec<String>>,
-    plan: Plan,
+    plan: Arc<Plan>,
 }
 
 /// What is known of the store paths of one name. The numbers are whole, so that every machine computes the
 /// same from them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "StoredPlace", into = "StoredPlace")]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The number of the group that it shares a layer with.
     pub(super) group: u32,
     /// √(p/(1−p)) in units of [`Place::UNIT`], where p is how likely an image has it.
@@ -117,22 +118,23 @@ impl RevisionProfile {
         for name in places.keys() {
             bare.entry(bare_name(name)).or_default().push(name.clone());
         }
-        Self { id, places, bare, plan }
+        Self { id, places, bare, plan: Arc::new(plan) }
     }
 
-    /// What is enough of this profile for images made of this closure's members: as good as the whole for
-    /// them, and small. It keeps the identity of the whole.
-    pub fn excerpt(&self, closure: &Closure) -> Self {
-        let places = closure.paths().iter().map(|member| {
-            let place = self.place(&member.path);
-            (member.path.name().to_owned(), place)
-        });
-        Self::new(self.id.clone(), places.collect(), self.plan.clone())
+    /// What is enough of the profile with this identity and plan for images made of these paths, given the
+    /// place of each: as good as the whole for them, and small.
+    pub(crate) fn excerpt<'a>(
+        id: &str,
+        plan: Arc<Plan>,
+        places: impl IntoIterator<Item = (&'a StorePath, Option<Place>)>,
+    ) -> Self {
+        let places = places.into_iter().map(|(path, place)| (path.name().to_owned(), place)).collect();
+        Self { id: id.to_owned(), places, bare: HashMap::new(), plan }
     }
 
     /// What is known of the path. After an update that is what was known of another version: of the only one, or
     /// of the one whose name agrees furthest.
-    pub(super) fn place(&self, path: &StorePath) -> Option<Place> {
+    pub(crate) fn place(&self, path: &StorePath) -> Option<Place> {
         let name = path.name();
         if let Some(place) = self.places.get(name) {
             return *place;
@@ -148,7 +150,7 @@ impl RevisionProfile {
         }
     }
 
-    pub(super) fn plan(&self) -> &Plan {
+    pub(crate) fn plan(&self) -> &Arc<Plan> {
         &self.plan
     }
 
@@ -174,7 +176,12 @@ impl TryFrom<Stored> for RevisionProfile {
 
 impl From<RevisionProfile> for Stored {
     fn from(profile: RevisionProfile) -> Self {
-        Self { format: FORMAT, id: profile.id, places: profile.places, plan: profile.plan }
+        Self {
+            format: FORMAT,
+            id: profile.id,
+            places: profile.places,
+            plan: Arc::unwrap_or_clone(profile.plan),
+        }
     }
 }
 

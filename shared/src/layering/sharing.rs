@@ -89,7 +89,11 @@ impl Strategy for Sharing {
     }
 
     fn version(&self) -> String {
-        format!("sharing-2-{}", self.profile.id())
+        format!("sharing-3-{}", self.profile.id())
+    }
+
+    fn profile(&self) -> Option<&RevisionProfile> {
+        Some(&self.profile)
     }
 }
 

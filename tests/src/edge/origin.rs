@@ -7,6 +7,7 @@ use axum::{
     http::{HeaderMap, Response, StatusCode},
 };
 use firn_shared::{
+    composition::PATH,
     digest::Digest,
     endpoint::{Endpoint, RepositoryName},
     media_type::ManifestFormat,
@@ -15,6 +16,7 @@ use firn_shared::{
     reference::Reference,
 };
 use futures::StreamExt;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -68,6 +70,8 @@ struct Shared {
     package_set: String,
     seen: Vec<Seen>,
     events: Arc<Notify>,
+    records: HashMap<String, Vec<u8>>,
+    asked: Vec<String>,
 }
 
 impl Origin {
@@ -80,6 +84,8 @@ impl Origin {
             package_set: "set-1".into(),
             seen: Vec::new(),
             events: Arc::default(),
+            records: HashMap::new(),
+            asked: Vec::new(),
         };
         let shared = Arc::new(Mutex::new(shared));
         let router = Router::new().fallback(answer).with_state(shared.clone());
@@ -97,7 +103,17 @@ impl Origin {
         self.shared.lock().expect("no panic").package_set = package_set.to_owned();
     }
 
-    /// The requests so far.
+    /// From now on, has these records, by key, for who composes images.
+    pub fn publish(&self, records: impl IntoIterator<Item = (String, Vec<u8>)>) {
+        self.shared.lock().expect("no panic").records.extend(records);
+    }
+
+    /// The keys of the records that it has been asked for so far and has.
+    pub fn asked(&self) -> Vec<String> {
+        self.shared.lock().expect("no panic").asked.clone()
+    }
+
+    /// The requests so far, but for those for records.
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.lock().expect("no panic").seen.clone()
     }
@@ -134,6 +150,13 @@ impl Drop for Origin {
 async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> Response<Body> {
     let (behaviour, package_set) = {
         let mut shared = shared.lock().expect("no panic");
+        if let Some(key) = request.uri().path().strip_prefix(PATH) {
+            let Some(record) = shared.records.get(key).cloned() else {
+                return error(&OciError::new(ErrorCode::NameUnknown, "no such record"));
+            };
+            shared.asked.push(key.to_owned());
+            return Response::new(Body::from(record));
+        }
         shared.seen.push(Seen {
             method: request.method().to_string(),
             uri: request.uri().to_string(),

@@ -1,6 +1,6 @@
 // The Worker under test, in a wrapper that can break its bindings for one request and look into them.
 //
-//   x-test-fault: kv-get, kv-put, r2-get, repository   those calls fail in this request
+//   x-test-fault: kv-get, kv-put, r2-get, r2-put, repository   those calls fail in this request
 //   /.test/kv/<key>, /.test/r2/<key>       PUT, GET, DELETE; /.test/kv lists keys with their metadata
 import Inner, { Flight, Repository } from "./index.js";
 import { WorkerEntrypoint } from "cloudflare:workers";
@@ -22,6 +22,13 @@ const brokenObjects = (namespace) =>
     get: (target, name) =>
       name === "getByName" ? () => ({ fetch: broken("a Durable Object") }) : Reflect.get(target, name),
   });
+const writeProtected = (bucket) => {
+  const result = new R2Bucket();
+  result.get = bucket.get.bind(bucket);
+  result.head = bucket.head.bind(bucket);
+  result.put = broken("R2 PUT");
+  return result;
+};
 
 function withFaults(env, faults) {
   const kv = env.MANIFESTS && {
@@ -37,6 +44,7 @@ function withFaults(env, faults) {
     else if (fault === "kv-put") kv.put = broken("KV PUT");
     else if (fault === "r2-get") result.BLOBS = new R2Bucket();
     else if (fault === "repository") result.REPOSITORIES = brokenObjects(env.REPOSITORIES);
+    else if (fault === "r2-put") result.BLOBS = writeProtected(env.BLOBS);
     else throw new Error(`unknown fault ${fault}`);
   }
   return result;
@@ -56,7 +64,7 @@ async function inspect(env, request, url) {
       return new Response("deleted");
     default:
       if (!key) return Response.json((await binding.list()).keys);
-      return new Response(await binding.get(key, "arrayBuffer"));
+      return new Response(store === "kv" ? await binding.get(key, "arrayBuffer") : (await binding.get(key))?.body);
   }
 }
 

@@ -9,6 +9,7 @@ mod build_pages;
 mod building;
 mod clients;
 mod commands;
+mod composition;
 mod contents;
 mod edge;
 mod nix_use;

@@ -4,6 +4,7 @@
 mod access;
 mod blobs;
 mod builds;
+mod composition;
 mod faults;
 mod manifests;
 mod misses;

@@ -1,6 +1,10 @@
 //! Garbage collection: what nobody pulls goes, what somebody pulls stays whole, and the disk does not fill up.
 
 use crate::storage::{files, gc, is_clean, pull, pull_again, set_times};
+use firn_shared::{
+    Digest,
+    object_key::{blob_key, composed_key},
+};
 use firn_tests::{
     backend::{Backend, command},
     package_set,
@@ -37,7 +41,7 @@ fn what_nobody_pulls_goes() {
     let images: Vec<_> = ["p0", "p1", "p2"].map(|name| pull(&backend.registry(), name)).into();
     backend.stop();
     // All was built and pulled a hundred days ago; then one is pulled again, and the server restarted.
-    for folder in ["images", "layers", "packages", "blobs", "pulls", "tags"] {
+    for folder in ["images", "layers", "packages", "composition", "blobs", "pulls", "tags"] {
         set_times(data.path(), folder, SystemTime::now() - 100 * DAY);
     }
     let mut backend = serve();
@@ -70,6 +74,47 @@ fn what_nobody_pulls_goes() {
         assert_eq!(pull(&registry, name).digest, image.digest);
     }
     is_clean(data.path());
+}
+
+/// Edges compose images of layers that no image of the backend may have any more, and write blobs that it knows
+/// nothing of.
+#[test]
+fn what_edges_need_stays() {
+    let data = TempDir::new().expect("a temporary directory");
+    let set = package_set::many(2, seed());
+    let mut backend = Backend::serving_expression(&set).data(data.path()).start();
+    let image = pull(&backend.registry(), "p0");
+    backend.stop();
+    let put = |key: String, bytes: &[u8]| {
+        let path = data.path().join("storage").join(key);
+        std::fs::create_dir_all(path.parent().expect("it lies in a folder")).expect("the folder");
+        std::fs::write(&path, bytes).expect("the object");
+        path
+    };
+    let (noted, stray) = (Digest::of(b"noted"), Digest::of(b"stray"));
+    let (noted, stray) = (
+        (put(composed_key(&noted), b""), put(blob_key(&noted), b"noted")).1,
+        put(blob_key(&stray), b"stray"),
+    );
+    let age = |folders: &[&str]| {
+        for folder in folders {
+            set_times(data.path(), folder, SystemTime::now() - 100 * DAY);
+        }
+        let done = gc(data.path(), &[]);
+        gc(data.path(), &["--gc-grace", "0"]);
+        names(&done).len()
+    };
+    // The symlink layer is the image's own; the others are the package's.
+    let (top, layers) =
+        image.layer_digests().split_last().map(|(top, rest)| (top.clone(), rest.to_vec())).expect("layers");
+    let left = || layers.iter().filter(|layer| crate::storage::blob(data.path(), layer).exists()).count();
+    assert_eq!(age(&["images", "layers", "packages", "blobs", "pulls", "tags"]), 1);
+    assert_eq!((left(), noted.exists(), stray.exists()), (layers.len(), true, false));
+    assert!(!crate::storage::blob(data.path(), &top).exists());
+    // Nobody has needed them for long.
+    age(&["composition", "composed", "blobs"]);
+    assert_eq!((left(), noted.exists()), (0, false));
+    assert!(files(&data.path().join("storage/composition")).is_empty());
 }
 
 /// Pulls and builds go on while garbage is collected as fast as it can be.

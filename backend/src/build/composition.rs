@@ -1,0 +1,136 @@
+//! Publishing what an edge needs to compose images by itself, after each build.
+//!
+//! The backend does not know who reads it. It writes nothing for strategies whose layers depend on the image, and
+//! nothing about names that people made up.
+
+use super::{BuildError, Builder, chain, packages::Known};
+use crate::store::RecordKind;
+use bytes::Bytes;
+use firn_shared::{
+    Closure,
+    cache_key::CacheKey,
+    composition::{KnownPackage, MAX_RECORD_BYTES, PackageSetRecord, package_key, package_set_key},
+    image_name::ImageName,
+    layer::{LayerPlan, LayerRecord},
+    layering::RevisionProfile,
+    package::{PackageRecord, ProblemKind},
+    package_source::Revision,
+    protocol::PackageSetToken,
+};
+use moka::sync::Cache;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// For how long what was written is believed to be there. It is written again after that, so that its age says when
+/// it was needed last.
+const BELIEVED: Duration = Duration::from_secs(24 * 3600);
+/// Of how many records that is remembered.
+const MAX_REMEMBERED: u64 = 100_000;
+
+pub(super) fn none_published() -> Cache<CacheKey, ()> {
+    Cache::builder().max_capacity(MAX_REMEMBERED).time_to_live(BELIEVED).build()
+}
+
+impl Builder {
+    /// Writes down what composing needs to know of an image's packages, given the layers that it has.
+    pub(super) async fn publish(
+        &self,
+        name: &ImageName,
+        revision: &Revision,
+        known: &Known,
+        packed: &HashMap<CacheKey, LayerRecord>,
+    ) {
+        // The image is there; that an edge cannot compose others is no reason not to answer.
+        if let Err(error) = self.try_publish(name, revision, known, packed).await {
+            tracing::warn!(image.name = %name, error = %chain(&error), "not published for edges");
+        }
+    }
+
+    /// What was published under a key. That somebody asks makes it younger, so that it stays.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn published(&self, key: &CacheKey) -> Result<Option<Bytes>, BuildError> {
+        let Some(bytes) = self.store.composition(key).await? else { return Ok(None) };
+        if !self.published.contains_key(key) {
+            self.store.put_composition(key, bytes.to_vec()).await?;
+            self.published.insert(*key, ());
+        }
+        Ok(Some(bytes))
+    }
+
+    async fn try_publish(
+        &self,
+        name: &ImageName,
+        revision: &Revision,
+        known: &Known,
+        packed: &HashMap<CacheKey, LayerRecord>,
+    ) -> Result<(), BuildError> {
+        let recipe = &self.recipe;
+        let Some(profile) = recipe.strategy.profile() else { return Ok(()) };
+        let token: PackageSetToken =
+            self.token(revision).to_string().parse().expect("keys are visible ASCII");
+        let platform = self.platform_of(name);
+        for package in name.candidates() {
+            let key = package_key(&token, platform, &package);
+            if self.published.contains_key(&key) {
+                continue;
+            }
+            let described = match known.package(&package) {
+                Ok(record) => self.described(&record, profile, packed).await?,
+                // It may be built another time.
+                Err(problem) if problem.kind == ProblemKind::BuildError => continue,
+                Err(_) => KnownPackage::Absent,
+            };
+            let bytes = described.encode(&key)?;
+            if bytes.len() > MAX_RECORD_BYTES {
+                continue;
+            }
+            self.store.put_composition(&key, bytes).await?;
+            if described.is_complete() {
+                self.published.insert(key, ());
+            }
+        }
+        let key = package_set_key(&token);
+        if !self.published.contains_key(&key) {
+            let set = PackageSetRecord::new(
+                revision.clone(),
+                known.revision_date,
+                recipe.platform,
+                recipe.layer_budget,
+                self.limits.closure_bytes,
+                self.packer.encoder().encoding(),
+                recipe.strategy.version(),
+                profile,
+            );
+            self.store.put_composition(&key, set.encode(&key)).await?;
+            self.published.insert(key, ());
+        }
+        Ok(())
+    }
+
+    /// A package with the layers that an image of it alone has, as far as there are such.
+    async fn described(
+        &self,
+        record: &PackageRecord,
+        profile: &RevisionProfile,
+        packed: &HashMap<CacheKey, LayerRecord>,
+    ) -> Result<KnownPackage, BuildError> {
+        let closure = Closure::new(&record.closure)?;
+        let groups = self.recipe.strategy.group(&closure, self.recipe.layer_budget);
+        let encoding = self.packer.encoder().encoding();
+        let (mut layers, mut complete) = (HashMap::new(), true);
+        for members in groups {
+            let key = LayerPlan::new(members.into_iter().map(|i| &closure.paths()[i]), &encoding).key;
+            let layer = match packed.get(&key) {
+                Some(layer) => Some(layer.clone()),
+                None => self.store.record(RecordKind::Layer, &key).await?,
+            };
+            match layer {
+                Some(layer) => _ = layers.insert(key, layer),
+                None => complete = false,
+            }
+        }
+        Ok(KnownPackage::new(record.clone(), profile, layers, complete))
+    }
+}

@@ -1,0 +1,34 @@
+//! `GET /composition/<key>`: a record that an edge composes images from. Whoever may ask for images may have it:
+//! it says nothing that the images do not.
+
+use super::{
+    App,
+    answer::{self, Answer, into_response},
+    authentication, manifests,
+};
+use axum::{
+    extract::{Path, Request, State},
+    response::Response,
+};
+use firn_shared::{
+    cache_key::CacheKey,
+    endpoint::Method,
+    media_type,
+    oci_error::{ErrorCode, OciError},
+};
+
+pub(super) async fn get(State(app): State<App>, Path(key): Path<String>, request: Request) -> Response {
+    let (request, _body) = request.into_parts();
+    let authentic = authentication::check(app.secret.as_deref(), &request);
+    into_response(match authentic.and_then(|()| Method::parse(request.method.as_str())) {
+        Ok(method) => record(&app, method, &key).await,
+        Err(error) => Err(error),
+    })
+}
+
+async fn record(app: &App, method: Method, key: &str) -> Answer {
+    let unknown = || OciError::new(ErrorCode::NameUnknown, "nothing is recorded under this key");
+    let key: CacheKey = key.parse().map_err(|_| unknown())?;
+    let bytes = app.builder.published(&key).await.map_err(manifests::refuse)?.ok_or_else(unknown)?;
+    answer::json(method, media_type::BLOB, bytes.into())
+}

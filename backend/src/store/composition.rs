@@ -1,0 +1,24 @@
+//! What an edge composes images from. The bytes check themselves; see [`firn_shared::composition`].
+
+use super::{Store, StoreError};
+use bytes::Bytes;
+use firn_shared::{cache_key::CacheKey, object_key::composition_key};
+use object_store::path::Path;
+
+impl Store {
+    /// Writes a record; it replaces one that is there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn put_composition(&self, key: &CacheKey, bytes: Vec<u8>) -> Result<(), StoreError> {
+        self.put(&Path::from(composition_key(key)), bytes).await
+    }
+
+    /// A record as it was written, or nothing where there is none.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn composition(&self, key: &CacheKey) -> Result<Option<Bytes>, StoreError> {
+        self.read(&Path::from(composition_key(key))).await
+    }
+}

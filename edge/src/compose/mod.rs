@@ -1,0 +1,135 @@
+//! Composing images here: of packages that the backend has told about, in combinations that it has never seen.
+//!
+//! `firn_shared::composition` decides what an image consists of; here is where the records come from
+//! (`records`), what becomes of the two small blobs that are new (`blobs`), and in which order: the blobs are
+//! stored before anybody hears of the manifest. Composing twice gives the same bytes, so nobody waits for anybody.
+//! Whatever is missing or fails is the backend's to answer.
+
+mod blobs;
+mod records;
+
+pub(crate) use blobs::is_kept_here;
+pub(crate) use records::learn;
+
+use crate::{cache::Key, edge::Edge, limit, manifest::Manifest, store::Store};
+use blobs::Shelf;
+use firn_shared::{
+    composition::compose,
+    digest::Digest,
+    endpoint::RepositoryName,
+    image::{Image, SmallBlob},
+    image_name::ImageName,
+    media_type::ManifestFormat,
+    oci_error::OciError,
+    protocol::PackageSetToken,
+    reference::Tag,
+};
+use futures_util::future::join;
+use records::Records;
+use std::rc::Rc;
+use worker::console_log;
+
+/// An image that is composed but not stored.
+struct Composed {
+    image: Image,
+    /// What the package set's revision is called.
+    revision: String,
+    shelf: Shelf,
+}
+
+/// The manifest of an image of a package set, if it can be composed; its blobs are stored then.
+///
+/// # Errors
+/// `TOOMANYREQUESTS` when the client asks for too much that is not in the cache.
+pub(crate) async fn by_tag(
+    edge: &Rc<Edge>,
+    package_set: &PackageSetToken,
+    name: &ImageName,
+    format: ManifestFormat,
+) -> Result<Option<Manifest>, OciError> {
+    match image(edge, package_set, name).await? {
+        Some(composed) => Ok(store(edge, composed, package_set, name, format).await),
+        None => Ok(None),
+    }
+}
+
+/// The manifest with a digest, if that is the one of the image of this name in the package set that `latest`
+/// named last. So it is found where KV does not show yet what another location has composed a moment ago.
+///
+/// # Errors
+/// As [`by_tag`].
+pub(crate) async fn by_digest(
+    edge: &Rc<Edge>,
+    name: &RepositoryName,
+    digest: &Digest,
+) -> Result<Option<Manifest>, OciError> {
+    let Some(kv) = Store::open(&edge.env, &edge.config) else { return Ok(None) };
+    let (Ok(name), Some(pointer)) = (name.image(), kv.pointer(&Tag::default()).await) else {
+        return Ok(None);
+    };
+    let Some(composed) = image(edge, &pointer.package_set, &name).await? else { return Ok(None) };
+    let is = |manifest: &SmallBlob| manifest.digest == *digest;
+    let format = if is(&composed.image.oci) {
+        ManifestFormat::Oci
+    } else if composed.image.docker.as_ref().is_some_and(is) {
+        ManifestFormat::Docker
+    } else {
+        return Ok(None);
+    };
+    Ok(store(edge, composed, &pointer.package_set, &name, format).await)
+}
+
+async fn image(
+    edge: &Rc<Edge>,
+    package_set: &PackageSetToken,
+    name: &ImageName,
+) -> Result<Option<Composed>, OciError> {
+    let Some(shelf) = Shelf::of(&edge.env, &edge.config) else { return Ok(None) };
+    let records = Records::open(&edge.env, &edge.config);
+    let Some(set) = records.package_set(package_set).await else { return Ok(None) };
+    let packages = records.packages(package_set, name.platform().unwrap_or(set.platform), name).await;
+    edge.later(records.keep_found());
+    if !name.packages().all(|name| packages.contains_key(name)) {
+        return Ok(None);
+    }
+    // It takes more of the Worker than anything else does, and leaves something behind.
+    limit::check(edge).await?;
+    match compose(name, &set, |name| packages.get(name).map(Rc::as_ref)) {
+        Ok(image) => Ok(Some(Composed { image, revision: set.revision.id().to_owned(), shelf })),
+        Err(reason) => {
+            let line = serde_json::json!({
+                "message": "not composed", "image": name.to_string(), "reason": reason.to_string(),
+            });
+            console_log!("{line}");
+            Ok(None)
+        }
+    }
+}
+
+/// Stores what is new about an image; its manifest, when everything that it names is there.
+async fn store(
+    edge: &Rc<Edge>,
+    composed: Composed,
+    package_set: &PackageSetToken,
+    name: &ImageName,
+    format: ManifestFormat,
+) -> Option<Manifest> {
+    let Composed { image, revision, shelf } = composed;
+    let SmallBlob { bytes, .. } = match format {
+        ManifestFormat::Oci => image.oci,
+        ManifestFormat::Docker => image.docker?,
+    };
+    let kept = join(shelf.keep(image.top), shelf.keep(image.config)).await;
+    if kept != (true, true) {
+        return None;
+    }
+    let manifest = Manifest::new(&bytes, format.manifest().to_owned(), Some(revision));
+    Key::digest(edge, &manifest.metadata.digest).keep(edge, &manifest);
+    if let Some(kv) = Store::open(&edge.env, &edge.config) {
+        // Clients ask for it by digest next, and no backend knows it.
+        kv.learn_digest(&manifest).await;
+        let (copy, package_set, name) = (manifest.clone(), package_set.clone(), name.clone());
+        edge.later(async move { kv.learn_image(&package_set, &name, format, &copy).await });
+    }
+    Some(manifest)
+}

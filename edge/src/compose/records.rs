@@ -1,0 +1,218 @@
+//! What images are composed from: looked for in this isolate's memory, in KV, and in the bucket, which may be the
+//! one that the backend writes to; and asked of the backend after it has answered for an image.
+//!
+//! What does not check is as good as nothing, and nothing means "ask on": KV remembers misses.
+
+use super::blobs::Shelf;
+use crate::{backend, blob_location::BUCKET, config::Config, kv::Kv, manifest::Fetched, memory, store};
+use firn_shared::{
+    cache_key::CacheKey,
+    composition::{
+        KnownPackage, MAX_RECORD_BYTES, PATH, PackageSetRecord, ReadRecordError, package_key, package_set_key,
+    },
+    endpoint::Method,
+    image_name::ImageName,
+    object_key::composition_key,
+    package_name::PackageName,
+    platform::Platform,
+    protocol::PackageSetToken,
+};
+use futures_util::future::join_all;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::thread::LocalKey;
+use worker::{Bucket, Env, console_warn};
+
+/// How many bytes of records an isolate keeps; read, they take several times as much of its 128 MB.
+const MEMORY_BYTES: usize = 4 << 20;
+
+thread_local! {
+    static SETS: RefCell<Table<PackageSetRecord>> = RefCell::default();
+    static PACKAGES: RefCell<Table<KnownPackage>> = RefCell::default();
+}
+
+/// Records that have been read, and their bytes in all.
+struct Table<T> {
+    entries: HashMap<CacheKey, Rc<T>>,
+    bytes: usize,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self { entries: HashMap::new(), bytes: 0 }
+    }
+}
+
+/// A kind of record.
+trait Record: PartialEq + Sized + 'static {
+    const TABLE: &'static LocalKey<RefCell<Table<Self>>>;
+
+    fn decode(key: &CacheKey, bytes: &[u8]) -> Result<Self, ReadRecordError>;
+
+    /// Whether there can be a better one.
+    fn is_final(&self) -> bool;
+}
+
+impl Record for PackageSetRecord {
+    const TABLE: &'static LocalKey<RefCell<Table<Self>>> = &SETS;
+
+    fn decode(key: &CacheKey, bytes: &[u8]) -> Result<Self, ReadRecordError> {
+        Self::decode(key, bytes)
+    }
+
+    fn is_final(&self) -> bool {
+        true
+    }
+}
+
+impl Record for KnownPackage {
+    const TABLE: &'static LocalKey<RefCell<Table<Self>>> = &PACKAGES;
+
+    fn decode(key: &CacheKey, bytes: &[u8]) -> Result<Self, ReadRecordError> {
+        Self::decode(key, bytes)
+    }
+
+    fn is_final(&self) -> bool {
+        self.is_complete()
+    }
+}
+
+/// Where records are.
+pub(super) struct Records {
+    kv: Option<Kv>,
+    bucket: Option<Bucket>,
+    /// How long KV keeps them, in seconds.
+    seconds: u64,
+    /// Whether the isolate keeps any.
+    remembers: bool,
+    /// What was found in the bucket and is not in KV.
+    found: RefCell<Vec<(CacheKey, Vec<u8>)>>,
+}
+
+impl Records {
+    /// Opens the places that are bound.
+    pub(super) fn open(env: &Env, config: &Config) -> Self {
+        Self {
+            kv: Kv::bound(env, store::BINDING),
+            bucket: env.bucket(BUCKET).ok(),
+            seconds: config.manifest_ttl_seconds,
+            remembers: config.memory_bytes > 0,
+            found: RefCell::default(),
+        }
+    }
+
+    /// What all images of a package set have in common.
+    pub(super) async fn package_set(&self, token: &PackageSetToken) -> Option<Rc<PackageSetRecord>> {
+        self.find(package_set_key(token)).await
+    }
+
+    /// What is known of the packages that may play a part in an image.
+    pub(super) async fn packages(
+        &self,
+        token: &PackageSetToken,
+        platform: Platform,
+        image: &ImageName,
+    ) -> HashMap<PackageName, Rc<KnownPackage>> {
+        let known = image.candidates().into_iter().map(async |name| {
+            let known = self.find(package_key(token, platform, &name)).await?;
+            Some((name, known))
+        });
+        join_all(known).await.into_iter().flatten().collect()
+    }
+
+    async fn find<T: Record>(&self, key: CacheKey) -> Option<Rc<T>> {
+        if let Some(record) = T::TABLE.with_borrow(|table| table.entries.get(&key).cloned()) {
+            return Some(record);
+        }
+        if let Some(kv) = &self.kv {
+            match kv.plain_bytes(&key.to_string()).await {
+                Ok(Some(bytes)) => {
+                    if let Some(record) = self.read(key, &bytes) {
+                        return Some(record);
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => warn("KV could not read a record", &error),
+            }
+        }
+        let object = self.bucket.as_ref()?.get(composition_key(&key)).execute().await;
+        let object = object.map_err(|error| warn("the bucket could not read a record", &error)).ok()??;
+        // Older ones may name layers that are no longer kept; the backend writes those anew that are needed.
+        if memory::now().saturating_sub(object.uploaded().as_millis() / 1000) > self.seconds {
+            return None;
+        }
+        let bytes = object.body()?.bytes().await.ok()?;
+        let record = self.read(key, &bytes)?;
+        self.found.borrow_mut().push((key, bytes));
+        Some(record)
+    }
+
+    /// Reads a record and remembers it.
+    fn read<T: Record>(&self, key: CacheKey, bytes: &[u8]) -> Option<Rc<T>> {
+        let record = T::decode(&key, bytes).map_err(|error| warn("a record is ignored", &error)).ok()?;
+        let record = Rc::new(record);
+        // One that will be better another time is not worth being remembered.
+        if self.remembers && record.is_final() && bytes.len() <= MEMORY_BYTES {
+            T::TABLE.with_borrow_mut(|table| {
+                if table.bytes + bytes.len() > MEMORY_BYTES {
+                    *table = Table::default();
+                }
+                table.bytes += bytes.len();
+                table.entries.insert(key, record.clone());
+            });
+        }
+        Some(record)
+    }
+
+    /// Puts into KV what was found in the bucket, where it takes longer to read.
+    pub(super) async fn keep_found(self) {
+        let found = self.found.take();
+        join_all(found.iter().map(|(key, bytes)| self.keep(key, bytes))).await;
+    }
+
+    async fn keep(&self, key: &CacheKey, bytes: &[u8]) {
+        let Some(kv) = &self.kv else { return };
+        if let Err(error) = kv.put_plain_bytes(&key.to_string(), bytes, self.seconds).await {
+            warn("KV could not write a record", &error);
+        }
+    }
+
+    /// A record that is known here, or the backend's if that may be better.
+    async fn find_or_ask<T: Record>(&self, config: &Config, key: CacheKey) -> Option<Rc<T>> {
+        let known = self.find::<T>(key).await;
+        if known.as_ref().is_some_and(|record| record.is_final()) {
+            return known;
+        }
+        let path = format!("{PATH}{key}");
+        let question = backend::Question::about(Method::Get, &path);
+        // That it has none is an answer.
+        let Ok(mut response) = backend::response(config, question).await else { return known };
+        let body = backend::body(&mut response, MAX_RECORD_BYTES).await;
+        let bytes = body.map_err(|error| warn("the backend's record did not arrive", &error)).ok()?;
+        let Some(record) = self.read(key, &bytes) else { return known };
+        if known.as_ref() != Some(&record) {
+            self.keep(&key, &bytes).await;
+        }
+        Some(record)
+    }
+}
+
+/// Finds out what there is to know about the packages of an image that the backend has just answered for, so that
+/// other images of them can be composed here.
+pub(crate) async fn learn(env: &Env, config: &Config, image: &ImageName, fetched: &Fetched) {
+    let (Some(token), Some(_)) = (&fetched.package_set, Shelf::of(env, config)) else { return };
+    let records = Records::open(env, config);
+    let Some(set) = records.find_or_ask::<PackageSetRecord>(config, package_set_key(token)).await else {
+        return;
+    };
+    let platform = image.platform().unwrap_or(set.platform);
+    let keys = image.candidates().into_iter().map(|name| package_key(token, platform, &name));
+    join_all(keys.map(|key| records.find_or_ask::<KnownPackage>(config, key))).await;
+    records.keep_found().await;
+}
+
+fn warn(what: &str, error: &dyn std::fmt::Display) {
+    let line = serde_json::json!({ "message": what, "error": error.to_string() });
+    console_warn!("{line}");
+}

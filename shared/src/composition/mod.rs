@@ -1,0 +1,163 @@
+//! Composing an image without the backend, from what the backend has published about its packages.
+//!
+//! Because layers do not look at the image, an image of packages that have been seen is decided by what is known
+//! of each of them. The backend writes that down, when it has built an image, as two kinds of records:
+//!
+//! - one per *package-set token* ([`PackageSetRecord`]): what all images of the token have in common;
+//! - one per token, platform and package name ([`KnownPackage`]): closure, files, metadata, and the layers that the
+//!   package's own image has; or that there is no such package, for names that images only imply (`nano` of
+//!   `shell`).
+//!
+//! [`compose`] makes an image of them by the same code as the backend, so that it has the same bytes. Whatever is
+//! missing is an error that means "ask the backend", which knows better and says so in its own words: a package
+//! without record, a package that cannot be had, a layer that was never packed (as the tail of an image over the
+//! budget, which no other image has).
+//!
+//! **Where the records are.** In the backend's object store under [`crate::object_key::composition_key`], where an
+//! edge with access to the same bucket finds them; and at the backend's [`PATH`]`<key>`. Keys are computed by both
+//! sides. Records are immutable but for layers that become known later; a newer one replaces an older one.
+//!
+//! **For whoever deletes old objects.** A record promises that the layers it names exist
+//! ([`KnownPackage::layers`]). The backend writes a record anew when it is needed, once a day at most, so its age says
+//! since when it is not. The edge forgets its copies after `FIRN_MANIFEST_TTL_SECONDS` (30 days) and takes none from
+//! the bucket that is older; so layers have to stay for twice as long as the youngest record that names them is
+//! old. Where edge and backend share a bucket, `blobs/` also holds symlink layers and configs that the edge wrote; no
+//! record names those, but each has an object under [`crate::object_key::composed_key`], which the edge writes before
+//! the blob, and again with every image that has it. Manifests that name it live for 30 days.
+//!
+//! **Versions.** [`VERSION`] is part of keys and of the records themselves, with [`image::FORMAT`]: what another
+//! version of Firn wrote is not found, and not read if it is.
+
+mod record;
+
+pub use record::{KnownPackage, PackageSetRecord, ReadRecordError, Undescribable};
+
+use crate::{
+    archive,
+    cache_key::CacheKey,
+    closure::ClosureError,
+    image::{self, Blueprint, Image, Ingredients},
+    image_name::ImageName,
+    layer::LayerRecord,
+    layering::{RevisionProfile, Sharing, Strategy},
+    package::{PackageProblem, ProblemKind},
+    package_name::PackageName,
+    platform::Platform,
+    protocol::PackageSetToken,
+    selection::{Selected, select},
+};
+use std::sync::Arc;
+
+/// Changes whenever a record's bytes, or what they mean, change.
+pub const VERSION: u32 = 1;
+/// Where the backend serves records, followed by the key. Like everything else there it wants to know that the
+/// edge asks.
+pub const PATH: &str = "/composition/";
+/// The longest record that there may be, in bytes: KV takes 25 MiB.
+pub const MAX_RECORD_BYTES: usize = 24 << 20;
+
+/// Why an image cannot be composed here; all of it is for the backend to deal with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ComposeError {
+    /// There is no record of a package.
+    #[error("nothing is known of {0}")]
+    Unknown(PackageName),
+    /// A package that the image needs cannot be had.
+    #[error("a package cannot be had")]
+    Problem,
+    /// The records are from a strategy that this is not.
+    #[error("layers are made by {0}, which is unknown here")]
+    Strategy(String),
+    /// Layers are encoded in a way that this build leaves out.
+    #[error("layers are zstd, which is not composed here")]
+    Encoding,
+    /// The packages' closures contradict each other.
+    #[error(transparent)]
+    Closure(#[from] ClosureError),
+    /// More than the operator allows.
+    #[error("the image holds {0} bytes, more than allowed")]
+    TooLarge(u64),
+    /// A layer was never packed.
+    #[error("the layer of {0} and {1} other store paths was never packed")]
+    NeverPacked(String, usize),
+}
+
+/// The key of the record of a package-set token.
+pub fn package_set_key(token: &PackageSetToken) -> CacheKey {
+    key("composition-set", token).build()
+}
+
+/// The key of the record of a package.
+pub fn package_key(token: &PackageSetToken, platform: Platform, name: &PackageName) -> CacheKey {
+    key("composition-package", token).field(platform.system()).field(name.as_str()).build()
+}
+
+fn key(kind: &str, token: &PackageSetToken) -> crate::cache_key::CacheKeyBuilder {
+    let builder = CacheKey::builder(kind).field(VERSION.to_le_bytes()).field(image::FORMAT.to_le_bytes());
+    builder.field(token.as_str())
+}
+
+/// The image of a name, given what is known of each of [`ImageName::candidates`].
+///
+/// # Errors
+/// When it takes the backend; see the module's description.
+pub fn compose<'a>(
+    name: &ImageName,
+    set: &PackageSetRecord,
+    known: impl Fn(&PackageName) -> Option<&'a KnownPackage>,
+) -> Result<Image, ComposeError> {
+    let mut unknown = None;
+    let absent = || PackageProblem::new(ProblemKind::NotFound, "");
+    let selected = select(name, |package| match known(package) {
+        Some(known) => known.described().ok_or_else(absent),
+        None => {
+            unknown.get_or_insert_with(|| package.clone());
+            Err(absent())
+        }
+    });
+    if let Some(package) = unknown {
+        return Err(ComposeError::Unknown(package));
+    }
+    let selected = selected.map_err(|_| ComposeError::Problem)?;
+
+    let places = selected.iter().flat_map(|selected| selected.package.places());
+    let profile = RevisionProfile::excerpt(&set.profile, Arc::clone(&set.plan), places);
+    let strategy = Sharing::new(Arc::new(profile));
+    if strategy.version() != set.strategy {
+        return Err(ComposeError::Strategy(set.strategy.clone()));
+    }
+    if !archive::can_compress(set.encoding.compression) {
+        return Err(ComposeError::Encoding);
+    }
+    let packages: Vec<_> = selected
+        .iter()
+        .map(|selected| Selected { package: &selected.package.record, requested: selected.requested })
+        .collect();
+    let ingredients = Ingredients {
+        name,
+        platform: name.platform().unwrap_or(set.platform),
+        revision: &set.revision,
+        revision_date: set.revision_date,
+        packages: &packages,
+    };
+    let blueprint =
+        Blueprint::new(ingredients, |closure| strategy.group(closure, set.layer_budget), &set.encoding)?;
+    if blueprint.nar_size() > set.closure_bytes {
+        return Err(ComposeError::TooLarge(blueprint.nar_size()));
+    }
+    let layers = blueprint
+        .layers
+        .iter()
+        .map(|plan| {
+            let packed = selected.iter().find_map(|selected| selected.package.layers.get(&plan.key));
+            packed.cloned().ok_or_else(|| {
+                let first = plan.paths.first().map(|path| path.base_name().to_owned());
+                ComposeError::NeverPacked(first.unwrap_or_default(), plan.paths.len().saturating_sub(1))
+            })
+        })
+        .collect::<Result<Vec<LayerRecord>, _>>()?;
+    Ok(blueprint.assemble(&layers))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,484 @@
+//! The records, and the bytes that they are stored as.
+//!
+//! A record is `firn`, [`VERSION`] and the image format as 4 bytes each (little-endian), the sha256 over those, the
+//! record's key and the body, and the body: `postcard`, in which a number takes as many bytes as it needs and a
+//! digest 32. Store paths are written once and referred to by index. It is not compressed: most of it are hashes.
+//!
+//! Reading refuses whatever would break an invariant of the types that come out, so that a record that reads is one
+//! that images can be composed from.
+
+use super::VERSION;
+use crate::{
+    StorePath,
+    cache_key::CacheKey,
+    closure::PathInfo,
+    digest::{DiffId, Digest, NarHash},
+    image,
+    layer::{LayerEncoding, LayerRecord},
+    layering::{Place, Plan, RevisionProfile},
+    listing::{FileName, Listing, Node},
+    media_type::LayerCompression,
+    package::{Package, PackageRecord},
+    package_source::Revision,
+    platform::Platform,
+    store_path::STORE_DIR,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// What all images of a package-set token have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageSetRecord {
+    /// The package set.
+    pub revision: Revision,
+    /// When that was committed, in seconds since 1970, if known.
+    pub revision_date: Option<i64>,
+    /// The platform of images whose name asks for none.
+    pub platform: Platform,
+    /// How many layers an image has at most, without the one of symlinks.
+    pub layer_budget: usize,
+    /// The largest closure that an image may have, in bytes of NAR.
+    pub closure_bytes: u64,
+    /// How layers are encoded.
+    pub encoding: LayerEncoding,
+    /// The layering strategy in its version, with its data.
+    pub strategy: String,
+    /// Identifies the profile of the package set.
+    pub profile: String,
+    /// The profile's plan; the places are with the packages.
+    pub(super) plan: Arc<Plan>,
+}
+
+/// What is known of a package name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KnownPackage {
+    /// There is none, now and at the next attempt; images that merely imply the name do without.
+    Absent,
+    /// All that an image needs of it.
+    Described(Box<Described>),
+}
+
+/// All that an image needs of a package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    pub(super) record: PackageRecord,
+    /// The places of the closure's members in the profile, in the same order.
+    places: Vec<Option<Place>>,
+    pub(super) layers: HashMap<CacheKey, LayerRecord>,
+    complete: bool,
+}
+
+/// A package whose record is not whole: a path of its closure is missing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is not in the closure of the package that refers to it")]
+pub struct Undescribable(StorePath);
+
+/// Why bytes are not a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReadRecordError {
+    /// Not a record, or one of another version of Firn.
+    #[error("it is from another version")]
+    Version,
+    /// Not what was written under this key.
+    #[error("its bytes do not have their digest")]
+    Digest,
+    /// Written wrongly.
+    #[error("it contradicts itself: {0}")]
+    Malformed(&'static str),
+}
+
+const MAGIC: &[u8; 4] = b"firn";
+/// Bytes before the body.
+const HEADER: usize = MAGIC.len() + 2 * size_of::<u32>() + size_of::<Digest>();
+/// How deep directories may be nested; JSON records of packages end there too.
+const MAX_DEPTH: usize = 128;
+/// The largest store path, in bytes of NAR: so that sums cannot overflow.
+const MAX_NAR: u64 = 1 << 44;
+
+impl PackageSetRecord {
+    /// The record for images that are layered by this profile; the other fields are public.
+    #[expect(clippy::too_many_arguments, reason = "each is a fact of its own")]
+    pub fn new(
+        revision: Revision,
+        revision_date: Option<i64>,
+        platform: Platform,
+        layer_budget: usize,
+        closure_bytes: u64,
+        encoding: LayerEncoding,
+        strategy: String,
+        profile: &RevisionProfile,
+    ) -> Self {
+        Self {
+            revision,
+            revision_date,
+            platform,
+            layer_budget,
+            closure_bytes,
+            encoding,
+            strategy,
+            profile: profile.id().to_owned(),
+            plan: Arc::clone(profile.plan()),
+        }
+    }
+
+    /// The bytes to store under this key.
+    pub fn encode(&self, key: &CacheKey) -> Vec<u8> {
+        let revision = match &self.revision {
+            Revision::Git { url, rev } => WireRevision::Git(url.clone(), rev.as_str().to_owned()),
+            Revision::Path { content } => WireRevision::Path(content.clone()),
+        };
+        seal(
+            key,
+            &WireSet {
+                revision,
+                revision_date: self.revision_date,
+                platform: self.platform,
+                layer_budget: self.layer_budget,
+                closure_bytes: self.closure_bytes,
+                encoding: self.encoding.clone(),
+                strategy: self.strategy.clone(),
+                profile: self.profile.clone(),
+                plan: (*self.plan).clone(),
+            },
+        )
+    }
+
+    /// Reads what is stored under this key.
+    ///
+    /// # Errors
+    /// When it is not a record of this version that was written under this key.
+    pub fn decode(key: &CacheKey, bytes: &[u8]) -> Result<Self, ReadRecordError> {
+        let wire: WireSet = owned(open(key, bytes)?)?;
+        if !wire.plan.is_sound() {
+            return Err(ReadRecordError::Malformed("the plan leads nowhere"));
+        }
+        let malformed = |_| ReadRecordError::Malformed("the commit is none");
+        let revision = match wire.revision {
+            WireRevision::Git(url, rev) => Revision::Git { url, rev: rev.parse().map_err(malformed)? },
+            WireRevision::Path(content) => Revision::Path { content },
+        };
+        Ok(Self {
+            revision,
+            revision_date: wire.revision_date,
+            platform: wire.platform,
+            layer_budget: wire.layer_budget,
+            closure_bytes: wire.closure_bytes,
+            encoding: wire.encoding,
+            strategy: wire.strategy,
+            profile: wire.profile,
+            plan: Arc::new(wire.plan),
+        })
+    }
+}
+
+impl KnownPackage {
+    /// What is known of a package: `layers` are those of the image that has it alone, by their keys, as far as
+    /// they have been packed; `complete` says whether all have.
+    pub fn new(
+        record: PackageRecord,
+        profile: &RevisionProfile,
+        layers: HashMap<CacheKey, LayerRecord>,
+        complete: bool,
+    ) -> Self {
+        let places = record.closure.iter().map(|member| profile.place(&member.path)).collect();
+        Self::Described(Box::new(Described { record, places, layers, complete }))
+    }
+
+    /// Whether nothing more can become known.
+    pub fn is_complete(&self) -> bool {
+        self.described().is_none_or(|described| described.complete)
+    }
+
+    /// The layers that the record promises to exist.
+    pub fn layers(&self) -> impl Iterator<Item = &LayerRecord> {
+        self.described().into_iter().flat_map(|described| described.layers.values())
+    }
+
+    pub(super) fn described(&self) -> Option<&Described> {
+        match self {
+            Self::Absent => None,
+            Self::Described(described) => Some(described),
+        }
+    }
+
+    /// The bytes to store under this key.
+    ///
+    /// # Errors
+    /// When the closure lacks something that is referred to.
+    pub fn encode(&self, key: &CacheKey) -> Result<Vec<u8>, Undescribable> {
+        let wire = self.described().map(WirePackage::new).transpose()?;
+        Ok(seal(key, &wire))
+    }
+
+    /// Reads what is stored under this key.
+    ///
+    /// # Errors
+    /// When it is not a record of this version that was written under this key.
+    pub fn decode(key: &CacheKey, bytes: &[u8]) -> Result<Self, ReadRecordError> {
+        let body = open(key, bytes)?;
+        let (wire, rest): (Option<WirePackage<'_>>, _) =
+            postcard::take_from_bytes(body).map_err(|_| ReadRecordError::Malformed("encoding"))?;
+        if !rest.is_empty() {
+            return Err(ReadRecordError::Malformed("length"));
+        }
+        match wire {
+            None => Ok(Self::Absent),
+            Some(wire) => Ok(Self::Described(Box::new(wire.read().map_err(ReadRecordError::Malformed)?))),
+        }
+    }
+}
+
+impl Described {
+    pub(super) fn places(&self) -> impl Iterator<Item = (&StorePath, Option<Place>)> {
+        self.record.closure.iter().map(|member| &member.path).zip(self.places.iter().copied())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+enum WireRevision {
+    Git(String, String),
+    Path(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireSet {
+    revision: WireRevision,
+    revision_date: Option<i64>,
+    platform: Platform,
+    layer_budget: usize,
+    closure_bytes: u64,
+    encoding: LayerEncoding,
+    strategy: String,
+    profile: String,
+    plan: Plan,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WirePackage<'a> {
+    package: Package,
+    #[serde(borrow)]
+    closure: Vec<WirePath<'a>>,
+    #[serde(borrow)]
+    listings: Vec<WireListing<'a>>,
+    sh: Option<u32>,
+    env: Option<u32>,
+    #[serde(borrow)]
+    layers: Vec<WireLayer<'a>>,
+    complete: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WirePath<'a> {
+    base_name: &'a str,
+    nar_hash: &'a [u8],
+    nar_size: u64,
+    /// Indices into the closure.
+    references: Vec<u32>,
+    place: Option<Place>,
+}
+
+/// A tree in the order in which a walk meets its entries.
+#[derive(Serialize, Deserialize)]
+struct WireListing<'a> {
+    /// How many entries the root has.
+    roots: u32,
+    /// Name, and 0 for a file or one more than the number of entries of a directory, which follow.
+    #[serde(borrow)]
+    entries: Vec<(&'a [u8], u32)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireLayer<'a> {
+    key: &'a [u8],
+    digest: &'a [u8],
+    diff_id: &'a [u8],
+    size: u64,
+    uncompressed: u64,
+    zstd: bool,
+}
+
+impl<'a> WirePackage<'a> {
+    fn new(described: &'a Described) -> Result<Self, Undescribable> {
+        let record = &described.record;
+        let index: BTreeMap<&StorePath, u32> =
+            record.closure.iter().map(|member| &member.path).zip(0..).collect();
+        let position = |path: &StorePath| index.get(path).copied().ok_or_else(|| Undescribable(path.clone()));
+        let closure = record.closure.iter().zip(&described.places).map(|(member, place)| {
+            Ok(WirePath {
+                base_name: member.path.base_name(),
+                nar_hash: member.nar_hash.as_bytes(),
+                nar_size: member.nar_size,
+                references: member.references.iter().map(position).collect::<Result<_, _>>()?,
+                place: *place,
+            })
+        });
+        let closure = closure.collect::<Result<_, _>>()?;
+        for output in &record.package.outputs {
+            position(&output.path)?;
+        }
+        let mut layers: Vec<_> = described.layers.iter().collect();
+        layers.sort_unstable_by_key(|(key, _)| **key);
+        let layers = layers.into_iter().map(|(key, layer)| WireLayer {
+            key: key.as_bytes(),
+            digest: layer.digest.as_bytes(),
+            diff_id: layer.diff_id.as_bytes(),
+            size: layer.size,
+            uncompressed: layer.uncompressed,
+            zstd: layer.compression == LayerCompression::Zstd,
+        });
+        Ok(Self {
+            package: record.package.clone(),
+            closure,
+            listings: record.listings.iter().map(WireListing::new).collect(),
+            sh: record.sh.as_ref().map(position).transpose()?,
+            env: record.env.as_ref().map(position).transpose()?,
+            layers: layers.collect(),
+            complete: described.complete,
+        })
+    }
+
+    /// What stands here, if it makes sense.
+    fn read(self) -> Result<Described, &'static str> {
+        let mut text = format!("{STORE_DIR}/");
+        let mut paths = Vec::with_capacity(self.closure.len());
+        for member in &self.closure {
+            text.truncate(STORE_DIR.len() + 1);
+            text.push_str(member.base_name);
+            paths.push(text.parse::<StorePath>().map_err(|_| "a store path is none")?);
+        }
+        let path = |index: u32| paths.get(index as usize).cloned().ok_or("a reference leads nowhere");
+        let mut closure = Vec::with_capacity(paths.len());
+        let mut places = Vec::with_capacity(paths.len());
+        for (member, own) in self.closure.into_iter().zip(&paths) {
+            if member.nar_size > MAX_NAR {
+                return Err("a store path is too large");
+            }
+            places.push(member.place);
+            closure.push(PathInfo {
+                path: own.clone(),
+                nar_hash: NarHash::from_bytes(array(member.nar_hash)?),
+                nar_size: member.nar_size,
+                references: member.references.into_iter().map(path).collect::<Result<_, _>>()?,
+            });
+        }
+        let outputs = &self.package.outputs;
+        if outputs.len() != self.listings.len() || outputs.iter().any(|output| !paths.contains(&output.path))
+        {
+            return Err("the outputs do not fit the closure");
+        }
+        let layers = self.layers.into_iter().map(|layer| {
+            let record = LayerRecord {
+                digest: Digest::from_bytes(array(layer.digest)?),
+                diff_id: DiffId::from_bytes(array(layer.diff_id)?),
+                size: layer.size,
+                uncompressed: layer.uncompressed,
+                compression: if layer.zstd { LayerCompression::Zstd } else { LayerCompression::Gzip },
+            };
+            Ok((CacheKey::from_bytes(array(layer.key)?), record))
+        });
+        Ok(Described {
+            layers: layers.collect::<Result<_, &'static str>>()?,
+            places,
+            complete: self.complete,
+            record: PackageRecord {
+                listings: self.listings.into_iter().map(WireListing::read).collect::<Result<_, _>>()?,
+                sh: self.sh.map(path).transpose()?,
+                env: self.env.map(path).transpose()?,
+                package: self.package,
+                closure,
+            },
+        })
+    }
+}
+
+impl<'a> WireListing<'a> {
+    fn new(listing: &'a Listing) -> Self {
+        fn walk<'a>(listing: &'a Listing, entries: &mut Vec<(&'a [u8], u32)>) {
+            for (name, node) in listing {
+                match node {
+                    Node::File(()) => entries.push((name.as_bytes(), 0)),
+                    Node::Directory(below) => {
+                        entries.push((name.as_bytes(), below.len() as u32 + 1));
+                        walk(below, entries);
+                    }
+                }
+            }
+        }
+        let mut entries = Vec::new();
+        walk(listing, &mut entries);
+        Self { roots: listing.len() as u32, entries }
+    }
+
+    fn read(self) -> Result<Listing, &'static str> {
+        fn read<'a>(
+            count: u32,
+            depth: usize,
+            entries: &mut impl Iterator<Item = (&'a [u8], u32)>,
+        ) -> Result<Listing, &'static str> {
+            if depth > MAX_DEPTH {
+                return Err("a directory is nested too deep");
+            }
+            let mut listing = Listing::new();
+            for _ in 0..count {
+                let (name, kind) = entries.next().ok_or("a directory is cut off")?;
+                let node = match kind {
+                    0 => Node::File(()),
+                    more => Node::Directory(read(more - 1, depth + 1, entries)?),
+                };
+                let name = FileName::new(name).map_err(|_| "a file name is none")?;
+                if listing.insert(name, node).is_some() {
+                    return Err("a file is there twice");
+                }
+            }
+            Ok(listing)
+        }
+        let mut entries = self.entries.into_iter();
+        let listing = read(self.roots, 0, &mut entries)?;
+        if entries.next().is_some() { Err("a file is in no directory") } else { Ok(listing) }
+    }
+}
+
+fn array(bytes: &[u8]) -> Result<[u8; 32], &'static str> {
+    bytes.try_into().map_err(|_| "a digest has another length than 32")
+}
+
+fn owned<T: DeserializeOwned>(body: &[u8]) -> Result<T, ReadRecordError> {
+    match postcard::take_from_bytes(body) {
+        Ok((value, [])) => Ok(value),
+        Ok(_) => Err(ReadRecordError::Malformed("length")),
+        Err(_) => Err(ReadRecordError::Malformed("encoding")),
+    }
+}
+
+/// Magic and versions.
+fn prologue() -> [u8; HEADER - 32] {
+    let mut bytes = [0; HEADER - 32];
+    bytes[..4].copy_from_slice(MAGIC);
+    bytes[4..8].copy_from_slice(&VERSION.to_le_bytes());
+    bytes[8..].copy_from_slice(&image::FORMAT.to_le_bytes());
+    bytes
+}
+
+fn checksum(key: &CacheKey, body: &[u8]) -> Digest {
+    use sha2::Digest as _;
+    let hasher = sha2::Sha256::new().chain_update(prologue()).chain_update(key.as_bytes());
+    Digest::from_hasher(hasher.chain_update(body))
+}
+
+fn seal(key: &CacheKey, value: &impl Serialize) -> Vec<u8> {
+    let body = postcard::to_allocvec(value).expect("plain data serialises into memory");
+    [&prologue()[..], checksum(key, &body).as_bytes(), &body].concat()
+}
+
+fn open<'a>(key: &CacheKey, bytes: &'a [u8]) -> Result<&'a [u8], ReadRecordError> {
+    let (header, body) = bytes.split_at_checked(HEADER).ok_or(ReadRecordError::Version)?;
+    let (versions, digest) = header.split_at(HEADER - 32);
+    if versions != prologue() {
+        return Err(ReadRecordError::Version);
+    }
+    if digest != checksum(key, body).as_bytes() {
+        return Err(ReadRecordError::Digest);
+    }
+    Ok(body)
+}

@@ -1,0 +1,294 @@
+use super::*;
+use crate::{
+    Closure, StorePath,
+    closure::PathInfo,
+    digest::{DiffId, Digest, NarHash},
+    layer::{LayerEncoding, LayerPlan},
+    listing::{FileName, Listing, Node},
+    media_type::LayerCompression,
+    package::{Output, Package, PackageRecord},
+    package_source::Revision,
+};
+use std::collections::{BTreeMap, HashMap};
+
+const BUDGET: usize = 12;
+
+fn encoding() -> LayerEncoding {
+    LayerEncoding { compression: LayerCompression::Gzip, identity: "test-1".into() }
+}
+
+fn token() -> PackageSetToken {
+    "c0ffee".parse().expect("a token")
+}
+
+fn name(text: &str) -> ImageName {
+    text.parse().expect("an image name")
+}
+
+fn package_name(text: &str) -> PackageName {
+    text.parse().expect("a package name")
+}
+
+fn store_path(name: &str) -> StorePath {
+    let hash: String = Digest::of(name.as_bytes()).hex().replace('e', "g").chars().take(32).collect();
+    format!("/nix/store/{hash}-{name}").parse().expect("a store path")
+}
+
+fn file(name: impl AsRef<[u8]>) -> FileName {
+    FileName::new(name.as_ref()).expect("a file name")
+}
+
+/// A package with a program of its own name, files in directories that others have too, and these dependencies.
+fn record(name: &str, dependencies: &[&str], sh: bool) -> PackageRecord {
+    let info = |path: &str, references: &[&str]| PathInfo {
+        path: store_path(path),
+        nar_hash: NarHash::of(path.as_bytes()),
+        // Too large to be put together with others.
+        nar_size: 2_000_000 + path.len() as u64,
+        references: references.iter().map(|name| store_path(name)).collect(),
+    };
+    let mut bin: Listing = [(file(name), Node::File(()))].into();
+    if sh {
+        bin.insert(file("sh"), Node::File(()));
+    }
+    let share: Listing = [
+        (file("doc"), Node::Directory([(file(name), Node::Directory(Listing::new()))].into())),
+        (file([0xff, b'%']), Node::File(())),
+    ]
+    .into();
+    let own = [dependencies, &[name]].concat();
+    PackageRecord {
+        package: Package {
+            attribute: name.into(),
+            drv: store_path(&format!("{name}.drv")),
+            outputs: vec![Output { name: "out".into(), path: store_path(name) }],
+            name: format!("{name}-1.0"),
+            pname: Some(name.into()),
+            version: Some("1.0".into()),
+            license: vec!["MIT".into()],
+            main_program: None,
+            description: Some(format!("The {name}")),
+            homepage: None,
+        },
+        closure: dependencies.iter().map(|name| info(name, &[])).chain([info(name, &own)]).collect(),
+        listings: vec![[(file("bin"), Node::Directory(bin)), (file("share"), Node::Directory(share))].into()],
+        sh: sh.then(|| store_path(name)),
+        env: None,
+    }
+}
+
+fn packages() -> BTreeMap<PackageName, Option<PackageRecord>> {
+    [
+        ("bashinteractive", Some(record("bash", &["libc-2"], true))),
+        ("coreutils", Some(record("coreutils", &["libc-2", "libacl-1"], false))),
+        ("moreutils", None),
+        ("nano", None),
+        ("cacert", None),
+        ("git", Some(record("git", &["libc-2", "curl-8", "zlib-1"], false))),
+        ("jq", Some(record("jq", &["libc-2", "onig-6"], false))),
+        ("curl", Some(record("curl-8", &["libc-2", "zlib-1"], false))),
+    ]
+    .map(|(name, record)| (package_name(name), record))
+    .into()
+}
+
+fn packed(key: &CacheKey) -> LayerRecord {
+    LayerRecord {
+        digest: Digest::of(key.as_bytes()),
+        diff_id: DiffId::of(key.as_bytes()),
+        size: 10,
+        uncompressed: 20,
+        compression: LayerCompression::Gzip,
+    }
+}
+
+/// A package set with a profile in which `onig` travels with `jq`.
+fn strategy() -> Sharing {
+    let json = r#"{"format":2,"id":"x","plan":[[[0,1],[1,null]],[[1,null]]],"places":{"jq":[0,99,9,0],
+        "onig-6":[0,99,9,null],"libc-2":[1,900,900,null],"git":[2,70,8,1],"bash":[3,50,60,null]}}"#;
+    Sharing::new(Arc::new(serde_json::from_str(json).expect("a profile")))
+}
+
+/// What the backend knows when it has built an image of each package alone.
+struct Published {
+    set: PackageSetRecord,
+    known: BTreeMap<PackageName, KnownPackage>,
+    strategy: Sharing,
+}
+
+fn published() -> Published {
+    let strategy = strategy();
+    let profile = strategy.profile().expect("it has one");
+    let revision =
+        Revision::Git { url: "https://example.org".into(), rev: "0a".repeat(20).parse().expect("a commit") };
+    let known = packages().into_iter().map(|(name, record)| {
+        let Some(record) = record else { return (name, KnownPackage::Absent) };
+        let closure = Closure::new(&record.closure).expect("a closure");
+        let layers = strategy.group(&closure, BUDGET).into_iter().map(|members| {
+            let key = LayerPlan::new(members.into_iter().map(|i| &closure.paths()[i]), &encoding()).key;
+            (key, packed(&key))
+        });
+        let layers = layers.collect();
+        (name, KnownPackage::new(record, profile, layers, true))
+    });
+    let known = known.collect();
+    let version = strategy.version();
+    let set = PackageSetRecord::new(
+        revision,
+        Some(1_700_000_000),
+        Platform::Amd64,
+        BUDGET,
+        1 << 30,
+        encoding(),
+        version,
+        profile,
+    );
+    Published { set, known, strategy }
+}
+
+impl Published {
+    fn compose(&self, image: &str) -> Result<Image, ComposeError> {
+        compose(&name(image), &self.set, |name| self.known.get(name))
+    }
+
+    /// The way of the backend, which has the whole profile and every layer.
+    fn build(&self, image: &str) -> Image {
+        let (name, packages) = (name(image), packages());
+        let selected = select(&name, |package| match packages.get(package) {
+            Some(Some(record)) => Ok(record),
+            _ => Err(PackageProblem::new(ProblemKind::NotFound, "")),
+        });
+        let ingredients = Ingredients {
+            name: &name,
+            platform: Platform::Amd64,
+            revision: &self.set.revision,
+            revision_date: self.set.revision_date,
+            packages: &selected.expect("the packages are there"),
+        };
+        let blueprint =
+            Blueprint::new(ingredients, |closure| self.strategy.group(closure, BUDGET), &encoding())
+                .expect("closed");
+        let layers: Vec<_> = blueprint.layers.iter().map(|plan| packed(&plan.key)).collect();
+        blueprint.assemble(&layers)
+    }
+}
+
+#[test]
+fn composes_what_the_backend_builds() {
+    let published = published();
+    for image in
+        ["git", "git/jq", "shell/git/jq", "user/shell/curl/git", "shell/coreutils", "amd64/jq/git/curl"]
+    {
+        assert_eq!(published.compose(image), Ok(published.build(image)), "{image}");
+    }
+}
+
+#[test]
+fn what_it_cannot_know_is_the_backends() {
+    let published = published();
+    let check =
+        |image: &str, expect: ComposeError| assert_eq!(published.compose(image), Err(expect), "{image}");
+    check("git/htop", ComposeError::Unknown(package_name("htop")));
+    check("nano", ComposeError::Problem);
+    check("debug", ComposeError::Unknown(package_name("findutils")));
+    let with = |change: fn(&mut PackageSetRecord)| {
+        let mut set = published.set.clone();
+        change(&mut set);
+        compose(&name("shell/git/jq"), &set, |name| published.known.get(name)).expect_err("it has to give up")
+    };
+    assert!(matches!(with(|set| set.strategy = "sharing-2-x".into()), ComposeError::Strategy(_)));
+    assert!(matches!(with(|set| set.closure_bytes = 5000), ComposeError::TooLarge(_)));
+    // With fewer layers there is a tail that no image has had; with another encoder there are no layers.
+    assert!(matches!(with(|set| set.layer_budget = 3), ComposeError::NeverPacked(_, 1..)));
+    assert!(matches!(with(|set| set.encoding.identity = "test-2".into()), ComposeError::NeverPacked(..)));
+}
+
+#[test]
+fn records_are_read_as_they_were_written() {
+    let published = published();
+    let key = package_set_key(&token());
+    assert_eq!(PackageSetRecord::decode(&key, &published.set.encode(&key)).as_ref(), Ok(&published.set));
+    let path =
+        PackageSetRecord { revision: Revision::Path { content: "00".into() }, ..published.set.clone() };
+    assert_eq!(PackageSetRecord::decode(&key, &path.encode(&key)), Ok(path));
+    for (name, known) in &published.known {
+        let key = package_key(&token(), Platform::Amd64, name);
+        let bytes = known.encode(&key).expect("a closure");
+        assert_eq!(KnownPackage::decode(&key, &bytes).as_ref(), Ok(known), "{name}");
+        assert!(known.is_complete());
+    }
+    assert_eq!(published.known[&package_name("git")].layers().count(), 4);
+}
+
+#[test]
+fn nothing_else_is_believed() {
+    let published = published();
+    let (git, jq) = (package_name("git"), package_name("jq"));
+    let key = package_key(&token(), Platform::Amd64, &git);
+    let bytes = published.known[&git].encode(&key).expect("a closure");
+    let read = |bytes: &[u8]| KnownPackage::decode(&key, bytes).expect_err("it is no record");
+    for cut in 0..bytes.len() {
+        read(&bytes[..cut]);
+    }
+    for i in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[i] ^= 1;
+        assert_eq!(matches!(read(&damaged), ReadRecordError::Version), i < 12, "byte {i}");
+    }
+    assert_eq!(read(&[&bytes[..], b"x"].concat()), ReadRecordError::Digest);
+    assert_eq!(read(b""), ReadRecordError::Version);
+    // What is whole but lies in another place is not what was asked for.
+    for other in [
+        package_key(&token(), Platform::Amd64, &jq),
+        package_key(&token(), Platform::Arm64, &git),
+        package_key(&"other".parse().expect("a token"), Platform::Amd64, &git),
+        package_set_key(&token()),
+    ] {
+        assert_eq!(KnownPackage::decode(&other, &bytes), Err(ReadRecordError::Digest));
+        assert!(PackageSetRecord::decode(&other, &bytes).is_err());
+    }
+}
+
+#[test]
+fn a_package_without_its_closure_has_no_record() {
+    let published = published();
+    let mut record = record("git", &["libc-2"], false);
+    record.closure.remove(0);
+    let profile = published.strategy.profile().expect("it has one");
+    let known = KnownPackage::new(record, profile, HashMap::new(), false);
+    let key = package_key(&token(), Platform::Amd64, &package_name("git"));
+    let error = known.encode(&key).expect_err("a path is missing").to_string();
+    assert!(error.contains("libc-2"), "{error}");
+    assert!(!known.is_complete());
+}
+
+/// KV takes 25 MiB, and every byte is hashed and copied for an image: 1,000 paths, each with 8 references, a layer
+/// of its own and 10 files.
+#[test]
+fn large_closures_have_small_records() {
+    let names: Vec<String> = (0..1000).map(|i| format!("a-library-of-some-length-{i}.0.1")).collect();
+    let mut record = record("git", &[], false);
+    let mut layers = HashMap::new();
+    record.closure.extend(names.iter().enumerate().map(|(i, name)| PathInfo {
+        path: store_path(name),
+        nar_hash: NarHash::of(name.as_bytes()),
+        nar_size: 1_000_000 + i as u64,
+        references: (0..8).map(|j| store_path(&names[i.saturating_sub(j * 7)])).collect(),
+    }));
+    for member in Closure::new(&record.closure).expect("a closure").paths() {
+        let key = LayerPlan::new([member], &encoding()).key;
+        layers.insert(key, packed(&key));
+    }
+    let files = |i: usize| {
+        Node::Directory((0..10).map(|j| (file(format!("file-{i}-{j}")), Node::File(()))).collect())
+    };
+    record.listings[0]
+        .insert(file("lib"), Node::Directory((0..1000).map(|i| (file(format!("{i}")), files(i))).collect()));
+    let strategy = strategy();
+    let known = KnownPackage::new(record, strategy.profile().expect("it has one"), layers, true);
+    let key = package_key(&token(), Platform::Amd64, &package_name("git"));
+    let bytes = known.encode(&key).expect("a closure");
+    println!("1,000 paths, 10,000 files: {} bytes", bytes.len());
+    assert!(bytes.len() < 512 << 10, "{}", bytes.len());
+    assert_eq!(KnownPackage::decode(&key, &bytes), Ok(known));
+}

@@ -1,0 +1,7 @@
+// The bucket takes everything; there is no backend.
+export default {
+  async fetch(request) {
+    await request.arrayBuffer();
+    return new Response(null, { status: request.method === "PUT" ? 200 : 503 });
+  },
+};

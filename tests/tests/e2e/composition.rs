@@ -1,0 +1,192 @@
+//! Images made without the backend, of what it has told about their packages: by `firn-shared` alone, hundreds of
+//! them, and by the edge in workerd while no backend runs.
+
+use crate::dockerd;
+use firn_shared::{composition::ComposeError, image_name::ImageName};
+use firn_tests::{
+    backend::{Backend, command},
+    composition::{Published, combinations},
+    image::Image,
+    package_set,
+    registry::{ACCEPT, Registry},
+    wait::until,
+    web,
+    wrangler::{SECRET, Wrangler},
+};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const PACKAGES: [&str; 22] = [
+    "bash",
+    "busybox",
+    "cacert",
+    "coreutils",
+    "curl",
+    "git",
+    "gnugrep",
+    "hello",
+    "htop",
+    "jq",
+    "less",
+    "nano",
+    "nginx",
+    "openssl",
+    "python3",
+    "python3packages.requests",
+    "ripgrep",
+    "sqlite",
+    "tmux",
+    "tree",
+    "wget",
+    "xz",
+];
+
+/// Has each package seen by itself, and a shell.
+fn see(registry: &Registry, packages: &[&str]) {
+    for package in packages {
+        registry.built(package, "latest");
+    }
+    registry.built(&format!("shell/{}", packages[0]), "latest");
+}
+
+/// How many of these images can be composed; each of those is the backend's, byte for byte.
+fn compose_all(registry: &Registry, names: impl Iterator<Item = ImageName>) -> usize {
+    let published = Published::by(registry, "bash");
+    let mut composed = 0;
+    for name in names {
+        let image = match published.compose(&name) {
+            Ok(image) => image,
+            // Over the budget, where the tail is the image's own.
+            Err(ComposeError::NeverPacked(..)) => continue,
+            Err(error) => panic!("{name}: {error}"),
+        };
+        composed += 1;
+        let name = name.to_string();
+        let built = registry.built(&name, "latest");
+        assert_eq!(built.text(), String::from_utf8(image.oci.bytes).expect("JSON"), "{name}");
+        let path = format!("/v2/{name}/manifests/latest");
+        let docker = registry.request("GET", &path, &ACCEPT[..1]);
+        assert_eq!(Some(docker.body), image.docker.map(|manifest| manifest.bytes), "{name}");
+        for blob in [image.top, image.config] {
+            assert_eq!(registry.get(&format!("/v2/{name}/blobs/{}", blob.digest)).body, blob.bytes, "{name}");
+        }
+    }
+    for (package, bytes) in &*published.sizes.borrow() {
+        println!("record of {package}: {bytes} bytes");
+    }
+    composed
+}
+
+#[test]
+fn composed_images_are_the_backends() {
+    let backend = Backend::start();
+    let registry = backend.registry();
+    see(&registry, &PACKAGES);
+    let composed = compose_all(&registry, combinations(&PACKAGES, 6).take(300));
+    println!("{composed} of 300 composed");
+    assert!(composed > 250, "{composed}");
+}
+
+/// With data about what travels together, layers of several paths, and images that are over the budget.
+#[test]
+fn so_are_those_with_a_profile_and_a_small_budget() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let profile = dir.path().join("profile.json").display().to_string();
+    command(&["popularity", "--store", "--output", "/dev/null", "--profile", &profile]).run().succeeded();
+    let backend = Backend::serving(package_set::bundled())
+        .args(&["--profile", &profile, "--layer-budget", "24"])
+        .start();
+    let registry = backend.registry();
+    let packages = ["bash", "git", "jq", "htop", "less", "tree", "hello", "curl", "xz"];
+    see(&registry, &packages);
+    let composed = compose_all(&registry, combinations(&packages, 4).take(60));
+    println!("{composed} of 60 composed");
+    assert!(composed < 60, "{composed}");
+}
+
+/// What a small package set does not have is left out by both alike.
+#[test]
+fn absent_conveniences_are_known_to_be_absent() {
+    let set = format!(
+        "{{ system, config, ... }}: {{ inherit (import {} {{ inherit system config; }}) bash coreutils jq tree; }}\n",
+        package_set::bundled().display()
+    );
+    let backend = Backend::serving_expression(&set).start();
+    let registry = backend.registry();
+    see(&registry, &["bash", "jq", "tree"]);
+    let names = ["shell/jq", "shell/jq/tree", "user/shell/tree"].map(|name| name.parse().expect("a name"));
+    assert_eq!(compose_all(&registry, names.into_iter()), 3);
+    let published = Published::by(&registry, "bash");
+    let debug = published.compose(&"debug/jq".parse().expect("a name"));
+    assert!(matches!(debug, Err(ComposeError::Unknown(_))), "nobody has asked for debug yet: {debug:?}");
+    // What somebody made up leaves no record.
+    assert_eq!(registry.manifest("jq/made-up").status, 404);
+    let made_up = published.compose(&"made-up".parse().expect("a name"));
+    assert!(matches!(made_up, Err(ComposeError::Unknown(_))), "{made_up:?}");
+}
+
+/// Layers that depend on the image cannot be known before it.
+#[test]
+fn nothing_is_published_for_popularity() {
+    let backend = Backend::serving(package_set::bundled()).args(&["--strategy", "popularity"]).start();
+    backend.registry().built("jq", "latest");
+    assert!(!backend.data().join("storage/composition").exists());
+}
+
+/// The edge knows the packages and serves what nobody has asked for, though no backend runs: docker pulls and runs
+/// it.
+#[test]
+fn new_combinations_need_no_backend() {
+    let data = TempDir::new().expect("a temporary directory");
+    let start =
+        || Backend::serving(package_set::bundled()).env("FIRN_SECRET", SECRET).data(data.path()).start();
+    let mut backend = start();
+    let packages = ["git", "jq", "tree", "htop", "hello", "less"];
+    // Layers are where anybody can get them, as in a public bucket.
+    let (bucket, _requests) = web::serve_files(data.path().join("storage"), usize::MAX);
+    let edge = Wrangler::with(&backend, &format!("FIRN_BLOBS=public\nFIRN_BLOBS_URL={bucket}\n"));
+    let registry = edge.registry();
+    see(&registry, &packages);
+    // It asks for the records after it has answered.
+    let mut names = combinations(&packages, 4);
+    until("the edge composes", Duration::from_secs(60), || {
+        let name = names.next().expect("there are enough").to_string();
+        (registry.built(&name, "latest").header("x-firn-source") == Some("composed")).then_some(())
+    });
+    backend.stop();
+
+    let asked = "shell/git/hello/jq/tree";
+    let image = format!("{}/{asked}", edge.address());
+    dockerd().pull(&image);
+    let said = dockerd()
+        .run(&[], &image, &["/bin/bash", "-c", "git --version; echo '[1]' | jq -c .; hello"])
+        .succeeded();
+    assert!(said.starts_with("git version ") && said.contains("\n[1]\nHello, world!"), "{said}");
+
+    let names: Vec<String> =
+        names.filter(|name| name.to_string() != asked).take(40).map(|n| n.to_string()).collect();
+    let composed: Vec<_> = names
+        .iter()
+        .map(|name| {
+            let answer = registry.manifest(name);
+            assert_eq!((answer.status, answer.header("x-firn-source")), (200, Some("composed")), "{name}");
+            (Image::from_answer(&registry, name, &answer).digests(), answer.body)
+        })
+        .collect();
+    assert_eq!(registry.manifest(asked).status, 200);
+    let top = Image::pull(&registry, asked);
+    top.layers(&registry);
+    // What it does not know needs a backend, and that there is none is said as such.
+    assert_eq!(registry.manifest("git/wget").error().0, "UNAVAILABLE");
+
+    // The backend would have made the same.
+    drop(edge);
+    let backend = start();
+    let edge = Wrangler::with(&backend, "FIRN_COMPOSE=false\n");
+    for (name, (digests, body)) in names.iter().zip(composed) {
+        let answer = edge.registry().built(name, "latest");
+        assert_eq!(answer.header("x-firn-source"), Some("backend"), "{name}");
+        assert_eq!(answer.body, body, "{name}");
+        assert_eq!(Image::from_answer(&edge.registry(), name, &answer).digests(), digests, "{name}");
+    }
+}

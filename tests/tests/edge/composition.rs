@@ -1,0 +1,424 @@
+//! Images that the edge makes by itself, of records that are in KV, in the bucket or with the backend.
+
+use crate::{header, refusal};
+use firn_shared::{
+    Closure, StorePath,
+    closure::PathInfo,
+    composition::{KnownPackage, PackageSetRecord, compose, package_key, package_set_key},
+    digest::{DiffId, Digest, NarHash},
+    edge_cache::TagPointer,
+    image::Image,
+    layer::{LayerEncoding, LayerPlan, LayerRecord},
+    layering::{DEFAULT_BUDGET, Sharing, Strategy},
+    listing::{FileName, Node},
+    media_type::{DOCKER_MANIFEST, LayerCompression, OCI_MANIFEST},
+    object_key::{blob_key, composed_key, composition_key},
+    package::{Output, Package, PackageRecord},
+    package_name::PackageName,
+    package_source::Revision,
+    platform::Platform,
+    protocol::PackageSetToken,
+    reference::Tag,
+};
+use firn_tests::{
+    edge::{Edge, Origin, Settings},
+    s3::{ACCESS_KEY_ID, BUCKET, REGION, S3, SECRET_ACCESS_KEY},
+};
+use reqwest::Method;
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const IMAGE: &str = "/v2/git/jq/manifests/latest";
+
+fn token() -> PackageSetToken {
+    "set-1".parse().expect("a token")
+}
+
+fn store_path(name: &str) -> StorePath {
+    let hash: String = Digest::of(name.as_bytes()).hex().replace('e', "g").chars().take(32).collect();
+    format!("/nix/store/{hash}-{name}").parse().expect("a store path")
+}
+
+fn package_name(text: &str) -> PackageName {
+    text.parse().expect("a package name")
+}
+
+/// What a backend has published of a package set of its own.
+struct Records {
+    set: PackageSetRecord,
+    known: BTreeMap<PackageName, KnownPackage>,
+}
+
+fn package(name: &str) -> KnownPackage {
+    let info = |path: &str, references: Vec<StorePath>| PathInfo {
+        path: store_path(path),
+        nar_hash: NarHash::of(path.as_bytes()),
+        nar_size: 1000,
+        references,
+    };
+    let file = |name: &str| FileName::new(name.as_bytes()).expect("a file name");
+    let closure = vec![info("libc", vec![]), info(name, vec![store_path("libc")])];
+    let members = Closure::new(&closure).expect("a closure");
+    let layers = members.paths().iter().map(|member| {
+        let key = LayerPlan::new([member], &encoding()).key;
+        let compression = LayerCompression::Gzip;
+        let (digest, diff_id) = (Digest::of(key.as_bytes()), DiffId::of(key.as_bytes()));
+        (key, LayerRecord { digest, diff_id, size: 10, uncompressed: 20, compression })
+    });
+    let layers: HashMap<_, _> = layers.collect();
+    let bin = Node::Directory([(file(name), Node::File(()))].into());
+    let record = PackageRecord {
+        package: Package {
+            attribute: name.into(),
+            drv: store_path(&format!("{name}.drv")),
+            outputs: vec![Output { name: "out".into(), path: store_path(name) }],
+            name: format!("{name}-1.0"),
+            pname: None,
+            version: None,
+            license: vec![],
+            main_program: None,
+            description: None,
+            homepage: None,
+        },
+        closure,
+        listings: vec![[(file("bin"), bin)].into()],
+        sh: None,
+        env: None,
+    };
+    let strategy = Sharing::default();
+    KnownPackage::new(record, strategy.profile().expect("it has one"), layers, true)
+}
+
+fn encoding() -> LayerEncoding {
+    LayerEncoding { compression: LayerCompression::Gzip, identity: "test-1".into() }
+}
+
+impl Records {
+    fn new() -> Self {
+        let strategy = Sharing::default();
+        let set = PackageSetRecord::new(
+            Revision::Path { content: "c0ffee".into() },
+            None,
+            Platform::Amd64,
+            DEFAULT_BUDGET,
+            1 << 30,
+            encoding(),
+            strategy.version(),
+            strategy.profile().expect("it has one"),
+        );
+        let known = ["git", "jq", "htop"].map(|name| (package_name(name), package(name)));
+        let absent = [(package_name("cacert"), KnownPackage::Absent)];
+        Self { set, known: known.into_iter().chain(absent).collect() }
+    }
+
+    fn image(&self, name: &str) -> Image {
+        let name = name.parse().expect("an image name");
+        compose(&name, &self.set, |name| self.known.get(name)).expect("it can be composed")
+    }
+
+    /// Keys and bytes.
+    fn records(&self) -> Vec<(String, Vec<u8>)> {
+        let key = package_set_key(&token());
+        let packages = self.known.iter().map(|(name, known)| {
+            let key = package_key(&token(), Platform::Amd64, name);
+            (key.to_string(), known.encode(&key).expect("a closure"))
+        });
+        packages.chain([(key.to_string(), self.set.encode(&key))]).collect()
+    }
+
+    /// Has KV hold everything that is needed to answer.
+    async fn put_into_kv(&self, edge: &Edge) {
+        for (key, bytes) in self.records() {
+            edge.put("kv", &key, bytes, None).await;
+        }
+        point(edge, 0).await;
+    }
+}
+
+/// Has KV say that `latest` named the package set so many seconds ago.
+async fn point(edge: &Edge, age: u64) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let pointer = TagPointer { package_set: token(), checked: now - age };
+    let json = serde_json::to_vec(&pointer).expect("strings and numbers serialise");
+    edge.put("kv", &TagPointer::key(&Tag::default()).to_string(), json, None).await;
+}
+
+/// An edge that reads blobs from R2, and a backend.
+async fn pair(settings: impl FnOnce(Settings) -> Settings) -> (Edge, Origin) {
+    crate::pair(|base| settings(base.with("FIRN_BLOBS", "r2"))).await
+}
+
+fn source(response: &reqwest::Response) -> &str {
+    header(response, "x-firn-source")
+}
+
+/// The manifest is this, and everything that is new about the image is there.
+async fn assert_serves(edge: &Edge, name: &str, image: &Image) {
+    for (accept, expect) in [(OCI_MANIFEST, Some(&image.oci)), (DOCKER_MANIFEST, image.docker.as_ref())] {
+        let expect = expect.expect("layers are gzip");
+        let path = format!("/v2/{name}/manifests/latest");
+        let response =
+            edge.request(Method::GET, &path).header("accept", accept).send().await.expect("an answer");
+        assert_eq!((response.status().as_u16(), source(&response)), (200, "composed"), "{accept}");
+        assert_eq!(header(&response, "content-type"), accept);
+        assert_eq!(header(&response, "docker-content-digest"), expect.digest.to_string());
+        assert_eq!(header(&response, "x-firn-revision"), "c0ffee");
+        assert_eq!(response.bytes().await.expect("a body"), expect.bytes);
+        // Clients ask for the digest next.
+        let path = format!("/v2/{name}/manifests/{}", expect.digest);
+        let response = edge.get(&path).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.bytes().await.expect("a body"), expect.bytes);
+    }
+    for blob in [&image.top, &image.config] {
+        let path = format!("/v2/{name}/blobs/{}", blob.digest);
+        let head = edge.head(&path).await;
+        assert_eq!(header(&head, "content-length"), blob.bytes.len().to_string());
+        let response = edge.get(&path).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.bytes().await.expect("a body"), blob.bytes);
+        let part =
+            edge.request(Method::GET, &path).header("range", "bytes=5-").send().await.expect("an answer");
+        assert_eq!(
+            (part.status().as_u16(), &part.bytes().await.expect("a body")[..]),
+            (206, &blob.bytes[5..])
+        );
+    }
+}
+
+#[tokio::test]
+async fn images_are_made_of_records_in_kv() {
+    let records = Records::new();
+    let (edge, origin) = pair(Settings::forgetful).await;
+    origin.stop();
+    records.put_into_kv(&edge).await;
+    for name in ["git/jq", "user/git/jq", "git/htop/jq", "amd64/htop/jq"] {
+        assert_serves(&edge, name, &records.image(name)).await;
+    }
+    // From then on it is an image like others.
+    let deadline = SystemTime::now() + Duration::from_secs(10);
+    while source(&edge.get(IMAGE).await) != "kv" {
+        assert!(SystemTime::now() < deadline, "KV does not get the manifest");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(
+        refusal(edge.get("/v2/git/wget/manifests/latest").await).await,
+        (503, "UNAVAILABLE".to_owned())
+    );
+    assert_eq!(refusal(edge.get("/v2/cacert/manifests/latest").await).await, (503, "UNAVAILABLE".to_owned()));
+}
+
+/// Any location can answer for a digest that another one has composed, before KV shows it.
+#[tokio::test]
+async fn digests_are_found_by_composing_again() {
+    let records = Records::new();
+    let (edge, origin) = pair(Settings::forgetful).await;
+    records.put_into_kv(&edge).await;
+    let image = records.image("git/jq");
+    let docker = image.docker.expect("layers are gzip");
+    for manifest in [&image.oci, &docker] {
+        let response = edge.get(&format!("/v2/git/jq/manifests/{}", manifest.digest)).await;
+        assert_eq!((response.status().as_u16(), source(&response)), (200, "composed"));
+        assert_eq!(response.bytes().await.expect("a body"), manifest.bytes);
+    }
+    // Another image's is not.
+    let response = edge.get(&format!("/v2/git/htop/manifests/{}", docker.digest)).await;
+    assert_eq!((response.status().as_u16(), source(&response)), (200, "kv"), "by digest alone");
+    let other = records.image("git/htop").oci.digest;
+    assert_eq!(refusal(edge.get(&format!("/v2/git/jq/manifests/{other}")).await).await.0, 404);
+    assert_eq!(origin.seen().len(), 1);
+}
+
+/// The bucket may be the one that the backend writes its records to.
+#[tokio::test]
+async fn records_are_found_in_the_bucket() {
+    let records = Records::new();
+    let (edge, origin) = pair(Settings::forgetful).await;
+    origin.stop();
+    for (key, bytes) in records.records() {
+        edge.put("r2", &composition_key(&key.parse().expect("a key")), bytes, None).await;
+    }
+    point(&edge, 0).await;
+    assert_serves(&edge, "git/jq", &records.image("git/jq")).await;
+    // KV has them now: pointer, set, three names, two manifests by two keys each.
+    edge.await_keys(9).await;
+}
+
+/// After a miss the backend is asked about the packages, once.
+#[tokio::test]
+async fn records_are_learned_from_the_backend() {
+    let records = Records::new();
+    let (edge, origin) = pair(|settings| settings).await;
+    origin.publish(records.records());
+    for name in ["git", "jq"] {
+        assert_eq!(source(&edge.get(&format!("/v2/{name}/manifests/latest")).await), "backend");
+    }
+    // Two manifests by two keys each, the pointer, the set, git, jq and cacert.
+    edge.await_keys(9).await;
+    origin.stop();
+    assert_serves(&edge, "git/jq", &records.image("git/jq")).await;
+    let mut asked = origin.asked();
+    asked.sort_unstable();
+    asked.dedup();
+    assert_eq!(asked.len(), 4, "the set, git, jq and cacert: {asked:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_record_is_not_believed() {
+    let records = Records::new();
+    let (edge, _origin) = pair(Settings::forgetful).await;
+    records.put_into_kv(&edge).await;
+    let git = package_key(&token(), Platform::Amd64, &package_name("git"));
+    let jq = package_key(&token(), Platform::Amd64, &package_name("jq"));
+    let set = package_set_key(&token());
+    let good = records.known[&package_name("git")].encode(&git).expect("a closure");
+    let flipped = |at: usize| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let other = records.known[&package_name("jq")].encode(&jq).expect("a closure");
+    for (key, bytes) in [
+        (git, b"garbage".to_vec()),
+        (git, Vec::new()),
+        (git, good[..good.len() - 1].to_vec()),
+        // Another version of the records, another of the images.
+        (git, flipped(4)),
+        (git, flipped(8)),
+        (git, flipped(good.len() - 1)),
+        (git, other),
+        (set, good.clone()),
+    ] {
+        edge.put("kv", &key.to_string(), bytes, None).await;
+        let response = edge.get(IMAGE).await;
+        assert_eq!((response.status().as_u16(), source(&response)), (200, "backend"));
+        records.put_into_kv(&edge).await;
+        // What the backend said is not what this is about.
+        for (key, metadata) in edge.keys().await {
+            if metadata["digest"].is_string() {
+                edge.request(Method::DELETE, &format!("/.test/kv/{key}")).send().await.expect("an answer");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_is_the_backends() {
+    let records = Records::new();
+    let (edge, origin) = pair(Settings::forgetful).await;
+    records.put_into_kv(&edge).await;
+    let get = |path: &str| edge.request(Method::GET, path).header("x-test-fault", "r2-put").send();
+    assert_eq!(source(&get(IMAGE).await.expect("an answer")), "backend");
+    origin.stop();
+    let response = get("/v2/htop/jq/manifests/latest").await.expect("an answer");
+    assert_eq!(refusal(response).await, (503, "UNAVAILABLE".to_owned()));
+    let config = records.image("htop/jq").config.digest;
+    assert_eq!(edge.get(&format!("/v2/htop/jq/blobs/{config}")).await.status(), 404);
+    // KV's refusal of a manifest costs nobody an answer.
+    let request = edge.request(Method::GET, "/v2/htop/jq/manifests/latest").header("x-test-fault", "kv-put");
+    assert_eq!(source(&request.send().await.expect("an answer")), "composed");
+}
+
+/// A tag that may have moved is the backend's to say, as long as there is one.
+#[tokio::test]
+async fn old_pointers_do_not_count() {
+    let records = Records::new();
+    let (edge, origin) = pair(|settings| settings.forgetful().with("FIRN_TAG_TTL_SECONDS", "60")).await;
+    records.put_into_kv(&edge).await;
+    point(&edge, 1000).await;
+    assert_eq!(source(&edge.get(IMAGE).await), "backend");
+    origin.stop();
+    point(&edge, 1000).await;
+    assert_eq!(source(&edge.get("/v2/htop/jq/manifests/latest").await), "composed");
+
+    let (edge, origin) = pair(|settings| settings.forgetful().with("FIRN_TAG_TTL_SECONDS", "60")).await;
+    records.put_into_kv(&edge).await;
+    point(&edge, 90).await;
+    // Good for this answer, and the backend is asked meanwhile.
+    assert_eq!(source(&edge.get(IMAGE).await), "composed");
+    let deadline = SystemTime::now() + Duration::from_secs(10);
+    while origin.seen().is_empty() {
+        assert!(SystemTime::now() < deadline, "the backend is not asked");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn composing_can_be_switched_off_and_counts_as_a_miss() {
+    let records = Records::new();
+    let (edge, origin) = pair(|settings| settings.with("FIRN_COMPOSE", "false")).await;
+    origin.publish(records.records());
+    records.put_into_kv(&edge).await;
+    assert_eq!(source(&edge.get(IMAGE).await), "backend");
+    assert!(origin.asked().is_empty());
+
+    let (edge, _origin) = pair(|settings| Settings { limit: Some(2), ..settings }).await;
+    records.put_into_kv(&edge).await;
+    for name in ["git/jq", "git/htop"] {
+        assert_eq!(source(&edge.get(&format!("/v2/{name}/manifests/latest")).await), "composed");
+    }
+    let third = edge.get("/v2/htop/jq/manifests/latest").await;
+    assert_eq!(refusal(third).await, (429, "TOOMANYREQUESTS".to_owned()));
+}
+
+/// Where other blobs are elsewhere, what was composed is here.
+#[tokio::test]
+async fn composed_blobs_are_served_here_when_others_are_not() {
+    let records = Records::new();
+    for mode in ["backend", "public"] {
+        let settings = |settings: Settings| {
+            let settings = settings.forgetful().with("FIRN_BLOBS", mode);
+            settings.with("FIRN_BLOBS_URL", "http://blobs.example")
+        };
+        let (edge, origin) = crate::pair(settings).await;
+        origin.stop();
+        records.put_into_kv(&edge).await;
+        let image = records.image("git/jq");
+        assert_serves(&edge, "git/jq", &image).await;
+        let layer = Digest::of(b"a layer");
+        let response = edge.get(&format!("/v2/git/jq/blobs/{layer}")).await;
+        assert_eq!(response.status(), 307);
+        assert!(header(&response, "location").starts_with("http://blobs.example/"));
+        // And garbage collection is told whose it is.
+        let note = edge.get(&format!("/.test/r2/{}", composed_key(&image.top.digest))).await;
+        assert_eq!(note.status(), 200);
+        let stored = edge.get(&format!("/.test/r2/{}", blob_key(&image.top.digest))).await;
+        assert_eq!(stored.bytes().await.expect("a body"), image.top.bytes);
+    }
+}
+
+/// With presigned URLs, what was composed is in the S3 bucket, like every blob.
+#[tokio::test(flavor = "multi_thread")]
+async fn composed_blobs_go_to_an_s3_bucket() {
+    let records = Records::new();
+    let s3 = S3::start();
+    for (secret, expect) in [(SECRET_ACCESS_KEY, "composed"), ("another", "backend")] {
+        let settings = [
+            ("FIRN_BLOBS", "presigned"),
+            ("FIRN_S3_ENDPOINT", s3.endpoint()),
+            ("FIRN_S3_BUCKET", BUCKET),
+            ("FIRN_S3_REGION", REGION),
+            ("FIRN_S3_ACCESS_KEY_ID", ACCESS_KEY_ID),
+            ("FIRN_S3_SECRET_ACCESS_KEY", secret),
+        ];
+        let with = |base: Settings| {
+            settings.iter().fold(base.forgetful(), |base, (name, value)| base.with(name, value))
+        };
+        let (edge, _origin) = crate::pair(with).await;
+        records.put_into_kv(&edge).await;
+        assert_eq!(source(&edge.get(IMAGE).await), expect);
+        if expect == "backend" {
+            continue;
+        }
+        let image = records.image("git/jq");
+        for blob in [&image.top, &image.config] {
+            let path = format!("/v2/git/jq/blobs/{}", blob.digest);
+            let redirect = edge.get(&path).await;
+            assert_eq!(redirect.status(), 307);
+            let response = edge.client.get(header(&redirect, "location")).send().await.expect("an answer");
+            assert_eq!(response.bytes().await.expect("a body"), blob.bytes);
+            let length = header(&edge.head(&path).await, "content-length").to_owned();
+            assert_eq!(length, blob.bytes.len().to_string());
+        }
+    }
+}
