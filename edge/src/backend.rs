@@ -1,5 +1,5 @@
-//! Asking the backends: signed, with nothing of the client's but `Accept`, one after the other until one
-//! answers, and within the time that clients wait.
+//! Asking the backends: signed, with nothing of the client's but `Accept` and its address, one after the other
+//! until one answers, and within the time that clients wait.
 //!
 //! Requests are made anew instead of being passed on, so no hop-by-hop or `X-Forwarded-*` header of the
 //! client's gets through.
@@ -15,7 +15,7 @@ use firn_shared::{
     digest::Digest,
     endpoint::Method,
     oci_error::{ErrorCode, OciError},
-    protocol::{PACKAGE_SET, REVISION},
+    protocol::{CLIENT, PACKAGE_SET, REVISION},
 };
 use futures_util::{
     TryStreamExt,
@@ -59,6 +59,8 @@ pub(crate) struct Question<'a> {
     pub(crate) query: Option<&'a str>,
     /// The client's `Accept`.
     pub(crate) accept: Option<&'a str>,
+    /// For whom it is asked: the client's address, by which the backend lets clients take turns.
+    pub(crate) client: Option<&'a str>,
     /// Whether what one backend does not have another may have.
     pub(crate) scattered: bool,
 }
@@ -66,7 +68,7 @@ pub(crate) struct Question<'a> {
 impl<'a> Question<'a> {
     /// A question with neither query nor `Accept`, to which every backend has the same answer.
     pub(crate) fn about(method: Method, path: &'a str) -> Self {
-        Self { method, path, query: None, accept: None, scattered: false }
+        Self { method, path, query: None, accept: None, client: None, scattered: false }
     }
 }
 
@@ -223,10 +225,13 @@ async fn send(
     question: &Question<'_>,
     signal: &AbortSignal,
 ) -> worker::Result<Response> {
-    let Question { method, path, query, accept, .. } = question;
+    let Question { method, path, query, accept, client, .. } = question;
     let headers = Headers::new();
     if let Some(accept) = accept {
         headers.set("accept", accept)?;
+    }
+    if let Some(client) = client {
+        headers.set(CLIENT, client)?;
     }
     if let Some(secret) = &config.secret {
         headers.set(authentication::HEADER, &secret.sign(method.as_str(), path, memory::now()))?;

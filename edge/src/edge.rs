@@ -41,6 +41,11 @@ impl Edge {
         self.request.headers().get(name).ok().flatten()
     }
 
+    /// The client's address, as Cloudflare saw it; a client cannot choose it.
+    pub(crate) fn client(&self) -> Option<String> {
+        self.header("cf-connecting-ip")
+    }
+
     /// The `Accept` header (skopeo sends six lines).
     pub(crate) fn accept(&self) -> Option<String> {
         self.header("accept")

@@ -10,7 +10,7 @@ use firn_shared::{
     endpoint::{Endpoint, Method},
     media_type::ManifestFormat,
     oci_error::{ErrorCode, OciError},
-    protocol::{PACKAGE_SET, Source},
+    protocol::{CLIENT, PACKAGE_SET, Source},
     reference::Reference,
 };
 use futures_util::{FutureExt, future::LocalBoxFuture, future::Shared};
@@ -40,7 +40,7 @@ pub(crate) async fn board(edge: &Rc<Edge>, wanted: &Wanted) -> Result<Fetched, O
         }
     }
     // Without Durable Objects, or when theirs is out of order.
-    let fetched = ask(&edge.config, &path, edge.accept().as_deref()).await?;
+    let fetched = ask(&edge.config, &path, edge.accept().as_deref(), edge.client().as_deref()).await?;
     if let Some(store) = Store::open(&edge.env, &edge.config) {
         let (wanted, copy) = (wanted.clone(), fetched.clone());
         let later = edge.clone();
@@ -57,13 +57,21 @@ async fn join(edge: &Edge, wanted: &Wanted, path: &str) -> worker::Result<Respon
     let stub = edge.env.durable_object(BINDING)?.get_by_name(&name)?;
     let headers = Headers::new();
     headers.set("accept", edge.accept().as_deref().unwrap_or(wanted.format.manifest()))?;
+    if let Some(client) = edge.client() {
+        headers.set(CLIENT, &client)?;
+    }
     let mut init = RequestInit::new();
     init.with_headers(headers);
     stub.fetch_with_request(Request::new_with_init(&format!("https://flight{path}"), &init)?).await
 }
 
-async fn ask(config: &Config, path: &str, accept: Option<&str>) -> Result<Fetched, OciError> {
-    let question = backend::Question { accept, ..backend::Question::about(Method::Get, path) };
+async fn ask(
+    config: &Config,
+    path: &str,
+    accept: Option<&str>,
+    client: Option<&str>,
+) -> Result<Fetched, OciError> {
+    let question = backend::Question { accept, client, ..backend::Question::about(Method::Get, path) };
     backend::manifest(config, question, None).await
 }
 
@@ -125,7 +133,9 @@ impl Flight {
         let format = ManifestFormat::negotiate(accept.as_deref());
         let store = Store::open(&self.env, &config);
         let (env, copy) = (self.env.clone(), config.clone());
-        let question = async move { ask(&config, &path, accept.as_deref()).await.map(Rc::new) };
+        let client = request.headers().get(CLIENT).ok().flatten();
+        let question =
+            async move { ask(&config, &path, accept.as_deref(), client.as_deref()).await.map(Rc::new) };
         let flight = question.boxed_local().shared();
         *self.running.borrow_mut() = Some(flight.clone());
         let (work, running, landed) = (flight.clone(), self.running.clone(), self.landed.clone());

@@ -16,7 +16,7 @@ pub(crate) async fn check(edge: &Edge) -> Result<(), OciError> {
     let Ok(limiter) = edge.env.rate_limiter(BINDING) else {
         return Ok(());
     };
-    let client = edge.header("cf-connecting-ip").unwrap_or_else(|| "unknown".to_owned());
+    let client = edge.client().unwrap_or_else(|| "unknown".to_owned());
     match limiter.limit(client).await {
         // A limiter that fails must not stop pulls.
         Err(_) => Ok(()),

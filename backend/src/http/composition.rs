@@ -16,8 +16,9 @@ use firn_shared::{
     media_type,
     oci_error::{ErrorCode, OciError},
 };
+use std::sync::Arc;
 
-pub(super) async fn get(State(app): State<App>, Path(key): Path<String>, request: Request) -> Response {
+pub(super) async fn get(State(app): State<Arc<App>>, Path(key): Path<String>, request: Request) -> Response {
     let (request, _body) = request.into_parts();
     let authentic = authentication::check(app.secret.as_deref(), &request);
     into_response(match authentic.and_then(|()| Method::parse(request.method.as_str())) {

@@ -164,9 +164,12 @@ async fn by_digest(
     }
     limit::check(edge).await?;
     let path = format!("/v2/{name}/manifests/{digest}");
-    let accept = edge.accept();
-    let question =
-        backend::Question { accept: accept.as_deref(), ..backend::Question::about(Method::Get, &path) };
+    let (accept, client) = (edge.accept(), edge.client());
+    let question = backend::Question {
+        accept: accept.as_deref(),
+        client: client.as_deref(),
+        ..backend::Question::about(Method::Get, &path)
+    };
     let fetched = backend::manifest(&edge.config, question, Some(&digest)).await?;
     key.keep(edge, &fetched.manifest);
     if let Some(store) = store {

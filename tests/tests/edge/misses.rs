@@ -4,6 +4,7 @@ use crate::{header, pair, refusal};
 use firn_shared::{
     authentication::{HEADER, Secret},
     oci_error::{ErrorCode, OciError},
+    protocol::CLIENT,
 };
 use firn_tests::edge::{Behaviour, Edge, Origin, Settings};
 use futures::future::join_all;
@@ -23,15 +24,18 @@ async fn requests_are_made_anew_and_signed() {
         ("authorization", "Bearer x"),
         ("cookie", "a=b"),
         (HEADER, "0:00"),
+        (CLIENT, "1.2.3.4"),
     ];
     let request = edge.request(Method::GET, "/v2/htop/git/manifests/latest?ns=docker.io");
     let request = unwanted.into_iter().fold(request, |request, (name, value)| request.header(name, value));
+    let request = request.header("cf-connecting-ip", "203.0.113.7");
     let response =
         request.header("accept", "a/b").header("accept", "*/*;q=0.1").send().await.expect("an answer");
     assert_eq!(response.status(), 200);
     let seen = origin.seen().pop().expect("a request");
     assert_eq!((seen.method.as_str(), seen.uri.as_str()), ("GET", "/v2/git/htop/manifests/latest"));
     assert_eq!(seen.headers["accept"], "a/b, */*;q=0.1");
+    assert_eq!(seen.headers[CLIENT], "203.0.113.7", "for whom the backend is asked");
     for (name, value) in unwanted {
         assert!(seen.headers.get(name).is_none_or(|sent| sent != value), "{name}: {:?}", seen.headers);
     }
