@@ -1,7 +1,10 @@
 //! `firn popularity`: data for layering, from a binary cache or from the local store.
 
 use super::Failure;
-use crate::binary_cache::{BinaryCache, Journal, crawl};
+use crate::{
+    binary_cache::{BinaryCache, Journal, crawl},
+    output::OutputFile,
+};
 use clap::Args;
 use firn_shared::{
     StorePath,
@@ -11,9 +14,7 @@ use firn_shared::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::HashSet;
-use std::fs::Permissions;
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
@@ -128,38 +129,10 @@ fn closed(mut infos: Vec<PathInfo>) -> Vec<PathInfo> {
     infos
 }
 
-/// Writes a file whole or not at all; into what is no file, as /dev/null, it only writes.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let is_special = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
-    let written = if is_special { std::fs::write(path, bytes) } else { replace(path, bytes) };
+    let written = OutputFile::create(path).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.complete()
+    });
     written.map_err(|error| Failure::Error(format!("cannot write {}: {error}", path.display())))
-}
-
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Readable by the server's user, as far as the umask allows.
-    let permissions = Permissions::from_mode(0o666);
-    let mut file = tempfile::Builder::new().permissions(permissions).tempfile_in(dir)?;
-    file.write_all(bytes)?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn writes_whole_files_and_leaves_others_what_they_are() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let file = dir.path().join("file");
-        for text in ["first", "second"] {
-            write(&file, text.as_bytes()).unwrap_or_else(|_| panic!("{text} is written"));
-            assert_eq!(std::fs::read_to_string(&file).expect("it is there"), text);
-        }
-        let socket = dir.path().join("socket");
-        let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
-        assert!(write(&socket, b"text").is_err());
-        assert!(!std::fs::metadata(&socket).expect("it is still there").is_file());
-    }
 }

@@ -1,6 +1,6 @@
 //! The tar that `docker save` writes and `docker load` reads.
 
-use super::{Manifest, OutputError, copy_blob, error, small_blob};
+use super::{Manifest, OutputError, complete, copy_blob, create, error, small_blob};
 use crate::{build::ImageRecord, store::Store};
 use firn_shared::archive::{ImagePath, Kind, Permissions, encode_header, padding};
 use std::path::Path;
@@ -12,8 +12,7 @@ pub(super) async fn write(
     image: &ImageRecord,
     tag: &str,
 ) -> Result<(), OutputError> {
-    let part = path.with_extension("part");
-    let mut file = tokio::fs::File::create(&part).await.map_err(error(&part))?;
+    let (output, mut file) = create(path)?;
     let manifest: Manifest = serde_json::from_slice(&small_blob(store, &image.oci.digest).await?)?;
     let config = format!("{}.json", manifest.config.digest.hex());
     let layers: Vec<_> =
@@ -27,16 +26,15 @@ pub(super) async fn write(
 
     let members = [(&config, &manifest.config)].into_iter().chain(layers.iter().zip(&manifest.layers));
     for (name, blob) in members {
-        begin(&mut file, &part, name, blob.size).await?;
-        copy_blob(store, &blob.digest, &mut file, &part).await?;
-        end(&mut file, &part, blob.size).await?;
+        begin(&mut file, path, name, blob.size).await?;
+        copy_blob(store, &blob.digest, &mut file, path).await?;
+        end(&mut file, path, blob.size).await?;
     }
-    begin(&mut file, &part, "manifest.json", index.len() as u64).await?;
-    file.write_all(index.as_bytes()).await.map_err(error(&part))?;
-    end(&mut file, &part, index.len() as u64).await?;
-    file.write_all(&firn_shared::archive::END).await.map_err(error(&part))?;
-    file.sync_all().await.map_err(error(&part))?;
-    tokio::fs::rename(&part, path).await.map_err(error(path))
+    begin(&mut file, path, "manifest.json", index.len() as u64).await?;
+    file.write_all(index.as_bytes()).await.map_err(error(path))?;
+    end(&mut file, path, index.len() as u64).await?;
+    file.write_all(&firn_shared::archive::END).await.map_err(error(path))?;
+    complete(output, file, path).await
 }
 
 async fn begin(file: &mut tokio::fs::File, path: &Path, name: &str, size: u64) -> Result<(), OutputError> {

@@ -1,7 +1,10 @@
-//! Images as files: what `firn build` writes for people who have no registry at hand.
+//! What commands write: files, and images as files for people who have no registry at hand.
 
 mod docker_archive;
+mod file;
 mod oci_layout;
+
+pub use file::OutputFile;
 
 use crate::{
     build::{ImageRecord, StoredManifest as Manifest},
@@ -10,7 +13,7 @@ use crate::{
 use bytes::Bytes;
 use firn_shared::Digest;
 use futures::TryStreamExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tokio::io::AsyncWriteExt;
 
@@ -79,12 +82,25 @@ async fn small_blob(store: &Store, digest: &Digest) -> Result<Bytes, OutputError
     store.small_blob(digest).await?.ok_or(OutputError::Missing(*digest))
 }
 
+/// Begins a file of an image.
+fn create(path: &Path) -> Result<(OutputFile, tokio::fs::File), OutputError> {
+    let output = OutputFile::create(path).map_err(error(path))?;
+    let file = output.file().try_clone().map_err(error(path))?;
+    Ok((output, file.into()))
+}
+
+/// Ends what [`create`] has begun.
+async fn complete(output: OutputFile, mut file: tokio::fs::File, path: &Path) -> Result<(), OutputError> {
+    file.flush().await.map_err(error(path))?;
+    output.complete().map_err(error(path))
+}
+
 /// Copies a blob of any size into a file that is being written.
 async fn copy_blob(
     store: &Store,
     digest: &Digest,
     file: &mut tokio::fs::File,
-    path: &std::path::Path,
+    path: &Path,
 ) -> Result<(), OutputError> {
     let mut reader = store.open_blob(digest, None).await?.ok_or(OutputError::Missing(*digest))?;
     while let Some(bytes) = reader.bytes.try_next().await? {
@@ -93,7 +109,7 @@ async fn copy_blob(
     Ok(())
 }
 
-fn error(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> OutputError {
+fn error(path: &Path) -> impl FnOnce(std::io::Error) -> OutputError {
     let path = path.to_owned();
     |source| OutputError::Write { path, source }
 }

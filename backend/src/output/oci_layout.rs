@@ -1,9 +1,10 @@
 //! The OCI image layout (OCI image spec, "image-layout.md").
 
-use super::{Manifest, OutputError, copy_blob, error, small_blob};
+use super::{Manifest, OutputError, complete, copy_blob, create, error, small_blob};
 use crate::{build::ImageRecord, store::Store};
 use firn_shared::media_type;
 use std::path::Path;
+use tokio::io::AsyncWriteExt;
 
 /// Writes blobs first, the index that refers to them last. Blobs that are there already are not written again.
 pub(super) async fn write(
@@ -21,11 +22,9 @@ pub(super) async fn write(
         if tokio::fs::try_exists(&path).await.map_err(error(&path))? {
             continue;
         }
-        let part = path.with_extension("part");
-        let mut file = tokio::fs::File::create(&part).await.map_err(error(&part))?;
-        copy_blob(store, &digest, &mut file, &part).await?;
-        file.sync_all().await.map_err(error(&part))?;
-        tokio::fs::rename(&part, &path).await.map_err(error(&path))?;
+        let (output, mut file) = create(&path)?;
+        copy_blob(store, &digest, &mut file, &path).await?;
+        complete(output, file, &path).await?;
     }
     let index = serde_json::json!({
         "schemaVersion": 2,
@@ -41,9 +40,9 @@ pub(super) async fn write(
         [("oci-layout", serde_json::json!({ "imageLayoutVersion": "1.0.0" })), ("index.json", index)]
     {
         let path = dir.join(name);
-        let part = path.with_extension("part");
-        tokio::fs::write(&part, json.to_string()).await.map_err(error(&part))?;
-        tokio::fs::rename(&part, &path).await.map_err(error(&path))?;
+        let (output, mut file) = create(&path)?;
+        file.write_all(json.to_string().as_bytes()).await.map_err(error(&path))?;
+        complete(output, file, &path).await?;
     }
     Ok(())
 }
