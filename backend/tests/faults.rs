@@ -1,23 +1,20 @@
 //! An object store that fails at any one step of a build: whatever happens, the next build makes the image, and
 //! nothing that is half written can be reached.
 
+mod builder;
+
 use async_trait::async_trait;
-use clap::Parser;
+use builder::builder;
 use firn_backend::{
-    build::{Builder, Limits, Outcome, Recipe, Request},
-    config::NixArgs,
-    nix::Nix,
+    build::{Builder, Outcome, Request},
     package_set::PackageSet,
-    packing::{Encoder, Packer},
     store::Store,
     turns::Client,
     upkeep,
 };
 use firn_shared::{
     image_name::ImageName,
-    layering::Sharing,
     package_source::{PackageSource, Revisions},
-    platform::Platform,
     reference::Tag,
 };
 use firn_tests::{package_set, random::Random};
@@ -144,33 +141,6 @@ impl ObjectStore for Faulty {
     }
 }
 
-#[derive(Parser)]
-struct Options {
-    #[command(flatten)]
-    nix: NixArgs,
-}
-
-/// A builder of images from the package set in `dir`, with its results in a store.
-fn builder(store: Store, dir: &std::path::Path) -> Arc<Builder> {
-    assert!(std::env::var_os("NIX_CONFIG").is_some(), "Nix is not configured; run: source setup/nix-env.sh");
-    let nix = Nix::new(&Options::parse_from(["test"]).nix, dir).expect("a directory for state");
-    let packages = PackageSet::new(PackageSource::Path(dir.join("set")), Revisions::Fixed);
-    let packer = Packer::new(Encoder::GZIP, std::num::NonZeroUsize::MIN).expect("threads");
-    let recipe = Recipe {
-        strategy: Box::new(Sharing::default()),
-        layer_budget: 94,
-        platform: Platform::Amd64,
-        allow_unfree: false,
-    };
-    let limits = Limits {
-        queue: 10,
-        closure_bytes: 1 << 30,
-        failure_ttl: Duration::from_secs(60),
-        grace: Duration::from_secs(60),
-    };
-    Builder::new(store, nix, packages, packer, recipe, limits)
-}
-
 /// Asks for an image and waits for it.
 async fn image(builder: &Arc<Builder>, name: &ImageName) -> Outcome {
     let set = builder.package_set(&Tag::default(), Client::NOBODY).await?;
@@ -203,16 +173,20 @@ async fn delete_all(store: &InMemory, folders: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_step_of_a_build_may_fail() {
+    assert!(std::env::var_os("NIX_CONFIG").is_some(), "Nix is not configured; run: source setup/nix-env.sh");
     let random = Random::seeded("any_step_of_a_build_may_fail");
     let dir = tempfile::tempdir().expect("a directory");
-    package_set::write(&dir.path().join("set"), &package_set::many(4, random.clone().number()));
+    let set = dir.path().join("set");
+    package_set::write(&set, &package_set::many(4, random.clone().number()));
+    let packages = || PackageSet::new(PackageSource::Path(set.clone()), Revisions::Fixed);
     let name: ImageName = "p0/p1".parse().expect("a name");
 
     // Everything is realised once. What the packages are stays known, so that Nix has nothing more to do.
     let known = Arc::new(InMemory::new());
     let staging = dir.path().join("staging");
     let store = Store::on(Arc::clone(&known) as Arc<dyn ObjectStore>, &staging).expect("a store");
-    let expect = image(&builder(store, dir.path()), &name).await.expect("the image without faults");
+    let expect =
+        image(&builder(store, packages(), dir.path()), &name).await.expect("the image without faults");
     for folders in
         [&["blobs", "layers", "images", "tags"][..], &["blobs", "layers", "images", "tags", "packages"]]
     {
@@ -227,7 +201,7 @@ async fn any_step_of_a_build_may_fail() {
                 let faulty = Faulty::new(Arc::clone(&objects), fault, at, &random);
                 let store =
                     Store::on(Arc::clone(&faulty) as Arc<dyn ObjectStore>, &staging).expect("a store");
-                let builder = builder(store, dir.path());
+                let builder = builder(store, packages(), dir.path());
                 let first = image(&builder, &name).await;
                 let steps = faulty.steps.load(Ordering::SeqCst);
                 faulty.heal();

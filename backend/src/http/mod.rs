@@ -125,6 +125,3 @@ fn client(app: &App, request: &Parts) -> Client {
     let peer = request.extensions.get::<ConnectInfo<SocketAddr>>();
     peer.map_or(Client::NOBODY, |ConnectInfo(address)| Client::at(address.ip()))
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,7 +1,7 @@
 //! Files that commands write.
 
 use crossbeam_channel::{Sender, bounded};
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -119,6 +119,7 @@ impl EarlySync {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     fn write(path: &Path, text: &str) -> io::Result<()> {

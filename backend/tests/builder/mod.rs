@@ -1,0 +1,40 @@
+//! A builder as tests of the library have it.
+
+use clap::Parser;
+use firn_backend::{
+    build::{Builder, Limits, Recipe},
+    config::NixArgs,
+    nix::Nix,
+    package_set::PackageSet,
+    packing::{Encoder, Packer},
+    store::Store,
+};
+use firn_shared::{layering::Sharing, platform::Platform};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Parser)]
+struct Options {
+    #[command(flatten)]
+    nix: NixArgs,
+}
+
+/// A builder of images from a package set, with its results in a store and Nix's state in a directory.
+pub(crate) fn builder(store: Store, packages: PackageSet, state: &Path) -> Arc<Builder> {
+    let nix = Nix::new(&Options::parse_from(["test"]).nix, state).expect("a directory for state");
+    let packer = Packer::new(Encoder::GZIP, std::num::NonZeroUsize::MIN).expect("threads");
+    let recipe = Recipe {
+        strategy: Box::new(Sharing::default()),
+        layer_budget: 94,
+        platform: Platform::Amd64,
+        allow_unfree: false,
+    };
+    let limits = Limits {
+        queue: 10,
+        closure_bytes: 1 << 30,
+        failure_ttl: Duration::from_secs(60),
+        grace: Duration::from_secs(60),
+    };
+    Builder::new(store, nix, packages, packer, recipe, limits)
+}

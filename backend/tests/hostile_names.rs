@@ -1,0 +1,72 @@
+//! The registry over HTTP, asked for what is no name.
+
+mod builder;
+
+use axum::{body::Body, http::Request};
+use builder::builder;
+use firn_backend::{
+    http::{App, ReadyManifests, router},
+    package_set::PackageSet,
+    store::Store,
+};
+use firn_shared::package_source::{PackageSource, Revisions};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tower::ServiceExt;
+
+/// A text as a URL's path carries it: every byte that is not plain is escaped.
+fn escaped(text: &str) -> String {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"._-/".contains(b);
+    text.bytes().map(|b| if plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+fn corpus(json: &str) -> Vec<String> {
+    let texts: Vec<serde_json::Value> = serde_json::from_str(json).expect("a list");
+    texts
+        .iter()
+        .map(|text| match text.as_str() {
+            Some(text) => text.to_owned(),
+            None => {
+                let times = text["times"].as_u64().expect("a number").try_into().expect("a small one");
+                text["repeat"].as_str().expect("a text").repeat(times)
+            }
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn hostile_names_are_refused_before_nix() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = Store::open("memory://", &dir.path().join("staging")).expect("a store");
+    // No package set is there: nothing here may get as far as finding out.
+    let packages = PackageSet::new(PackageSource::Path(dir.path().join("none")), Revisions::Any);
+    let builder = builder(store, packages, dir.path());
+    let registry = router(App {
+        builder: Arc::clone(&builder),
+        secret: None,
+        wait: Duration::from_secs(1),
+        ending: watch::channel(false).1,
+        manifests: ReadyManifests::default(),
+    });
+    let names = corpus(include_str!("../../shared/testdata/hostile-names.json"));
+    let mut answered = 0;
+    for name in &names {
+        for text in [escaped(name), name.clone()] {
+            for path in [format!("/v2/{text}/manifests/latest"), format!("/v2/{text}/tags/list")] {
+                // Raw, some are no URLs: no HTTP server gets to see those.
+                let Ok(request) = Request::builder().uri(&path).body(Body::empty()) else { continue };
+                // What follows a `?` or `#` is no part of the path: what is left may be a name.
+                if request.uri().path() != path {
+                    continue;
+                }
+                let response = registry.clone().oneshot(request).await.expect("an answer");
+                let status = response.status().as_u16();
+                assert!((400..405).contains(&status), "{path:.100}: {status}");
+                answered += 1;
+            }
+        }
+    }
+    assert!(answered >= 2 * names.len(), "{answered} answers to {} names", names.len());
+    assert_eq!(builder.nix().processes(), 0, "no Nix was started");
+}
