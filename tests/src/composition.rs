@@ -44,7 +44,7 @@ impl<'a> Published<'a> {
     /// # Errors
     /// When it takes the backend.
     pub fn compose(&self, name: &ImageName) -> Result<Image, ComposeError> {
-        let platform = name.platform().unwrap_or(self.set.platform);
+        let platform = name.platform().unwrap_or(self.set.recipe.platform);
         compose(name, &self.set, |package| {
             let key = package_key(&self.token, platform, package);
             *self.known.borrow_mut().entry(key).or_insert_with(|| {

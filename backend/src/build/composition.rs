@@ -9,7 +9,9 @@ use bytes::Bytes;
 use firn_shared::{
     Closure,
     cache_key::CacheKey,
-    composition::{KnownPackage, MAX_RECORD_BYTES, PackageSetRecord, package_key, package_set_key},
+    composition::{
+        KnownPackage, MAX_RECORD_BYTES, PackageSetRecord, RecipeRecord, package_key, package_set_key,
+    },
     image_name::ImageName,
     layer::{LayerPlan, LayerRecord},
     layering::RevisionProfile,
@@ -96,11 +98,13 @@ impl Builder {
             let set = PackageSetRecord::new(
                 revision.clone(),
                 known.revision_date,
-                recipe.platform,
-                recipe.layer_budget,
-                self.limits.closure_bytes,
-                self.packer.encoder().encoding(),
-                recipe.strategy.version(),
+                RecipeRecord {
+                    platform: recipe.platform,
+                    layer_budget: recipe.layer_budget,
+                    closure_bytes: self.limits.closure_bytes,
+                    encoding: self.packer.encoder().encoding(),
+                    strategy: recipe.strategy.version(),
+                },
                 profile,
             );
             self.store.put_composition(&key, set.encode(&key)).await?;

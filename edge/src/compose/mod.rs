@@ -87,7 +87,7 @@ async fn image(
     let Some(shelf) = Shelf::of(&edge.env, &edge.config) else { return Ok(None) };
     let records = Records::open(&edge.env, &edge.config);
     let Some(set) = records.package_set(package_set).await else { return Ok(None) };
-    let packages = records.packages(package_set, name.platform().unwrap_or(set.platform), name).await;
+    let packages = records.packages(package_set, name.platform().unwrap_or(set.recipe.platform), name).await;
     edge.later(records.keep_found());
     if !name.packages().all(|name| packages.contains_key(name)) {
         return Ok(None);

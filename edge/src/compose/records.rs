@@ -222,7 +222,7 @@ pub(crate) async fn learn(env: &Env, config: &Config, image: &ImageName, fetched
     let Some(set) = records.find_or_ask::<PackageSetRecord>(config, package_set_key(token)).await else {
         return;
     };
-    let platform = image.platform().unwrap_or(set.platform);
+    let platform = image.platform().unwrap_or(set.recipe.platform);
     // One after the other: nobody waits for it, and the backend has others to answer.
     for name in image.candidates() {
         records.find_or_ask::<KnownPackage>(config, package_key(token, platform, &name)).await;

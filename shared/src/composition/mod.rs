@@ -30,7 +30,7 @@
 
 mod record;
 
-pub use record::{KnownPackage, PackageSetRecord, ReadRecordError, Undescribable};
+pub use record::{KnownPackage, PackageSetRecord, ReadRecordError, RecipeRecord, Undescribable};
 
 use crate::{
     archive,
@@ -123,10 +123,10 @@ pub fn compose<'a>(
     let places = selected.iter().flat_map(|selected| selected.package.places());
     let profile = RevisionProfile::excerpt(&set.profile, Arc::clone(&set.plan), places);
     let strategy = Sharing::new(Arc::new(profile));
-    if strategy.version() != set.strategy {
-        return Err(ComposeError::Strategy(set.strategy.clone()));
+    if strategy.version() != set.recipe.strategy {
+        return Err(ComposeError::Strategy(set.recipe.strategy.clone()));
     }
-    if !archive::can_compress(set.encoding.compression) {
+    if !archive::can_compress(set.recipe.encoding.compression) {
         return Err(ComposeError::Encoding);
     }
     let packages: Vec<_> = selected
@@ -135,14 +135,17 @@ pub fn compose<'a>(
         .collect();
     let ingredients = Ingredients {
         name,
-        platform: name.platform().unwrap_or(set.platform),
+        platform: name.platform().unwrap_or(set.recipe.platform),
         revision: &set.revision,
         revision_date: set.revision_date,
         packages: &packages,
     };
-    let blueprint =
-        Blueprint::new(ingredients, |closure| strategy.group(closure, set.layer_budget), &set.encoding)?;
-    if blueprint.nar_size() > set.closure_bytes {
+    let blueprint = Blueprint::new(
+        ingredients,
+        |closure| strategy.group(closure, set.recipe.layer_budget),
+        &set.recipe.encoding,
+    )?;
+    if blueprint.nar_size() > set.recipe.closure_bytes {
         return Err(ComposeError::TooLarge(blueprint.nar_size()));
     }
     let layers = blueprint

@@ -34,6 +34,17 @@ pub struct PackageSetRecord {
     pub revision: Revision,
     /// When that was committed, in seconds since 1970, if known.
     pub revision_date: Option<i64>,
+    /// How images are made of it.
+    pub recipe: RecipeRecord,
+    /// Identifies the profile of the package set.
+    pub profile: String,
+    /// The profile's plan; the places are with the packages.
+    pub(super) plan: Arc<Plan>,
+}
+
+/// How an instance of the backend makes images, whatever is in them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipeRecord {
     /// The platform of images whose name asks for none.
     pub platform: Platform,
     /// How many layers an image has at most, without the one of symlinks.
@@ -44,10 +55,6 @@ pub struct PackageSetRecord {
     pub encoding: LayerEncoding,
     /// The layering strategy in its version, with its data.
     pub strategy: String,
-    /// Identifies the profile of the package set.
-    pub profile: String,
-    /// The profile's plan; the places are with the packages.
-    pub(super) plan: Arc<Plan>,
 }
 
 /// What is known of a package name.
@@ -97,29 +104,15 @@ const MAX_DEPTH: usize = 128;
 const MAX_NAR: u64 = 1 << 44;
 
 impl PackageSetRecord {
-    /// The record for images that are layered by this profile; the other fields are public.
-    #[expect(clippy::too_many_arguments, reason = "each is a fact of its own")]
+    /// The record for images that are layered by this profile.
     pub fn new(
         revision: Revision,
         revision_date: Option<i64>,
-        platform: Platform,
-        layer_budget: usize,
-        closure_bytes: u64,
-        encoding: LayerEncoding,
-        strategy: String,
+        recipe: RecipeRecord,
         profile: &RevisionProfile,
     ) -> Self {
-        Self {
-            revision,
-            revision_date,
-            platform,
-            layer_budget,
-            closure_bytes,
-            encoding,
-            strategy,
-            profile: profile.id().to_owned(),
-            plan: Arc::clone(profile.plan()),
-        }
+        let (profile, plan) = (profile.id().to_owned(), Arc::clone(profile.plan()));
+        Self { revision, revision_date, recipe, profile, plan }
     }
 
     /// The bytes to store under this key.
@@ -133,11 +126,7 @@ impl PackageSetRecord {
             &WireSet {
                 revision,
                 revision_date: self.revision_date,
-                platform: self.platform,
-                layer_budget: self.layer_budget,
-                closure_bytes: self.closure_bytes,
-                encoding: self.encoding.clone(),
-                strategy: self.strategy.clone(),
+                recipe: self.recipe.clone(),
                 profile: self.profile.clone(),
                 plan: (*self.plan).clone(),
             },
@@ -161,11 +150,7 @@ impl PackageSetRecord {
         Ok(Self {
             revision,
             revision_date: wire.revision_date,
-            platform: wire.platform,
-            layer_budget: wire.layer_budget,
-            closure_bytes: wire.closure_bytes,
-            encoding: wire.encoding,
-            strategy: wire.strategy,
+            recipe: wire.recipe,
             profile: wire.profile,
             plan: Arc::new(wire.plan),
         })
@@ -245,11 +230,7 @@ enum WireRevision {
 struct WireSet {
     revision: WireRevision,
     revision_date: Option<i64>,
-    platform: Platform,
-    layer_budget: usize,
-    closure_bytes: u64,
-    encoding: LayerEncoding,
-    strategy: String,
+    recipe: RecipeRecord,
     profile: String,
     plan: Plan,
 }

@@ -136,11 +136,13 @@ fn published() -> Published {
     let set = PackageSetRecord::new(
         revision,
         Some(1_700_000_000),
-        Platform::Amd64,
-        BUDGET,
-        1 << 30,
-        encoding(),
-        version,
+        RecipeRecord {
+            platform: Platform::Amd64,
+            layer_budget: BUDGET,
+            closure_bytes: 1 << 30,
+            encoding: encoding(),
+            strategy: version,
+        },
         profile,
     );
     Published { set, known, strategy }
@@ -196,11 +198,14 @@ fn what_it_cannot_know_is_the_backends() {
         change(&mut set);
         compose(&name("shell/git/jq"), &set, |name| published.known.get(name)).expect_err("it has to give up")
     };
-    assert!(matches!(with(|set| set.strategy = "sharing-2-x".into()), ComposeError::Strategy(_)));
-    assert!(matches!(with(|set| set.closure_bytes = 5000), ComposeError::TooLarge(_)));
+    assert!(matches!(with(|set| set.recipe.strategy = "sharing-2-x".into()), ComposeError::Strategy(_)));
+    assert!(matches!(with(|set| set.recipe.closure_bytes = 5000), ComposeError::TooLarge(_)));
     // With fewer layers there is a tail that no image has had; with another encoder there are no layers.
-    assert!(matches!(with(|set| set.layer_budget = 3), ComposeError::NeverPacked(_, 1..)));
-    assert!(matches!(with(|set| set.encoding.identity = "test-2".into()), ComposeError::NeverPacked(..)));
+    assert!(matches!(with(|set| set.recipe.layer_budget = 3), ComposeError::NeverPacked(_, 1..)));
+    assert!(matches!(
+        with(|set| set.recipe.encoding.identity = "test-2".into()),
+        ComposeError::NeverPacked(..)
+    ));
 }
 
 #[test]

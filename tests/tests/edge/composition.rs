@@ -4,7 +4,7 @@ use crate::{header, refusal};
 use firn_shared::{
     Closure, StorePath,
     closure::PathInfo,
-    composition::{KnownPackage, PackageSetRecord, compose, package_key, package_set_key},
+    composition::{KnownPackage, PackageSetRecord, RecipeRecord, compose, package_key, package_set_key},
     digest::{DiffId, Digest, NarHash},
     edge_cache::TagPointer,
     image::Image,
@@ -99,11 +99,13 @@ impl Records {
         let set = PackageSetRecord::new(
             Revision::Path { content: "c0ffee".into() },
             None,
-            Platform::Amd64,
-            DEFAULT_BUDGET,
-            1 << 30,
-            encoding(),
-            strategy.version(),
+            RecipeRecord {
+                platform: Platform::Amd64,
+                layer_budget: DEFAULT_BUDGET,
+                closure_bytes: 1 << 30,
+                encoding: encoding(),
+                strategy: strategy.version(),
+            },
             strategy.profile().expect("it has one"),
         );
         let known = ["git", "jq", "htop"].map(|name| (package_name(name), package(name)));
