@@ -1,0 +1,156 @@
+//! Making an image: what its packages are, what is missing of their layers, and then the rest.
+
+use super::{BuildError, Builder, Progress, chain, packages::Known};
+use crate::store::RecordKind;
+use firn_shared::{
+    Closure, Digest,
+    cache_key::CacheKey,
+    image::{Blueprint, Ingredients, SmallBlob},
+    image_name::ImageName,
+    layer::{LayerPlan, LayerRecord},
+    package_source::Revision,
+    selection::select,
+};
+use futures::future::try_join_all;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A finished image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// Its name in canonical form.
+    pub name: String,
+    /// The package set that it is from.
+    pub revision: Revision,
+    /// Its OCI manifest.
+    pub oci: ManifestRecord,
+    /// The same in Docker's media types, where they can express it.
+    pub docker: Option<ManifestRecord>,
+    /// Paths at which packages conflicted; what the first one brought was kept.
+    pub conflicts: Vec<String>,
+}
+
+/// A stored manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestRecord {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size, in bytes.
+    pub size: u64,
+}
+
+/// How often a build that took longer than the grace period looks whether its layers are still there.
+const ATTEMPTS: usize = 3;
+
+impl Builder {
+    /// Makes an image and stores it.
+    pub(super) async fn build(
+        self: &Arc<Self>,
+        name: &ImageName,
+        revision: &Revision,
+        key: &CacheKey,
+        progress: &Progress,
+    ) -> Result<ImageRecord, BuildError> {
+        // What was realised just now stays in the Nix store until its layers are packed.
+        let group = |closure: &Closure| self.recipe.strategy.group(closure, self.recipe.layer_budget);
+        let (blueprint, mut known) = self.prepare(name, revision, progress, group).await?;
+        let mut looked = Instant::now();
+        let mut layers = self.pack_vanished(&blueprint.layers, name, revision, progress).await?;
+        known.let_go();
+        // Garbage collection leaves a layer's blob alone for the grace period after its record is gone, so a
+        // layer that was found counts for that long: half for the others to be packed, half for the image to
+        // be stored. Another look costs little, because nothing is packed twice.
+        for _ in 1..ATTEMPTS {
+            if looked.elapsed() < self.limits.grace / 2 {
+                break;
+            }
+            looked = Instant::now();
+            layers = self.pack_vanished(&blueprint.layers, name, revision, progress).await?;
+        }
+        let packed = blueprint.layers.iter().map(|plan| plan.key).zip(layers.iter().cloned()).collect();
+        let record = self.store_image(blueprint, &layers, name, revision, key).await?;
+        // Before the answer: an edge asks for it as soon as it has that.
+        self.publish(name, revision, &known, &packed).await;
+        Ok(record)
+    }
+
+    /// Everything about an image but its layers' bytes, and what was learned of its packages.
+    pub(super) async fn prepare(
+        &self,
+        name: &ImageName,
+        revision: &Revision,
+        progress: &Progress,
+        group: impl FnOnce(&Closure) -> Vec<Vec<usize>>,
+    ) -> Result<(Blueprint, Known), BuildError> {
+        let platform = self.platform_of(name);
+        let requested: BTreeSet<_> = name.packages().cloned().collect();
+        let known = self.packages_of(revision, platform, name.candidates(), &requested, progress).await?;
+        let selected = select(name, |package| known.package(package))?;
+        let packages: Vec<_> = selected.iter().map(|selected| selected.as_deref()).collect();
+        let revision_date = known.revision_date;
+        let blueprint = Blueprint::new(
+            Ingredients { name, platform, revision, revision_date, packages: &packages },
+            group,
+            &self.packer.encoder().encoding(),
+        )?;
+        let size = blueprint.nar_size();
+        if size > self.limits.closure_bytes {
+            return Err(BuildError::TooLarge { size, limit: self.limits.closure_bytes });
+        }
+        for conflict in &blueprint.conflicts {
+            tracing::info!(image.name = %name, path = conflict.path, dropped = %conflict.dropped, "conflict");
+        }
+        Ok((blueprint, known))
+    }
+
+    /// Packs what is missing; what has to be packed and is gone from the Nix store is realised again.
+    async fn pack_vanished(
+        self: &Arc<Self>,
+        plans: &[LayerPlan],
+        name: &ImageName,
+        revision: &Revision,
+        progress: &Progress,
+    ) -> Result<Vec<LayerRecord>, BuildError> {
+        match self.pack_missing(plans, progress).await {
+            // Known packages whose store paths were garbage-collected before this layer was ever packed.
+            Err(error) if error.is_vanished() => {
+                tracing::info!(image.name = %name, error = %chain(&error), "realising again");
+                let names = name.candidates();
+                let _root = self.bring_back(revision, self.platform_of(name), names, progress).await?;
+                self.pack_missing(plans, progress).await
+            }
+            layers => layers,
+        }
+    }
+
+    /// Composes an image of its layers and stores what it consists of.
+    async fn store_image(
+        &self,
+        blueprint: Blueprint,
+        layers: &[LayerRecord],
+        name: &ImageName,
+        revision: &Revision,
+        key: &CacheKey,
+    ) -> Result<ImageRecord, BuildError> {
+        let conflicts = blueprint.conflicts.iter().map(|conflict| conflict.path.clone()).collect();
+        let image = blueprint.assemble(layers);
+        let manifest =
+            |blob: &SmallBlob| ManifestRecord { digest: blob.digest, size: blob.bytes.len() as u64 };
+        let record = ImageRecord {
+            name: name.to_string(),
+            revision: revision.clone(),
+            oci: manifest(&image.oci),
+            docker: image.docker.as_ref().map(manifest),
+            conflicts,
+        };
+        // The record comes last: whoever finds it finds all that it refers to.
+        let blobs = [Some(image.top), Some(image.config), Some(image.oci), image.docker];
+        let stored = blobs.into_iter().flatten();
+        let stored = stored.map(async |blob| self.store.put_blob(&blob.digest, blob.bytes).await);
+        try_join_all(stored).await?;
+        self.store.put_record(RecordKind::Image, key, &record).await?;
+        Ok(record)
+    }
+}
