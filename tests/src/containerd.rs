@@ -15,11 +15,24 @@ pub struct Containerd {
 }
 
 impl Containerd {
-    /// Starts it, without the plugin for Kubernetes, which wants a network.
+    /// Starts it, without the plugin for Kubernetes, which wants a network. It leaves gzip to pigz.
     ///
     /// # Panics
     /// When it does not start.
     pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Reads gzip itself, as where there is no pigz.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn without_pigz() -> Self {
+        Self::with(&[("CONTAINERD_DISABLE_PIGZ".to_owned(), Some("1".to_owned()))])
+    }
+
+    fn with(environment: &[(String, Option<String>)]) -> Self {
+        find("unpigz");
         let containerd = find("containerd");
         find("runc");
         let scratch = scratch("containerd");
@@ -32,15 +45,24 @@ impl Containerd {
         let file = scratch.join("config.toml");
         std::fs::write(&file, config).expect("the configuration can be written");
         let command = [containerd.as_os_str(), "--config".as_ref(), file.as_os_str()];
-        let daemon = Self { service: Service::start("containerd", scratch, GRACE, &[], command) };
+        let daemon = Self { service: Service::start("containerd", scratch, GRACE, environment, command) };
         daemon.service.until("answers", START, || (daemon.ctr(&["version"]).status == 0).then_some(()));
         daemon
     }
 
     /// `ctr`, talking to this containerd.
     pub fn ctr(&self, arguments: &[&str]) -> Finished {
+        self.client("ctr", arguments)
+    }
+
+    /// The `ctr` of the Stargz Snapshotter, which converts images.
+    pub fn ctr_remote(&self, arguments: &[&str]) -> Finished {
+        self.client("ctr-remote", arguments)
+    }
+
+    fn client(&self, name: &str, arguments: &[&str]) -> Finished {
         let socket = self.service.dir().join("socket");
-        Program::new("ctr").args(["--address".as_ref(), socket.as_os_str()]).args(arguments).run()
+        Program::new(name).args(["--address".as_ref(), socket.as_os_str()]).args(arguments).run()
     }
 
     /// Pulls an image, whose tag `ctr` wants spelt out.

@@ -16,11 +16,24 @@ pub struct Dockerd {
 
 impl Dockerd {
     /// Starts a daemon that touches neither the machine's network nor any other daemon. Registries on the
-    /// loopback interface need no TLS by Docker's own default.
+    /// loopback interface need no TLS by Docker's own default. It leaves gzip to pigz.
     ///
     /// # Panics
     /// When it does not start.
     pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Reads gzip itself, as where there is no pigz.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn without_pigz() -> Self {
+        Self::with(&[("MOBY_DISABLE_PIGZ".to_owned(), Some("1".to_owned()))])
+    }
+
+    fn with(environment: &[(String, Option<String>)]) -> Self {
+        find("unpigz");
         let (docker, dockerd) = (find("docker"), find("dockerd"));
         // dockerd starts these by name.
         find("containerd");
@@ -38,7 +51,7 @@ impl Dockerd {
             "--ip-masq=false".to_owned(),
             "--bridge=none".to_owned(),
         ];
-        let service = Service::start("dockerd", scratch.clone(), GRACE, &[], command);
+        let service = Service::start("dockerd", scratch.clone(), GRACE, environment, command);
         let daemon = Self { service };
         daemon
             .service

@@ -2,9 +2,10 @@
 
 use crate::{backend, dockerd};
 use firn_tests::{
-    backend::Backend, containerd::Containerd, package_set, podman::Podman, program::Finished,
-    registry::Registry, skopeo,
+    backend::Backend, containerd::Containerd, dockerd::Dockerd, package_set, podman::Podman,
+    program::Finished, registry::Registry, skopeo,
 };
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// Images, a command for each, and what it says.
@@ -23,6 +24,8 @@ const IMAGES: [(&str, &[&str], &str); 5] = [
     ),
     ("nginx", &["nginx", "-v"], "nginx version: nginx/1."),
 ];
+
+const GIT: &[&str] = &["git", "--version"];
 
 const USERS: [&str; 2] = ["0", "1000"];
 
@@ -119,6 +122,43 @@ pub(crate) fn copies(address: &str) {
 #[test]
 fn skopeo_copies() {
     copies(backend().address());
+}
+
+/// Docker and containerd start pigz where it is installed, as it is for the other tests, and else use Go's library.
+#[test]
+fn go_reads_gzip_where_there_is_no_pigz() {
+    let image = format!("{}/shell/git:latest", backend().address());
+    backend().registry().built("shell/git", "latest");
+    let (docker, containerd) = (Dockerd::without_pigz(), Containerd::without_pigz());
+    docker.pull(&image);
+    containerd.pull(&image);
+    for said in [docker.run(&[], &image, GIT), containerd.run(&[], &image, "go", GIT)] {
+        assert!(said.succeeded().starts_with("git version 2."));
+    }
+}
+
+/// Clients that fetch files when they are read want other layers. The Stargz Snapshotter's own tool makes them of
+/// these, whose many members it has to read and whose order it changes.
+#[test]
+fn images_can_be_converted_for_lazy_pulling() {
+    let containerd = Containerd::start();
+    let image = format!("{}/jq:latest", backend().address());
+    backend().registry().built("jq", "latest");
+    containerd.pull(&image);
+    for (format, annotation) in [
+        ("estargz", "containerd.io/snapshot/stargz/toc.digest"),
+        ("zstdchunked", "io.containers.zstd-chunked.manifest-checksum"),
+    ] {
+        let converted = format!("firn.test/{format}:latest");
+        let options = ["images", "convert", &format!("--{format}"), "--oci", "--estargz-compression-level=1"];
+        let digest = containerd.ctr_remote(&[options.as_slice(), &[&image, &converted]].concat()).succeeded();
+        let manifest = containerd.ctr(&["content", "get", &digest]).succeeded();
+        let manifest: Value = serde_json::from_str(&manifest).expect("JSON");
+        let layers = manifest["layers"].as_array().expect("layers");
+        assert!(layers.iter().all(|layer| layer["annotations"][annotation].is_string()), "{manifest:#}");
+        let said = containerd.run(&[], &converted, format, &["jq", "--null-input", "6 * 7"]);
+        assert_eq!(said.succeeded().trim(), "42", "{format}");
+    }
 }
 
 /// What is in the client already is not fetched again, and what was deleted is.

@@ -16,6 +16,7 @@ mod nix_use;
 mod outputs;
 mod packing;
 mod popularity;
+mod readers;
 mod registry_api;
 mod reproducible;
 mod running;
