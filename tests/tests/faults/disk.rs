@@ -3,16 +3,38 @@
 use crate::storage::{files, is_clean, nothing_is_unfinished, pull};
 use firn_tests::{
     backend::{Backend, command},
+    image::Image,
     package_set,
-    registry::{ACCEPT, Answer},
+    registry::{ACCEPT, Answer, Registry},
     tmpfs::Tmpfs,
     wait::until,
 };
+use std::path::PathBuf;
 use std::time::Duration;
 
-fn backend(disk: &Tmpfs, seed: u64) -> Backend {
-    let set = package_set::many(8, seed);
-    Backend::serving_expression(&set).data(&disk.path().join("data")).start()
+/// A backend whose data is on a disk of 16 MiB, with `p0` built and more packages that nobody has built before.
+struct Small {
+    disk: Tmpfs,
+    backend: Backend,
+    registry: Registry,
+    p0: Image,
+}
+
+impl Small {
+    fn new() -> Self {
+        let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let seed = u64::try_from(time.expect("after 1970").as_nanos() % (1 << 60)).expect("small");
+        let disk = Tmpfs::new(16);
+        let set = package_set::many(8, seed);
+        let backend = Backend::serving_expression(&set).data(&data(&disk)).start();
+        let registry = backend.registry();
+        let p0 = pull(&registry, "p0");
+        Self { disk, backend, registry, p0 }
+    }
+}
+
+fn data(disk: &Tmpfs) -> PathBuf {
+    disk.path().join("data")
 }
 
 /// What clients are told who cannot be served at the moment.
@@ -25,31 +47,22 @@ fn is_unavailable(answer: &Answer) {
     assert!(!message.contains('/'), "no paths: {message}");
 }
 
-fn seed() -> u64 {
-    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    u64::try_from(time.expect("after 1970").as_nanos() % (1 << 60)).expect("small")
-}
-
 #[test]
 fn a_full_disk_refuses_builds_and_nothing_else() {
-    let disk = Tmpfs::new(16);
-    let seed = seed();
-    let backend = backend(&disk, seed);
-    let registry = backend.registry();
-    let before = pull(&registry, "p0");
+    let Small { disk, backend, registry, p0 } = Small::new();
     let filler = disk.fill();
     for name in ["p1", "p2", "p1"] {
         is_unavailable(&registry.request("GET", &format!("/v2/{name}/manifests/latest"), &ACCEPT));
     }
-    assert_eq!(pull(&registry, "p0").digest, before.digest, "what is there is served");
+    assert_eq!(pull(&registry, "p0").digest, p0.digest, "what is there is served");
     assert_eq!(registry.get("/healthz").status, 200);
     std::fs::remove_file(filler).expect("removed");
     // Nothing about it is remembered.
     assert_eq!(registry.manifest("p1").status, 200);
     pull(&registry, "p1");
     backend.kill();
-    is_clean(&disk.path().join("data"));
-    nothing_is_unfinished(&disk.path().join("data"), 0);
+    is_clean(&data(&disk));
+    nothing_is_unfinished(&data(&disk), 0);
 }
 
 /// A disk that fills up while layers are written.
@@ -57,7 +70,7 @@ fn a_full_disk_refuses_builds_and_nothing_else() {
 fn a_disk_that_fills_up_on_the_way_leaves_nothing_half_done() {
     let disk = Tmpfs::new(24);
     let set = package_set::bundled();
-    let backend = Backend::serving(set).data(&disk.path().join("data")).start();
+    let backend = Backend::serving(set).data(&data(&disk)).start();
     let registry = backend.registry();
     let before = pull(&registry, "hello");
     // Larger than what is left.
@@ -65,29 +78,25 @@ fn a_disk_that_fills_up_on_the_way_leaves_nothing_half_done() {
     assert_eq!(pull(&registry, "hello").digest, before.digest);
     // Layers that another one's failure did not stop.
     until("nothing is being written", Duration::from_secs(60), || {
-        let staged = files(&disk.path().join("data/storage/staging"));
+        let staged = files(&data(&disk).join("storage/staging"));
         staged.iter().all(|path| path.ends_with("lock")).then_some(())
     });
-    nothing_is_unfinished(&disk.path().join("data"), 1);
-    is_clean(&disk.path().join("data"));
+    nothing_is_unfinished(&data(&disk), 1);
+    is_clean(&data(&disk));
 }
 
 #[test]
 fn a_disk_that_may_not_be_written_serves_what_is_on_it() {
-    let disk = Tmpfs::new(16);
-    let seed = seed();
-    let backend = backend(&disk, seed);
-    let registry = backend.registry();
-    let before = pull(&registry, "p0");
+    let Small { disk, backend, registry, p0 } = Small::new();
     disk.set_writable(false);
     is_unavailable(&registry.request("GET", "/v2/p1/manifests/latest", &ACCEPT));
-    assert_eq!(pull(&registry, "p0").digest, before.digest, "what is there is served");
+    assert_eq!(pull(&registry, "p0").digest, p0.digest, "what is there is served");
     disk.set_writable(true);
     assert_eq!(registry.manifest("p1").status, 200);
     pull(&registry, "p1");
     backend.kill();
     disk.set_writable(false);
-    let data = disk.path().join("data").display().to_string();
+    let data = data(&disk).display().to_string();
     let set = package_set::bundled().display().to_string();
     let serve = ["serve", "--pkgs-path", &set, "--data", &data, "--listen", "127.0.0.1:0"];
     let refused = command(&serve).limit(Duration::from_secs(20)).run();
