@@ -47,7 +47,7 @@ async fn hostile_names_are_refused_before_nix() {
         secret: None,
         wait: Duration::from_secs(1),
         ending: watch::channel(false).1,
-        manifests: ReadyManifests::default(),
+        manifests: ReadyManifests::new(Duration::from_secs(60)),
     });
     let names = corpus(include_str!("../../shared/testdata/hostile-names.json"));
     let mut answered = 0;

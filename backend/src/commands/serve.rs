@@ -55,12 +55,13 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
 async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let (hand_back, ending) = watch::channel(false);
     let (stop, mut stopped) = watch::channel(false);
+    let policy = args.builder.retention.policy();
     let app = App {
         ending,
         builder: args.builder.builder().await?,
         secret: args.secret.filter(|secret| !secret.is_empty()).map(|secret| Arc::new(Secret::new(secret))),
         wait: Duration::from_secs(args.wait),
-        manifests: ReadyManifests::default(),
+        manifests: ReadyManifests::new(policy.grace),
     };
     let builder = Arc::clone(&app.builder);
     let listener = TcpListener::bind(args.listen)
@@ -68,7 +69,6 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::Error(format!("cannot listen on {}: {error}", args.listen)))?;
     let address = listener.local_addr().map_err(|error| Failure::error(&error))?;
     tracing::info!(%address, "listening");
-    let policy = args.builder.retention.policy();
     let upkeep = tokio::spawn(look_after(builder.store().clone(), policy, stopped.clone()));
     let server = axum::serve(listener, router(app).into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(async move {

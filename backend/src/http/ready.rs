@@ -28,7 +28,7 @@ use std::time::Duration;
 const MAX_BYTES: u64 = 16 << 20;
 /// What one takes besides its body, in bytes, roughly.
 const OVERHEAD: usize = 2 << 10;
-/// How long one is kept, so that what other processes do to the store is noticed.
+/// How long one is kept at most, so that what other processes do to the store is noticed.
 const KEPT: Duration = Duration::from_secs(10);
 
 /// What a manifest was asked for by.
@@ -62,16 +62,17 @@ struct Kept {
 #[derive(Debug, Clone)]
 pub struct ReadyManifests(Cache<Asked, Arc<Kept>>);
 
-impl Default for ReadyManifests {
-    fn default() -> Self {
+impl ReadyManifests {
+    /// None yet. `grace` is for how long garbage collection leaves alone what was in use a moment ago: what it has
+    /// removed is noticed well before its blobs go.
+    pub fn new(grace: Duration) -> Self {
+        let kept = KEPT.min(grace / 4);
         let weigh = |_: &Asked, kept: &Arc<Kept>| {
             u32::try_from(kept.manifest.bytes.len() + OVERHEAD).unwrap_or(u32::MAX)
         };
-        Self(Cache::builder().weigher(weigh).max_capacity(MAX_BYTES).time_to_live(KEPT).build())
+        Self(Cache::builder().weigher(weigh).max_capacity(MAX_BYTES).time_to_live(kept).build())
     }
-}
 
-impl ReadyManifests {
     /// The answer, if it is there and still right: the tag names this revision, and the store has lost nothing.
     pub(super) fn answer(
         &self,
@@ -144,6 +145,20 @@ impl ReadyManifest {
 mod tests {
     use super::*;
 
+    const GRACE: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn are_kept_for_a_small_part_of_the_grace_period() {
+        let check = |grace: u64, expect: Duration| {
+            let manifests = ReadyManifests::new(Duration::from_secs(grace));
+            assert_eq!(manifests.0.policy().time_to_live(), Some(expect), "{grace} s");
+        };
+        check(3600, Duration::from_secs(10));
+        check(40, Duration::from_secs(10));
+        check(6, Duration::from_millis(1500));
+        check(0, Duration::ZERO);
+    }
+
     fn revision(content: &str) -> Revision {
         Revision::Path { content: content.to_owned() }
     }
@@ -159,7 +174,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Store::open("memory://", &dir.path().join("staging")).expect("a store");
         let (digest, manifest) = ready();
-        let manifests = ReadyManifests::default();
+        let manifests = ReadyManifests::new(GRACE);
         let asked = Asked::Tag("hello".parse().expect("a name"), Tag::default(), ManifestFormat::Oci);
         let image = CacheKey::builder("test").build();
         manifests.keep(asked.clone(), manifest, store.losses(), Some((revision("a"), image)));
