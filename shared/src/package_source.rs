@@ -102,10 +102,16 @@ pub enum SelectError {
     )]
     LatestOnly,
     /// The operator does not let callers choose a commit.
-    #[error("this registry does not serve chosen commits")]
+    #[error(
+        "this registry serves latest and the branches and tags of its package repository, but no commits; its \
+         operator can allow them with FIRN_REVISIONS=any"
+    )]
     CommitsForbidden,
     /// The operator does not let callers choose a ref.
-    #[error("this registry serves only the tag latest")]
+    #[error(
+        "this registry serves only the tag latest; its operator can allow branches and tags with \
+         FIRN_REVISIONS=refs, and commits too with FIRN_REVISIONS=any"
+    )]
     RefsForbidden,
     /// The tag is no ref name.
     #[error(transparent)]
