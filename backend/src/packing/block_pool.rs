@@ -4,13 +4,18 @@ use super::PackError;
 use super::blocks::Plan;
 use super::encoder::Compressor;
 use super::fill::fill;
-use crossbeam_channel::{Receiver, Sender, bounded};
 use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 /// A fixed number of blocks. Having one is the right to use its memory, so their number is the memory bound.
-pub(super) struct BlockPool {
-    free: Receiver<Buffers>,
-    give_back: Sender<Buffers>,
+///
+/// By hand and not a channel: what came back last is taken first, since its memory is in the caches, and what one
+/// layer does not need is never touched.
+pub(super) struct BlockPool(Arc<Idle>);
+
+struct Idle {
+    buffers: Mutex<Vec<Buffers>>,
+    came_back: Condvar,
 }
 
 /// Both sides of a block. Buffers go from layer to layer, because fresh memory costs a page fault for every
@@ -26,36 +31,47 @@ struct Buffers {
 /// A block that is in use. Goes back to the pool when it is dropped, wherever that happens.
 pub(super) struct Block {
     buffers: Buffers,
-    pool: Sender<Buffers>,
+    pool: Arc<Idle>,
 }
 
 impl BlockPool {
     pub(super) fn new(blocks: usize) -> Self {
-        let (give_back, free) = bounded(blocks);
-        for _ in 0..blocks {
-            give_back.send(Buffers::default()).expect("the pool holds as many, and is right here");
-        }
-        Self { free, give_back }
+        let buffers = (0..blocks).map(|_| Buffers::default()).collect();
+        Self(Arc::new(Idle { buffers: Mutex::new(buffers), came_back: Condvar::new() }))
     }
 
     /// A block, as soon as there is one.
     pub(super) fn take(&self) -> Block {
-        self.block(self.free.recv().expect("the pool itself holds a sender"))
+        let mut idle = self.0.lock();
+        loop {
+            match idle.pop() {
+                Some(buffers) => return self.block(buffers),
+                None => idle = self.0.came_back.wait(idle).expect(LOCKED),
+            }
+        }
     }
 
     /// A block, if there is one now.
     pub(super) fn try_take(&self) -> Option<Block> {
-        self.free.try_recv().ok().map(|buffers| self.block(buffers))
+        let buffers = self.0.lock().pop()?;
+        Some(self.block(buffers))
     }
 
     /// Releases the memory of blocks that nobody has.
     pub(super) fn free_memory(&self) {
-        let idle: Vec<Block> = self.free.try_iter().map(|_| self.block(Buffers::default())).collect();
-        drop(idle);
+        self.0.lock().fill_with(Buffers::default);
     }
 
     fn block(&self, buffers: Buffers) -> Block {
-        Block { buffers, pool: self.give_back.clone() }
+        Block { buffers, pool: Arc::clone(&self.0) }
+    }
+}
+
+const LOCKED: &str = "nothing panics while it is locked";
+
+impl Idle {
+    fn lock(&self) -> MutexGuard<'_, Vec<Buffers>> {
+        self.buffers.lock().expect(LOCKED)
     }
 }
 
@@ -80,7 +96,7 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // Fails only after the pool is gone, when the memory may go too.
-        let _ = self.pool.send(mem::take(&mut self.buffers));
+        self.pool.lock().push(mem::take(&mut self.buffers));
+        self.pool.came_back.notify_one();
     }
 }

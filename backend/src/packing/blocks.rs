@@ -1,7 +1,8 @@
 //! The tar of a layer, cut into blocks of equal size that say where their bytes come from.
 
 use super::PackError;
-use super::walk::{Found, SourceFile};
+use super::source_file::SourceFile;
+use super::walk::Found;
 use firn_shared::archive::{END, ImagePath, Kind, Permissions, encode_header, padding};
 use std::sync::Arc;
 
@@ -17,6 +18,15 @@ pub(super) enum Piece {
         offset: u64,
         length: usize,
     },
+}
+
+impl Piece {
+    pub(super) fn length(&self) -> usize {
+        match self {
+            Self::Literal(literal) => literal.len(),
+            Self::File { length, .. } => *length,
+        }
+    }
 }
 
 /// One block: its pieces in order.
@@ -93,6 +103,9 @@ impl<I: Iterator<Item = Result<(ImagePath, Found), PackError>>> Blocks<I> {
             }
             Some((at, Found::Symlink(target))) => {
                 encode_header(&at, Permissions::SYMLINK, Kind::Symlink { target: &target }, literal);
+            }
+            Some((at, Found::HardLink(permissions, to))) => {
+                encode_header(&at, permissions, Kind::HardLink { to: &to }, literal);
             }
             Some((at, Found::File(permissions, file))) => {
                 encode_header(&at, permissions, Kind::File { size: file.size }, literal);

@@ -7,9 +7,9 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
-/// Changes whenever the same tar would be compressed to other bytes by a newer Firn: an update of the
+/// Changes whenever the same files would become other bytes by a newer Firn: another tar, an update of the
 /// compression libraries, another block size. A test pins the bytes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// A compression method with its level.
 ///
@@ -33,7 +33,10 @@ pub struct ParseEncoderError;
 
 impl Encoder {
     /// gzip members of one block each, by libdeflate: every client reads them.
-    pub const GZIP: Self = Self { method: Method::Gzip, level: 3 };
+    ///
+    /// Level 2 takes a tenth less time than 3 and makes 1 % more, still less than zlib's level 6; level 1 takes
+    /// another quarter less, but its 5 % more would be sent again with every pull.
+    pub const GZIP: Self = Self { method: Method::Gzip, level: 2 };
     /// zstd frames of one block each: clients that know OCI media types since about 2023.
     ///
     /// Level 2 takes a sixth less time than 3 and still makes less than gzip.

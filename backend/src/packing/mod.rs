@@ -12,10 +12,10 @@
 //! - **Errors** end a layer; whoever made `out` throws away what was written. Nothing is ever patched up,
 //!   since a tar has promised each file's size before its bytes.
 //!
-//! Store paths only have what a NAR has: names, directories, bytes, executable bits, symlinks. Hard links are
-//! not looked for (see [`firn_shared::archive`]), holes in sparse files are skipped when reading but written as
-//! zeros, because clients disagree about the tar extensions for them. Where layers are stored and which paths
-//! belong together is decided elsewhere.
+//! Store paths only have what a NAR has: names, directories, bytes, executable bits, symlinks. Equal files of a
+//! path become hard links (`twins`); holes in sparse files are skipped when reading but written as zeros, because
+//! clients disagree about the tar extensions for them. Where layers are stored and which paths belong together is
+//! decided elsewhere.
 
 mod block_pool;
 mod blocks;
@@ -23,7 +23,9 @@ mod encoder;
 mod error;
 mod fill;
 mod packer;
+mod source_file;
 mod tree;
+mod twins;
 mod walk;
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! File trees, entry by entry in archive order.
 
+use super::source_file::SourceFile;
+use super::twins::Twins;
 use super::{PackError, Tree};
 use firn_shared::archive::{ImagePath, Permissions};
 use std::collections::VecDeque;
@@ -10,45 +12,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::vec;
 
-/// A regular file as it was when the walk came by. Whoever reads it later must find it so still.
-#[derive(Debug)]
-pub(super) struct SourceFile {
-    pub(super) path: PathBuf,
-    pub(super) size: u64,
-    /// Seconds and nanoseconds.
-    modified: (i64, i64),
-    /// Fewer bytes are allocated than the file has: it has holes.
-    pub(super) sparse: bool,
-}
-
-impl SourceFile {
-    fn new(path: PathBuf, metadata: &Metadata) -> Self {
-        let allocated = metadata.blocks() * 512; // st_blocks counts in these, whatever the file system
-        Self {
-            path,
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            sparse: allocated < metadata.size(),
-        }
-    }
-
-    /// Whether the file still is what the walk saw. The inode may differ: `nix-store --optimise` replaces a
-    /// file by a hard link to an equal one.
-    pub(super) fn is_unchanged(&self, now: &Metadata) -> bool {
-        now.is_file() && now.size() == self.size && (now.mtime(), now.mtime_nsec()) == self.modified
-    }
-}
-
 /// What the walk found at a path.
 #[derive(Debug)]
 pub(super) enum Found {
     Directory(Permissions),
     File(Permissions, Arc<SourceFile>),
+    /// Equal to the file of the same tree that is here.
+    HardLink(Permissions, ImagePath),
     Symlink(Vec<u8>),
 }
 
 /// An iterator over trees: sorted, every directory before what it holds, the directories that lead to a tree
-/// once. Remembers no more than the names in the directories that it is inside of.
+/// once. Remembers the names in the directories that it is inside of, and the large files of the tree.
 pub(super) struct Walk {
     trees: vec::IntoIter<Tree>,
     /// Directories above the next tree, then the tree itself.
@@ -57,6 +32,8 @@ pub(super) struct Walk {
     next_tree: Option<Tree>,
     /// Rest of each directory that the walk is inside of, outermost first.
     inside: Vec<(ImagePath, vec::IntoIter<fs::DirEntry>)>,
+    /// Of the tree that the walk is inside of.
+    twins: Twins,
 }
 
 impl Walk {
@@ -69,7 +46,14 @@ impl Walk {
             }
         }
         let trees = trees.into_iter();
-        Ok(Self { trees, ancestors: VecDeque::new(), last_tree: None, next_tree: None, inside: Vec::new() })
+        Ok(Self {
+            trees,
+            ancestors: VecDeque::new(),
+            last_tree: None,
+            next_tree: None,
+            inside: Vec::new(),
+            twins: Twins::default(),
+        })
     }
 
     fn step(&mut self) -> Result<Option<(ImagePath, Found)>, PackError> {
@@ -89,6 +73,7 @@ impl Walk {
             return Ok(Some((above, Found::Directory(Permissions::DIRECTORY))));
         }
         if let Some(Tree { at, from }) = self.next_tree.take() {
+            self.twins = Twins::default();
             let metadata = fs::symlink_metadata(&from)
                 .map_err(|source| PackError::Read { path: from.clone(), source })?;
             return self.visit(at, from, &metadata).map(Some);
@@ -124,7 +109,11 @@ impl Walk {
             let is_executable = metadata.mode() & 0o100 != 0;
             let permissions =
                 if is_executable { Permissions::STORE_EXECUTABLE } else { Permissions::STORE_FILE };
-            Found::File(permissions, Arc::new(SourceFile::new(path, metadata)))
+            let file = Arc::new(SourceFile::new(path, metadata));
+            match self.twins.earlier(&at, permissions, &file)? {
+                Some(earlier) => Found::HardLink(permissions, earlier),
+                None => Found::File(permissions, file),
+            }
         } else {
             return Err(PackError::Unsupported { path });
         };

@@ -35,6 +35,11 @@ pub enum Kind<'a> {
         /// Where it points, absolute or relative, uninterpreted.
         target: &'a [u8],
     },
+    /// Another name of a file that came earlier in the archive.
+    HardLink {
+        /// The file's name there.
+        to: &'a ImagePath,
+    },
 }
 
 /// Appends the header blocks of one entry to `out`.
@@ -44,6 +49,7 @@ pub fn encode_header(path: &ImagePath, permissions: Permissions, kind: Kind<'_>,
         Kind::Directory => (EntryType::Directory, 0, b"".as_slice()),
         Kind::File { size } => (EntryType::Regular, size, b"".as_slice()),
         Kind::Symlink { target } => (EntryType::Symlink, 0, target),
+        Kind::HardLink { to } => (EntryType::Link, 0, to.relative()),
     };
     if kind == Kind::Directory {
         name.push(b'/');

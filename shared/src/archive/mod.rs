@@ -1,7 +1,7 @@
 //! Layer tars, byte for byte the same wherever and whenever they are written (OCI image spec, "layer.md").
 //!
 //! An entry has a name, a kind, permissions and, for files, bytes; the time is always the same (1 s after the
-//! epoch, as in the Nix store). Three choices are made here for every layer:
+//! epoch, as in the Nix store). Two choices are made here for every layer:
 //!
 //! - **Names are relative** (`nix/store/…`, directories with a trailing slash) and hold the whole path inside
 //!   the image. GNU tar strips a leading `/` with a warning and the OCI specification's own layers have none;
@@ -10,9 +10,6 @@
 //!   does not fit: longer names, link targets of more than 100 bytes, sizes of 8 GiB and more. GNU's hold any
 //!   bytes (PAX values are UTF-8), and every tar reader in use knows both. In a closure of Nix packages almost
 //!   half of the names are longer than 100 bytes; records for them would make the tar 1.4 % larger.
-//! - **No hard links.** Whether two equal files in the Nix store are one inode depends on whether *that*
-//!   machine has run `nix-store --optimise`; it is not part of the NAR. A tar that recorded it would differ
-//!   between machines that hold the same store path.
 //!
 //! There is no reading of archives here, and no file system: the backend brings store paths, the edge and
 //! the backend bring symlink forests. Extended attributes and devices do not exist in a NAR and so

@@ -95,9 +95,10 @@ fn headers_need_extra_records_only_when_long() {
     let check = |name: &str, target_len: usize, blocks: usize| {
         let name = path(name);
         let target = vec![b't'; target_len];
-        let kinds = match target_len {
-            0 => vec![Kind::Directory, Kind::File { size: 0 }],
-            _ => vec![Kind::Symlink { target: &target }],
+        let to = ImagePath::parse([b"/", target.as_slice()].concat());
+        let kinds = match &to {
+            Err(_) => vec![Kind::Directory, Kind::File { size: 0 }],
+            Ok(to) => vec![Kind::Symlink { target: &target }, Kind::HardLink { to }],
         };
         for kind in kinds {
             let mut out = Vec::new();

@@ -1,9 +1,9 @@
 //! What GNU tar, bsdtar, GNU gzip and Python make of a layer.
 
 use super::*;
-use firn_shared::archive::{END, Kind, Permissions, encode_header};
+use firn_shared::archive::{END, Kind, encode_header};
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _};
 use std::process::Command;
 
 /// Prints what Python's gzip and tarfile see: type, mode, owner, time, name, link, sha256.
@@ -11,7 +11,7 @@ const PYTHON: &str = r#"
 import hashlib, sys, tarfile
 with tarfile.open(sys.argv[1], "r:gz", errorlevel=2) as archive:
     for entry in archive:
-        kind = {tarfile.DIRTYPE: "d", tarfile.REGTYPE: "f", tarfile.SYMTYPE: "l"}[entry.type]
+        kind = {tarfile.DIRTYPE: "d", tarfile.REGTYPE: "f", tarfile.SYMTYPE: "l", tarfile.LNKTYPE: "h"}[entry.type]
         digest = hashlib.sha256(archive.extractfile(entry).read()).hexdigest() if kind == "f" else "-"
         print(kind, oct(entry.mode), entry.uid, entry.gid, entry.mtime, repr(entry.name), repr(entry.linkname), digest)
 "#;
@@ -60,6 +60,7 @@ fn python_sees_the_same_files() {
         file("444", &format!("{long}/{long}/deep"), &text(513, 5)),
         file("444", "noise", &noise(2_500_000, 3)),
         file("444", r#"sp ace\n"quote\\"#, b"odd name"),
+        format!("h 0o555 0 0 1 '{root}/twin' '{root}/bin/tool' -"),
         file("444", "zero", b""),
     ];
     assert_eq!(seen.lines().collect::<Vec<_>>(), expect);
@@ -76,6 +77,8 @@ fn gnu_tar_and_gzip_read_it_without_a_word() {
     let original = specimen();
     run(Command::new("diff").args(["--recursive", "--no-dereference"]).arg(original.path()).arg(&unpacked));
     assert!(unpacked.join("empty/inner").is_dir(), "empty directories are kept");
+    let inode = |name| fs::metadata(unpacked.join(name)).expect("unpacked").ino();
+    assert_eq!(inode("bin/tool"), inode("twin"), "equal files are unpacked once");
     // What was unpacked is packed to the same layer: nothing was lost on the way.
     let (again, _) = pack(&packer("gzip", 2), as_store_path(&unpacked)).expect("packs");
     assert_eq!(again.digest, Digest::of(&fs::read(&path).expect("read")));

@@ -23,6 +23,10 @@ fn node() -> impl Strategy<Value = Node> {
         3 => (any::<bool>(), size, any::<u64>(), any::<bool>()).prop_map(|(executable, size, seed, noisy)| {
             Node::File { executable, bytes: if noisy { noise(size, seed) } else { text(size, seed) } }
         }),
+        // Few different ones, so that some are equal.
+        1 => (any::<bool>(), 0..2_u64).prop_map(|(executable, seed)| {
+            Node::File { executable, bytes: noise(100_000, seed) }
+        }),
         1 => prop::collection::vec(1..=255_u8, 1..300).prop_map(Node::Symlink),
     ];
     leaf.prop_recursive(3, 24, 8, |inner| {
@@ -68,6 +72,17 @@ fn read_back(tar: &[u8], root: &str) -> Node {
             tar::EntryType::Regular => {
                 assert!(matches!(mode, 0o444 | 0o555));
                 Node::File { executable: mode == 0o555, bytes }
+            }
+            tar::EntryType::Link => {
+                let target = entry.link_name_bytes().expect("link");
+                let mut at = &top;
+                for component in target.split(|byte| *byte == b'/') {
+                    let Node::Directory(entries) = at else { panic!("not a directory") };
+                    at = entries.get(component).expect("the file comes first");
+                }
+                let Node::File { executable, .. } = at else { panic!("not a file") };
+                assert_eq!(mode, if *executable { 0o555 } else { 0o444 });
+                at.clone()
             }
             tar::EntryType::Symlink => Node::Symlink(entry.link_name_bytes().expect("link").into_owned()),
             other => panic!("unexpected {other:?}"),
