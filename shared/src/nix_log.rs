@@ -92,13 +92,46 @@ enum Event {
     Other,
 }
 
+/// What one line of Nix's stderr says in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Spoken {
+    /// An error of Nix's own, without the colours that it has for terminals.
+    Error(String),
+    /// A line that a builder printed.
+    Builder(String),
+}
+
+impl Spoken {
+    /// The words of a line, if it has some that may matter.
+    pub fn of(line: &str) -> Option<Self> {
+        match event(line)? {
+            Event::Msg { level: 0, msg } => Some(Self::Error(without_colours(&msg))),
+            Event::Result { kind: LOG_LINE, mut fields, .. } => match fields.get_mut(0)?.take() {
+                serde_json::Value::String(text) => Some(Self::Builder(text)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// A text without `ESC [ … m`.
+fn without_colours(text: &str) -> String {
+    let mut parts = text.split('\u{1b}');
+    let first = parts.next().unwrap_or_default();
+    let others = parts.map(|part| part.split_once('m').map_or(part, |(_, rest)| rest));
+    std::iter::once(first).chain(others).collect()
+}
+
+/// What a line reports. The format is Nix's own and grows: what is not understood is nothing.
+fn event(line: &str) -> Option<Event> {
+    serde_json::from_str(line.strip_prefix("@nix ")?).ok()
+}
+
 impl BuildLog {
-    /// Takes in one line of Nix's stderr. What it does not understand it passes over: the format is Nix's own
-    /// and grows.
+    /// Takes in one line of Nix's stderr. What it does not understand it passes over.
     pub fn line(&mut self, line: &str) {
-        let Some(event) = line.strip_prefix("@nix ").and_then(|json| serde_json::from_str(json).ok()) else {
-            return;
-        };
+        let Some(event) = event(line) else { return };
         match event {
             Event::Start { id, kind: BUILDS, .. } => {
                 self.activities.insert(id, Activity::Builds);
@@ -230,6 +263,20 @@ mod tests {
         let builds: Vec<_> = log.builds().map(|(drv, lines)| (drv, lines.collect::<Vec<_>>())).collect();
         assert_eq!(builds, [(DRV, vec!["compiling"])]);
         assert_eq!(log.summary(), None, "nothing is running");
+    }
+
+    #[test]
+    fn words_are_nixs_or_a_builders() {
+        let check = |line: &str, expect: Option<Spoken>| assert_eq!(Spoken::of(line), expect, "{line}");
+        check(&line(7, "compiling"), Some(Spoken::Builder("compiling".into())));
+        check(
+            r#"@nix {"action":"msg","level":0,"msg":"\u001b[31;1merror:\u001b[0m path '\u001b[35;1mx\u001b[0m'"}"#,
+            Some(Spoken::Error("error: path 'x'".into())),
+        );
+        check(r#"@nix {"action":"msg","level":1,"msg":"warning"}"#, None);
+        check(r#"@nix {"action":"result","id":1,"type":105,"fields":[11,40,1,0]}"#, None);
+        check(r#"@nix {"action":"result","id":1,"type":101,"fields":[]}"#, None);
+        check("plain text", None);
     }
 
     #[test]

@@ -182,10 +182,10 @@ impl BuildError {
                 format!("building took more memory than the {} MiB that this registry allows", limit >> 20),
             ),
             Self::TooLarge { .. } => OciError::new(ErrorCode::ManifestUnknown, self.to_string()),
-            Self::Realise(RealiseError::Process(ProcessError::Failed { .. })) => {
-                unavailable("Nix cannot build at the moment; the operator finds the reason in the log")
-            }
-            Self::Realise(RealiseError::Builder(_)) => unavailable(
+            Self::Realise(
+                RealiseError::Process(ProcessError::Failed { .. }) | RealiseError::Hopeless { .. },
+            ) => unavailable("Nix cannot build at the moment; the operator finds the reason in the log"),
+            Self::Realise(RealiseError::Passing(_)) => unavailable(
                 "a build failed for want of space or network; the operator finds the reason in the log",
             ),
             Self::Shared(error) => error.to_oci_error(),

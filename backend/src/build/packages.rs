@@ -2,7 +2,7 @@
 
 use super::{BuildError, Builder, Phase, Progress, listing};
 use crate::{
-    nix::{BuildLog, GcRoot, RealiseError, ResolveRequest},
+    nix::{Blame, GcRoot, RealiseError, ResolveRequest},
     store::RecordKind,
     turns::Client,
 };
@@ -17,7 +17,7 @@ use firn_shared::{
     selection::SelectionError,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -141,7 +141,7 @@ impl Builder {
             return Err(SelectionError(hopeless).into());
         }
         progress.enter(Phase::Realising);
-        let (root, realised) = self.realise(packages, progress).await?;
+        let (root, realised) = self.realise(packages, platform, progress).await?;
         known._root = root;
         for (name, package) in realised {
             match &package {
@@ -204,6 +204,7 @@ impl Builder {
     async fn realise(
         &self,
         packages: Vec<(PackageName, Package)>,
+        platform: Platform,
         progress: &Progress,
     ) -> Result<(Option<GcRoot>, Vec<(PackageName, Result<PackageRecord, PackageProblem>)>), BuildError> {
         if packages.is_empty() {
@@ -212,20 +213,24 @@ impl Builder {
         let wanted: Vec<_> = packages.iter().map(|(_, package)| package).collect();
         let realising = self.nix.realise(&wanted, progress.client(), |line| progress.nix_line(line));
         let (realised, early) = tokio::join!(realising, self.closures_in_store(&wanted));
+        let (mut hopeless, mut invalid) = (None, HashSet::new());
+        let is_built = |package: &Package, invalid: &HashSet<StorePath>| {
+            package.outputs.iter().all(|output| !invalid.contains(&output.path))
+        };
         let root = match realised {
             Ok(root) => Some(root),
-            Err(error @ RealiseError::Builder { .. }) if !is_transient(&progress.log()) => {
+            Err(RealiseError::Hopeless { blame, errors }) => {
+                tracing::info!(errors = errors.join("\n"), "packages cannot be realised");
                 for (drv, lines) in progress.log().builds() {
                     tracing::info!(drv, log = lines.collect::<Vec<_>>().join("\n"), "builder output");
                 }
-                let built = |package: &Package| {
-                    package.outputs.iter().all(|output| Path::new(output.path.as_str()).exists())
-                };
-                let (good, bad): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|package| built(package));
-                if bad.is_empty() {
-                    return Err(error.into());
+                hopeless = Some(blame);
+                invalid = self.nix.invalid(&outputs_of(wanted.iter().copied())).await?;
+                let good: Vec<_> = wanted.into_iter().filter(|package| is_built(package, &invalid)).collect();
+                if good.len() == packages.len() {
+                    return Err(RealiseError::Hopeless { blame, errors }.into());
                 }
-                // The others are there already; this only roots them.
+                // They are there already; this only roots them.
                 if good.is_empty() {
                     None
                 } else {
@@ -234,14 +239,8 @@ impl Builder {
             }
             Err(error) => return Err(error.into()),
         };
-        let is_built = |package: &Package| {
-            root.is_some() && package.outputs.iter().all(|output| Path::new(output.path.as_str()).exists())
-        };
-        let outputs: Vec<StorePath> = packages
-            .iter()
-            .filter(|(_, package)| is_built(package))
-            .flat_map(|(_, package)| package.outputs.iter().map(|output| output.path.clone()))
-            .collect();
+        let built = packages.iter().map(|(_, package)| package);
+        let outputs = outputs_of(built.filter(|package| is_built(package, &invalid)));
         let infos = match early {
             Some(infos) => infos,
             None if outputs.is_empty() => Vec::new(),
@@ -250,8 +249,11 @@ impl Builder {
         let infos: BTreeMap<StorePath, PathInfo> =
             infos.into_iter().map(|info| (info.path.clone(), info)).collect();
         let records = packages.into_iter().map(|(name, package)| {
-            let record =
-                if is_built(&package) { Ok(record(package, &infos)?) } else { Err(build_failed(progress)) };
+            let blame = hopeless.filter(|_| !is_built(&package, &invalid));
+            let record = match blame {
+                Some(blame) => Err(not_built(blame, platform, progress)),
+                None => Ok(record(package, &infos)?),
+            };
             Ok((name, record))
         });
         let records = records.collect::<Result<_, BuildError>>()?;
@@ -261,14 +263,18 @@ impl Builder {
     /// The closures of packages that are in the store already. Read while Nix still roots them, which saves the
     /// time of two processes; a store path keeps its references, so rooting changes nothing about them.
     async fn closures_in_store(&self, packages: &[&Package]) -> Option<Vec<PathInfo>> {
-        let outputs = packages.iter().flat_map(|package| &package.outputs);
-        let outputs: Vec<StorePath> = outputs.map(|output| output.path.clone()).collect();
+        let outputs = outputs_of(packages.iter().copied());
         if !outputs.iter().all(|output| Path::new(output.as_str()).exists()) {
             return None;
         }
         // What is there and not valid is read again when it has been realised.
         self.nix.requisites(&outputs).await.ok()
     }
+}
+
+fn outputs_of<'a>(packages: impl IntoIterator<Item = &'a Package>) -> Vec<StorePath> {
+    let outputs = packages.into_iter().flat_map(|package| &package.outputs);
+    outputs.map(|output| output.path.clone()).collect()
 }
 
 /// Everything that a realised package brings to an image.
@@ -296,20 +302,17 @@ fn record(package: Package, infos: &BTreeMap<StorePath, PathInfo>) -> Result<Pac
     })
 }
 
-/// Whether what builders said points at this machine or the network, so that the next attempt may succeed.
-fn is_transient(log: &BuildLog) -> bool {
-    const SIGNS: [&str; 6] = [
-        "No space left on device",
-        "Disk quota exceeded",
-        "Read-only file system",
-        "Could not resolve host",
-        "Temporary failure in name resolution",
-        "unable to download",
-    ];
-    log.builds().any(|(_, mut lines)| lines.any(|line| SIGNS.iter().any(|sign| line.contains(sign))))
-}
-
-fn build_failed(progress: &Progress) -> PackageProblem {
-    let message = format!("its builder fails, see /builds/{} for what it says", progress.id());
+fn not_built(blame: Blame, platform: Platform, progress: &Progress) -> PackageProblem {
+    let message = match blame {
+        Blame::Builder => format!("its builder fails, see /builds/{} for what it says", progress.id()),
+        Blame::Output => {
+            "its builder does not make what it promises; the registry's operator finds the reason in the log"
+                .to_owned()
+        }
+        Blame::Machine => format!(
+            "it has to be built, and this registry has no machine that builds for {}",
+            platform.system()
+        ),
+    };
     PackageProblem::new(ProblemKind::BuildError, message)
 }

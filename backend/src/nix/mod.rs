@@ -15,7 +15,7 @@ mod resolve;
 pub use firn_shared::nix_log::BuildLog;
 pub use process::ProcessError;
 use process::{Bounds, Groups, Memory};
-pub use realise::{GcRoot, RealiseError};
+pub use realise::{Blame, GcRoot, RealiseError};
 pub use requisites::RequisitesError;
 pub use resolve::{ResolveError, ResolveRequest};
 

@@ -1,4 +1,4 @@
-//! Closures: what store paths need at run time, out of Nix's database.
+//! What Nix's database knows of store paths: whether they are valid, and what they need at run time.
 
 use super::{Bounds, Memory, Nix, ProcessError};
 use firn_shared::{
@@ -7,12 +7,13 @@ use firn_shared::{
     dump_db::{self, ParseDumpError},
     store_path::ParseStorePathError,
 };
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// Reading the database takes milliseconds; this only bounds a lock that somebody never gives back.
 const LIMIT: Bounds = Bounds { time: Duration::from_secs(60), memory: Memory::Unbounded };
 
-/// Why closures could not be read.
+/// Why the database could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum RequisitesError {
     /// Nix gave no answer, for example because a path is not valid.
@@ -35,13 +36,25 @@ impl Nix {
         let mut arguments = vec!["--query".into(), "--requisites".into()];
         arguments.extend(paths.iter().map(|path| path.as_str().into()));
         let answer = self.run("nix-store", arguments, LIMIT, |_| {}).await?;
-        let requisites = String::from_utf8_lossy(&answer)
-            .lines()
-            .map(str::parse)
-            .collect::<Result<Vec<StorePath>, _>>()?;
+        let requisites: Vec<_> = store_paths(&answer)?;
         let mut arguments = vec!["--dump-db".into()];
         arguments.extend(requisites.iter().map(|path| path.as_str().into()));
         let dump = self.run("nix-store", arguments, LIMIT, |_| {}).await?;
         Ok(dump_db::parse(&String::from_utf8_lossy(&dump))?)
     }
+    /// Those of these paths that are not valid. Something may lie there nevertheless: what Nix has rejected.
+    ///
+    /// # Errors
+    /// When Nix cannot be run.
+    pub async fn invalid(&self, paths: &[StorePath]) -> Result<HashSet<StorePath>, RequisitesError> {
+        let mut arguments = vec!["--check-validity".into(), "--print-invalid".into()];
+        arguments.extend(paths.iter().map(|path| path.as_str().into()));
+        let answer = self.run("nix-store", arguments, LIMIT, |_| {}).await?;
+        Ok(store_paths(&answer)?)
+    }
+}
+
+/// Store paths, one a line.
+fn store_paths<C: FromIterator<StorePath>>(answer: &[u8]) -> Result<C, ParseStorePathError> {
+    String::from_utf8_lossy(answer).lines().map(str::parse).collect()
 }

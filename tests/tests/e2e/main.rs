@@ -12,6 +12,7 @@ mod commands;
 mod composition;
 mod contents;
 mod edge;
+mod failing;
 mod nix_use;
 mod outputs;
 mod packing;
