@@ -1,6 +1,6 @@
 //! podman with storage of its own.
 
-use crate::program::{Finished, Program};
+use crate::program::{Finished, Program, find};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use tempfile::TempDir;
@@ -16,9 +16,13 @@ const MANNERS: [&[&str]; 3] = [
 /// podman's own status when the runtime, not the program in the container, has failed.
 const RUNTIME_FAILED: [i32; 3] = [125, 126, 127];
 
+/// `nobody`, who owns nothing on any machine.
+const NOBODY: u32 = 65_534;
+
 /// podman on empty storage.
 pub struct Podman {
     storage: TempDir,
+    rootless: bool,
 }
 
 impl Podman {
@@ -28,8 +32,24 @@ impl Podman {
     /// When no directory can be made.
     #[allow(clippy::new_without_default)] // it makes a directory and may fail
     pub fn new() -> Self {
-        crate::program::find("runc");
-        Self { storage: TempDir::with_prefix("firn-test-podman-").expect("a temporary directory") }
+        Self::of(false)
+    }
+
+    /// With new storage, run by a user without rights. He has no other users' numbers to give away: files that
+    /// belong to others in the image belong to him.
+    ///
+    /// # Panics
+    /// When no directory can be made, or given to him.
+    pub fn rootless() -> Self {
+        let podman = Self::of(true);
+        std::os::unix::fs::chown(podman.storage.path(), Some(NOBODY), Some(NOBODY))
+            .expect("a directory is given");
+        podman
+    }
+
+    fn of(rootless: bool) -> Self {
+        find("runc");
+        Self { storage: TempDir::with_prefix("firn-test-podman-").expect("a temporary directory"), rootless }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -38,7 +58,20 @@ impl Podman {
 
     /// podman with these arguments.
     pub fn podman<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Finished {
-        Program::new("podman")
+        let program = if self.rootless {
+            let user =
+                [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()];
+            Program::new("setpriv")
+                .args(user)
+                .args([find("podman")])
+                .args(["--storage-opt", "ignore_chown_errors=true"])
+                .env("HOME", self.storage.path())
+                .env("XDG_RUNTIME_DIR", self.storage.path())
+                .in_dir(self.storage.path())
+        } else {
+            Program::new("podman")
+        };
+        program
             .args(["--root".as_ref(), self.path("root").as_os_str()])
             .args(["--runroot".as_ref(), self.path("run").as_os_str()])
             .args(["--tmpdir".as_ref(), self.path("tmp").as_os_str()])
@@ -54,20 +87,22 @@ impl Podman {
 
     /// Runs a command in a container without network. `options` come before the image.
     pub fn run(&self, options: &[&str], image: &str, command: &[&str]) -> Finished {
-        static WORKS: OnceLock<usize> = OnceLock::new();
+        // What works for root may not for others.
+        static WORK: [OnceLock<usize>; 2] = [OnceLock::new(), OnceLock::new()];
+        let works = &WORK[usize::from(self.rootless)];
         let run = |manner: &[&str]| {
             let fixed = ["--rm", "--network=none"];
             let arguments = manner.iter().chain(&fixed).chain(options).chain([&image]).chain(command);
             self.podman(arguments.copied())
         };
-        if let Some(&works) = WORKS.get() {
-            return run(MANNERS[works]);
+        if let Some(&manner) = works.get() {
+            return run(MANNERS[manner]);
         }
         let mut all = Vec::new();
         for (i, manner) in MANNERS.iter().enumerate() {
             let finished = run(manner);
             if !RUNTIME_FAILED.contains(&finished.status) {
-                WORKS.get_or_init(|| i);
+                works.get_or_init(|| i);
                 return finished;
             }
             all.push(finished);

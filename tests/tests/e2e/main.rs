@@ -13,6 +13,7 @@ mod composition;
 mod contents;
 mod edge;
 mod failing;
+mod hard_links;
 mod nix_use;
 mod outputs;
 mod packing;
