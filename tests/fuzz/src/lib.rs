@@ -7,24 +7,33 @@
 use firn_shared::{
     StorePath,
     byte_range::ByteRange,
-    digest::Digest,
+    cache_key::CacheKey,
+    closure::PathInfo,
+    composition::{self, KnownPackage, PackageSetRecord, RecipeRecord, compose},
+    digest::{Digest, NarHash},
     dump_db,
     endpoint::{Endpoint, RepositoryName},
+    image,
     image_name::{ImageName, MAX_NAME_LEN},
+    layer::LayerEncoding,
+    layering::{Sharing, Strategy},
     listing::{FileName, Listing},
+    media_type::LayerCompression,
     name_index::{NameIndex, Names},
     nix_log::BuildLog,
-    package::{Resolution, Resolutions},
+    package::{Output, Package, PackageRecord, Resolution, Resolutions},
     package_name::PackageName,
-    package_source::{PackageSource, Revisions},
+    package_source::{PackageSource, Revision, Revisions},
+    platform::Platform,
     reference::{Reference, Tag},
 };
+use std::collections::HashMap;
 
 /// Something that is fed bytes.
 pub type Target = fn(&[u8]);
 
 /// All targets, by the names of their corpora.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("image-name", image_name),
     ("reference", reference),
     ("digest", digest),
@@ -36,6 +45,8 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("file-name", file_name),
     ("listing", listing),
     ("byte-range", byte_range),
+    ("composition-package", composition_package),
+    ("composition-set", composition_set),
 ];
 
 /// The target of this name.
@@ -199,4 +210,86 @@ fn byte_range(bytes: &[u8]) {
         ByteRange::Part { start, end } => assert!(start <= end && end < size),
         ByteRange::Whole | ByteRange::Unsatisfiable => {}
     }
+}
+
+/// A package's record that is read is written as one that reads the same, and an image can be composed of it, or
+/// not. The input is the body: what comes before it is a digest that nothing random has.
+fn composition_package(bytes: &[u8]) {
+    let key = CacheKey::builder("fuzz").build();
+    let Ok(known) = KnownPackage::decode(&key, &sealed(&key, bytes)) else { return };
+    let encoded = known.encode(&key).expect("it was read");
+    assert_eq!(KnownPackage::decode(&key, &encoded).as_ref(), Ok(&known));
+    let set = package_set();
+    for name in ["a", "user/a"] {
+        let name: ImageName = name.parse().expect("a name");
+        if let Ok(image) = compose(&name, &set, |_| Some(&known)) {
+            assert!(serde_json::from_slice::<serde_json::Value>(&image.oci.bytes).is_ok());
+        }
+    }
+}
+
+/// The same for a package set's.
+fn composition_set(bytes: &[u8]) {
+    let key = CacheKey::builder("fuzz").build();
+    let Ok(set) = PackageSetRecord::decode(&key, &sealed(&key, bytes)) else { return };
+    assert_eq!(PackageSetRecord::decode(&key, &set.encode(&key)).as_ref(), Ok(&set));
+    let known = package();
+    let name: ImageName = "a".parse().expect("a name");
+    // Its layers were never packed, but it takes the whole plan to find out which those are.
+    assert!(compose(&name, &set, |_| Some(&known)).is_err());
+}
+
+/// A record with this body.
+fn sealed(key: &CacheKey, body: &[u8]) -> Vec<u8> {
+    let versions = [composition::VERSION.to_le_bytes(), image::FORMAT.to_le_bytes()].concat();
+    let prologue = [b"firn", &versions[..]].concat();
+    let digest = Digest::of(&[&prologue, &key.as_bytes()[..], body].concat());
+    [&prologue, &digest.as_bytes()[..], body].concat()
+}
+
+/// A package set without a profile.
+fn package_set() -> PackageSetRecord {
+    let strategy = Sharing::default();
+    let recipe = RecipeRecord {
+        platform: Platform::Amd64,
+        layer_budget: 3,
+        closure_bytes: 1 << 40,
+        encoding: LayerEncoding { compression: LayerCompression::Gzip, identity: "fuzz".into() },
+        strategy: strategy.version(),
+    };
+    let revision = Revision::Path { content: "00".into() };
+    PackageSetRecord::new(revision, None, recipe, strategy.profile().expect("it has one"))
+}
+
+/// A package of which no layer was ever packed.
+fn package() -> KnownPackage {
+    let path = |name: char| -> StorePath {
+        format!("/nix/store/{}-{name}", name.to_string().repeat(32)).parse().expect("a store path")
+    };
+    let info = |name, references| PathInfo {
+        path: path(name),
+        nar_hash: NarHash::of(b""),
+        nar_size: 1 << 20,
+        references,
+    };
+    let record = PackageRecord {
+        package: Package {
+            attribute: "a".into(),
+            drv: path('d'),
+            outputs: vec![Output { name: "out".into(), path: path('a') }],
+            name: "a-1".into(),
+            pname: None,
+            version: None,
+            license: Vec::new(),
+            main_program: None,
+            description: None,
+            homepage: None,
+        },
+        closure: vec![info('b', vec![]), info('c', vec![path('b')]), info('a', vec![path('c')])],
+        listings: vec![Listing::new()],
+        sh: None,
+        env: None,
+    };
+    let strategy = Sharing::default();
+    KnownPackage::new(record, strategy.profile().expect("it has one"), HashMap::new(), false)
 }
