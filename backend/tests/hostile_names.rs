@@ -39,8 +39,9 @@ fn corpus(json: &str) -> Vec<String> {
 async fn hostile_names_are_refused_before_nix() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open("memory://", &dir.path().join("staging")).expect("a store");
-    // No package set is there: nothing here may get as far as finding out.
-    let packages = PackageSet::new(PackageSource::Path(dir.path().join("none")), Revisions::Any);
+    // No repository is there: nothing here may get as far as finding out.
+    let url = format!("file://{}", dir.path().join("none").display());
+    let packages = PackageSet::new(PackageSource::Git { url, default: None }, Revisions::Any);
     let builder = builder(store, packages, dir.path());
     let registry = router(App {
         builder: Arc::clone(&builder),
@@ -50,8 +51,10 @@ async fn hostile_names_are_refused_before_nix() {
         manifests: ReadyManifests::new(Duration::from_secs(60)),
     });
     let names = corpus(include_str!("../../shared/testdata/hostile-names.json"));
+    // These are names of repositories, and of no image.
+    let no_images = ["shell/user/root", "arm64", "arm64/amd64/hello", "user"].map(str::to_owned);
     let mut answered = 0;
-    for name in &names {
+    for name in names.iter().chain(&no_images) {
         for text in [escaped(name), name.clone()] {
             for path in [format!("/v2/{text}/manifests/latest"), format!("/v2/{text}/tags/list")] {
                 // Raw, some are no URLs: no HTTP server gets to see those.

@@ -53,6 +53,8 @@ async fn by_tag(
     request: &Parts,
     client: Client,
 ) -> Answer {
+    // What is no image is refused before anybody is asked what the tag means.
+    let image = &name.image()?;
     let headers = &request.headers;
     let deadline = Instant::now() + app.wait;
     let accept = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
@@ -64,15 +66,14 @@ async fn by_tag(
     if let Some(answer) = app.manifests.answer(&asked, Some(&revision), store, method, headers) {
         return Ok(answer);
     }
-    let name = &name.image()?;
     let set = app.builder.package_set_at(revision);
     let losses = store.losses();
-    let find = async || record(app, name, tag, &set, request, client, deadline).await;
+    let find = async || record(app, image, tag, &set, request, client, deadline).await;
     let record = match find().await? {
         ControlFlow::Continue(record) => record,
         ControlFlow::Break(answer) => return Ok(answer),
     };
-    app.builder.note_tag(name, tag).await;
+    app.builder.note_tag(image, tag).await;
     let (record, bytes) = match stored(app, digest_of(&record, format)?).await {
         // It was there not long ago: now the image is looked at, found wanting and built again.
         Err(error) if error.code == ErrorCode::ManifestUnknown => {
@@ -93,8 +94,8 @@ async fn by_tag(
     // One tag is several manifests.
     manifest.say(header::VARY, "accept");
     let answer = manifest.answer(method, headers);
-    let image = set.image_key(name);
-    app.manifests.keep(asked, manifest, losses, Some((set.revision, image)));
+    let key = set.image_key(image);
+    app.manifests.keep(asked, manifest, losses, Some((set.revision, key)));
     Ok(answer)
 }
 
