@@ -109,3 +109,30 @@ impl Failure {
         Self::Error(crate::build::chain(error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_would_overflow_are_refused() {
+        let check = |option: &str, most: u64| {
+            let parse = |value: u64| {
+                Cli::try_parse_from(["firn", "serve", "--pkgs-path", "/x", option, &value.to_string()])
+            };
+            parse(most).unwrap_or_else(|error| panic!("{option} {most}: {error}"));
+            for more in [most + 1, u64::MAX] {
+                let error = parse(more).expect_err("too much").to_string();
+                assert!(error.contains(option), "{error}");
+            }
+        };
+        let century = 100 * 365 * 24 * 3600;
+        for option in ["--wait", "--grace", "--nix-timeout", "--eval-timeout", "--failure-ttl", "--gc-grace"]
+        {
+            check(option, century);
+        }
+        for option in ["--eval-memory", "--build-memory", "--max-closure", "--disk-budget"] {
+            check(option, u64::MAX >> 20);
+        }
+    }
+}

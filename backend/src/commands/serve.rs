@@ -2,6 +2,7 @@
 
 use super::{Failure, builder::BuilderArgs};
 use crate::{
+    config::seconds,
     http::{App, ReadyManifests, router},
     upkeep::look_after,
 };
@@ -28,12 +29,12 @@ pub(super) struct ServeArgs {
     secret: Option<String>,
 
     /// Seconds that a request waits for its build before the client is told to come back
-    #[arg(long, env = "FIRN_WAIT", value_name = "SECONDS", default_value_t = 25)]
+    #[arg(long, env = "FIRN_WAIT", value_name = "SECONDS", value_parser = seconds(), default_value_t = 25)]
     wait: u64,
 
     /// Seconds that running builds are given to end when the server is told to (SIGTERM); what is not built then is
     /// handed back to its clients
-    #[arg(long, env = "FIRN_GRACE", value_name = "SECONDS", default_value_t = 5)]
+    #[arg(long, env = "FIRN_GRACE", value_name = "SECONDS", value_parser = seconds(), default_value_t = 5)]
     grace: u64,
 
     #[command(flatten)]

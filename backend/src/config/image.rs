@@ -1,6 +1,6 @@
 //! How images are put together.
 
-use super::ConfigError;
+use super::{ConfigError, bounds::mebibytes};
 use crate::packing::Encoder;
 use clap::Args;
 use firn_shared::layering::{
@@ -19,7 +19,7 @@ pub struct ImageArgs {
     pub layer_budget: u16,
 
     /// The largest closure that an image may have, in MiB of NAR
-    #[arg(long, env = "FIRN_MAX_CLOSURE", value_name = "MIB", default_value_t = 32_768)]
+    #[arg(long, env = "FIRN_MAX_CLOSURE", value_name = "MIB", value_parser = mebibytes(), default_value_t = 32_768)]
     pub max_closure: u64,
 
     /// How store paths are put into layers: sharing or popularity

@@ -1,5 +1,6 @@
 //! Options: one struct a concern, each with its environment variables and defaults in one place, read once.
 
+mod bounds;
 mod image;
 mod nix;
 mod nixery;
@@ -7,6 +8,7 @@ mod retention;
 mod source;
 mod storage;
 
+pub(crate) use bounds::seconds;
 pub use image::ImageArgs;
 pub use nix::NixArgs;
 pub use nixery::{Alias, nixery_variables, with_nixery_aliases};

@@ -1,5 +1,6 @@
 //! How Nix is run.
 
+use super::bounds::{mebibytes, seconds};
 use clap::Args;
 use firn_shared::platform::Platform;
 
@@ -7,11 +8,11 @@ use firn_shared::platform::Platform;
 #[derive(Debug, Clone, Args)]
 pub struct NixArgs {
     /// Seconds after which a build is given up
-    #[arg(long, env = "FIRN_NIX_TIMEOUT", value_name = "SECONDS", default_value_t = 3600)]
+    #[arg(long, env = "FIRN_NIX_TIMEOUT", value_name = "SECONDS", value_parser = seconds(), default_value_t = 3600)]
     pub nix_timeout: u64,
 
     /// Seconds after which an evaluation is given up
-    #[arg(long, env = "FIRN_EVAL_TIMEOUT", value_name = "SECONDS", default_value_t = 120)]
+    #[arg(long, env = "FIRN_EVAL_TIMEOUT", value_name = "SECONDS", value_parser = seconds(), default_value_t = 120)]
     pub eval_timeout: u64,
 
     /// Evaluations that may run at once
@@ -27,16 +28,16 @@ pub struct NixArgs {
     pub max_queue: usize,
 
     /// Seconds for which a failure that would be the same at the next attempt is remembered
-    #[arg(long, env = "FIRN_FAILURE_TTL", value_name = "SECONDS", default_value_t = 300)]
+    #[arg(long, env = "FIRN_FAILURE_TTL", value_name = "SECONDS", value_parser = seconds(), default_value_t = 300)]
     pub failure_ttl: u64,
 
     /// Memory that one evaluation may take, in MiB of address space
-    #[arg(long, env = "FIRN_EVAL_MEMORY", value_name = "MIB", default_value_t = 8192)]
+    #[arg(long, env = "FIRN_EVAL_MEMORY", value_name = "MIB", value_parser = mebibytes(), default_value_t = 8192)]
     pub eval_memory: u64,
 
     /// Memory that Nix and the builders of one image may take together, in MiB, unless a Nix daemon runs them
     /// [default: unbounded]
-    #[arg(long, env = "FIRN_BUILD_MEMORY", value_name = "MIB")]
+    #[arg(long, env = "FIRN_BUILD_MEMORY", value_name = "MIB", value_parser = mebibytes())]
     pub build_memory: Option<u64>,
 
     /// Serve packages whose licence is unfree

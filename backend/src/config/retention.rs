@@ -1,5 +1,6 @@
 //! What is kept in storage, and for how long.
 
+use super::bounds::{mebibytes, seconds};
 use crate::{
     store::{Store, StoreError},
     upkeep::Policy,
@@ -11,7 +12,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Args)]
 pub struct RetentionArgs {
     /// MiB that the storage may hold; with it, the server collects garbage by itself [default: unbounded]
-    #[arg(long, env = "FIRN_DISK_BUDGET", value_name = "MIB")]
+    #[arg(long, env = "FIRN_DISK_BUDGET", value_name = "MIB", value_parser = mebibytes())]
     pub disk_budget: Option<u64>,
 
     /// Days without a pull after which garbage collection removes an image; longer than the edge keeps manifests
@@ -24,7 +25,7 @@ pub struct RetentionArgs {
 
     /// Seconds for which garbage collection leaves alone what was pulled or written; the same for all processes
     /// that share the storage, and longer than a client takes for an image
-    #[arg(long, env = "FIRN_GC_GRACE", value_name = "SECONDS", default_value_t = 3600)]
+    #[arg(long, env = "FIRN_GC_GRACE", value_name = "SECONDS", value_parser = seconds(), default_value_t = 3600)]
     pub gc_grace: u64,
 }
 
@@ -45,7 +46,7 @@ impl RetentionArgs {
 
     /// The budget, in bytes.
     fn budget(&self) -> Option<u64> {
-        self.disk_budget.map(|mebibytes| mebibytes.saturating_mul(1 << 20))
+        self.disk_budget.map(|mebibytes| mebibytes << 20)
     }
 
     /// The store within these bounds.
