@@ -53,7 +53,7 @@ impl Store {
     /// Whether somebody has pulled this image here since pulls were last written down.
     pub fn is_being_pulled(&self, image: &str) -> bool {
         let waiting = self.pulls.waiting.lock().expect("nothing panics while holding the lock");
-        waiting.iter().any(|waiting| waiting.to_string() == image)
+        image.parse().is_ok_and(|image: CacheKey| waiting.contains(&image))
     }
 
     /// Notes that an image was pulled just now. Costs no I/O.

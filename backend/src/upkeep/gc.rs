@@ -13,11 +13,11 @@
 //!   remembers since when), and when it was not written during that time.
 //! - *A build that finds a layer's record* and writes the image's record later. A blob is not condemned while a
 //!   layer record refers to it, so that what was found is there for the grace period. A build that takes
-//!   longer over its layers than half of that looks again (`build/mod.rs`), the other half is for storing what
-//!   is small; once the record is there, it is among those that the next collection marks before it deletes. Collections read the records
-//!   after they have listed the blobs' ages and before they delete, and delete only what was condemned by an
-//!   earlier one: a record that is written while one runs refers to what it found within the grace period,
-//!   which this run does not delete.
+//!   longer over its layers than half of that looks again (`build/image.rs`), the other half is for storing what
+//!   is small; once the record is there, it is among those that the next collection marks before it deletes.
+//!   Collections read the records after they have listed the blobs' ages and before they delete, and delete only
+//!   what was condemned by an earlier one: a record that is written while one runs refers to what it found within
+//!   the grace period, which this run does not delete.
 //! - *A build that packs a layer whose blob is condemned*, or whose config another image had. It stores the same
 //!   bytes again under the same name, perhaps while they are being deleted: see `store/deletion.rs`.
 //! - *Package records* are read once at the start of a build; one that goes later costs the next image an
