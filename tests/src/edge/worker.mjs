@@ -2,9 +2,13 @@
 //
 //   x-test-fault: kv-get, kv-put, r2-get, r2-put, repository   those calls fail in this request
 //   /.test/kv/<key>, /.test/r2/<key>       PUT, GET, DELETE; /.test/kv lists keys with their metadata
+//   /.test/points                          what was counted: miniflare's Analytics Engine keeps nothing
 import Inner, { Flight, Repository } from "./index.js";
 import { WorkerEntrypoint } from "cloudflare:workers";
 export { Flight, Repository };
+
+const points = [];
+const counter = { writeDataPoint: (point) => void points.push(point) };
 
 const broken = (what) => async () => {
   throw new Error(`${what} failed: 429 Too Many Requests`);
@@ -51,6 +55,7 @@ function withFaults(env, faults) {
 }
 
 async function inspect(env, request, url) {
+  if (url.pathname === "/.test/points") return Response.json(points);
   const [store, ...rest] = url.pathname.slice("/.test/".length).split("/");
   const key = rest.join("/");
   const binding = { kv: env.MANIFESTS, r2: env.BLOBS }[store];
@@ -73,7 +78,8 @@ export default class extends WorkerEntrypoint {
     const url = new URL(request.url);
     if (url.pathname.startsWith("/.test/")) return inspect(this.env, request, url);
     const faults = (request.headers.get("x-test-fault") ?? "").split(",").filter(Boolean);
-    const env = faults.length ? withFaults(this.env, faults) : this.env;
+    const counted = { ...this.env, PULLS: counter };
+    const env = faults.length ? withFaults(counted, faults) : counted;
     return new Inner(this.ctx, env).fetch(request);
   }
 }

@@ -36,7 +36,7 @@ pub struct Edge {
     /// Follows no redirects.
     pub client: reqwest::Client,
     // With everything that it started, even when the test program is killed.
-    _service: Service,
+    service: Service,
 }
 
 impl Settings {
@@ -107,7 +107,17 @@ impl Edge {
         // another test was first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
-        Self { url, client: client.build().expect("a client"), _service: service }
+        Self { url, client: client.build().expect("a client"), service }
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.service.log()
+    }
+
+    /// The points that it has written to Analytics Engine.
+    pub async fn points(&self) -> serde_json::Value {
+        self.get("/.test/points").await.json().await.expect("a list")
     }
 
     /// A request for a path.

@@ -44,7 +44,7 @@ fn package_name(text: &str) -> PackageName {
 }
 
 /// What a backend has published of a package set of its own.
-struct Records {
+pub(crate) struct Records {
     set: PackageSetRecord,
     known: BTreeMap<PackageName, KnownPackage>,
 }
@@ -94,7 +94,7 @@ fn encoding() -> LayerEncoding {
 }
 
 impl Records {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let strategy = Sharing::default();
         let set = PackageSetRecord::new(
             Revision::Path { content: "c0ffee".into() },
@@ -129,7 +129,7 @@ impl Records {
     }
 
     /// Has KV hold everything that is needed to answer.
-    async fn put_into_kv(&self, edge: &Edge) {
+    pub(crate) async fn put_into_kv(&self, edge: &Edge) {
         for (key, bytes) in self.records() {
             edge.put("kv", &key, bytes, None).await;
         }

@@ -8,6 +8,7 @@ mod composition;
 mod faults;
 mod manifests;
 mod misses;
+mod observation;
 mod size;
 
 use firn_shared::oci_error::OciError;
