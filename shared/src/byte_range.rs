@@ -1,5 +1,7 @@
 //! The `Range` header (RFC 9110, section 14), as far as registries' clients use it: one range of bytes.
 
+use crate::{digest::Digest, endpoint::Method, entity_tag::entity_tag};
+
 /// Which part of a body a client wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ByteRange {
@@ -15,6 +17,18 @@ pub enum ByteRange {
     },
     /// Nothing that exists: 416.
     Unsatisfiable,
+}
+
+/// The `Range` header that counts in a request for a blob: only GET has parts (section 14.2), and a part is of use
+/// only to who has the rest of the same blob, where `If-Range` asks for that (section 13.1.5).
+pub fn range_that_counts<'a>(
+    method: Method,
+    range: Option<&'a str>,
+    if_range: Option<&str>,
+    digest: &Digest,
+) -> Option<&'a str> {
+    let is_same = if_range.is_none_or(|tag| tag == entity_tag(digest));
+    range.filter(|_| method == Method::Get && is_same)
 }
 
 impl ByteRange {
@@ -58,6 +72,26 @@ impl ByteRange {
 mod tests {
     use super::*;
     use ByteRange::{Part, Unsatisfiable, Whole};
+
+    #[test]
+    fn counts_for_who_has_the_rest() {
+        let (digest, tag) = (Digest::of(b"x"), entity_tag(&Digest::of(b"x")));
+        let check = |method, if_range, expect| {
+            assert_eq!(
+                range_that_counts(method, Some("bytes=1-"), if_range, &digest),
+                expect,
+                "{if_range:?}"
+            );
+        };
+        check(Method::Get, None, Some("bytes=1-"));
+        check(Method::Get, Some(tag.as_str()), Some("bytes=1-"));
+        let weak = format!("W/{tag}");
+        for other in ["\"other\"", &weak, "Sun, 06 Nov 1994 08:49:37 GMT"] {
+            check(Method::Get, Some(other), None);
+        }
+        check(Method::Head, None, None);
+        assert_eq!(range_that_counts(Method::Get, None, Some(&tag), &digest), None);
+    }
 
     #[test]
     fn reads_one_range() {

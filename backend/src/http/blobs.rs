@@ -9,7 +9,7 @@ use axum::{
 };
 use firn_shared::{
     Digest,
-    byte_range::ByteRange,
+    byte_range::{ByteRange, range_that_counts},
     endpoint::Method,
     entity_tag::{entity_tag, is_known},
     media_type,
@@ -37,9 +37,8 @@ pub(super) async fn get(app: &App, method: Method, digest: Digest, headers: &Hea
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Ok(response);
     }
-    // A part is only of use to who has the rest of the same blob (RFC 9110, section 13.1.5).
-    let same = text(header::IF_RANGE).is_none_or(|tag| tag == entity_tag(&digest));
-    let range = ByteRange::parse(text(header::RANGE).filter(|_| same), size);
+    let range = range_that_counts(method, text(header::RANGE), text(header::IF_RANGE), &digest);
+    let range = ByteRange::parse(range, size);
     if let Some(value) = range.content_range(size) {
         insert(header::CONTENT_RANGE, &value);
     }

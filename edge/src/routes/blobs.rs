@@ -4,7 +4,7 @@
 
 use crate::{Failure, answer::Answer, blob_location, compose, config::Access, edge::Edge, repository};
 use firn_shared::{
-    byte_range::ByteRange,
+    byte_range::{ByteRange, range_that_counts},
     digest::Digest,
     endpoint::{Method, RepositoryName},
     entity_tag::{entity_tag, is_known},
@@ -82,7 +82,8 @@ async fn from_r2(edge: &Edge, method: Method, digest: &Digest) -> Result<Answer,
     })?;
     let failing = |_| OciError::new(ErrorCode::Unavailable, "the bucket cannot be read now").retry_after(5);
     let key = blob_key(digest);
-    let range = edge.header("range").filter(|_| method == Method::Get);
+    let (range, if_range) = (edge.header("range"), edge.header("if-range"));
+    let range = range_that_counts(method, range.as_deref(), if_range.as_deref(), digest);
     // The size decides what a range means, so it is asked for first; otherwise one question is enough.
     if method == Method::Get && range.is_none() {
         let object = bucket.get(key).execute().await.map_err(failing)?.ok_or_else(unknown)?;
@@ -94,7 +95,7 @@ async fn from_r2(edge: &Edge, method: Method, digest: &Digest) -> Result<Answer,
             .with("content-type", BLOB)
             .with("content-length", size.to_string()));
     };
-    let range = ByteRange::parse(Some(&range), size);
+    let range = ByteRange::parse(Some(range), size);
     let content_range = range.content_range(size);
     match range {
         ByteRange::Unsatisfiable => {

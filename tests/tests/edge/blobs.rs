@@ -116,6 +116,11 @@ async fn r2_is_passed_through() {
     describes(&response, 416, 0);
     assert_eq!(header(&response, "content-range"), format!("bytes */{size}"));
     describes(&ranged("lines=1-2").await.expect("an answer"), 200, size);
+    // The rest of something else is of no use.
+    for (known, status) in [(format!("\"{digest}\""), 206), ("\"other\"".to_owned(), 200)] {
+        let request = edge.request(Method::GET, &path).header("range", "bytes=5-").header("if-range", &known);
+        assert_eq!(request.send().await.expect("an answer").status(), status, "{known}");
+    }
     let known = edge.request(Method::GET, &path).header("if-none-match", format!("\"{digest}\""));
     assert_eq!(known.send().await.expect("an answer").status(), 304);
     assert!(origin.seen().is_empty());
