@@ -3,9 +3,10 @@
 use super::{Failure, builder::BuilderArgs};
 use crate::{
     config::seconds,
-    http::{App, ReadyManifests, router},
+    http::{App, IdleListener, ReadyManifests, router},
     upkeep::look_after,
 };
+use axum::serve::ListenerExt;
 use clap::Args;
 use firn_shared::authentication::Secret;
 use std::net::SocketAddr;
@@ -14,6 +15,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+
+/// How long nothing may move on a connection at least, beside the time that a request waits for its build.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// How long requests that are under way may take once all builds have ended.
 const GRACE: Duration = Duration::from_secs(10);
@@ -57,11 +61,12 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let (hand_back, ending) = watch::channel(false);
     let (stop, mut stopped) = watch::channel(false);
     let policy = args.builder.retention.policy();
+    let wait = Duration::from_secs(args.wait);
     let app = App {
         ending,
         builder: args.builder.builder().await?,
         secret: args.secret.filter(|secret| !secret.is_empty()).map(|secret| Arc::new(Secret::new(secret))),
-        wait: Duration::from_secs(args.wait),
+        wait,
         manifests: ReadyManifests::new(policy.grace),
     };
     let builder = Arc::clone(&app.builder);
@@ -69,6 +74,8 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
         .await
         .map_err(|error| Failure::Error(format!("cannot listen on {}: {error}", args.listen)))?;
     let address = listener.local_addr().map_err(|error| Failure::error(&error))?;
+    // Tapped because axum knows the client's address only of its own listeners.
+    let listener = IdleListener::new(listener, wait + IDLE).tap_io(|_| {});
     tracing::info!(%address, "listening");
     let upkeep = tokio::spawn(look_after(builder.store().clone(), policy, stopped.clone()));
     let server = axum::serve(listener, router(app).into_make_service_with_connect_info::<SocketAddr>())

@@ -8,11 +8,13 @@ mod authentication;
 mod blobs;
 mod builds;
 mod composition;
+mod idle;
 mod manifests;
 mod metrics;
 mod ready;
 mod tags;
 
+pub use idle::IdleListener;
 pub use ready::ReadyManifests;
 
 use crate::{build::Builder, turns::Client};
