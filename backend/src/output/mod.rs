@@ -92,7 +92,9 @@ fn create(path: &Path) -> Result<(OutputFile, tokio::fs::File), OutputError> {
 /// Ends what [`create`] has begun.
 async fn complete(output: OutputFile, mut file: tokio::fs::File, path: &Path) -> Result<(), OutputError> {
     file.flush().await.map_err(error(path))?;
-    output.complete().map_err(error(path))
+    // It waits for the disk.
+    let completed = tokio::task::spawn_blocking(move || output.complete());
+    completed.await.expect("completing a file does not panic").map_err(error(path))
 }
 
 /// Copies a blob of any size into a file that is being written.
