@@ -16,9 +16,9 @@ use std::thread;
 
 /// How many blocks exist per worker.
 const BLOCKS_PER_THREAD: usize = 4;
-/// How many of them one layer may hold: one that is worked on and one that waits, either for the worker or for
-/// its turn to be written. What is left lets other layers begin.
-const BLOCKS_PER_THREAD_AND_LAYER: usize = 2;
+/// How many of them one layer may hold: one that is worked on, one that waits for the worker and one that waits for
+/// its turn to be written (with two, packing to zstd takes 7 % longer). What is left lets other layers begin.
+const BLOCKS_PER_THREAD_AND_LAYER: usize = 3;
 
 /// A layer that has been packed, as manifests and configs describe it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
