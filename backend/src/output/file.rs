@@ -35,8 +35,7 @@ impl OutputFile {
         };
         let permissions = Permissions::from_mode(0o666);
         let file = tempfile::Builder::new().permissions(permissions).tempfile_in(directory(&path))?;
-        let early = EarlySync::new(&file)?;
-        Ok(Self(Place::Aside { file, path, early }))
+        Ok(Self(Place::Aside { file, path, early: EarlySync::default() }))
     }
 
     /// The file, for those who write in another way than by [`Write`].
@@ -69,7 +68,7 @@ impl Write for OutputFile {
             Place::Special(file) => file.write(bytes),
             Place::Aside { file, early, .. } => {
                 let written = file.write(bytes)?;
-                early.wrote(written);
+                early.wrote(file, written);
                 Ok(written)
             }
         }
@@ -86,17 +85,33 @@ fn directory(path: &Path) -> &Path {
 }
 
 /// Brings a file to the disk while the rest of it is still being made, so that little is left to wait for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct EarlySync {
     unsynced: usize,
-    sync: Sender<()>,
+    /// To the thread that syncs, which small files never need.
+    sync: Option<Sender<()>>,
 }
 
 impl EarlySync {
     /// Bytes that are worth a sync.
     const BATCH: usize = 8 << 20;
 
-    fn new(file: &NamedTempFile) -> io::Result<Self> {
+    fn wrote(&mut self, file: &NamedTempFile, bytes: usize) {
+        self.unsynced += bytes;
+        if self.unsynced < Self::BATCH {
+            return;
+        }
+        // Where it cannot begin, the sync at the end does it all, and tells what is wrong.
+        if self.sync.is_none() {
+            self.sync = Self::begin(file).ok();
+        }
+        // While one sync is under way and another is asked for, this waits for the next batch.
+        if self.sync.as_ref().is_some_and(|sync| sync.try_send(()).is_ok()) {
+            self.unsynced = 0;
+        }
+    }
+
+    fn begin(file: &NamedTempFile) -> io::Result<Sender<()>> {
         let (sync, asked) = bounded(1);
         // Opened by itself: the kernel reports a failure to each opener once, and the last sync must see it.
         let disk = file.reopen()?;
@@ -104,15 +119,7 @@ impl EarlySync {
         thread::Builder::new()
             .name("sync".into())
             .spawn(move || while asked.recv().is_ok() && disk.sync_data().is_ok() {})?;
-        Ok(Self { unsynced: 0, sync })
-    }
-
-    fn wrote(&mut self, bytes: usize) {
-        self.unsynced += bytes;
-        // While one sync is under way and another is asked for, this waits for the next batch.
-        if self.unsynced >= Self::BATCH && self.sync.try_send(()).is_ok() {
-            self.unsynced = 0;
-        }
+        Ok(sync)
     }
 }
 
@@ -149,6 +156,15 @@ mod tests {
     }
 
     #[test]
+    fn large_files_are_whole_too() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("file");
+        let text = "large".repeat(EarlySync::BATCH / 2);
+        write(&path, &text).expect("written");
+        assert!(fs::read_to_string(&path).expect("it is there") == text);
+    }
+
+    #[test]
     fn links_stay_and_lead_to_what_was_written() {
         let dir = tempfile::tempdir().expect("a directory");
         let (file, link) = (dir.path().join("file"), dir.path().join("link"));
@@ -173,8 +189,12 @@ mod tests {
         assert_eq!(reader.join().expect("it ends"), "text");
         write(Path::new("/dev/null"), "text").expect("written");
         assert!(!fs::metadata("/dev/null").expect("it is still there").is_file());
+        let socket = dir.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+        assert!(write(&socket, "text").is_err());
+        assert!(!fs::metadata(&socket).expect("it is still there").is_file());
         let error = write(dir.path(), "text").expect_err("a directory");
         assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
-        assert_eq!(entries(dir.path()), 1);
+        assert_eq!(entries(dir.path()), 2);
     }
 }
