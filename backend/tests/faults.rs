@@ -24,10 +24,12 @@ use object_store::{
     ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory,
     path::Path,
 };
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// How a step fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,8 @@ enum Fault {
     Torn,
     /// It takes long. Nothing else is wrong.
     Slow,
+    /// That something is not in this folder is told later. Nothing else is wrong.
+    Late(&'static str),
 }
 
 /// An object store in memory whose `at`th operation fails.
@@ -50,12 +54,17 @@ struct Faulty {
     at: AtomicUsize,
     steps: AtomicUsize,
     random: Mutex<Random>,
+    /// Closed when it is time for what is told late.
+    later: Semaphore,
+    /// How much is still to be told.
+    untold: AtomicUsize,
 }
 
 impl Faulty {
     fn new(inner: Arc<InMemory>, fault: Fault, at: usize, random: &Random) -> Arc<Self> {
-        let (at, steps) = (at.into(), 0.into());
-        Arc::new(Self { inner, fault, at, steps, random: Mutex::new(random.clone()) })
+        let (at, steps, untold) = (at.into(), 0.into(), 0.into());
+        let (random, later) = (Mutex::new(random.clone()), Semaphore::new(0));
+        Arc::new(Self { inner, fault, at, steps, random, later, untold })
     }
 
     /// From now on nothing fails.
@@ -63,10 +72,14 @@ impl Faulty {
         self.at.store(usize::MAX, Ordering::SeqCst);
     }
 
+    fn is_healed(&self) -> bool {
+        self.at.load(Ordering::SeqCst) == usize::MAX
+    }
+
     /// Counts an operation; the fault if it is its turn.
     async fn step(&self) -> Option<Fault> {
         let step = self.steps.fetch_add(1, Ordering::SeqCst) + 1;
-        if self.fault == Fault::Slow && self.at.load(Ordering::SeqCst) != usize::MAX {
+        if self.fault == Fault::Slow && !self.is_healed() {
             let delay = self.random.lock().expect("unbroken").within(Duration::from_millis(4));
             tokio::time::sleep(delay).await;
             return None;
@@ -77,7 +90,7 @@ impl Faulty {
     /// Does something that changes or reads an object, unless it is to fail.
     async fn attempt<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         match self.step().await {
-            None | Some(Fault::Slow) => work.await,
+            None | Some(Fault::Slow | Fault::Late(_)) => work.await,
             Some(Fault::DoneAndRefused) => work.await.and(Err(failure())),
             Some(Fault::Refused | Fault::Torn) => Err(failure()),
         }
@@ -98,7 +111,7 @@ impl fmt::Display for Faulty {
 impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         match self.step().await {
-            None | Some(Fault::Slow) => self.inner.put_opts(location, payload, opts).await,
+            None | Some(Fault::Slow | Fault::Late(_)) => self.inner.put_opts(location, payload, opts).await,
             Some(Fault::Refused) => Err(failure()),
             Some(Fault::DoneAndRefused) => {
                 self.inner.put_opts(location, payload, opts).await.and(Err(failure()))
@@ -120,7 +133,13 @@ impl ObjectStore for Faulty {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.attempt(self.inner.get_opts(location, options)).await
+        let got = self.attempt(self.inner.get_opts(location, options)).await;
+        let is_late = matches!(self.fault, Fault::Late(folder) if location.as_ref().starts_with(folder));
+        if is_late && !self.is_healed() && matches!(got, Err(Error::NotFound { .. })) {
+            self.untold.fetch_add(1, Ordering::SeqCst);
+            self.later.acquire().await.expect_err("it is closed when it is time");
+        }
+        got
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -226,6 +245,52 @@ async fn any_step_of_a_build_may_fail() {
         }
         eprintln!("without {folders:?}: {survived} builds with a fault, {faults} failed, all made again");
         assert!(faults > 20 / stride, "{faults} builds failed");
+    }
+}
+
+/// All objects of a folder, each with what tells one writing of it from the next.
+async fn written(store: &InMemory, folder: &str) -> BTreeMap<Path, Option<String>> {
+    let objects: Vec<ObjectMeta> = store.list(Some(&Path::from(folder))).try_collect().await.expect("listed");
+    objects.into_iter().map(|object| (object.location, object.e_tag)).collect()
+}
+
+/// Who looked when it was not there yet, and begins after somebody else has made it, does not make it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_made_meanwhile_is_not_made_again() {
+    assert!(std::env::var_os("NIX_CONFIG").is_some(), "Nix is not configured; run: source setup/nix-env.sh");
+    let random = Random::seeded("what_is_made_meanwhile_is_not_made_again");
+    let dir = tempfile::tempdir().expect("a directory");
+    let set = dir.path().join("set");
+    package_set::write(&set, &package_set::many(3, random.clone().number()));
+    let packages = || PackageSet::new(PackageSource::Path(set.clone()), Revisions::Fixed);
+    let [two, three]: [ImageName; 2] = ["p0/p1", "p0/p1/p2"].map(|name| name.parse().expect("a name"));
+    let known = Arc::new(InMemory::new());
+    let staging = dir.path().join("staging");
+    let store = Store::on(Arc::clone(&known) as Arc<dyn ObjectStore>, &staging).expect("a store");
+    image(&builder(store, packages(), dir.path()), &two).await.expect("an image");
+    let layers = written(&known, "layers").await.len();
+
+    for (folder, first, second, lookups) in [("layers", &two, &three, layers), ("images", &two, &two, 1)] {
+        let objects = copy(&known).await;
+        delete_all(&objects, &["blobs", "layers", "images", "tags"]).await;
+        let late = Faulty::new(Arc::clone(&objects), Fault::Late(folder), 0, &random);
+        let store = Store::on(Arc::clone(&late) as Arc<dyn ObjectStore>, &staging).expect("a store");
+        let builder = builder(store, packages(), dir.path());
+        let (name, asked) = (first.clone(), Arc::clone(&builder));
+        let early = tokio::spawn(async move { image(&asked, &name).await });
+        while late.untold.load(Ordering::SeqCst) < lookups {
+            assert!(!early.is_finished(), "it looks in {folder} for {lookups} objects");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        late.heal();
+        image(&builder, second).await.expect("an image");
+        let made = written(&objects, folder).await;
+        late.later.close();
+        early.await.expect("no panic").expect("an image");
+        let mut after = written(&objects, folder).await;
+        after.retain(|location, _| made.contains_key(location));
+        assert_eq!(after, made, "{folder}");
+        assert!(made.len() >= lookups, "{folder}");
     }
 }
 

@@ -78,7 +78,13 @@ impl Builder {
         turns: &Arc<Semaphore>,
     ) -> Flight<Result<LayerRecord, Arc<BuildError>>> {
         let (builder, turns) = (Arc::clone(self), Arc::clone(turns));
-        self.layers.join(plan.key, move || async move { builder.pack(&plan, &turns).await.map_err(Arc::new) })
+        self.layers.join(plan.key, move || async move {
+            // Somebody may have packed it since it was looked up.
+            match builder.packed(&plan).await.map_err(Arc::new)? {
+                Some(record) => Ok(record),
+                None => builder.pack(&plan, &turns).await.map_err(Arc::new),
+            }
+        })
     }
 
     async fn pack(self: &Arc<Self>, plan: &LayerPlan, turns: &Semaphore) -> Result<LayerRecord, BuildError> {

@@ -30,12 +30,9 @@ impl Builder {
         client: Client,
     ) -> Result<Request, BuildError> {
         let key = set.image_key(name);
-        if let Some(record) = self.store.record::<ImageRecord>(RecordKind::Image, &key).await? {
-            if self.is_whole(&key, &record).await? {
-                self.store.note_pull(&key);
-                return Ok(Request::Ready(Arc::new(record)));
-            }
-            self.store.remove_record(RecordKind::Image, &key).await?;
+        if let Some(record) = self.made(&key).await? {
+            self.store.note_pull(&key);
+            return Ok(Request::Ready(record));
         }
         if let Some(error) = self.failures.get(&key) {
             return Err(BuildError::Shared(error));
@@ -57,6 +54,32 @@ impl Builder {
         Ok(Request::Building(flight, progress))
     }
 
+    /// The image, if it has been made and all of it is there.
+    async fn made(&self, key: &CacheKey) -> Result<Option<Arc<ImageRecord>>, BuildError> {
+        let Some(record) = self.store.record::<ImageRecord>(RecordKind::Image, key).await? else {
+            return Ok(None);
+        };
+        if self.is_whole(key, &record).await? {
+            return Ok(Some(Arc::new(record)));
+        }
+        self.store.remove_record(RecordKind::Image, key).await?;
+        Ok(None)
+    }
+
+    /// The image of a build that has its turn: another build may have ended since the image was looked up.
+    async fn made_or_built(
+        self: &Arc<Self>,
+        name: &ImageName,
+        revision: &Revision,
+        key: &CacheKey,
+        progress: &Progress,
+    ) -> Result<Arc<ImageRecord>, BuildError> {
+        match self.made(key).await? {
+            Some(record) => Ok(record),
+            None => self.build(name, revision, key, progress).await.map(Arc::new),
+        }
+    }
+
     /// Notes that an image is there by this tag. Several tags can mean one revision, so that an image may
     /// have been built by another.
     pub async fn note_tag(&self, name: &ImageName, tag: &Tag) {
@@ -76,7 +99,7 @@ impl Builder {
         progress: Progress,
     ) -> Outcome {
         let started = Instant::now();
-        let result = match self.build(&name, &revision, &key, &progress).await {
+        let result = match self.made_or_built(&name, &revision, &key, &progress).await {
             Err(BuildError::Selection(error)) => {
                 Err(self.suggest(error, &revision, self.platform_of(&name)).await)
             }
@@ -88,7 +111,7 @@ impl Builder {
                 self.note_tag(&name, &tag).await;
                 tracing::info!(image.name = %name, image.digest = %record.oci.digest, duration_ms, "built");
                 progress.enter(Phase::Done { digest: record.oci.digest.to_string() });
-                Ok(Arc::new(record))
+                Ok(record)
             }
             Err(error) => {
                 tracing::warn!(image.name = %name, error = %chain(&error), duration_ms, "not built");
