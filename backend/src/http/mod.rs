@@ -8,6 +8,7 @@ mod authentication;
 mod blobs;
 mod builds;
 mod composition;
+mod content;
 mod idle;
 mod manifests;
 mod metrics;
@@ -89,7 +90,8 @@ async fn health(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
 
 /// Everything under `/v2/`: names have slashes in them, so paths are parsed from the end, by `firn_shared`.
 async fn registry(State(app): State<Arc<App>>, request: Request) -> Response {
-    let (request, _body) = request.into_parts();
+    let (request, content) = request.into_parts();
+    content::discard(&request, content).await;
     into_response(answer(&app, &request).await)
 }
 

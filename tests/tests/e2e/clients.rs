@@ -202,3 +202,23 @@ fn zstd_for_those_that_know_it() {
     let said = dockerd().docker(&["pull", &format!("{address}/user/jq/nano")]).failed();
     assert!(said.contains("invalid tar header"), "{said}");
 }
+
+/// Whoever pushes is told why that cannot be.
+#[test]
+fn pushes_are_refused_with_the_reason() {
+    let address = backend().address().to_owned();
+    let (image, other) = (format!("{address}/hello"), format!("{address}/mine"));
+    let podman = Podman::new();
+    podman.pull(&image);
+    dockerd().pull(&image);
+    dockerd().docker(&["tag", &image, &other]).succeeded();
+    let (from, to) = (format!("docker://{image}"), format!("docker://{other}"));
+    let copy = ["copy", "--src-tls-verify=false", "--dest-tls-verify=false", &from, &to];
+    for said in [
+        dockerd().docker(&["push", &other]).failed(),
+        podman.podman(["push", "--tls-verify=false", &image, &other]).failed(),
+        skopeo::skopeo(&copy).failed(),
+    ] {
+        assert!(said.contains("images are made on request and cannot be pushed"), "{said}");
+    }
+}
