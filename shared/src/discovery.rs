@@ -21,7 +21,7 @@ impl TagsPage {
     /// The query is read by hand: tags and numbers consist of characters that are never escaped.
     ///
     /// # Errors
-    /// `UNSUPPORTED` when `n` is no number.
+    /// `PAGINATION_NUMBER_INVALID` when `n` is no number.
     pub fn new<'a>(
         name: &RepositoryName,
         tags: impl IntoIterator<Item = &'a Tag>,
@@ -34,7 +34,8 @@ impl TagsPage {
         let limit = match parameter("n") {
             None => usize::MAX,
             Some(n) => n.parse().map_err(|_| {
-                OciError::new(ErrorCode::Unsupported, "n, how many tags to list, is not a number")
+                let message = "n, how many tags to list, is not a number";
+                OciError::new(ErrorCode::PaginationNumberInvalid, message)
             })?,
         };
         let mut tags: Vec<&str> = tags.into_iter().map(Tag::as_str).collect();
@@ -80,7 +81,8 @@ mod tests {
         check(Some("last=v1&n=1"), &["v2"], None);
         check(Some("n=0"), &[], None);
         check(Some("last=zzz"), &[], None);
-        assert!(TagsPage::new(&name, &tags, Some("n=x")).is_err());
+        let error = TagsPage::new(&name, &tags, Some("n=x")).expect_err("no number");
+        assert_eq!((error.status(), error.code), (400, ErrorCode::PaginationNumberInvalid));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub enum ErrorCode {
     Unauthorized,
     /// The caller, or this registry, may not do that.
     Denied,
+    /// Not in the spec's list, but in the CNCF's registry's, which clients know: `n` is no number of tags.
+    PaginationNumberInvalid,
     /// Not an operation of a pull-only registry.
     Unsupported,
     /// Come back later: a build is running, or a limit is reached.
@@ -37,7 +39,7 @@ impl ErrorCode {
     /// The HTTP status that goes with the code.
     pub const fn status(self) -> u16 {
         match self {
-            Self::DigestInvalid | Self::NameInvalid => 400,
+            Self::DigestInvalid | Self::NameInvalid | Self::PaginationNumberInvalid => 400,
             Self::Unauthorized => 401,
             Self::Denied => 403,
             Self::BlobUnknown | Self::ManifestUnknown | Self::NameUnknown => 404,

@@ -1,5 +1,6 @@
 //! Answers: bodies with their lengths, and errors in the registry's envelope.
 
+use crate::build::DEFECT;
 use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},
@@ -22,6 +23,9 @@ pub(super) fn into_response(answer: Answer) -> Response {
             StatusCode::from_u16(error.status()).expect("error codes have statuses that exist");
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type::JSON));
+        if error.code == ErrorCode::Unsupported {
+            headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
         if let Some(seconds) = error.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
@@ -31,7 +35,7 @@ pub(super) fn into_response(answer: Answer) -> Response {
 
 /// The answer when a handler panicked.
 pub(super) fn defect() -> Answer {
-    Err(OciError::new(ErrorCode::Internal, "a defect in Firn; its operator finds the reason in the log"))
+    Err(OciError::new(ErrorCode::Internal, DEFECT))
 }
 
 /// Bytes of a type; a HEAD gets the length alone.
