@@ -18,6 +18,9 @@ use std::error::Error;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
+/// What a client is told of a panic.
+pub(crate) const DEFECT: &str = "a defect in Firn; its operator finds the reason in the log";
+
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {

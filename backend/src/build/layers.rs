@@ -1,6 +1,6 @@
 //! Packing the layers that were never packed.
 
-use super::{BuildError, Builder, Phase, Progress};
+use super::{BuildError, Builder, LOOKUPS, Phase, Progress};
 use crate::{flights::Flight, packing::Tree, store::RecordKind};
 use firn_shared::layer::{LayerPlan, LayerRecord};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -12,8 +12,6 @@ use tokio::sync::Semaphore;
 /// while one waits for files. Storing them has no such bound: many syncs at once cost a disk little more than
 /// one, and requests to a bucket wait for each other no more than that.
 const AT_ONCE: usize = 4;
-/// How many records are asked for at once.
-const LOOKUPS: usize = 16;
 
 impl Builder {
     /// The packed layers for these plans, in their order.

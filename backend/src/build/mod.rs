@@ -17,6 +17,7 @@ mod progress;
 mod request;
 mod whole;
 
+pub(crate) use error::DEFECT;
 pub use error::{BuildError, chain};
 pub use explain::ExplainedLayer;
 pub use image::{ImageRecord, ManifestRecord};
@@ -64,6 +65,9 @@ pub struct Limits {
     /// For how long garbage collection leaves alone what was in use a moment ago.
     pub grace: Duration,
 }
+
+/// How many records are asked for at once: a bucket may be far away.
+const LOOKUPS: usize = 16;
 
 /// How many failures are remembered.
 const MAX_FAILURES: u64 = 10_000;

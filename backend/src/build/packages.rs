@@ -1,6 +1,6 @@
 //! What is known of packages: remembered from earlier builds, or found out with Nix.
 
-use super::{BuildError, Builder, Phase, Progress, listing};
+use super::{BuildError, Builder, LOOKUPS, Phase, Progress, listing};
 use crate::{
     nix::{Blame, GcRoot, RealiseError, ResolveRequest},
     store::RecordKind,
@@ -16,6 +16,7 @@ use firn_shared::{
     platform::Platform,
     selection::SelectionError,
 };
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
@@ -91,12 +92,22 @@ impl Builder {
         let key = |name: &PackageName| package_key(revision, platform, unfree, name);
         let mut known = Known::default();
         let mut unknown = BTreeSet::new();
+        let mut lookups = Vec::new();
         for name in names {
-            if let Some(problem) = self.problems.get(&key(&name)) {
-                known.packages.insert(name, Err(problem));
-                continue;
+            let key = key(&name);
+            match self.problems.get(&key) {
+                Some(problem) => {
+                    known.packages.insert(name, Err(problem));
+                }
+                None => lookups.push(async move {
+                    Ok((name, self.store.record::<Remembered>(RecordKind::Package, &key).await?))
+                }),
             }
-            match self.store.record::<Remembered>(RecordKind::Package, &key(&name)).await? {
+        }
+        let found: Vec<_> =
+            stream::iter(lookups).buffered(LOOKUPS).try_collect().await.map_err(BuildError::Store)?;
+        for (name, remembered) in found {
+            match remembered {
                 Some(remembered) => {
                     known.revision_date = known.revision_date.or(remembered.revision_date);
                     known.packages.insert(name, remembered.package.map(Arc::new));

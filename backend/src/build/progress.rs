@@ -1,5 +1,6 @@
 //! Where builds stand, for those who wait for them and for their pages.
 
+use super::DEFECT;
 use crate::{nix::BuildLog, turns::Client};
 use firn_shared::cache_key::CacheKey;
 use serde::Serialize;
@@ -139,6 +140,11 @@ impl Progress {
         matches!(self.state().phase, Phase::Done { .. } | Phase::Failed { .. })
     }
 
+    /// Ends the page too when the build does not come to its end, which takes a panic.
+    pub(super) fn ends(&self) -> Ends {
+        Ends(self.clone())
+    }
+
     /// Tells of changes.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
@@ -177,6 +183,18 @@ impl Progress {
 
     fn changed(&self) {
         self.0.changes.send_modify(|count| *count += 1);
+    }
+}
+
+/// When it is dropped, the build has ended.
+#[derive(Debug)]
+pub(super) struct Ends(Progress);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        if !self.0.has_ended() {
+            self.0.enter(Phase::Failed { message: DEFECT.into() });
+        }
     }
 }
 
@@ -248,6 +266,18 @@ mod tests {
         assert!(builds.get(&ids[0]).is_none() && builds.latest(&key(0)).is_none());
         assert!(builds.get(&ids[KEPT]).is_some() && builds.latest(&key(KEPT)).is_some());
         assert_eq!(builds.kept().by_id.len(), KEPT);
+    }
+
+    #[test]
+    fn a_build_that_panics_has_ended() {
+        let progress = Progress::new("git".into(), Client::NOBODY);
+        let build = progress.clone();
+        let ended = std::thread::spawn(move || {
+            let _ends = build.ends();
+            assert!(build.has_ended(), "it has not, and panics");
+        });
+        assert!(ended.join().is_err());
+        assert!(progress.summary().starts_with("failed: a defect"), "{}", progress.summary());
     }
 
     #[test]

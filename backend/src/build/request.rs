@@ -98,6 +98,7 @@ impl Builder {
         key: CacheKey,
         progress: Progress,
     ) -> Outcome {
+        let _ends = progress.ends();
         let started = Instant::now();
         let result = match self.made_or_built(&name, &revision, &key, &progress).await {
             Err(BuildError::Selection(error)) => {
