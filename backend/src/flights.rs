@@ -64,11 +64,11 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
             return Ok(flight.clone());
         }
         let work = start()?;
-        let landing = Landing(Arc::clone(&self.in_flight), key);
+        let flights = Arc::clone(&self.in_flight);
         let task = tokio::spawn(async move {
-            let result = work.await;
-            drop(landing);
-            result
+            // Made here, not outside: a runtime that ends drops the task at once, while the lock is held.
+            let _landing = Landing(flights, key);
+            work.await
         });
         let flight = task.map(|result| result.expect("a build does not panic")).boxed().shared();
         in_flight.insert(key, flight.clone());
@@ -116,6 +116,22 @@ mod tests {
         assert_eq!(flights.join_or(key("a"), refuse).map(drop), Err("full"));
         assert!(flights.join_or(key("a"), || Ok::<_, ()>(std::future::pending())).is_ok());
         assert!(flights.join_or(key("a"), refuse).is_ok());
+    }
+
+    #[test]
+    fn begin_nothing_when_the_runtime_ends() {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime");
+        let (ended, end) = std::sync::mpsc::channel();
+        runtime.spawn(async move {
+            while !tokio::spawn(std::future::pending::<()>()).is_finished() {
+                std::thread::yield_now();
+            }
+            drop(Flights::default().join(key("a"), || async { 1 }));
+            ended.send(()).expect("somebody waits");
+        });
+        runtime.shutdown_background();
+        end.recv_timeout(std::time::Duration::from_secs(10)).expect("it does not wait for itself");
     }
 
     #[tokio::test]
