@@ -13,7 +13,7 @@ use axum::{
     },
 };
 use firn_shared::oci_error::{ErrorCode, OciError};
-use futures::stream;
+use futures::{Stream, stream};
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -42,20 +42,17 @@ pub(super) async fn get(State(app): State<Arc<App>>, Path(id): Path<String>, req
     }
 }
 
-/// The page again after every change, until the build has ended.
-fn events(progress: Progress) -> impl IntoResponse {
-    let changes = progress.watch();
-    let stream = stream::unfold(Some((progress, changes)), |state| async {
-        let (progress, mut changes) = state?;
+/// The page as it is, and again after every change, until the build has ended.
+fn events(progress: Progress) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let mut changes = progress.watch();
+    changes.mark_changed();
+    let stream = stream::unfold(Some((progress, changes, Duration::ZERO)), |state| async {
+        let (progress, mut changes, pause) = state?;
+        tokio::time::sleep(pause).await;
+        changes.changed().await.expect("whoever watches a build keeps it");
         let ended = progress.has_ended();
         let event = Event::default().json_data(progress.page()).expect("pages have text keys");
-        if ended {
-            return Some((Ok::<_, Infallible>(event), None));
-        }
-        // An error means that the build is gone; its last state was just sent.
-        let state = changes.changed().await.ok().map(|()| (progress, changes));
-        tokio::time::sleep(PACE).await;
-        Some((Ok(event), state))
+        Some((Ok(event), (!ended).then_some((progress, changes, PACE))))
     });
     Sse::new(stream).keep_alive(KeepAlive::default())
 }
@@ -67,4 +64,36 @@ fn text(page: &BuildPage) -> String {
         lines.for_each(|line| writeln!(text, "  {line}").expect("writing to a string"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{build::Phase, turns::Client};
+    use axum::body::BodyDataStream;
+    use futures::StreamExt;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    async fn next(events: &mut BodyDataStream) -> Option<String> {
+        let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("something happens");
+        let event = event?.expect("nothing fails");
+        Some(String::from_utf8(event.to_vec()).expect("UTF-8"))
+    }
+
+    #[tokio::test]
+    async fn a_watcher_hears_how_it_is_before_anything_changes() {
+        let progress = Progress::new("git".into(), Client::NOBODY);
+        let mut events = events(progress.clone()).into_response().into_body().into_data_stream();
+        let mut expect = async |phase: &str| {
+            let event = next(&mut events).await.expect("an event");
+            assert!(event.contains(&format!("\"phase\":\"{phase}\"")), "{event}");
+        };
+        expect("waiting").await;
+        progress.enter(Phase::Resolving);
+        expect("resolving").await;
+        progress.enter(Phase::Done { digest: String::new() });
+        expect("done").await;
+        assert_eq!(next(&mut events).await, None);
+    }
 }
