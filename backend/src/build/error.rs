@@ -176,6 +176,11 @@ impl BuildError {
             Self::Resolve(ResolveError::Process(
                 ProcessError::Failed { .. } | ProcessError::Timeout { .. },
             )) => unavailable("the package set cannot be loaded; its operator finds the reason in the log"),
+            Self::Resolve(ResolveError::Process(ProcessError::Ended { .. }))
+            | Self::Realise(RealiseError::Process(ProcessError::Ended { .. }))
+            | Self::Requisites(RequisitesError::Process(ProcessError::Ended { .. })) => {
+                unavailable("Nix was interrupted; pull again")
+            }
             Self::Realise(RealiseError::Process(ProcessError::Timeout { limit, .. })) => OciError::new(
                 ErrorCode::ManifestUnknown,
                 format!("building took longer than the {} s that this registry allows", limit.as_secs()),

@@ -2,10 +2,11 @@
 
 use super::{Nix, family::Family};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::ffi::OsString;
 use std::io;
-use std::process::Stdio;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -83,6 +84,13 @@ pub enum ProcessError {
         /// Which program.
         program: &'static str,
     },
+    /// Somebody else ended it: a person, the system for want of memory, or Firn because it ends itself. Says nothing
+    /// about what it was asked for.
+    #[error("{program} was ended from outside")]
+    Ended {
+        /// Which program.
+        program: &'static str,
+    },
     /// It ended with an error.
     #[error("{program} failed with {status}: {}", stderr.join("\n"))]
     Failed {
@@ -93,6 +101,19 @@ pub enum ProcessError {
         /// The last lines it wrote to stderr.
         stderr: Vec<String>,
     },
+}
+
+/// Signals that come from outside. Others are of a process's own making, such as that its stack is full.
+const FROM_OUTSIDE: [Signal; 4] = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP];
+
+/// What Nix says, with exit code 1, when it was asked to end: the words of 2.8 and 2.26.
+const INTERRUPTED: &str = "error: interrupted by the user";
+
+/// Whether a process that has failed was ended from outside. `said` is the end of its stderr.
+fn was_ended(status: ExitStatus, said: &VecDeque<String>) -> bool {
+    let signal = status.signal();
+    FROM_OUTSIDE.iter().any(|outside| signal == Some(outside.as_raw()))
+        || said.iter().any(|line| line == INTERRUPTED)
 }
 
 /// The process groups that are running.
@@ -239,7 +260,7 @@ impl Nix {
         let stdout = group.child.stdout.take().expect("stdout is piped");
         let stderr = group.child.stderr.take().expect("stderr is piped");
 
-        let mut tail = std::collections::VecDeque::new();
+        let mut tail = VecDeque::new();
         let work = async {
             let mut answer = Vec::new();
             let read = async {
@@ -290,6 +311,9 @@ impl Nix {
             duration_ms = started.elapsed().as_millis(),
             "nix process ended"
         );
+        if !status.success() && was_ended(status, &tail) {
+            return Err(ProcessError::Ended { program });
+        }
         if !status.success() {
             let status = status.code().unwrap_or(-1);
             return Err(ProcessError::Failed { program, status, stderr: tail.into() });

@@ -1,6 +1,11 @@
 //! Packages that Nix cannot build: which of them would fail again, and which may succeed at the next attempt.
 
-use firn_tests::{backend::Backend, random::Random, registry::ACCEPT, tmpfs::Tmpfs};
+use firn_tests::{
+    backend::Backend, image::Image, program::find, random::Random, registry::ACCEPT, tmpfs::Tmpfs,
+};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use tempfile::TempDir;
 
 /// A package set of this package and of one that builds.
 fn set(attributes: &str, script: &str) -> String {
@@ -70,4 +75,47 @@ fn what_may_succeed_the_next_time_is_a_503() {
     check("", "head -c 20M /dev/zero 2>/dev/null > $TMPDIR/file; exit 1", Some(&disk));
     // Nix sees free bytes, and no more than that.
     check("", "echo 'cannot create file: No space left on device'; exit 1", None);
+}
+
+/// What the system ends for want of memory, or a person by hand, is no package's fault: it is neither remembered nor
+/// is the image made without what may be left out.
+#[test]
+fn who_was_interrupted_has_not_answered() {
+    let (dir, random) = (TempDir::new().expect("a directory"), Random::seeded("who_was_interrupted"));
+    let (program, interrupts) = (dir.path().join("nix-instantiate"), dir.path().join("interrupts"));
+    // Interrupted by the signal in the file whenever `nano` is asked about.
+    let script = r#"#!/bin/bash
+[[ -s INTERRUPTS && $* == *'"nano"'* ]] || exec NIX "$@"
+signal=$(<INTERRUPTS)
+[[ $signal == TERM ]] || kill -"$signal" $$
+exec 3< <(exec NIX --eval --json --expr 'let f = n: if n < 2 then 1 else f (n - 1) + f (n - 2); in
+  builtins.trace "at it" (builtins.genList (n: f 20) 1000000)' 2>&1 >/dev/null)
+grep -q -m 1 "at it" <&3
+kill -TERM $!
+cat <&3 >&2
+exit 1
+"#;
+    let nix = find("nix-instantiate").display().to_string();
+    let script = script.replace("INTERRUPTS", &interrupts.display().to_string()).replace("NIX", &nix);
+    fs::write(&program, script).expect("a script");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("permissions");
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").expect("$PATH is set"));
+    for signal in ["KILL", "TERM"] {
+        let salt = random.clone().number();
+        let set = format!(
+            r#"{{ system, ... }}: let make = name: derivation {{ name = "${{name}}-{salt}-{signal}"; inherit system;
+  builder = "/bin/bash"; PATH = "/usr/bin:/bin";
+  args = [ "-c" "mkdir -p $out/bin; echo ${{name}} > $out/bin/${{name}}; exit 0" ]; }}; in {{
+  bash = make "bash"; coreutils = make "coreutils"; nano = make "nano"; good = make "good"; }}"#
+        );
+        let backend = Backend::serving_expression(&set).env("PATH", &path).start();
+        let registry = backend.registry();
+        fs::write(&interrupts, signal).expect("written");
+        let answer = registry.request("GET", "/v2/shell/good/manifests/latest", &ACCEPT);
+        assert_eq!((answer.status, answer.error().0.as_str()), (503, "UNAVAILABLE"), "{}", answer.text());
+        assert!(answer.header("retry-after").is_some());
+        fs::remove_file(&interrupts).expect("removed");
+        let expect = Image::pull(&Backend::serving_expression(&set).start().registry(), "shell/good");
+        assert_eq!(Image::pull(&registry, "shell/good").digest, expect.digest, "{signal}");
+    }
 }
