@@ -34,7 +34,7 @@ impl Staging {
             // What cannot be locked belongs to somebody who lives; what has no lock yet is just being made.
             let is_dead = match File::open(dir.join(LOCK)) {
                 Ok(lock) => lock.try_lock().is_ok(),
-                Err(_) => is_old(&dir),
+                Err(error) => error.kind() == io::ErrorKind::NotFound && is_old(&dir),
             };
             // Somebody else may be removing it too.
             if is_dead
@@ -45,10 +45,12 @@ impl Staging {
             }
         }
         let dir = TempDir::new_in(parent)?;
-        File::create(dir.path().join(LOCK))?;
+        // Locked before others know it by its name: for them a lock that nobody holds is a dead process's.
+        let unnamed = NamedTempFile::new_in(dir.path())?.into_temp_path();
         // Not open for writing, so that an operator may make the file system read-only.
-        let lock = File::open(dir.path().join(LOCK))?;
+        let lock = File::open(&unnamed)?;
         lock.lock()?;
+        unnamed.persist(dir.path().join(LOCK))?;
         Ok(Self { dir, _lock: lock })
     }
 
@@ -70,6 +72,21 @@ mod tests {
 
     fn folders(parent: &Path) -> usize {
         read_dir(parent).expect("the parent").count()
+    }
+
+    #[test]
+    fn many_begin_at_once() {
+        let parent = tempfile::tempdir().expect("a directory");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let folders = (0..100).map(|_| Staging::new(parent.path()).expect("a folder"));
+                    for folder in folders.collect::<Vec<_>>() {
+                        folder.file().expect("nobody has removed the folder");
+                    }
+                });
+            }
+        });
     }
 
     #[test]
