@@ -61,9 +61,9 @@ impl Builder {
         let Some(record) = self.store.record::<LayerRecord>(RecordKind::Layer, &plan.key).await? else {
             return Ok(None);
         };
-        match self.store.blob_size(&record.digest).await? {
-            Some(size) if size == record.size => return Ok(Some(record)),
-            Some(_) => self.store.quarantine_blob(&record.digest).await?,
+        match self.store.blob(&record.digest).await? {
+            Some(blob) if blob.size == record.size => return Ok(Some(record)),
+            Some(blob) => self.store.quarantine(&blob).await?,
             None => tracing::warn!(layer.digest = %record.digest, "a layer is gone and is packed again"),
         }
         Ok(None)

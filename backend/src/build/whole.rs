@@ -5,11 +5,12 @@
 //! promises. An image that is not whole is built again; its layers that are whole are not packed again.
 
 use super::{BuildError, Builder, ImageRecord};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, StoredObject};
 use firn_shared::{Digest, cache_key::CacheKey};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use moka::sync::Cache;
 use serde::Deserialize;
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// The largest config that is read, in bytes. There is none that is larger.
@@ -46,14 +47,14 @@ pub(crate) struct StoredBlob {
 }
 
 /// What is wrong with an image.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Damage {
     #[error("its manifest {0} is missing or corrupt")]
     Manifest(Digest),
     #[error("{0} is missing or corrupt")]
     Missing(Digest),
-    #[error("{digest} has {found} bytes instead of {expected}")]
-    Size { digest: Digest, expected: u64, found: u64 },
+    #[error("{digest} has {} bytes instead of {expected}", found.size)]
+    Size { digest: Digest, expected: u64, found: StoredObject },
 }
 
 /// The digests of everything that a manifest consists of, with the sizes that it gives.
@@ -68,30 +69,41 @@ impl ImageRecord {
     }
 }
 
-/// The first thing that is wrong with an image; nothing when all is there in the right size.
+/// Something that is wrong with an image; nothing when all is there in the right size.
 async fn damage(store: &Store, record: &ImageRecord) -> Result<Option<Damage>, StoreError> {
-    for digest in record.manifests() {
-        let manifest = store.small_blob(&digest).await?;
-        let manifest = manifest.and_then(|bytes| serde_json::from_slice::<StoredManifest>(&bytes).ok());
+    let read: Vec<_> = record
+        .manifests()
+        .map(async |digest| Ok::<_, StoreError>((digest, store.small_blob(&digest).await?)))
+        .collect();
+    // Its manifests have the same layers.
+    let mut blobs = HashMap::new();
+    let mut looks = Vec::new();
+    for (digest, bytes) in try_join_all(read).await? {
+        let manifest = bytes.and_then(|bytes| serde_json::from_slice::<StoredManifest>(&bytes).ok());
         let Some(manifest) = manifest else { return Ok(Some(Damage::Manifest(digest))) };
         let config = manifest.config.digest;
-        if manifest.config.size <= SMALL && store.small_blob(&config).await?.is_none() {
-            return Ok(Some(Damage::Missing(config)));
-        }
-        let looks = parts(manifest).map(|blob| async move {
-            Ok::<_, StoreError>(match store.blob_size(&blob.digest).await? {
-                Some(size) if size == blob.size => None,
-                Some(found) => Some(Damage::Size { digest: blob.digest, expected: blob.size, found }),
-                None => Some(Damage::Missing(blob.digest)),
-            })
-        });
-        let looks: Vec<_> = looks.collect();
-        let found: Vec<Option<Damage>> = stream::iter(looks).buffer_unordered(AT_ONCE).try_collect().await?;
-        if let Some(damage) = found.into_iter().flatten().next() {
-            return Ok(Some(damage));
+        for blob in parts(manifest) {
+            if blobs.insert(blob.digest, blob.size).is_none() {
+                let is_read = blob.digest == config && blob.size <= SMALL;
+                looks.push(look(store, blob, is_read));
+            }
         }
     }
-    Ok(None)
+    let found = stream::iter(looks).buffer_unordered(AT_ONCE).try_filter_map(async |damage| Ok(damage));
+    std::pin::pin!(found).try_next().await
+}
+
+/// What is wrong with a blob.
+async fn look(store: &Store, blob: StoredBlob, is_read: bool) -> Result<Option<Damage>, StoreError> {
+    let StoredBlob { digest, size: expected } = blob;
+    if is_read && store.small_blob(&digest).await?.is_none() {
+        return Ok(Some(Damage::Missing(digest)));
+    }
+    Ok(match store.blob(&digest).await? {
+        Some(found) if found.size == expected => None,
+        Some(found) => Some(Damage::Size { digest, expected, found }),
+        None => Some(Damage::Missing(digest)),
+    })
 }
 
 impl Builder {
@@ -106,8 +118,8 @@ impl Builder {
             return Ok(true);
         };
         tracing::warn!(image.name = record.name, %damage, "an image is not whole and is built again");
-        if let Damage::Size { digest, .. } = damage {
-            self.store.quarantine_blob(&digest).await?;
+        if let Damage::Size { found, .. } = damage {
+            self.store.quarantine(&found).await?;
         }
         Ok(false)
     }

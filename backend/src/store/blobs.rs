@@ -1,6 +1,6 @@
 //! Blobs: written aside, verified by whoever digests them, then visible whole.
 
-use super::{Store, StoreError, budget::Reservation};
+use super::{Store, StoreError, StoredObject, budget::Reservation};
 use bytes::Bytes;
 use firn_shared::{Digest, object_key::blob_key};
 use futures::{
@@ -137,12 +137,20 @@ impl Store {
         self.put(&location(digest), bytes).await
     }
 
+    /// A blob as it is now, or nothing where there is none.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn blob(&self, digest: &Digest) -> Result<Option<StoredObject>, StoreError> {
+        self.object(&location(digest)).await
+    }
+
     /// The size of a blob in bytes, or nothing where there is none.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
-        Ok(found(self.objects.head(&location(digest)).await)?.map(|meta| meta.size))
+        Ok(self.blob(digest).await?.map(|blob| blob.size))
     }
 
     /// A whole small blob, verified, or nothing where there is none.
@@ -150,10 +158,12 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn small_blob(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
-        match found(self.objects.get(&location(digest)).await)? {
-            Some(result) => self.checked(digest, result.bytes().await?).await,
-            None => Ok(None),
+        let Some((blob, bytes)) = self.read_object(&location(digest)).await? else { return Ok(None) };
+        if Digest::of(&bytes) == *digest {
+            return Ok(Some(bytes));
         }
+        self.quarantine(&blob).await?;
+        Ok(None)
     }
 
     /// Opens a blob, or a range of it that lies inside, or nothing where there is none. See `quarantine` for

@@ -67,7 +67,7 @@ impl ObjectKind {
 }
 
 impl StoredObject {
-    fn new(meta: ObjectMeta) -> Self {
+    pub(super) fn new(meta: ObjectMeta) -> Self {
         Self {
             kind: ObjectKind::of(&meta.location),
             size: meta.size,
@@ -101,10 +101,17 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn read(&self, location: &Path) -> Result<Option<Bytes>, StoreError> {
-        match found(self.objects.get(location).await)? {
-            Some(result) => Ok(Some(result.bytes().await?)),
-            None => Ok(None),
-        }
+        Ok(self.read_object(location).await?.map(|(_, bytes)| bytes))
+    }
+
+    /// The same, with what it was when it was read.
+    pub(super) async fn read_object(
+        &self,
+        location: &Path,
+    ) -> Result<Option<(StoredObject, Bytes)>, StoreError> {
+        let Some(result) = found(self.objects.get(location).await)? else { return Ok(None) };
+        let object = StoredObject::new(result.meta.clone());
+        Ok(Some((object, result.bytes().await?)))
     }
 
     /// Removes an object that need not be there.

@@ -9,9 +9,9 @@
 //!
 //! What does not verify goes to `quarantine/`, under the place where it was, and is never served from there.
 
-use super::{Store, StoreError, StoredObject, blobs::found};
+use super::{ObjectKind, Store, StoreError, StoredObject, blobs::found};
 use bytes::Bytes;
-use firn_shared::{Digest, object_key::blob_key};
+use firn_shared::Digest;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use moka::sync::Cache;
 use object_store::{ObjectMeta, ObjectStoreExt, path::Path};
@@ -80,12 +80,21 @@ impl Store {
         self.health.losses.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Takes a corrupt object out of the way.
+    /// Takes an object out of the way that was corrupt when it was this, unless somebody has written it anew since:
+    /// reading a large blob takes its time, and who finds one missing makes it again at once.
     ///
     /// # Errors
     /// When it can be neither moved nor removed.
-    pub async fn quarantine(&self, location: &Path) -> Result<(), StoreError> {
+    pub async fn quarantine(&self, object: &StoredObject) -> Result<(), StoreError> {
+        let location = &object.location;
         self.note_loss();
+        if let ObjectKind::Blob(digest) = &object.kind {
+            self.health.verified.invalidate(digest);
+        }
+        let now = self.object(location).await?;
+        if now.is_none_or(|now| (now.size, now.modified_ms) != (object.size, object.modified_ms)) {
+            return Ok(());
+        }
         tracing::error!(%location, "corrupt, moved to quarantine");
         let aside = Path::from(format!("{FOLDER}/{location}"));
         match found(self.objects.rename(location, &aside).await) {
@@ -96,15 +105,6 @@ impl Store {
                 self.delete(location).await
             }
         }
-    }
-
-    /// Takes a blob out of the way that is not what its digest says.
-    ///
-    /// # Errors
-    /// When it can be neither moved nor removed.
-    pub async fn quarantine_blob(&self, digest: &Digest) -> Result<(), StoreError> {
-        self.health.verified.invalidate(digest);
-        self.quarantine(&Path::from(blob_key(digest))).await
     }
 
     /// Reads a whole blob and compares its digest; `read` is told of every piece's size in bytes.
@@ -125,15 +125,6 @@ impl Store {
         Ok(if Digest::from_hasher(hasher) == *digest { Verdict::Good } else { Verdict::Corrupt })
     }
 
-    /// A whole small object's bytes if they have this digest; otherwise they go to quarantine.
-    pub(super) async fn checked(&self, digest: &Digest, bytes: Bytes) -> Result<Option<Bytes>, StoreError> {
-        if Digest::of(&bytes) == *digest {
-            return Ok(Some(bytes));
-        }
-        self.quarantine_blob(digest).await?;
-        Ok(None)
-    }
-
     /// The bytes of a whole blob on their way to a client, verified unless they were not long ago. On a
     /// mismatch the last piece is an error instead.
     pub(super) fn verifying(
@@ -146,16 +137,17 @@ impl Store {
         if self.is_believed(digest, meta) {
             return bytes;
         }
-        let state = (self.clone(), *digest, bytes, sha2::Sha256::new(), None::<Bytes>);
+        let (digest, blob) = (*digest, StoredObject::new(meta.clone()));
+        let state = (self.clone(), blob, bytes, sha2::Sha256::new(), None::<Bytes>);
         futures::stream::try_unfold(Some(state), move |state| async move {
-            let Some((store, digest, mut bytes, mut hasher, mut held)) = state else { return Ok(None) };
+            let Some((store, blob, mut bytes, mut hasher, mut held)) = state else { return Ok(None) };
             loop {
                 match bytes.try_next().await? {
                     Some(piece) => {
                         hasher.update(&piece);
                         // One piece is held back: whether it may go is known at the end.
                         if let Some(send) = held.replace(piece) {
-                            return Ok(Some((send, Some((store, digest, bytes, hasher, held)))));
+                            return Ok(Some((send, Some((store, blob, bytes, hasher, held)))));
                         }
                     }
                     None if Digest::from_hasher(hasher) == digest => {
@@ -163,7 +155,7 @@ impl Store {
                         return Ok(held.map(|last| (last, None)));
                     }
                     None => {
-                        store.quarantine_blob(&digest).await?;
+                        store.quarantine(&blob).await?;
                         return Err(StoreError::Corrupt(digest));
                     }
                 }
@@ -183,7 +175,8 @@ impl Store {
                 return;
             }
         }
-        let (store, digest, stamp) = (self.clone(), *digest, stamp(meta));
+        let (store, digest, blob, stamp) =
+            (self.clone(), *digest, StoredObject::new(meta.clone()), stamp(meta));
         tokio::spawn(async move {
             let _permit = store.health.one_at_a_time.acquire().await;
             let result = match store.verify_blob(&digest, |_| {}).await {
@@ -191,7 +184,7 @@ impl Store {
                     store.health.verified.insert(digest, stamp);
                     Ok(())
                 }
-                Ok(Verdict::Corrupt) => store.quarantine_blob(&digest).await,
+                Ok(Verdict::Corrupt) => store.quarantine(&blob).await,
                 Ok(Verdict::Missing) => Ok(()),
                 Err(error) => Err(error),
             };
@@ -219,6 +212,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use firn_shared::object_key::blob_key;
     use std::path::PathBuf;
 
     fn files() -> (Store, tempfile::TempDir) {
@@ -266,6 +260,27 @@ mod tests {
             stored(&store, &bytes).await;
             assert_eq!(fetch(&store, &digest).await.expect("read"), Some(bytes), "and can be made again");
         }
+    }
+
+    /// Makes a blob corrupt, a while ago.
+    fn corrupt(dir: &tempfile::TempDir, digest: &Digest, bytes: &[u8]) {
+        std::fs::write(file(dir, digest), bytes).expect("written");
+        let opened = std::fs::File::options().write(true).open(file(dir, digest)).expect("opened");
+        opened.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1)).expect("touched");
+    }
+
+    #[tokio::test]
+    async fn what_was_made_again_meanwhile_stays() {
+        let (store, dir) = files();
+        let bytes = vec![7; 1_000_000];
+        let digest = stored(&store, &bytes).await;
+        corrupt(&dir, &digest, &[8; 1_000_000]);
+        let mut reader = store.open_blob(&digest, None).await.expect("opened").expect("it is there");
+        reader.bytes.try_next().await.expect("read");
+        stored(&store, &bytes).await;
+        let rest: Result<Vec<Bytes>, _> = reader.bytes.try_collect().await;
+        assert!(matches!(rest, Err(StoreError::Corrupt(of)) if of == digest));
+        assert_eq!(fetch(&store, &digest).await.expect("read"), Some(bytes));
     }
 
     #[tokio::test]

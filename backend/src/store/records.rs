@@ -122,9 +122,9 @@ impl Store {
         kind: RecordKind,
         location: &Path,
     ) -> Result<Option<T>, StoreError> {
-        let Some(bytes) = self.read(location).await? else { return Ok(None) };
+        let Some((object, bytes)) = self.read_object(location).await? else { return Ok(None) };
         let Some(body) = check(&bytes) else {
-            self.quarantine(location).await?;
+            self.quarantine(&object).await?;
             return Ok(None);
         };
         let record = match kind.is_compressed() {

@@ -124,7 +124,7 @@ impl Check<'_> {
         while let Some(object) = objects.try_next().await? {
             let is_old = now_ms.saturating_sub(object.modified_ms) > LITTER_MS;
             match object.kind {
-                ObjectKind::Record(kind) => records.push((kind, object.location)),
+                ObjectKind::Record(kind) => records.push((kind, object)),
                 ObjectKind::Quarantined => self.report.quarantined += 1,
                 ObjectKind::Probe if is_old => litter.push(object),
                 _ => {}
@@ -144,11 +144,11 @@ impl Check<'_> {
             match read {
                 Read::Promise(promise) => promises.push(promise),
                 Read::Nothing => {}
-                Read::Corrupt(location) => {
+                Read::Corrupt(object) => {
                     if self.repair {
-                        self.store.quarantine(&location).await?;
+                        self.store.quarantine(&object).await?;
                     }
-                    self.found(Problem::CorruptRecord, &location, "does not match its checksum");
+                    self.found(Problem::CorruptRecord, &object.location, "does not match its checksum");
                 }
             }
         }
@@ -257,11 +257,12 @@ impl Check<'_> {
 
     async fn corrupt_blob(&mut self, digest: &Digest) -> Result<(), StoreError> {
         // Somebody may have made it again, or have met it and moved it aside.
+        let Some(blob) = self.store.blob(digest).await? else { return Ok(()) };
         if self.store.verify_blob(digest, |_| {}).await? != Verdict::Corrupt {
             return Ok(());
         }
         if self.repair {
-            self.store.quarantine_blob(digest).await?;
+            self.store.quarantine(&blob).await?;
         }
         self.found(Problem::CorruptBlob, &Path::from(blob_key(digest)), "does not match its digest");
         Ok(())
@@ -273,15 +274,16 @@ enum Read {
     Promise(Promise),
     /// It promises nothing, or is gone.
     Nothing,
-    Corrupt(Path),
+    Corrupt(StoredObject),
 }
 
-async fn promise(store: &Store, kind: RecordKind, location: Path) -> Result<Read, StoreError> {
-    match store.record_checks(&location).await? {
+async fn promise(store: &Store, kind: RecordKind, object: StoredObject) -> Result<Read, StoreError> {
+    match store.record_checks(&object.location).await? {
         None => return Ok(Read::Nothing),
-        Some(false) => return Ok(Read::Corrupt(location)),
+        Some(false) => return Ok(Read::Corrupt(object)),
         Some(true) => {}
     }
+    let location = object.location;
     let promise = match kind {
         RecordKind::Layer => {
             let record = store.read_record::<LayerRecord>(kind, &location).await?;
