@@ -10,9 +10,10 @@ use firn_backend::{
     package_set::PackageSet,
     store::Store,
     turns::Client,
-    upkeep,
+    upkeep::{self, Policy},
 };
 use firn_shared::{
+    cache_key::CacheKey,
     image_name::ImageName,
     package_source::{PackageSource, Revisions},
     reference::Tag,
@@ -292,6 +293,70 @@ async fn what_is_made_meanwhile_is_not_made_again() {
         assert_eq!(after, made, "{folder}");
         assert!(made.len() >= lookups, "{folder}");
     }
+}
+
+/// Whoever serves an image for the first time looks at every part of it once: a bucket may be far away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_is_looked_at_once() {
+    assert!(std::env::var_os("NIX_CONFIG").is_some(), "Nix is not configured; run: source setup/nix-env.sh");
+    let random = Random::seeded("an_image_is_looked_at_once");
+    let dir = tempfile::tempdir().expect("a directory");
+    let (set, staging) = (dir.path().join("set"), dir.path().join("staging"));
+    package_set::write(&set, &package_set::many(4, random.clone().number()));
+    let packages = || PackageSet::new(PackageSource::Path(set.clone()), Revisions::Fixed);
+    let name: ImageName = "p0/p1".parse().expect("a name");
+    let objects = Arc::new(InMemory::new());
+    let counted = Faulty::new(Arc::clone(&objects), Fault::Refused, usize::MAX, &random);
+    let open = || Store::on(Arc::clone(&counted) as Arc<dyn ObjectStore>, &staging).expect("a store");
+    image(&builder(open(), packages(), dir.path()), &name).await.expect("an image");
+    let built = counted.steps.load(Ordering::SeqCst);
+    image(&builder(open(), packages(), dir.path()), &name).await.expect("the image");
+    let looks = counted.steps.load(Ordering::SeqCst) - built;
+    // The record; each blob; the config is read and looked at.
+    let blobs = written(&objects, "blobs").await.len();
+    assert!(blobs > 5 && looks == 1 + blobs + 1, "{looks} for {blobs} blobs");
+}
+
+/// A collection that fails keeps nobody from trying again at once.
+#[tokio::test]
+async fn a_collection_that_fails_is_over() {
+    let random = Random::seeded("a_collection_that_fails_is_over");
+    let dir = tempfile::tempdir().expect("a directory");
+    let policy = Policy {
+        budget: None,
+        unused: Duration::from_secs(3600),
+        age: None,
+        grace: Duration::from_secs(3600),
+    };
+    let mut failures = 0;
+    for at in 1.. {
+        let faulty = Faulty::new(Arc::new(InMemory::new()), Fault::Refused, at, &random);
+        let store = Store::on(Arc::clone(&faulty) as Arc<dyn ObjectStore>, dir.path()).expect("a store");
+        store.note_pull(&CacheKey::builder("an image").build());
+        let first = upkeep::collect(&store, &policy, false).await;
+        let steps = faulty.steps.load(Ordering::SeqCst);
+        failures += usize::from(first.is_err());
+        faulty.heal();
+        let again = upkeep::collect(&store, &policy, false).await.expect("nothing fails any more");
+        assert!(again.is_some(), "{at}: nobody else collects");
+        if at > steps {
+            break;
+        }
+    }
+    assert!(failures > 5, "{failures} failed");
+}
+
+/// What an edge asks for is read, whether or not there is room to write that it was.
+#[tokio::test]
+async fn what_is_published_is_told_when_storage_is_full() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = Store::open("memory://", dir.path()).expect("a store");
+    let key = CacheKey::builder("a record").build();
+    store.put_composition(&key, b"what was published".to_vec()).await.expect("there is room");
+    store.limit(1).await.expect("counted");
+    let packages = PackageSet::new(PackageSource::Path(dir.path().to_owned()), Revisions::Fixed);
+    let published = builder(store, packages, dir.path()).published(&key).await.expect("nothing fails");
+    assert_eq!(published.as_deref(), Some(&b"what was published"[..]));
 }
 
 /// The files in staging folders, but for the locks.

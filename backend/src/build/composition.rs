@@ -55,8 +55,11 @@ impl Builder {
     pub async fn published(&self, key: &CacheKey) -> Result<Option<Bytes>, BuildError> {
         let Some(bytes) = self.store.composition(key).await? else { return Ok(None) };
         if !self.published.contains_key(key) {
-            self.store.put_composition(key, bytes.to_vec()).await?;
-            self.published.insert(*key, ());
+            // That there is no room to write it again is no reason not to tell what is there.
+            match self.store.put_composition(key, bytes.to_vec()).await {
+                Ok(()) => self.published.insert(*key, ()),
+                Err(error) => tracing::warn!(%key, error = %chain(&error), "a record for edges may go early"),
+            }
         }
         Ok(Some(bytes))
     }

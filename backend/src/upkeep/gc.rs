@@ -155,10 +155,15 @@ pub async fn collect(
         return Run::new(store, policy, true).await?.run().await.map(Some);
     }
     let Some(lease) = store.lease(LEASE).await? else { return Ok(None) };
-    store.write_pulls().await?;
-    let collection = Run::new(store, policy, false).await?.run().await;
-    lease.end().await?;
+    let collection = async {
+        store.write_pulls().await?;
+        Run::new(store, policy, false).await?.run().await
+    };
+    let collection = collection.await;
+    // Also after a failure: others would not collect for as long as the lease is.
+    let ended = lease.end().await;
     let mut collection = collection?;
+    ended?;
     collection.used_bytes = store.recount().await?;
     Ok(Some(collection))
 }
