@@ -1,12 +1,16 @@
 //! `firn serve` and the other commands, as an operator starts them.
 
-use crate::{nix, package_set, program::Program, registry::Registry, service::Service, wait::until};
+use crate::{
+    nix, package_set,
+    program::Program,
+    registry::Registry,
+    service::Service,
+    wait::{LONG, until},
+};
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long starting may take on a busy machine.
-const START: Duration = Duration::from_secs(60);
 /// How long requests that are under way are given when a test is over.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -132,7 +136,7 @@ impl Backend {
         // At once, and then what it has started.
         kill_process(process, Signal::KILL).expect("it runs");
         Program::new("pkill").args(["--signal", "KILL", "--session", &session]).run();
-        until("the server is dead", START, || (!self.service.runs()).then_some(()));
+        until("the server is dead", LONG, || (!self.service.runs()).then_some(()));
         self.log()
     }
 
@@ -194,7 +198,7 @@ impl Starting {
         environment.push(("FIRN_GRACE".into(), Some("0".into())));
         environment.extend(self.environment);
         let service = Service::start("backend", scratch, GRACE, &environment, command);
-        let address = service.until("is listening", START, || {
+        let address = service.until("is listening", LONG, || {
             let log = service.log();
             let (_, rest) = log.split_once("listening address=")?;
             let address = rest.split_whitespace().next()?;

@@ -3,10 +3,11 @@
 use crate::{
     program::{Finished, Program, find},
     service::{Service, scratch},
+    wait::LONG,
 };
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-const START: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(15);
 
 /// A running containerd with nothing in it.
@@ -46,7 +47,7 @@ impl Containerd {
         std::fs::write(&file, config).expect("the configuration can be written");
         let command = [containerd.as_os_str(), "--config".as_ref(), file.as_os_str()];
         let daemon = Self { service: Service::start("containerd", scratch, GRACE, environment, command) };
-        daemon.service.until("answers", START, || (daemon.ctr(&["version"]).status == 0).then_some(()));
+        daemon.service.until("answers", LONG, || (daemon.ctr(&["version"]).status == 0).then_some(()));
         daemon
     }
 
@@ -71,8 +72,12 @@ impl Containerd {
     }
 
     /// Runs a command in a container without network. `options` come before the image.
-    pub fn run(&self, options: &[&str], image: &str, container: &str, command: &[&str]) -> Finished {
-        let arguments = [&["run", "--rm"], options, &[image, container], command].concat();
+    pub fn run(&self, options: &[&str], image: &str, command: &[&str]) -> Finished {
+        // runc keeps what runs under its name alone, whichever containerd of the machine it runs for.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let container = format!("firn-test-{}-{number}", std::process::id());
+        let arguments = [&["run", "--rm"], options, &[image, &container], command].concat();
         self.ctr(&arguments)
     }
 }

@@ -3,10 +3,10 @@
 use crate::{
     program::{Finished, Program, find},
     service::{Service, scratch},
+    wait::LONG,
 };
 use std::time::Duration;
 
-const START: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(15);
 
 /// A running daemon with nothing in it.
@@ -55,7 +55,7 @@ impl Dockerd {
         let daemon = Self { service };
         daemon
             .service
-            .until("answers", START, || (daemon.docker_at(&docker, &["version"]).status == 0).then_some(()));
+            .until("answers", LONG, || (daemon.docker_at(&docker, &["version"]).status == 0).then_some(()));
         daemon
     }
 

@@ -10,6 +10,7 @@ pub mod composition;
 pub mod containerd;
 pub mod dockerd;
 pub mod edge;
+pub mod gates;
 pub mod git;
 pub mod image;
 pub mod layer;

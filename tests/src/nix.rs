@@ -4,10 +4,6 @@ use crate::program::Program;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::OnceLock;
-use std::time::Duration;
-
-/// Building the largest packages of the set, on a busy machine.
-const BUILD: Duration = Duration::from_secs(300);
 
 /// Nix' settings on this machine, as `setup/nix-env.sh` makes them.
 pub fn config() -> &'static str {
@@ -26,7 +22,7 @@ pub fn config() -> &'static str {
 
 /// A program of Nix.
 pub fn program(name: &str) -> Program {
-    Program::new(name).env("NIX_CONFIG", config()).without_env("NIX_PATH").limit(BUILD)
+    Program::new(name).env("NIX_CONFIG", config()).without_env("NIX_PATH")
 }
 
 /// Builds the outputs that an image gets of these attributes and returns their store paths.

@@ -4,10 +4,6 @@ use crate::program::Program;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
-/// Downloading and generating it where that has not been done yet.
-const SETUP: Duration = Duration::from_secs(600);
 
 /// The bundled package set; `setup/package-set` makes it where it is not there yet.
 pub fn bundled() -> &'static Path {
@@ -15,7 +11,7 @@ pub fn bundled() -> &'static Path {
     PLACE.get_or_init(|| {
         let made = || {
             let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../setup/package-set");
-            Program::at(script).limit(SETUP).run().succeeded().into()
+            Program::at(script).run().succeeded().into()
         };
         let place = std::env::var_os("FIRN_TEST_PACKAGES").map_or_else(made, PathBuf::from);
         assert!(place.join("default.nix").exists(), "{}: run setup/package-set", place.display());

@@ -1,13 +1,11 @@
 //! A program that is run to its end, within a time limit.
 
+use crate::wait::LONG;
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
-
-/// Longer than anything takes that is not stuck, on a machine that does other things besides.
-const LIMIT: Duration = Duration::from_secs(120);
 
 /// How long a program that was asked to end may take over it.
 const GRACE_SECONDS: &str = "5";
@@ -81,7 +79,7 @@ impl Program {
 
     /// The program in this file.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), command: Vec::new(), environment: Vec::new(), dir: None, limit: LIMIT }
+        Self { path: path.into(), command: Vec::new(), environment: Vec::new(), dir: None, limit: LONG }
     }
 
     /// With these arguments, after those that it already has.

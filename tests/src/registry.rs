@@ -1,14 +1,11 @@
 //! A client that shows everything a registry answers, and asks for what no well-behaved client would.
 
+use crate::wait::{LONG, until};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 use ureq::{Agent, http};
-
-/// The longest that any answer may take: a request waits at most 25 s for its build.
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// The manifest types that today's clients accept, one header line each, as skopeo sends them.
 pub const ACCEPT: [(&str, &str); 4] = [
@@ -43,7 +40,7 @@ impl Registry {
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .timeout_global(Some(LIMIT))
+            .timeout_global(Some(LONG))
             .proxy(None);
         Self { address: address.to_owned(), agent: config.build().into() }
     }
@@ -114,10 +111,31 @@ impl Registry {
     /// # Panics
     /// When it is being built for too long.
     pub fn settled(&self, name: &str, tag: &str) -> Answer {
-        let path = format!("/v2/{name}/manifests/{tag}");
-        crate::wait::until(&format!("{name} is built"), Duration::from_secs(240), || {
-            let answer = self.request("GET", &path, &ACCEPT);
+        self.settle("GET", &format!("/v2/{name}/manifests/{tag}"))
+    }
+
+    /// Asks for a path of a manifest until the answer is final, whatever it is.
+    ///
+    /// # Panics
+    /// When it is being built for too long.
+    pub fn settle(&self, method: &str, path: &str) -> Answer {
+        until(&format!("{path} is built"), LONG, || {
+            let answer = self.request(method, path, &ACCEPT);
             (answer.status != 429).then_some(answer)
+        })
+    }
+
+    /// Asks for an image that cannot be there yet, of a registry that keeps nobody waiting for long, and returns its
+    /// build's page.
+    ///
+    /// # Panics
+    /// When the answer is another than that it is being built.
+    pub fn begin(&self, name: &str) -> String {
+        // Finding out what the tag means may have taken all the time there was.
+        until(&format!("{name} is being built"), LONG, || {
+            let answer = self.manifest(name);
+            assert_eq!(answer.status, 429, "{}", answer.text());
+            page_of(&answer.error().1)
         })
     }
 
@@ -139,7 +157,7 @@ impl Registry {
     /// When there is no answer.
     pub fn raw(&self, request: &[u8]) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).expect("the registry listens");
-        stream.set_read_timeout(Some(LIMIT)).expect("a valid time");
+        stream.set_read_timeout(Some(LONG)).expect("a valid time");
         // The server may hang up before it has read everything.
         let _ = stream.write_all(request);
         let mut answer = Vec::new();
@@ -180,6 +198,13 @@ impl Answer {
         assert_eq!(self.header("content-type"), Some("application/json"), "{}", self.text());
         error_of(&self.text())
     }
+}
+
+/// The path of the build's page that a message names.
+pub fn page_of(message: &str) -> Option<String> {
+    let (_, rest) = message.split_once("/builds/")?;
+    let id: String = rest.chars().take_while(char::is_ascii_alphanumeric).collect();
+    Some(format!("/builds/{id}"))
 }
 
 /// Code and message of the first error in a body, read by others' idea of what it looks like.

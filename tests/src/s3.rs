@@ -3,12 +3,11 @@
 use crate::{
     program::cached,
     service::{Service, scratch},
+    wait::LONG,
 };
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How long starting may take on a busy machine.
-const START: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(3);
 
 /// The name of its bucket.
@@ -44,7 +43,7 @@ impl S3 {
         // With a few lines for each request, so that tests can tell who sent it.
         let environment = [("RUST_LOG".to_owned(), Some("s3s_fs=info,s3s::ops=debug".to_owned()))];
         let service = Service::start("s3", scratch, GRACE, &environment, command);
-        let endpoint = service.until("is listening", START, || {
+        let endpoint = service.until("is listening", LONG, || {
             let log = service.log();
             let (_, rest) = log.split_once("server is running at ")?;
             rest.split_once('\n').map(|(url, _)| url.trim_end().to_owned())

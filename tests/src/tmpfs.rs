@@ -1,10 +1,12 @@
 //! A small disk of a test's own.
 
-use crate::{program::Program, wait::until};
+use crate::{
+    program::Program,
+    wait::{LONG, until},
+};
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use tempfile::TempDir;
 
 /// A mounted tmpfs; unmounted in the end.
@@ -59,7 +61,7 @@ impl Tmpfs {
     /// When something on it stays open for writing.
     pub fn set_writable(&self, writable: bool) {
         let options = if writable { "remount,rw" } else { "remount,ro" };
-        until("nobody writes", Duration::from_secs(30), || {
+        until("nobody writes", LONG, || {
             let mount = Program::new("mount").args(["-o", options]).args([self.path()]).run();
             (mount.status == 0).then_some(())
         });

@@ -3,6 +3,10 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+/// Longer than anything takes that is not stuck, on a slow machine that does much else besides: nothing is proven by
+/// it, and only what is broken takes so long.
+pub const LONG: Duration = Duration::from_secs(600);
+
 const STEP: Duration = Duration::from_millis(20);
 
 /// Asks until there is an answer.

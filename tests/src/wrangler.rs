@@ -4,12 +4,11 @@ use crate::{
     backend::Backend,
     registry::Registry,
     service::{Service, scratch},
+    wait::LONG,
 };
 use std::path::Path;
 use std::time::Duration;
 
-/// wrangler bundles the Worker first, on cores that others use too.
-const START: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_secs(10);
 
 /// What edge and backend know each other by.
@@ -73,13 +72,13 @@ impl Wrangler {
         ];
         let environment = environment.map(|(name, value)| (name.to_owned(), Some(value.to_owned())));
         let service = Service::start("edge", scratch, GRACE, &environment, command);
-        let address = service.until("is ready", START, || {
+        let address = service.until("is ready", LONG, || {
             let log = service.log();
             let (_, rest) = log.split_once("Ready on http://")?;
             rest.split_once('\n').map(|(address, _)| address.trim_end().to_owned())
         });
         let edge = Self { service, address };
-        edge.service.until("answers", START, || {
+        edge.service.until("answers", LONG, || {
             edge.registry()
                 .try_request("GET", "/v2/", &[])
                 // A private one asks who it is.

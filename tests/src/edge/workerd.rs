@@ -1,13 +1,14 @@
 //! One Worker in one workerd with its own state.
 
-use crate::service::{Service, scratch};
+use crate::{
+    service::{Service, scratch},
+    wait::LONG,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long workerd may take until it answers: two cores, shared with other tests.
-const START: Duration = Duration::from_secs(60);
 /// How long it may take to end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -98,7 +99,7 @@ impl Edge {
             serde_json::to_string(&arguments).expect("settings serialise").into(),
         ];
         let service = Service::start("workerd", scratch, GRACE, &[], command);
-        let url = service.until("says where it listens", START, || {
+        let url = service.until("says where it listens", LONG, || {
             let log = service.log();
             let url = log.lines().find(|line| line.starts_with("http://"));
             url.map(|url| url.trim_end_matches('/').to_owned())

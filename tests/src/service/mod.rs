@@ -5,7 +5,7 @@
 
 use crate::{
     program::{Program, find},
-    wait::until,
+    wait::{LONG, until},
 };
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
@@ -14,9 +14,6 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 const SUPERVISE: &str = include_str!("supervise.sh");
-
-/// How long after its end a server's directory may still be there.
-const GONE: Duration = Duration::from_secs(60);
 
 /// A running server, with a directory of its own that is removed after it.
 #[derive(Debug)]
@@ -126,7 +123,7 @@ impl Drop for Service {
         }
         self.stop();
         if self.scratch.exists() && !std::thread::panicking() {
-            until("the server's directory is removed", GONE, || (!self.scratch.exists()).then_some(()));
+            until("the server's directory is removed", LONG, || (!self.scratch.exists()).then_some(()));
         }
     }
 }

@@ -3,24 +3,32 @@
 use crate::dockerd;
 use firn_tests::{
     backend::{Backend, Starting},
+    gates::Gates,
     image::Image,
     package_set,
     program::Program,
-    registry::{ACCEPT, Registry},
+    registry::{ACCEPT, Registry, page_of},
     service::session_runs,
-    wait::until,
+    wait::{LONG, until},
 };
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::TcpStream;
 use std::thread;
-use std::time::{Duration, Instant};
-
-const SOON: Duration = Duration::from_secs(60);
 
 /// A backend whose slow packages have never been built.
 fn fresh() -> Starting {
     Backend::serving_expression(&package_set::salted())
+}
+
+/// A backend with packages whose builders wait to be let go on.
+fn gated(gates: &Gates) -> Starting {
+    Backend::serving_expression(&gates.package_set())
+}
+
+/// Waits until Nix builds something.
+fn nix_builds(backend: &Backend) {
+    until("Nix builds", LONG, || session_runs(backend.process(), "nix-store").then_some(()));
 }
 
 #[test]
@@ -35,7 +43,7 @@ fn many_clients_share_one_build() {
             .map(|i| {
                 let registry = backend.registry();
                 let method = if i % 2 == 0 { "GET" } else { "HEAD" };
-                scope.spawn(move || registry.request(method, "/v2/slowish-1/manifests/latest", &ACCEPT))
+                scope.spawn(move || registry.settle(method, "/v2/slowish-1/manifests/latest"))
             })
             .collect();
         clients.into_iter().map(|client| client.join().expect("a client's thread")).collect()
@@ -54,58 +62,54 @@ fn many_clients_share_one_build() {
 
 #[test]
 fn a_client_that_leaves_does_not_stop_the_build() {
-    let backend = fresh().start();
+    let gates = Gates::new();
+    let backend = gated(&gates).start();
     let mut client = TcpStream::connect(backend.address()).expect("the backend listens");
-    client.write_all(b"GET /v2/slowish-1/manifests/latest HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
-    until("Nix builds", Duration::from_secs(60), || {
-        session_runs(backend.process(), "nix-store").then_some(())
-    });
+    client.write_all(b"GET /v2/gated-1/manifests/latest HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
+    nix_builds(&backend);
     drop(client);
-    until("the build ends", Duration::from_secs(60), || {
-        (backend.logged("built image.name=slowish-1 ") == 1).then_some(())
-    });
+    gates.open_all("gated-1");
+    until("the build ends", LONG, || (backend.logged("built image.name=gated-1 ") == 1).then_some(()));
     let before = backend.nix_processes();
-    assert_eq!(backend.registry().manifest("slowish-1").status, 200);
+    assert_eq!(backend.registry().built("gated-1", "latest").status, 200);
     assert_eq!(backend.nix_processes(), before);
 }
 
 #[test]
 fn who_is_early_is_told_to_come_again() {
-    let backend = fresh().args(&["--wait", "2"]).start();
+    let gates = Gates::new();
+    let backend = gated(&gates).args(&["--wait", "2"]).start();
     let registry = backend.registry();
+    // Each is answered before the build ends, which it does not yet.
     for method in ["GET", "HEAD", "GET"] {
-        let started = Instant::now();
-        let answer = registry.request(method, "/v2/slowish-all/manifests/latest", &ACCEPT);
+        let answer = registry.request(method, "/v2/gated-1/manifests/latest", &ACCEPT);
         assert_eq!(answer.status, 429, "{}", answer.text());
-        assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
         let seconds: u64 =
             answer.header("retry-after").expect("when to come again").parse().expect("seconds");
         assert!((1..=30).contains(&seconds), "{seconds}");
         if method == "GET" {
             let (code, message) = answer.error();
             assert_eq!(code, "TOOMANYREQUESTS");
-            assert!(message.contains("slowish-all"), "{message}");
+            assert!(message.contains("gated-1"), "{message}");
         }
     }
-    assert_eq!(registry.built("slowish-all", "latest").status, 200);
-    assert_eq!(backend.logged("built image.name=slowish-all "), 1, "who comes again joins");
+    gates.open_all("gated-1");
+    assert_eq!(registry.built("gated-1", "latest").status, 200);
+    assert_eq!(backend.logged("built image.name=gated-1 "), 1, "who comes again joins");
 }
 
 /// Others are served while something slow is built.
 #[test]
 fn a_slow_build_holds_nobody_up() {
-    let backend = fresh().start();
+    let gates = Gates::new();
+    let backend = gated(&gates).args(&["--wait", "1"]).start();
     let registry = backend.registry();
-    thread::scope(|scope| {
-        let slow = scope.spawn(|| registry.built("slowish-all", "latest"));
-        until("Nix builds", Duration::from_secs(60), || {
-            session_runs(backend.process(), "nix-store").then_some(())
-        });
-        registry.built("hello", "latest");
-        assert_eq!(registry.get("/v2/").status, 200);
-        assert!(!slow.is_finished(), "hello was there first");
-        assert_eq!(slow.join().expect("a client's thread").status, 200);
-    });
+    registry.begin("gated-1");
+    nix_builds(&backend);
+    registry.built("hello", "latest");
+    assert_eq!(registry.get("/v2/").status, 200);
+    gates.open_all("gated-1");
+    registry.built("gated-1", "latest");
 }
 
 /// What a build that is too slow comes to, and that nothing of it goes on running.
@@ -121,110 +125,146 @@ fn builds_are_bounded() {
 /// A server that is told to end takes its builds with it.
 #[test]
 fn nothing_goes_on_after_the_end() {
-    let mut backend = fresh().start();
+    let gates = Gates::new();
+    let mut backend = gated(&gates).start();
     let registry = backend.registry();
     let client =
-        thread::spawn(move || registry.try_request("GET", "/v2/slow-build/manifests/latest", &[]).is_ok());
-    until("Nix builds", Duration::from_secs(60), || {
-        session_runs(backend.process(), "nix-store").then_some(())
-    });
-    assert!(
-        firn_tests::program::Program::new("kill").args([&backend.process().to_string()]).run().status == 0
-    );
-    until("the server ends", Duration::from_secs(30), || {
-        (!session_runs(backend.process(), "firn")).then_some(())
-    });
-    until("Nix ends", Duration::from_secs(10), || {
-        (!session_runs(backend.process(), "nix-store")).then_some(())
-    });
+        thread::spawn(move || registry.try_request("GET", "/v2/gated-1/manifests/latest", &[]).is_ok());
+    nix_builds(&backend);
+    told_to_end(&backend);
+    until("the server ends", LONG, || (!session_runs(backend.process(), "firn")).then_some(()));
+    until("Nix ends", LONG, || (!session_runs(backend.process(), "nix-store")).then_some(()));
     backend.stop();
     client.join().expect("the client's thread");
+}
+
+/// Tells a server to end.
+fn told_to_end(backend: &Backend) {
+    Program::new("kill").args([&backend.process().to_string()]).run().succeeded();
 }
 
 /// Docker's daemon does not come back after 429, but it follows redirects: to the same address, for another wait.
 #[test]
 fn docker_waits_too() {
-    let backend = fresh().args(&["--wait", "1"]).start();
+    // Less than its builder takes, and a tenth of what a pull has altogether.
+    let backend = fresh().args(&["--wait", "4"]).start();
     let image = format!("{}/slowish-1", backend.address());
     dockerd().docker(&["pull", "--quiet", &image]).succeeded();
     // A number of times, and not without end.
+    let gates = Gates::new();
+    let backend = gated(&gates).args(&["--wait", "1"]).start();
     let ask = |path: &str| {
-        backend.registry().request("GET", path, &[("user-agent", "docker/28.2.2 go/go1.24 os/linux")])
+        until("the package set is found in time", LONG, || {
+            let docker = [("user-agent", "docker/28.2.2 go/go1.24 os/linux")];
+            let answer = backend.registry().request("GET", path, &docker);
+            (!answer.text().contains("the package repository takes long")).then_some(answer)
+        })
     };
-    let mut path = "/v2/slow-build/manifests/latest".to_owned();
+    let mut path = "/v2/gated-1/manifests/latest".to_owned();
     for _ in 0..9 {
         let answer = ask(&path);
         assert_eq!((answer.status, answer.header("cache-control")), (307, Some("no-store")), "{path}");
         path = answer.header("location").expect("where to").to_owned();
-        assert!(path.starts_with("/v2/slow-build/manifests/latest?"), "{path}");
+        assert!(path.starts_with("/v2/gated-1/manifests/latest?"), "{path}");
     }
     let (code, message) = ask(&path).error();
     assert!(code == "TOOMANYREQUESTS" && message.contains("Pull again"), "{code}: {message}");
 }
 
-/// curl at an address of its own: to the backend, each is another client.
+/// curl at an address of its own: to the backend, each is another client. The status and the body.
+fn ask_as(address: &str, number: u8, name: &str) -> (u16, String) {
+    let url = format!("http://{address}/v2/{name}/manifests/latest");
+    let interface = format!("127.0.0.{number}");
+    let said = Program::new("curl")
+        .args(["-sS", "--interface", &interface, "-w", "\n%{http_code}", &url])
+        .run()
+        .succeeded();
+    let (body, status) = said.rsplit_once('\n').expect("a status");
+    (status.parse().expect("a number"), body.to_owned())
+}
+
+/// The same in a thread, and again as long as it is told to come again.
 fn client(backend: &Backend, number: u8, name: &str) -> thread::JoinHandle<(u16, String)> {
-    let url = format!("http://{}/v2/{name}/manifests/latest", backend.address());
+    let (address, name) = (backend.address().to_owned(), name.to_owned());
     thread::spawn(move || {
-        let interface = format!("127.0.0.{number}");
-        let said = Program::new("curl")
-            .args(["-sS", "--interface", &interface, "-w", "\n%{http_code}", &url])
-            .run()
-            .succeeded();
-        let (body, status) = said.rsplit_once('\n').expect("a status");
-        (status.parse().expect("a number"), body.to_owned())
+        until(&format!("{name} is built"), LONG, || {
+            let answer = ask_as(&address, number, &name);
+            (answer.0 != 429).then_some(answer)
+        })
+    })
+}
+
+/// Has a client begin the build of an image that cannot be there yet, or join it; returns its page.
+fn begin_as(backend: &Backend, number: u8, name: &str) -> String {
+    until(&format!("{name} is being built"), LONG, || {
+        let (status, body) = ask_as(backend.address(), number, name);
+        assert_eq!(status, 429, "{body}");
+        page_of(&body)
     })
 }
 
 /// Who asks for much does not keep others waiting for all of it.
 #[test]
 fn clients_take_turns() {
-    let backend = fresh().args(&["--max-realisations", "1"]).start();
-    let first = client(&backend, 2, "slowish-1");
-    until("Nix builds", SOON, || session_runs(backend.process(), "nix-store").then_some(()));
-    let many: Vec<_> = ["slowish-2", "slowish-3", "slowish-4"].map(|name| client(&backend, 2, name)).into();
-    until("they are all waiting", SOON, || (backend.waiting() == 4).then_some(()));
+    let gates = Gates::new();
+    let backend = gated(&gates).args(&["--max-realisations", "1", "--wait", "1"]).start();
+    let registry = backend.registry();
+    let is_in_line = |page: &str| {
+        until("it waits for its turn", LONG, || {
+            let page = registry.request("GET", page, &[("accept", "application/json")]).json();
+            (page["phase"] == "realising").then_some(())
+        });
+    };
+    let first = begin_as(&backend, 2, "gated-1");
+    gates.open("gated-1", 1);
+    until("it has its turn", LONG, || registry.get(&first).text().contains("step 1 of 5").then_some(()));
+    for name in ["gated-2", "gated-3", "gated-4"] {
+        is_in_line(&begin_as(&backend, 2, name));
+    }
+    is_in_line(&begin_as(&backend, 3, "hello"));
+    gates.open_all("gated-1");
+    gates.open_all("gated-2");
+    // The others do not end yet: who came last waits for one of the three at most.
     let (status, body) = client(&backend, 3, "hello").join().expect("a client's thread");
     assert_eq!(status, 200, "{body}");
-    let unfinished = many.iter().filter(|client| !client.is_finished()).count();
-    assert!(unfinished >= 2, "who came last waited for all but {unfinished}");
-    for client in many.into_iter().chain([first]) {
-        assert_eq!(client.join().expect("a client's thread").0, 200);
+    gates.open_all("gated-3");
+    gates.open_all("gated-4");
+    for name in ["gated-1", "gated-2", "gated-3", "gated-4"] {
+        assert_eq!(client(&backend, 2, name).join().expect("a client's thread").0, 200);
     }
 }
 
 /// The queue has an end, and one client has at most half of it.
 #[test]
 fn a_full_queue_says_so() {
-    let backend = fresh().args(&["--max-queue", "4", "--wait", "20"]).start();
-    let asked: Vec<_> = [(2, "slowish-1"), (2, "slowish-2"), (3, "slowish-3")]
-        .map(|(number, name)| client(&backend, number, name))
-        .into();
-    until("they are building", SOON, || (backend.waiting() == 3).then_some(()));
-    let (status, body) = client(&backend, 2, "slowish-4").join().expect("a client's thread");
+    let gates = Gates::new();
+    let backend = gated(&gates).args(&["--max-queue", "4", "--wait", "1"]).start();
+    let asked = [(2, "gated-1"), (2, "gated-2"), (3, "gated-3")];
+    let pages = asked.map(|(number, name)| begin_as(&backend, number, name));
+    assert_eq!(backend.waiting(), 3);
+    let (status, body) = ask_as(backend.address(), 2, "gated-4");
     assert!(status == 429 && body.contains("2 of your images are waiting"), "{status} {body}");
-    let last = client(&backend, 4, "slowish-4");
-    until("the queue is full", SOON, || (backend.waiting() == 4).then_some(()));
-    let (status, body) = client(&backend, 5, "git").join().expect("a client's thread");
+    begin_as(&backend, 4, "gated-4");
+    assert_eq!(backend.waiting(), 4);
+    let (status, body) = ask_as(backend.address(), 5, "git");
     assert!(status == 429 && body.contains("too many images are waiting"), "{status} {body}");
     // Joining needs no place.
-    let joined = client(&backend, 5, "slowish-1");
-    for client in asked.into_iter().chain([last, joined]) {
-        assert_eq!(client.join().expect("a client's thread").0, 200);
+    assert_eq!(begin_as(&backend, 5, "gated-1"), pages[0]);
+    for (number, name) in asked.into_iter().chain([(4, "gated-4"), (5, "gated-1")]) {
+        gates.open_all(name);
+        assert_eq!(client(&backend, number, name).join().expect("a client's thread").0, 200);
     }
 }
 
 /// Two images with the same package in them build it once, even at the same time.
 #[test]
 fn a_package_is_built_once() {
-    let backend = fresh().args(&["--wait", "1"]).start();
+    let gates = Gates::new();
+    let backend = gated(&gates).args(&["--wait", "1"]).start();
     let registry = backend.registry();
-    let pages = ["slowish-1/hello", "slowish-1/tree"].map(|name| {
-        let (_, message) = registry.manifest(name).error();
-        let (_, page) = message.split_once("/builds/").expect("a page");
-        format!("/builds/{page}")
-    });
-    for name in ["slowish-1/hello", "slowish-1/tree"] {
+    let pages = TWO.map(|name| registry.begin(name));
+    gates.open_all("gated-1");
+    for name in TWO {
         registry.built(name, "latest");
     }
     let said: usize = pages.iter().map(|page| registry.get(page).text().matches("step 1 of 5").count()).sum();
@@ -233,9 +273,11 @@ fn a_package_is_built_once() {
     assert_eq!(backend.logged("layer packed"), registry_layers(&registry));
 }
 
+const TWO: [&str; 2] = ["gated-1/hello", "gated-1/tree"];
+
 /// How many different layers of store paths the two images have.
 fn registry_layers(registry: &Registry) -> usize {
-    let layers = ["slowish-1/hello", "slowish-1/tree"].map(|name| {
+    let layers = TWO.map(|name| {
         let digests = Image::pull(registry, name).layer_digests();
         // Without the one of symlinks.
         digests[..digests.len() - 1].to_vec()
@@ -246,27 +288,30 @@ fn registry_layers(registry: &Registry) -> usize {
 /// A server that is told to end lets builds end that are about to.
 #[test]
 fn builds_that_end_in_time_are_answered() {
-    let backend = fresh().env("FIRN_GRACE", "30").start();
-    let asking = client(&backend, 2, "slowish-1");
-    until("Nix builds", SOON, || session_runs(backend.process(), "nix-store").then_some(()));
-    Program::new("kill").args([&backend.process().to_string()]).run().succeeded();
-    until("the server says that it ends", SOON, || {
+    let gates = Gates::new();
+    let backend = gated(&gates).env("FIRN_GRACE", "600").env("FIRN_WAIT", "600").start();
+    let asking = client(&backend, 2, "gated-1");
+    nix_builds(&backend);
+    told_to_end(&backend);
+    until("the server says that it ends", LONG, || {
         (backend.registry().get("/healthz").status == 503).then_some(())
     });
     // Nothing new is begun.
-    let (status, body) = client(&backend, 2, "hello").join().expect("a client's thread");
+    let (status, body) = ask_as(backend.address(), 2, "hello");
     assert!(status == 503 && body.contains("being restarted"), "{status} {body}");
+    gates.open_all("gated-1");
     assert_eq!(asking.join().expect("a client's thread").0, 200);
-    until("the server ends", SOON, || (!session_runs(backend.process(), "firn")).then_some(()));
+    until("the server ends", LONG, || (!session_runs(backend.process(), "firn")).then_some(()));
 }
 
 /// Others are handed back.
 #[test]
 fn builds_that_do_not_end_in_time_are_handed_back() {
-    let backend = fresh().env("FIRN_GRACE", "1").start();
-    let asking = client(&backend, 2, "slow-build");
-    until("Nix builds", SOON, || session_runs(backend.process(), "nix-store").then_some(()));
-    Program::new("kill").args([&backend.process().to_string()]).run().succeeded();
+    let gates = Gates::new();
+    let backend = gated(&gates).env("FIRN_GRACE", "1").env("FIRN_WAIT", "600").start();
+    let asking = client(&backend, 2, "gated-1");
+    nix_builds(&backend);
+    told_to_end(&backend);
     let (status, body) = asking.join().expect("a client's thread");
     assert!(status == 503 && body.contains("being restarted; pull again"), "{status} {body}");
 }
@@ -274,7 +319,8 @@ fn builds_that_do_not_end_in_time_are_handed_back() {
 /// A builder that does its worst: it forks, in and out of its session, and none of it ever ends.
 #[test]
 fn nothing_is_left_of_a_builder() {
-    let mark = format!("98{}", std::process::id());
+    // As long as every other process's, so that none begins with another.
+    let mark = format!("98{:07}", std::process::id());
     let set = |script: &str| {
         format!(
             r#"{{ system, ... }}: {{ hostile = derivation {{
@@ -292,7 +338,7 @@ fn nothing_is_left_of_a_builder() {
         let (status, body) = asking.join().expect("a client's thread");
         assert!(status == 404 && body.contains(says), "{script}: {status} {body}");
         assert!(!session_runs(backend.process(), "nix-store"), "{script}: Nix has ended");
-        until(&format!("nothing is left of {script}"), SOON, || sleepers().is_empty().then_some(()));
+        until(&format!("nothing is left of {script}"), LONG, || sleepers().is_empty().then_some(()));
         // It is remembered, and so not tried again at once.
         let before = backend.nix_processes();
         assert_eq!(client(&backend, 2, "hostile").join().expect("a client's thread"), (status, body));
@@ -305,7 +351,7 @@ fn nothing_is_left_of_a_builder() {
             .replace("MARK", &mark);
     check(&eat, &["--build-memory", "200"], "more memory than the 200 MiB");
     // It ends well, and leaves something behind.
-    check(&format!("setsid sleep {mark}6 >/dev/null 2>&1 & sleep 1; exit 1"), &[], "its builder fails");
+    check(&format!("setsid sleep {mark}6 >/dev/null 2>&1 & sleep 5; exit 1"), &[], "its builder fails");
 }
 
 /// An evaluation that eats memory is ended, blamed on its package, and spoils nothing for others.

@@ -34,7 +34,7 @@ fn pulls_and_runs(
     address: &str,
     users: &[&str],
     pull: impl Fn(&str),
-    mut run: impl FnMut(&str, &str, &[&str]) -> Finished,
+    run: impl Fn(&str, &str, &[&str]) -> Finished,
 ) {
     for (name, command, expect) in IMAGES {
         let image = format!("{address}/{name}:latest");
@@ -73,7 +73,6 @@ pub(crate) fn podman_runs(address: &str) {
 pub(crate) fn containerd_runs(address: &str) {
     let registry = Registry::at(address);
     let containerd = Containerd::start();
-    let mut containers = 0;
     pulls_and_runs(
         address,
         // This `ctr` has no option for another.
@@ -83,10 +82,7 @@ pub(crate) fn containerd_runs(address: &str) {
             registry.built(name, "latest");
             containerd.pull(image);
         },
-        |_, image, command| {
-            containers += 1;
-            containerd.run(&[], image, &format!("container-{containers}"), command)
-        },
+        |_, image, command| containerd.run(&[], image, command),
     );
 }
 
@@ -132,7 +128,7 @@ fn go_reads_gzip_where_there_is_no_pigz() {
     let (docker, containerd) = (Dockerd::without_pigz(), Containerd::without_pigz());
     docker.pull(&image);
     containerd.pull(&image);
-    for said in [docker.run(&[], &image, GIT), containerd.run(&[], &image, "go", GIT)] {
+    for said in [docker.run(&[], &image, GIT), containerd.run(&[], &image, GIT)] {
         assert!(said.succeeded().starts_with("git version 2."));
     }
 }
@@ -156,7 +152,7 @@ fn images_can_be_converted_for_lazy_pulling() {
         let manifest: Value = serde_json::from_str(&manifest).expect("JSON");
         let layers = manifest["layers"].as_array().expect("layers");
         assert!(layers.iter().all(|layer| layer["annotations"][annotation].is_string()), "{manifest:#}");
-        let said = containerd.run(&[], &converted, format, &["jq", "--null-input", "6 * 7"]);
+        let said = containerd.run(&[], &converted, &["jq", "--null-input", "6 * 7"]);
         assert_eq!(said.succeeded().trim(), "42", "{format}");
     }
 }
@@ -195,7 +191,7 @@ fn zstd_for_those_that_know_it() {
     assert_eq!(podman.run(&[], &image, &command).succeeded().trim(), "42");
     let containerd = Containerd::start();
     containerd.pull(&image);
-    assert_eq!(containerd.run(&[], &image, "zstd", &command).succeeded().trim(), "42");
+    assert_eq!(containerd.run(&[], &image, &command).succeeded().trim(), "42");
 
     // Docker needs no layer of which it has the contents already, in whatever compression: this image is not
     // among those that other tests pull.
