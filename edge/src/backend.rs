@@ -23,15 +23,19 @@ use futures_util::{
 };
 use std::future::Future;
 use std::pin::pin;
-use std::time::Duration;
+use worker::js_sys::{self, Promise};
+use worker::wasm_bindgen::JsCast;
+use worker::wasm_bindgen_futures::JsFuture;
 use worker::{
-    AbortController, AbortSignal, Delay, Fetch, Headers, Request, RequestInit, RequestRedirect, Response,
-    console_error,
+    AbortController, AbortSignal, Fetch, Headers, Request, RequestInit, RequestRedirect, Response,
+    console_error, web_sys,
 };
 
 /// How long a client is kept waiting in all, in milliseconds. A backend answers within 25 s, containerd gives
 /// up after 30.
 const PATIENCE_MILLIS: u64 = 28_000;
+/// How long a place where blobs are may take over a small one, or over saying how long one is, in milliseconds.
+const STORAGE_MILLIS: u64 = 5_000;
 /// The longest error body that is read, in bytes.
 const MAX_ERROR_BYTES: usize = 64 << 10;
 /// When clients may ask again after no backend answered, in seconds.
@@ -248,10 +252,45 @@ async fn send(
 
 /// The result of `work`, unless that takes longer.
 async fn within<T>(millis: u64, work: impl Future<Output = T>) -> Option<T> {
-    match select(pin!(work), pin!(Delay::from(Duration::from_millis(millis)))).await {
+    match select(pin!(work), pin!(sleep(millis))).await {
         Either::Left((result, _)) => Some(result),
         Either::Right(_) => None,
     }
+}
+
+/// The answer of a place where blobs are.
+///
+/// # Errors
+/// When there is none in time, or the place cannot be reached.
+pub(crate) async fn storage(request: Request) -> worker::Result<Response> {
+    let controller = AbortController::default();
+    let signal = controller.signal();
+    match within(STORAGE_MILLIS, Fetch::Request(request).send_with_signal(&signal)).await {
+        Some(answer) => answer,
+        None => {
+            controller.abort();
+            Err(worker::Error::RustError("no answer in time".into()))
+        }
+    }
+}
+
+/// Waits. The `worker` crate's own wakes who waits before it says that the time is over, and whoever looks at once,
+/// as `settle` does, would wait forever.
+async fn sleep(millis: u64) {
+    struct Timer(web_sys::WorkerGlobalScope, i32);
+    impl Drop for Timer {
+        fn drop(&mut self) {
+            self.0.clear_timeout_with_handle(self.1);
+        }
+    }
+    let mut timer = Timer(js_sys::global().unchecked_into(), 0);
+    let millis = i32::try_from(millis).unwrap_or(i32::MAX);
+    let over = Promise::new(&mut |resolve, _| {
+        // It fails for what is no function alone.
+        let id = timer.0.set_timeout_with_callback_and_timeout_and_arguments_0(&resolve, millis);
+        timer.1 = id.unwrap_or_default();
+    });
+    let _ = JsFuture::from(over).await;
 }
 
 /// The backends in the order in which they are asked for a path: the same path prefers the same backend, which

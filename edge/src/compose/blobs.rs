@@ -9,6 +9,7 @@
 //! Without a place for them nothing is composed.
 
 use crate::{
+    backend,
     blob_location::BUCKET,
     config::{Access, Blobs, Config},
     edge::Edge,
@@ -24,7 +25,7 @@ use firn_shared::{
 };
 use std::cell::RefCell;
 use std::collections::HashSet;
-use worker::{Bucket, Env, Fetch, Request, RequestInit, console_warn, js_sys::Uint8Array};
+use worker::{Bucket, Env, Request, RequestInit, console_warn, js_sys::Uint8Array};
 
 /// How long a URL for storing a blob holds, in seconds; it is used at once.
 const PUT_SECONDS: u64 = 60;
@@ -99,7 +100,7 @@ async fn send(bucket: &SignedBucket, key: &str, bytes: &[u8]) -> worker::Result<
     let url = bucket.presign_put(key, now, PUT_SECONDS);
     let mut init = RequestInit::new();
     init.with_method(worker::Method::Put).with_body(Some(Uint8Array::from(bytes).into()));
-    let response = Fetch::Request(Request::new_with_init(&url, &init)?).send().await?;
+    let response = backend::storage(Request::new_with_init(&url, &init)?).await?;
     match response.status_code() {
         200..300 => Ok(()),
         status => Err(worker::Error::RustError(format!("the bucket answers {status}"))),

@@ -2,7 +2,9 @@
 //!
 //! HEAD is always answered here: a redirect of it to a URL that is signed for GET would fail.
 
-use crate::{Failure, answer::Answer, blob_location, compose, config::Access, edge::Edge, repository};
+use crate::{
+    Failure, answer::Answer, backend, blob_location, compose, config::Access, edge::Edge, repository,
+};
 use firn_shared::{
     byte_range::{ByteRange, range_that_counts},
     digest::Digest,
@@ -12,7 +14,7 @@ use firn_shared::{
     object_key::blob_key,
     oci_error::{ErrorCode, OciError},
 };
-use worker::{Bucket, Fetch, Range, Request, ResponseBody};
+use worker::{Bucket, Range, Request, ResponseBody};
 
 /// Answers a request for a blob.
 pub(crate) async fn blobs(
@@ -63,7 +65,7 @@ async fn head(edge: &Edge, url: &str, digest: &Digest) -> Result<Answer, Failure
             .retry_after(5)
     };
     let request = Request::new(url, worker::Method::Head)?;
-    let response = Fetch::Request(request).send().await.map_err(|_| unreachable())?;
+    let response = backend::storage(request).await.map_err(|_| unreachable())?;
     match (response.status_code(), response.headers().get("content-length")?) {
         (200, Some(length)) => {
             Ok(blob(edge, 200, digest).with("content-type", BLOB).with("content-length", length))

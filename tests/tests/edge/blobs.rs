@@ -8,7 +8,8 @@ use firn_shared::{
 };
 use firn_tests::edge::{Edge, Origin, Settings};
 use reqwest::Method;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::net::TcpListener;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 fn path(digest: &Digest) -> String {
     format!("/v2/shell/git/blobs/{digest}")
@@ -138,4 +139,18 @@ async fn r2_may_lack_a_blob_or_fail() {
         assert_eq!(response.status(), 503);
         assert!(!header(&response, "retry-after").is_empty());
     }
+}
+
+/// Where blobs are, somebody accepts connections and says nothing.
+#[tokio::test]
+async fn clients_do_not_wait_for_storage_that_hangs() {
+    let origin = Origin::start().await;
+    let silence = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", silence.local_addr().expect("an address"));
+    let edge = Edge::start(Settings::new(&origin.url).with("FIRN_BLOBS_URL", &url)).await;
+    // As long as containerd waits.
+    let head = edge.request(Method::HEAD, &path(&Digest::of(b"blob"))).timeout(Duration::from_secs(30));
+    let response = head.send().await.expect("an answer");
+    assert_eq!(response.status(), 503);
+    assert!(!header(&response, "retry-after").is_empty());
 }

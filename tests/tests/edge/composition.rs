@@ -26,6 +26,7 @@ use firn_tests::{
 };
 use reqwest::Method;
 use std::collections::{BTreeMap, HashMap};
+use std::net::TcpListener;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const IMAGE: &str = "/v2/git/jq/manifests/latest";
@@ -387,6 +388,26 @@ async fn composed_blobs_are_served_here_when_others_are_not() {
         let stored = edge.get(&format!("/.test/r2/{}", blob_key(&image.top.digest))).await;
         assert_eq!(stored.bytes().await.expect("a body"), image.top.bytes);
     }
+}
+
+/// A bucket that accepts connections and says nothing is as good as none.
+#[tokio::test]
+async fn nobody_waits_for_a_bucket_that_hangs() {
+    let silence = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", silence.local_addr().expect("an address"));
+    let settings = [
+        ("FIRN_BLOBS", "presigned"),
+        ("FIRN_S3_ENDPOINT", url.as_str()),
+        ("FIRN_S3_BUCKET", BUCKET),
+        ("FIRN_S3_ACCESS_KEY_ID", ACCESS_KEY_ID),
+        ("FIRN_S3_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY),
+    ];
+    let with = |base: Settings| settings.iter().fold(base, |base, (name, value)| base.with(name, value));
+    let (edge, _origin) = crate::pair(with).await;
+    Records::new().put_into_kv(&edge).await;
+    // As long as containerd waits.
+    let request = edge.request(Method::GET, IMAGE).timeout(Duration::from_secs(30));
+    assert_eq!(source(&request.send().await.expect("an answer")), "backend");
 }
 
 /// With presigned URLs, what was composed is in the S3 bucket, like every blob.

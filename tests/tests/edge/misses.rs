@@ -3,12 +3,14 @@
 use crate::{header, pair, refusal};
 use firn_shared::{
     authentication::{HEADER, Secret},
+    digest::Digest,
     oci_error::{ErrorCode, OciError},
     protocol::CLIENT,
 };
 use firn_tests::edge::{Behaviour, Edge, Origin, Settings};
 use futures::future::join_all;
 use reqwest::Method;
+use std::net::TcpListener;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const TAG: &str = "/v2/shell/git/manifests/latest";
@@ -164,6 +166,24 @@ async fn patience_ends_before_containerds() {
     assert!(start.elapsed() < Duration::from_millis(29_500), "{:?}", start.elapsed());
     assert!(!header(&response, "retry-after").is_empty());
     assert_eq!(refusal(response).await, (429, "TOOMANYREQUESTS".to_owned()));
+}
+
+/// Nor does anything else take longer that asks a backend, which here accepts connections and says nothing.
+#[tokio::test]
+async fn patience_ends_for_everything() {
+    let silence = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", silence.local_addr().expect("an address"));
+    let edge = Edge::start(Settings::new(&url)).await;
+    let alone = Edge::start(Settings { flights: false, ..Settings::new(&url) }).await;
+    let by_digest = format!("/v2/shell/git/manifests/{}", Digest::of(b"none"));
+    let asked = [(&edge, "/v2/git/tags/list"), (&edge, "/builds/0a1b"), (&edge, &by_digest), (&alone, TAG)];
+    let answers = asked.map(|(edge, path)| {
+        let request = edge.request(Method::GET, path).timeout(Duration::from_secs(30));
+        async move { (path, request.send().await.map(|response| response.status().as_u16())) }
+    });
+    for (path, answer) in join_all(answers).await {
+        assert_eq!(answer.expect("an answer"), 429, "{path}");
+    }
 }
 
 #[tokio::test]
