@@ -52,12 +52,22 @@ pub(crate) async fn manifests(
 /// What a client is told who gets no manifest: to go on waiting, if the image is being built and the client would
 /// give up otherwise.
 fn wait_or_refuse(edge: &Edge, error: OciError) -> Result<Answer, Failure> {
-    let built = error.code == ErrorCode::Toomanyrequests && error.message.contains(BUILDS);
-    let agent = edge.header("user-agent").filter(|_| built);
+    let agent = edge.header("user-agent").filter(|_| is_being_built(&error));
     match patience::wait_again(agent.as_deref(), edge.path(), edge.query()) {
         Some(location) => Ok(answer::wait_again(location)),
         None => Err(error.into()),
     }
+}
+
+/// Whether an error says that the image is being built: it names the build's page.
+fn is_being_built(error: &OciError) -> bool {
+    error.code == ErrorCode::Toomanyrequests && error.message.contains(BUILDS)
+}
+
+/// Whether an error says neither what the image is now nor that there is none, nor that it is being built.
+fn is_put_off(error: &OciError) -> bool {
+    use ErrorCode::{Internal, Toomanyrequests, Unavailable};
+    matches!(error.code, Internal | Toomanyrequests | Unavailable) && !is_being_built(error)
 }
 
 /// An image by tag, as a client wants it.
@@ -80,10 +90,8 @@ async fn by_tag(edge: &Rc<Edge>, wanted: Wanted) -> Result<(Manifest, Source), O
     if freshness == Freshness::Stale {
         return match ask(edge, &wanted).await {
             Ok(fetched) => Ok((fetched.manifest, Source::Backend)),
-            // An image that was right a while ago is better than none.
-            Err(error) if matches!(error.code, ErrorCode::Unavailable | ErrorCode::Internal) => {
-                known(edge, &store, &pointer, &wanted).await?.ok_or(error)
-            }
+            // An image that was right a while ago is better than none, unless a newer one is being made.
+            Err(error) if is_put_off(&error) => known(edge, &store, &pointer, &wanted).await?.ok_or(error),
             Err(error) => Err(error),
         };
     }

@@ -4,8 +4,11 @@ use crate::{header, pair, refusal};
 use firn_shared::{
     authentication::{HEADER, Secret},
     digest::Digest,
+    edge_cache::{ManifestMetadata, TagPointer, manifest_key},
+    media_type::ManifestFormat,
     oci_error::{ErrorCode, OciError},
-    protocol::CLIENT,
+    protocol::{CLIENT, PackageSetToken},
+    reference::Tag,
 };
 use firn_tests::edge::{Behaviour, Edge, Origin, Settings};
 use futures::future::join_all;
@@ -155,6 +158,46 @@ async fn misses_are_limited_and_hits_are_not() {
     for _ in 0..10 {
         assert_eq!(edge.get("/v2/a/manifests/latest").await.status(), 200);
     }
+}
+
+/// An edge whose KV has an image that was right long ago.
+async fn with_old_image(settings: impl FnOnce(Settings) -> Settings) -> (Edge, Origin) {
+    let (edge, origin) = pair(|base| settings(base.forgetful())).await;
+    let (bytes, format) = (Origin::manifest("shell/git", "set-1", ManifestFormat::Oci), ManifestFormat::Oci);
+    let set: PackageSetToken = "set-1".parse().expect("a token");
+    let metadata = ManifestMetadata {
+        digest: Digest::of(&bytes),
+        media_type: format.manifest().into(),
+        revision: None,
+        created: 0,
+    };
+    let metadata = serde_json::to_string(&metadata).expect("texts and numbers serialise");
+    let key = manifest_key(&set, &"shell/git".parse().expect("a name"), format);
+    edge.put("kv", &key.to_string(), bytes, Some(&metadata)).await;
+    let pointer = serde_json::to_vec(&TagPointer { package_set: set, checked: 0 }).expect("it serialises");
+    edge.put("kv", &TagPointer::key(&Tag::default()).to_string(), pointer, None).await;
+    (edge, origin)
+}
+
+/// As long as nobody says that a newer one is being made.
+#[tokio::test]
+async fn an_old_image_is_better_than_being_put_off() {
+    let put_off = |message| Behaviour::Refuse(OciError::new(ErrorCode::Toomanyrequests, message));
+    for (behaviour, expect) in [
+        (put_off("too many builds are waiting"), (200, "kv")),
+        (Behaviour::Slow(Duration::from_secs(120)), (200, "kv")),
+        (put_off("git is being built; look at /builds/0a1b"), (429, "")),
+    ] {
+        let (edge, origin) = with_old_image(|settings| settings).await;
+        origin.behave(behaviour.clone());
+        let response = edge.get(TAG).await;
+        let source = header(&response, "x-firn-source");
+        assert_eq!((response.status().as_u16(), source), expect, "{behaviour:?}");
+    }
+    let (edge, _origin) = with_old_image(|settings| Settings { limit: Some(1), ..settings }).await;
+    assert_eq!(edge.get("/builds/0a1b").await.status(), 200);
+    assert_eq!(edge.get("/builds/0a1b").await.status(), 429);
+    assert_eq!(header(&edge.get(TAG).await, "x-firn-source"), "kv");
 }
 
 #[tokio::test]
