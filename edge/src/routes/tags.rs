@@ -5,6 +5,7 @@ use crate::{
     answer::{self, Answer},
     backend,
     edge::Edge,
+    limit,
 };
 use firn_shared::{
     discovery::TagsPage,
@@ -18,6 +19,7 @@ const MAX_BYTES: usize = 1 << 20;
 /// Answers a request for a list of tags.
 pub(crate) async fn tags(edge: &Edge, method: Method, name: &RepositoryName) -> Result<Answer, Failure> {
     name.image()?;
+    limit::check(edge).await?;
     let path = format!("/v2/{name}/tags/list");
     let question = backend::Question { query: edge.query(), ..backend::Question::about(Method::Get, &path) };
     let mut response = backend::response(&edge.config, question).await?;

@@ -160,6 +160,18 @@ async fn misses_are_limited_and_hits_are_not() {
     }
 }
 
+/// Who asks for lists of tags asks the backend.
+#[tokio::test]
+async fn lists_of_tags_are_limited() {
+    let (edge, origin) = pair(|settings| Settings { limit: Some(2), ..settings }).await;
+    let list = || edge.get("/v2/shell/git/tags/list");
+    for _ in 0..2 {
+        assert_eq!(list().await.status(), 200);
+    }
+    assert_eq!(refusal(list().await).await, (429, "TOOMANYREQUESTS".to_owned()));
+    assert_eq!(origin.seen().len(), 2);
+}
+
 /// An edge whose KV has an image that was right long ago.
 async fn with_old_image(settings: impl FnOnce(Settings) -> Settings) -> (Edge, Origin) {
     let (edge, origin) = pair(|base| settings(base.forgetful())).await;
