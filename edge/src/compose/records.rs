@@ -88,8 +88,8 @@ pub(super) struct Records {
     seconds: u64,
     /// Whether the isolate keeps any.
     remembers: bool,
-    /// What was found in the bucket and is not in KV.
-    found: RefCell<Vec<(CacheKey, Vec<u8>)>>,
+    /// What was found in the bucket and is not in KV, and for how long it counts, in seconds.
+    found: RefCell<Vec<(CacheKey, Vec<u8>, u64)>>,
 }
 
 impl Records {
@@ -141,12 +141,11 @@ impl Records {
         let object = self.bucket.as_ref()?.get(composition_key(&key)).execute().await;
         let object = object.map_err(|error| warn("the bucket could not read a record", &error)).ok()??;
         // Older ones may name layers that are no longer kept; the backend writes those anew that are needed.
-        if memory::now().saturating_sub(object.uploaded().as_millis() / 1000) > self.seconds {
-            return None;
-        }
+        let age = memory::now().saturating_sub(object.uploaded().as_millis() / 1000);
+        let left = self.seconds.checked_sub(age)?;
         let bytes = object.body()?.bytes().await.ok()?;
         let record = self.read(key, &bytes)?;
-        self.found.borrow_mut().push((key, bytes));
+        self.found.borrow_mut().push((key, bytes, left));
         Some(record)
     }
 
@@ -169,14 +168,15 @@ impl Records {
 
     /// Puts into KV what was found in the bucket, where it takes longer to read.
     pub(super) async fn keep_found(self) {
-        for (key, bytes) in self.found.take() {
-            self.keep(&key, &bytes).await;
+        for (key, bytes, left) in self.found.take() {
+            self.keep(&key, &bytes, left).await;
         }
     }
 
-    async fn keep(&self, key: &CacheKey, bytes: &[u8]) {
+    async fn keep(&self, key: &CacheKey, bytes: &[u8], seconds: u64) {
         let Some(kv) = &self.kv else { return };
-        if let Err(error) = kv.put_plain_bytes(&key.to_string(), bytes, self.seconds).await {
+        // KV takes nothing below a minute.
+        if let Err(error) = kv.put_plain_bytes(&key.to_string(), bytes, seconds.max(60)).await {
             warn("KV could not write a record", &error);
         }
     }
@@ -195,7 +195,7 @@ impl Records {
         let bytes = body.map_err(|error| warn("the backend's record did not arrive", &error)).ok()?;
         let Some(record) = self.read(key, &bytes) else { return known };
         if known.as_ref() != Some(&record) {
-            self.keep(&key, &bytes).await;
+            self.keep(&key, &bytes, self.seconds).await;
         }
         Some(record)
     }

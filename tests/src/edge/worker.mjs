@@ -1,6 +1,7 @@
 // The Worker under test, in a wrapper that can break its bindings for one request and look into them.
 //
 //   x-test-fault: kv-get, kv-put, r2-get, r2-put, repository   those calls fail in this request
+//   x-test-fault: r2-half-a-million-seconds-old                objects in R2 are that much older in this request
 //   /.test/kv/<key>, /.test/r2/<key>       PUT, GET, DELETE; /.test/kv lists keys with their metadata
 //   /.test/points                          what was counted: miniflare's Analytics Engine keeps nothing
 import Inner, { Flight, Repository } from "./index.js";
@@ -34,6 +35,20 @@ const writeProtected = (bucket) => {
   return result;
 };
 
+const older = (bucket, seconds) => {
+  const result = new R2Bucket();
+  result.head = bucket.head.bind(bucket);
+  result.put = bucket.put.bind(bucket);
+  result.get = async (...rest) => {
+    const object = await bucket.get(...rest);
+    if (!object) return object;
+    const { body, bodyUsed, size } = object;
+    const uploaded = new Date(object.uploaded - seconds * 1000);
+    return { body, bodyUsed, size, uploaded, arrayBuffer: () => object.arrayBuffer() };
+  };
+  return result;
+};
+
 function withFaults(env, faults) {
   const kv = env.MANIFESTS && {
     get: env.MANIFESTS.get.bind(env.MANIFESTS),
@@ -49,6 +64,7 @@ function withFaults(env, faults) {
     else if (fault === "r2-get") result.BLOBS = new R2Bucket();
     else if (fault === "repository") result.REPOSITORIES = brokenObjects(env.REPOSITORIES);
     else if (fault === "r2-put") result.BLOBS = writeProtected(env.BLOBS);
+    else if (fault === "r2-half-a-million-seconds-old") result.BLOBS = older(env.BLOBS, 500_000);
     else throw new Error(`unknown fault ${fault}`);
   }
   return result;

@@ -247,6 +247,32 @@ async fn records_are_found_in_the_bucket() {
     edge.await_keys(9).await;
 }
 
+/// The layers that a record names stay for twice as long as records count: a copy does not begin anew.
+#[tokio::test]
+async fn copies_of_records_end_with_what_they_are_copies_of() {
+    let records = Records::new();
+    let ttl_seconds = 1_000_000;
+    let ttl = ttl_seconds.to_string();
+    let (edge, origin) = pair(|base| base.forgetful().with("FIRN_MANIFEST_TTL_SECONDS", &ttl)).await;
+    origin.stop();
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    for (key, bytes) in records.records() {
+        edge.put("r2", &composition_key(&key.parse().expect("a key")), bytes, None).await;
+    }
+    let written = now();
+    point(&edge, 0).await;
+    let request = edge.request(Method::GET, IMAGE).header("x-test-fault", "r2-half-a-million-seconds-old");
+    assert_eq!(source(&request.send().await.expect("an answer")), "composed");
+    edge.await_keys(7).await;
+    let keys: Vec<serde_json::Value> = edge.get("/.test/kv").await.json().await.expect("a list");
+    for (key, _) in records.records() {
+        let Some(copy) = keys.iter().find(|copy| copy["name"] == key.as_str()) else { continue };
+        let until = copy["expiration"].as_u64().expect("a time");
+        // With some time for the test itself.
+        assert!(until <= written + ttl_seconds - 499_000, "{until} is too late for what is of {written}");
+    }
+}
+
 /// After a miss the backend is asked about the packages, once.
 #[tokio::test]
 async fn records_are_learned_from_the_backend() {
