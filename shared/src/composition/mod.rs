@@ -21,9 +21,9 @@
 //! ([`KnownPackage::layers`]). The backend writes a record anew when it is needed, once a day at most, so its age says
 //! since when it is not. The edge composes from none that is older than `FIRN_MANIFEST_TTL_SECONDS` (30 days), and
 //! keeps what it has composed for as long again; so layers have to stay for twice as long as the youngest record that
-//! names them is old. Where edge and backend share a bucket, `blobs/` also holds symlink layers and configs that the edge wrote; no
-//! record names those, but each has an object under [`crate::object_key::composed_key`], which the edge writes before
-//! the blob, and again with every image that has it. Manifests that name it live for 30 days.
+//! names them is old. Where edge and backend share a bucket, `blobs/` also holds symlink layers and configs that the
+//! edge wrote; no record names those, but each has an object under [`crate::object_key::composed_key`], which the edge
+//! writes before the blob, and again with every image that has it. Manifests that name it live for 30 days.
 //!
 //! **Versions.** [`VERSION`] is part of keys and of the records themselves, with [`image::FORMAT`]: what another
 //! version of Firn wrote is not found, and not read if it is.
