@@ -62,6 +62,9 @@ pub enum BuildError {
     /// A store path that was there once is gone.
     #[error("{0} is gone from the Nix store")]
     Vanished(StorePath),
+    /// A store path lacks something that it had once: it is being deleted, or that was interrupted.
+    #[error("{0}, or another path of its layer, is not whole in the Nix store")]
+    Incomplete(StorePath),
     /// The image would be larger than the operator allows.
     #[error("the image holds {} MiB, and this registry allows {} MiB", size >> 20, limit >> 20)]
     TooLarge {
@@ -123,7 +126,7 @@ impl BuildError {
     /// Whether a store path was gone when it was to be packed; realising it again helps.
     pub fn is_vanished(&self) -> bool {
         match self {
-            Self::Vanished(_) => true,
+            Self::Vanished(_) | Self::Incomplete(_) => true,
             Self::Pack(PackError::Read { source, .. }) => source.kind() == std::io::ErrorKind::NotFound,
             Self::Shared(error) => error.is_vanished(),
             _ => false,
@@ -203,6 +206,7 @@ impl BuildError {
             Self::Resolve(_)
             | Self::Realise(RealiseError::Process(_))
             | Self::Vanished(_)
+            | Self::Incomplete(_)
             | Self::Requisites(_)
             | Self::Closure(_)
             | Self::Undescribable(_)

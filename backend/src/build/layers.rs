@@ -98,6 +98,10 @@ impl Builder {
         .expect("packing does not panic");
         let packed = packed?;
         drop(turn);
+        // What nobody roots may have been half deleted before it was read, or while it was.
+        if packed.nar_size < plan.nar_size {
+            return Err(BuildError::Incomplete(plan.paths[0].clone()));
+        }
         self.store.commit(staged, &packed.digest).await?;
         let record = LayerRecord {
             digest: packed.digest,

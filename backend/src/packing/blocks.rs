@@ -63,6 +63,11 @@ impl<I: Iterator<Item = Result<(ImagePath, Found), PackError>>> Blocks<I> {
         Self { entries, block_size, literal: Vec::new(), literal_used: 0, file: None, ended: false }
     }
 
+    /// What the entries come from.
+    pub(super) fn entries(&self) -> &I {
+        &self.entries
+    }
+
     fn plan(&mut self) -> Result<Plan, PackError> {
         let mut plan = Plan::default();
         while plan.length < self.block_size {

@@ -22,6 +22,7 @@ mod blocks;
 mod encoder;
 mod error;
 mod fill;
+mod nar_size;
 mod packer;
 mod source_file;
 mod tree;

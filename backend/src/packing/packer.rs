@@ -31,6 +31,8 @@ pub struct PackedLayer {
     pub size: u64,
     /// Bytes of the tar.
     pub uncompressed: u64,
+    /// Bytes of NAR that its trees had, as the Nix store has them on record of store paths.
+    pub nar_size: u64,
 }
 
 /// Packs layers with a fixed number of threads and a fixed amount of memory, which all layers share.
@@ -118,6 +120,7 @@ impl Packer {
             diff_id: DiffId::from_hasher(tar),
             size,
             uncompressed,
+            nar_size: plans.entries().nar_size,
         })
     }
 }

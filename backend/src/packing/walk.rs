@@ -1,5 +1,6 @@
 //! File trees, entry by entry in archive order.
 
+use super::nar_size;
 use super::source_file::SourceFile;
 use super::twins::Twins;
 use super::{PackError, Tree};
@@ -34,6 +35,8 @@ pub(super) struct Walk {
     inside: Vec<(ImagePath, vec::IntoIter<fs::DirEntry>)>,
     /// Of the tree that the walk is inside of.
     twins: Twins,
+    /// Bytes of NAR of all that was found so far.
+    pub(super) nar_size: u64,
 }
 
 impl Walk {
@@ -53,6 +56,7 @@ impl Walk {
             next_tree: None,
             inside: Vec::new(),
             twins: Twins::default(),
+            nar_size: 0,
         })
     }
 
@@ -64,6 +68,7 @@ impl Walk {
             };
             let path = entry.path();
             let name = entry.file_name();
+            self.nar_size += nar_size::entry(name.len());
             let at = directory.join(name.as_bytes()).expect("a directory lists plain names");
             let metadata =
                 entry.metadata().map_err(|source| PackError::Read { path: path.clone(), source })?;
@@ -74,6 +79,7 @@ impl Walk {
         }
         if let Some(Tree { at, from }) = self.next_tree.take() {
             self.twins = Twins::default();
+            self.nar_size += nar_size::BEGINNING;
             let metadata = fs::symlink_metadata(&from)
                 .map_err(|source| PackError::Read { path: from.clone(), source })?;
             return self.visit(at, from, &metadata).map(Some);
@@ -101,12 +107,16 @@ impl Walk {
                 fs::read_dir(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(read)?;
             entries.sort_by_cached_key(fs::DirEntry::file_name);
             self.inside.push((at.clone(), entries.into_iter()));
+            self.nar_size += nar_size::DIRECTORY;
             Found::Directory(Permissions::STORE_DIRECTORY)
         } else if file_type.is_symlink() {
-            Found::Symlink(fs::read_link(&path).map_err(read)?.into_os_string().into_vec())
+            let target = fs::read_link(&path).map_err(read)?.into_os_string().into_vec();
+            self.nar_size += nar_size::symlink(target.len());
+            Found::Symlink(target)
         } else if file_type.is_file() {
             // The owner's bit, as Nix decides it.
             let is_executable = metadata.mode() & 0o100 != 0;
+            self.nar_size += nar_size::file(metadata.size(), is_executable);
             let permissions =
                 if is_executable { Permissions::STORE_EXECUTABLE } else { Permissions::STORE_FILE };
             let file = Arc::new(SourceFile::new(path, metadata));

@@ -1,4 +1,4 @@
-//! What GNU tar, bsdtar, GNU gzip and Python make of a layer.
+//! What GNU tar, bsdtar, GNU gzip and Python make of a layer, and Nix of the files.
 
 use super::*;
 use firn_shared::archive::{END, Kind, encode_header};
@@ -137,5 +137,18 @@ fn files_of_more_than_8_gib_are_as_large_for_others() {
         let seen = run(Command::new(reader).arg("-tvf").arg(&path));
         let lines: Vec<_> = seen.lines().collect();
         assert!(lines.len() == 2 && lines[0].contains(&format!(" {SIZE} ")), "{reader}: {seen}");
+    }
+}
+
+#[test]
+fn nix_comes_to_the_same_size() {
+    let directory = specimen();
+    for tree in
+        [directory.path().to_owned(), directory.path().join("zero"), directory.path().join("dangling")]
+    {
+        let nar = Command::new("nix-store").arg("--dump").arg(&tree).output().expect("Nix is installed");
+        assert!(nar.status.success(), "{}", String::from_utf8_lossy(&nar.stderr));
+        let (layer, _) = pack(&packer("gzip", 2), as_store_path(&tree)).expect("packs");
+        assert_eq!(layer.nar_size, nar.stdout.len() as u64, "{}", tree.display());
     }
 }
