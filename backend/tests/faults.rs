@@ -59,13 +59,15 @@ struct Faulty {
     later: Semaphore,
     /// How much is still to be told.
     untold: AtomicUsize,
+    /// In each folder, how much is being written and how much ever was at once.
+    writing: Mutex<BTreeMap<String, [usize; 2]>>,
 }
 
 impl Faulty {
     fn new(inner: Arc<InMemory>, fault: Fault, at: usize, random: &Random) -> Arc<Self> {
         let (at, steps, untold) = (at.into(), 0.into(), 0.into());
         let (random, later) = (Mutex::new(random.clone()), Semaphore::new(0));
-        Arc::new(Self { inner, fault, at, steps, random, later, untold })
+        Arc::new(Self { inner, fault, at, steps, random, later, untold, writing: Mutex::default() })
     }
 
     /// From now on nothing fails.
@@ -111,6 +113,17 @@ impl fmt::Display for Faulty {
 #[async_trait]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        let count = |change: fn(usize) -> usize| {
+            let folder = location.parts().next().expect("a folder").as_ref().to_owned();
+            let mut writing = self.writing.lock().expect("unbroken");
+            let [now, most] = writing.entry(folder).or_default();
+            *now = change(*now);
+            *most = (*most).max(*now);
+        };
+        count(|now| now + 1);
+        // Whoever writes at the same time begins now.
+        tokio::task::yield_now().await;
+        count(|now| now - 1);
         match self.step().await {
             None | Some(Fault::Slow | Fault::Late(_)) => self.inner.put_opts(location, payload, opts).await,
             Some(Fault::Refused) => Err(failure()),
@@ -295,11 +308,12 @@ async fn what_is_made_meanwhile_is_not_made_again() {
     }
 }
 
-/// Whoever serves an image for the first time looks at every part of it once: a bucket may be far away.
+/// A bucket may be far away: what can be written at once is, and whoever serves an image for the first time looks at
+/// every part of it once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_image_is_looked_at_once() {
+async fn nobody_waits_for_a_bucket_in_vain() {
     assert!(std::env::var_os("NIX_CONFIG").is_some(), "Nix is not configured; run: source setup/nix-env.sh");
-    let random = Random::seeded("an_image_is_looked_at_once");
+    let random = Random::seeded("nobody_waits_for_a_bucket_in_vain");
     let dir = tempfile::tempdir().expect("a directory");
     let (set, staging) = (dir.path().join("set"), dir.path().join("staging"));
     package_set::write(&set, &package_set::many(4, random.clone().number()));
@@ -308,7 +322,16 @@ async fn an_image_is_looked_at_once() {
     let objects = Arc::new(InMemory::new());
     let counted = Faulty::new(Arc::clone(&objects), Fault::Refused, usize::MAX, &random);
     let open = || Store::on(Arc::clone(&counted) as Arc<dyn ObjectStore>, &staging).expect("a store");
-    image(&builder(open(), packages(), dir.path()), &name).await.expect("an image");
+    let store = open();
+    image(&builder(store.clone(), packages(), dir.path()), &name).await.expect("an image");
+    for name in ["one", "another"] {
+        store.note_pull(&CacheKey::builder(name).build());
+    }
+    store.write_pulls().await.expect("written");
+    for folder in ["packages", "composition", "pulls"] {
+        let [_, most] = counted.writing.lock().expect("unbroken")[folder];
+        assert!(most > 1, "what goes to {folder} is written at once");
+    }
     let built = counted.steps.load(Ordering::SeqCst);
     image(&builder(open(), packages(), dir.path()), &name).await.expect("the image");
     let looks = counted.steps.load(Ordering::SeqCst) - built;

@@ -3,7 +3,7 @@
 //! The backend does not know who reads it. It writes nothing for strategies whose layers depend on the image, and
 //! nothing about names that people made up.
 
-use super::{BuildError, Builder, chain, packages::Known};
+use super::{BuildError, Builder, LOOKUPS, chain, packages::Known};
 use crate::store::RecordKind;
 use bytes::Bytes;
 use firn_shared::{
@@ -19,6 +19,7 @@ use firn_shared::{
     package_source::Revision,
     protocol::PackageSetToken,
 };
+use futures::{StreamExt, TryStreamExt, stream};
 use moka::sync::Cache;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -26,6 +27,8 @@ use std::time::Duration;
 /// For how long what was written is believed to be there. It is written again after that, so that its age says when
 /// it was needed last.
 const BELIEVED: Duration = Duration::from_secs(24 * 3600);
+/// How many packages are described at once: a client waits for it. A record can take megabytes.
+const AT_ONCE: usize = 4;
 /// Of how many records that is remembered.
 const MAX_REMEMBERED: u64 = 100_000;
 
@@ -73,30 +76,32 @@ impl Builder {
     ) -> Result<(), BuildError> {
         let recipe = &self.recipe;
         let Some(profile) = recipe.strategy.profile() else { return Ok(()) };
-        let token: PackageSetToken =
-            self.token(revision).to_string().parse().expect("keys are visible ASCII");
+        let token: &PackageSetToken =
+            &self.token(revision).to_string().parse().expect("keys are visible ASCII");
         let platform = self.platform_of(name);
-        for package in name.candidates() {
-            let key = package_key(&token, platform, &package);
+        let packages = name.candidates().into_iter().map(|package| async move {
+            let key = package_key(token, platform, &package);
             if self.published.contains_key(&key) {
-                continue;
+                return Ok(());
             }
             let described = match known.package(&package) {
                 Ok(record) => self.described(&record, profile, packed).await?,
                 // It may be built another time.
-                Err(problem) if problem.kind == ProblemKind::BuildError => continue,
+                Err(problem) if problem.kind == ProblemKind::BuildError => return Ok(()),
                 Err(_) => KnownPackage::Absent,
             };
             let bytes = described.encode(&key)?;
-            if bytes.len() > MAX_RECORD_BYTES {
-                continue;
+            if bytes.len() <= MAX_RECORD_BYTES {
+                self.store.put_composition(&key, bytes).await?;
+                if described.is_complete() {
+                    self.published.insert(key, ());
+                }
             }
-            self.store.put_composition(&key, bytes).await?;
-            if described.is_complete() {
-                self.published.insert(key, ());
-            }
-        }
-        let key = package_set_key(&token);
+            Ok::<_, BuildError>(())
+        });
+        let packages: Vec<_> = packages.collect();
+        stream::iter(packages).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+        let key = package_set_key(token);
         if !self.published.contains_key(&key) {
             let set = PackageSetRecord::new(
                 revision.clone(),
@@ -126,18 +131,20 @@ impl Builder {
         let closure = Closure::new(&record.closure)?;
         let groups = self.recipe.strategy.group(&closure, self.recipe.layer_budget);
         let encoding = self.packer.encoder().encoding();
-        let (mut layers, mut complete) = (HashMap::new(), true);
-        for members in groups {
-            let key = LayerPlan::new(members.into_iter().map(|i| &closure.paths()[i]), &encoding).key;
+        let keys = groups
+            .into_iter()
+            .map(|members| LayerPlan::new(members.into_iter().map(|i| &closure.paths()[i]), &encoding).key);
+        let lookups = keys.map(|key| async move {
             let layer = match packed.get(&key) {
                 Some(layer) => Some(layer.clone()),
                 None => self.store.record(RecordKind::Layer, &key).await?,
             };
-            match layer {
-                Some(layer) => _ = layers.insert(key, layer),
-                None => complete = false,
-            }
-        }
+            Ok::<_, BuildError>((key, layer))
+        });
+        let lookups: Vec<_> = lookups.collect();
+        let found: Vec<_> = stream::iter(lookups).buffer_unordered(LOOKUPS).try_collect().await?;
+        let complete = found.iter().all(|(_, layer)| layer.is_some());
+        let layers = found.into_iter().filter_map(|(key, layer)| Some((key, layer?))).collect();
         Ok(KnownPackage::new(record.clone(), profile, layers, complete))
     }
 }

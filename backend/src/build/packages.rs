@@ -125,6 +125,7 @@ impl Builder {
         let resolutions = self.resolve(revision, platform, unknown, progress.client()).await?;
         known.revision_date = resolutions.revision_date;
         let mut packages = Vec::new();
+        let mut implied = Vec::new();
         for (name, resolution) in resolutions.packages {
             match resolution {
                 Resolution::Ok(package) => packages.push((name, package)),
@@ -135,14 +136,14 @@ impl Builder {
                     if !requested.contains(&name) {
                         let package = Err(problem.clone());
                         let revision_date = known.revision_date;
-                        let remembered = Remembered { revision_date, package };
-                        self.store.put_record(RecordKind::Package, &key(&name), &remembered).await?;
+                        implied.push((key(&name), Remembered { revision_date, package }));
                     }
                     self.problems.insert(key(&name), problem.clone());
                     known.packages.insert(name, Err(problem));
                 }
             }
         }
+        self.remember(implied).await?;
         // Nothing is realised for an image that there cannot be.
         let hopeless: Vec<_> = requested
             .iter()
@@ -154,18 +155,28 @@ impl Builder {
         progress.enter(Phase::Realising);
         let (root, realised) = self.realise(packages, platform, progress).await?;
         known._root = root;
+        let mut records = Vec::new();
         for (name, package) in realised {
             match &package {
                 Ok(record) => {
-                    let remembered =
-                        Remembered { revision_date: known.revision_date, package: Ok(record.clone()) };
-                    self.store.put_record(RecordKind::Package, &key(&name), &remembered).await?;
+                    let (revision_date, package) = (known.revision_date, Ok(record.clone()));
+                    records.push((key(&name), Remembered { revision_date, package }));
                 }
                 Err(problem) => self.problems.insert(key(&name), problem.clone()),
             }
             known.packages.insert(name, package.map(Arc::new));
         }
+        self.remember(records).await?;
         Ok(known)
+    }
+
+    /// Writes down what is known of packages, all at once: see `store/files.rs`.
+    async fn remember(&self, records: Vec<(CacheKey, Remembered)>) -> Result<(), BuildError> {
+        let writes: Vec<_> = records
+            .iter()
+            .map(|(key, remembered)| self.store.put_record(RecordKind::Package, key, remembered))
+            .collect();
+        Ok(stream::iter(writes).buffer_unordered(LOOKUPS).try_collect().await?)
     }
 
     /// Makes the store paths of these names exist again, and their derivations too if those are gone.

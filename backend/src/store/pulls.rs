@@ -6,6 +6,7 @@
 
 use super::{Store, StoreError};
 use firn_shared::cache_key::CacheKey;
+use futures::{StreamExt, TryStreamExt, stream};
 use moka::sync::Cache;
 use object_store::path::Path;
 use std::collections::HashSet;
@@ -18,6 +19,8 @@ pub(super) const FOLDER: &str = "pulls";
 const RESOLUTION: Duration = Duration::from_secs(60);
 /// How many images are remembered as noted.
 const MAX_NOTED: u64 = 100_000;
+/// How many pulls are written at once.
+const AT_ONCE: usize = 16;
 /// How many images may wait to be noted; the record's own age protects the others for a while.
 const MAX_WAITING: usize = 100_000;
 
@@ -80,12 +83,13 @@ impl Store {
             .iter()
             .copied()
             .collect();
-        for image in waiting {
+        let writes = waiting.into_iter().map(|image| async move {
             self.put_unbounded(&location(&image.to_string()), Vec::new()).await?;
             self.pulls.written.insert(image, Instant::now());
             self.pulls.waiting.lock().expect("nothing panics while holding the lock").remove(&image);
-        }
-        Ok(())
+            Ok(())
+        });
+        stream::iter(writes.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).try_collect().await
     }
 
     /// Forgets when an image was pulled.
