@@ -5,7 +5,7 @@
 //! promises. An image that is not whole is built again; its layers that are whole are not packed again.
 
 use super::{BuildError, Builder, ImageRecord};
-use crate::store::{Store, StoreError, StoredObject};
+use crate::store::{SMALL, Store, StoreError, StoredObject};
 use firn_shared::{Digest, cache_key::CacheKey};
 use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use moka::sync::Cache;
@@ -13,8 +13,6 @@ use serde::Deserialize;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// The largest config that is read, in bytes. There is none that is larger.
-const SMALL: u64 = 4 << 20;
 /// How many blobs are looked for at once.
 const AT_ONCE: usize = 16;
 /// For how long an image is believed to be whole: another process may collect garbage.

@@ -21,8 +21,18 @@ const CACHE_CONTROL: &str = "public, max-age=31536000, immutable, no-transform";
 
 pub(super) async fn get(app: &App, method: Method, digest: Digest, headers: &HeaderMap) -> Answer {
     let store = app.builder.store();
-    let size = store.blob_size(&digest).await.map_err(failed)?.ok_or_else(unknown)?;
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let is_known = text(header::IF_NONE_MATCH).is_some_and(|known| is_known(known, &digest));
+    let range = range_that_counts(method, text(header::RANGE), text(header::IF_RANGE), &digest);
+    // Most want the whole of it, which takes no look before: a bucket may be far away.
+    let whole = match method == Method::Get && range.is_none() && !is_known {
+        true => Some(store.open_blob(&digest, None).await.map_err(failed)?.ok_or_else(unknown)?),
+        false => None,
+    };
+    let size = match &whole {
+        Some(reader) => reader.size,
+        None => store.blob_size(&digest).await.map_err(failed)?.ok_or_else(unknown)?,
+    };
     let mut response = Response::new(Body::empty());
     let mut insert = |name, value: &str| {
         let value = HeaderValue::from_str(value).expect("digests and numbers are ASCII");
@@ -33,11 +43,10 @@ pub(super) async fn get(app: &App, method: Method, digest: Digest, headers: &Hea
     insert(header::ACCEPT_RANGES, "bytes");
     insert(header::ETAG, &entity_tag(&digest));
     insert(header::HeaderName::from_static("docker-content-digest"), &digest.to_string());
-    if text(header::IF_NONE_MATCH).is_some_and(|known| is_known(known, &digest)) {
+    if is_known {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Ok(response);
     }
-    let range = range_that_counts(method, text(header::RANGE), text(header::IF_RANGE), &digest);
     let range = ByteRange::parse(range, size);
     if let Some(value) = range.content_range(size) {
         insert(header::CONTENT_RANGE, &value);
@@ -50,8 +59,11 @@ pub(super) async fn get(app: &App, method: Method, digest: Digest, headers: &Hea
     insert(header::CONTENT_LENGTH, &(bytes.end - bytes.start).to_string());
     *response.status_mut() = status;
     if method == Method::Get && !bytes.is_empty() {
-        let range = (range != ByteRange::Whole).then_some(bytes);
-        let reader = store.open_blob(&digest, range).await.map_err(failed)?.ok_or_else(unknown)?;
+        let part = (range != ByteRange::Whole).then_some(bytes);
+        let reader = match whole {
+            Some(reader) => reader,
+            None => store.open_blob(&digest, part).await.map_err(failed)?.ok_or_else(unknown)?,
+        };
         *response.body_mut() = Body::from_stream(reader.bytes);
     }
     Ok(response)

@@ -36,6 +36,8 @@ pub struct BlobReader {
     pub bytes: BoxStream<'static, Result<Bytes, StoreError>>,
 }
 
+/// How large a manifest or config is at most, in bytes.
+pub const SMALL: u64 = 4 << 20;
 /// How much of a file is read at a time, in bytes.
 const READ_SIZE: usize = 256 << 10;
 /// How much of a large blob is sent at a time, in bytes; object stores ask for at least 5 MiB.
@@ -153,12 +155,13 @@ impl Store {
         Ok(self.blob(digest).await?.map(|blob| blob.size))
     }
 
-    /// A whole small blob, verified, or nothing where there is none.
+    /// A whole blob of [`SMALL`] bytes at most, verified, or nothing where there is no such.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn small_blob(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
-        let Some((blob, bytes)) = self.read_object(&location(digest)).await? else { return Ok(None) };
+        let read = self.read_object(&location(digest), SMALL).await?;
+        let Some((blob, bytes)) = read else { return Ok(None) };
         if Digest::of(&bytes) == *digest {
             return Ok(Some(bytes));
         }

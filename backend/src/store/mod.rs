@@ -28,7 +28,7 @@ mod records;
 mod staging;
 mod tags;
 
-pub use blobs::{BlobReader, StagedBlob};
+pub use blobs::{BlobReader, SMALL, StagedBlob};
 pub use budget::{BudgetSpent, footprint};
 pub use deletion::Lease;
 pub use objects::{ObjectKind, StoredObject};

@@ -101,15 +101,17 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn read(&self, location: &Path) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.read_object(location).await?.map(|(_, bytes)| bytes))
+        Ok(self.read_object(location, u64::MAX).await?.map(|(_, bytes)| bytes))
     }
 
-    /// The same, with what it was when it was read.
+    /// The same, with what it was when it was read; nothing where it has more than this many bytes.
     pub(super) async fn read_object(
         &self,
         location: &Path,
+        limit: u64,
     ) -> Result<Option<(StoredObject, Bytes)>, StoreError> {
-        let Some(result) = found(self.objects.get(location).await)? else { return Ok(None) };
+        let result = found(self.objects.get(location).await)?;
+        let Some(result) = result.filter(|result| result.meta.size <= limit) else { return Ok(None) };
         let object = StoredObject::new(result.meta.clone());
         Ok(Some((object, result.bytes().await?)))
     }

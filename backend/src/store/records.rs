@@ -122,7 +122,7 @@ impl Store {
         kind: RecordKind,
         location: &Path,
     ) -> Result<Option<T>, StoreError> {
-        let Some((object, bytes)) = self.read_object(location).await? else { return Ok(None) };
+        let Some((object, bytes)) = self.read_object(location, u64::MAX).await? else { return Ok(None) };
         let Some(body) = check(&bytes) else {
             self.quarantine(&object).await?;
             return Ok(None);
