@@ -33,7 +33,7 @@ use worker::{
 
 /// How long a client is kept waiting in all, in milliseconds. A backend answers within 25 s, containerd gives
 /// up after 30.
-const PATIENCE_MILLIS: u64 = 28_000;
+pub(crate) const PATIENCE_MILLIS: u64 = 28_000;
 /// How long a place where blobs are may take over a small one, or over saying how long one is, in milliseconds.
 const STORAGE_MILLIS: u64 = 5_000;
 /// The longest error body that is read, in bytes.
@@ -159,8 +159,7 @@ async fn ask<T>(
             None => {
                 controller.abort();
                 memory::mark_down(backend);
-                let message = "the image is taking long; ask again";
-                return Err(OciError::new(ErrorCode::Toomanyrequests, message).retry_after(RETRY_SECONDS));
+                return Err(taking_long());
             }
         };
         match attempt {
@@ -251,7 +250,7 @@ async fn send(
 }
 
 /// The result of `work`, unless that takes longer.
-async fn within<T>(millis: u64, work: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn within<T>(millis: u64, work: impl Future<Output = T>) -> Option<T> {
     match select(pin!(work), pin!(sleep(millis))).await {
         Either::Left((result, _)) => Some(result),
         Either::Right(_) => None,
@@ -301,6 +300,12 @@ fn in_order<'a>(backends: &'a [BaseUrl], path: &str) -> Vec<&'a str> {
     order.rotate_left(first);
     order.sort_by_key(|backend| memory::is_down(backend));
     order
+}
+
+/// What a client is told that has waited for as long as it may.
+pub(crate) fn taking_long() -> OciError {
+    let message = "the image is taking long; ask again";
+    OciError::new(ErrorCode::Toomanyrequests, message).retry_after(RETRY_SECONDS)
 }
 
 fn unavailable() -> OciError {

@@ -20,6 +20,8 @@ use worker::{DurableObject, Env, Headers, Request, RequestInit, Response, State,
 
 /// The Durable Object binding; without it every location asks for itself.
 const BINDING: &str = "FLIGHTS";
+/// How long a Durable Object may take, in milliseconds: it has an answer after the backend's time.
+const JOIN_MILLIS: u64 = backend::PATIENCE_MILLIS + 1_000;
 /// How long a manifest is given to those who come late, in seconds, unless tags count for less: KV takes as
 /// long to show it everywhere, and locations that found nothing there remember that.
 const LANDED_SECONDS: u64 = 60;
@@ -30,7 +32,16 @@ const LANDED_SECONDS: u64 = 60;
 /// As [`backend::manifest`].
 pub(crate) async fn board(edge: &Rc<Edge>, wanted: &Wanted) -> Result<Fetched, OciError> {
     let path = format!("/v2/{}/manifests/{}", wanted.image, wanted.tag);
-    if let Ok(response) = join(edge, wanted, &path).await {
+    // One that did not answer a moment ago is left out: it would keep its image from everybody.
+    let mut joined = None;
+    if !memory::is_down(BINDING) {
+        let Some(answer) = backend::within(JOIN_MILLIS, join(edge, wanted, &path)).await else {
+            memory::mark_down(BINDING);
+            return Err(backend::taking_long());
+        };
+        joined = answer.ok();
+    }
+    if let Some(response) = joined {
         if response.status_code() != 200 {
             if let Some(error) = backend::read_error(response).await {
                 return Err(error);

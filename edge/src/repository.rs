@@ -3,7 +3,7 @@
 //! Noted when a manifest is given out, before the client can ask for what is in it, in one Durable Object for
 //! each name: KV would take a minute to show it, and would remember until then that it is not there.
 
-use crate::{config::Access, edge::Edge, manifest::Manifest, memory};
+use crate::{backend, config::Access, edge::Edge, manifest::Manifest, memory};
 use firn_shared::{
     digest::Digest,
     image_name::ImageName,
@@ -17,6 +17,8 @@ use worker::{
 
 /// The Durable Object binding, which a private deployment needs.
 const BINDING: &str = "REPOSITORIES";
+/// How long a Durable Object may take, in milliseconds.
+const ASK_MILLIS: u64 = 5_000;
 /// How many digests a Durable Object stores in one go.
 const BATCH: usize = 100;
 
@@ -75,7 +77,8 @@ async fn ask(edge: &Edge, name: &ImageName, path: &str, init: &RequestInit) -> R
         let request = Request::new_with_init(&format!("https://repository{path}"), init)?;
         stub.fetch_with_request(request).await
     };
-    send.await.map_err(|error: worker::Error| failed(&error.to_string()))
+    let answer = backend::within(ASK_MILLIS, send).await;
+    answer.ok_or_else(|| failed("no answer"))?.map_err(|error: worker::Error| failed(&error.to_string()))
 }
 
 fn failed(reason: &str) -> OciError {

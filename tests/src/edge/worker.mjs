@@ -1,6 +1,7 @@
 // The Worker under test, in a wrapper that can break its bindings for one request and look into them.
 //
 //   x-test-fault: kv-get, kv-put, r2-get, r2-put, repository   those calls fail in this request
+//   x-test-fault: objects-hang                                 no Durable Object answers in this request
 //   x-test-fault: r2-half-a-million-seconds-old                objects in R2 are that much older in this request
 //   /.test/kv/<key>, /.test/r2/<key>       PUT, GET, DELETE; /.test/kv lists keys with their metadata
 //   /.test/points                          what was counted: miniflare's Analytics Engine keeps nothing
@@ -22,10 +23,10 @@ class R2Bucket {
 }
 
 // And at whether a namespace of Durable Objects is one.
-const brokenObjects = (namespace) =>
+const brokenObjects = (namespace, fetch = broken("a Durable Object")) =>
   new Proxy(namespace, {
     get: (target, name) =>
-      name === "getByName" ? () => ({ fetch: broken("a Durable Object") }) : Reflect.get(target, name),
+      name === "getByName" ? () => ({ fetch }) : Reflect.get(target, name),
   });
 const writeProtected = (bucket) => {
   const result = new R2Bucket();
@@ -63,6 +64,9 @@ function withFaults(env, faults) {
     else if (fault === "kv-put") kv.put = broken("KV PUT");
     else if (fault === "r2-get") result.BLOBS = new R2Bucket();
     else if (fault === "repository") result.REPOSITORIES = brokenObjects(env.REPOSITORIES);
+    else if (fault === "objects-hang")
+      for (const name of ["FLIGHTS", "REPOSITORIES"])
+        result[name] = brokenObjects(env[name], () => new Promise(() => {}));
     else if (fault === "r2-put") result.BLOBS = writeProtected(env.BLOBS);
     else if (fault === "r2-half-a-million-seconds-old") result.BLOBS = older(env.BLOBS, 500_000);
     else throw new Error(`unknown fault ${fault}`);

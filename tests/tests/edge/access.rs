@@ -90,6 +90,8 @@ async fn what_cannot_be_told_is_not_served() {
         assert!(!header(&response, "retry-after").is_empty());
         assert_eq!(refusal(response).await, (503, "UNAVAILABLE".to_owned()), "{path}");
     }
+    let hanging = request(&edge, Method::GET, &blob, "objects-hang").await;
+    assert_eq!(refusal(hanging).await, (503, "UNAVAILABLE".to_owned()));
     assert_eq!(get(&edge, TAG).await.status(), 200);
     let (edge, _origin) = pair(|settings| Settings { repositories: false, ..private(settings) }).await;
     assert_eq!(refusal(get(&edge, TAG).await).await, (500, "INTERNAL".to_owned()));

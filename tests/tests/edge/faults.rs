@@ -82,6 +82,20 @@ async fn garbage_in_kv_is_as_good_as_nothing() {
     assert!(origin.seen().len() > 1);
 }
 
+/// A Durable Object that does not answer keeps nobody longer than a backend does, and its image from nobody.
+#[tokio::test]
+async fn durable_objects_may_hang() {
+    let (edge, _origin) = pair(|settings| settings).await;
+    let get = async || {
+        let request = edge.request(Method::GET, TAG).header("x-test-fault", "objects-hang");
+        request.timeout(Duration::from_secs(30)).send().await.expect("an answer")
+    };
+    let response = get().await;
+    assert!(!header(&response, "retry-after").is_empty());
+    assert_eq!(refusal(response).await, (429, "TOOMANYREQUESTS".to_owned()));
+    assert_eq!(get().await.status(), 200);
+}
+
 #[tokio::test]
 async fn kv_may_fail() {
     let (edge, origin) = pair(|settings| Settings { flights: false, ..settings.forgetful() }).await;
