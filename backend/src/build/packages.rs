@@ -2,7 +2,7 @@
 
 use super::{BuildError, Builder, LOOKUPS, Phase, Progress, listing};
 use crate::{
-    nix::{Blame, GcRoot, RealiseError, ResolveRequest},
+    nix::{Blame, GcRoot, Nix, RealiseError, ResolveRequest},
     store::RecordKind,
     turns::Client,
 };
@@ -273,7 +273,7 @@ impl Builder {
         let records = packages.into_iter().map(|(name, package)| {
             let blame = hopeless.filter(|_| !is_built(&package, &invalid));
             let record = match blame {
-                Some(blame) => Err(not_built(blame, platform, progress)),
+                Some(blame) => Err(not_built(&self.nix, blame, platform, progress)),
                 None => Ok(record(package, &infos)?),
             };
             Ok((name, record))
@@ -324,9 +324,13 @@ fn record(package: Package, infos: &BTreeMap<StorePath, PathInfo>) -> Result<Pac
     })
 }
 
-fn not_built(blame: Blame, platform: Platform, progress: &Progress) -> PackageProblem {
+fn not_built(nix: &Nix, blame: Blame, platform: Platform, progress: &Progress) -> PackageProblem {
     let message = match blame {
         Blame::Builder => format!("its builder fails, see /builds/{} for what it says", progress.id()),
+        Blame::Time => {
+            let limit = nix.build_timeout().as_secs();
+            format!("building it took longer than the {limit} s that this registry allows")
+        }
         Blame::Output => {
             "its builder does not make what it promises; the registry's operator finds the reason in the log"
                 .to_owned()

@@ -64,6 +64,11 @@ impl Nix {
         })
     }
 
+    /// How long a build may take.
+    pub fn build_timeout(&self) -> Duration {
+        self.build_timeout
+    }
+
     /// How many Nix processes have been started so far. An image of known packages starts none.
     pub fn processes(&self) -> u64 {
         self.processes.load(Ordering::Relaxed)

@@ -43,9 +43,12 @@ pub enum RealiseError {
 /// What is to blame when a package cannot be realised for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Blame {
-    /// Its builder failed, or took too long by itself.
+    /// Its builder failed.
     #[error("a builder failed")]
     Builder,
+    /// Its builder took too long, and Nix noticed before we did.
+    #[error("a builder took too long")]
+    Time,
     /// Its builder ended well, and made something else than it promised.
     #[error("an output was rejected")]
     Output,
@@ -61,6 +64,9 @@ pub enum Blame {
 /// the network, because the hash of its output is fixed, and one that failed while the disk was full (tried with 2.8
 /// and 2.26).
 const BUILDER_FAILED: std::ops::RangeInclusive<i32> = 100..=111;
+
+/// The one of them that says that a builder took too long, and no more than that.
+const TIMED_OUT: i32 = 101;
 
 /// What Nix says, with exit code 1, of packages that are hopeless nevertheless: the words from 2.8 to 2.26.
 const HOPELESS: [(&str, Blame); 3] = [
@@ -154,6 +160,9 @@ impl Said {
     fn judge(self, status: i32, source: ProcessError) -> RealiseError {
         match self.hopeless {
             _ if self.want_of_space => RealiseError::Passing(source),
+            _ if status == TIMED_OUT && !self.builder_failed => {
+                RealiseError::Hopeless { blame: Blame::Time, errors: self.errors }
+            }
             _ if BUILDER_FAILED.contains(&status) => {
                 RealiseError::Hopeless { blame: Blame::Builder, errors: self.errors }
             }
@@ -161,5 +170,34 @@ impl Said {
             None if self.builder_failed => RealiseError::Passing(source),
             None => RealiseError::Process(source),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What Nix 2.8 says and ends with, when it notices before we do that a builder takes too long.
+    #[test]
+    fn a_builder_that_takes_too_long_does_not_count_as_failing() {
+        let judged = |said: &[&str]| {
+            let mut all = Said::default();
+            for text in said {
+                all.hear(&format!(
+                    "@nix {}",
+                    serde_json::json!({ "action": "msg", "level": 0, "msg": text })
+                ));
+            }
+            let failed = ProcessError::Failed { program: "nix-store", status: TIMED_OUT, stderr: Vec::new() };
+            match all.judge(TIMED_OUT, failed) {
+                RealiseError::Hopeless { blame, .. } => blame,
+                other => panic!("{other:?}"),
+            }
+        };
+        let slow = "error: building of '/nix/store/x.drv!out' from .drv file timed out after 2 seconds";
+        let failing = "error: builder for '/nix/store/y.drv' failed with exit code 1";
+        assert_eq!(judged(&[slow]), Blame::Time);
+        // Of two packages one took too long; which of them is not told apart.
+        assert_eq!(judged(&[slow, failing]), Blame::Builder);
     }
 }
