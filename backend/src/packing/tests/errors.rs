@@ -1,6 +1,5 @@
 use super::*;
 use std::io::{self, Write};
-use std::time::{Duration, Instant};
 
 /// Does something when the first byte arrives: while the rest of the layer is not yet read.
 struct Meddler<F> {
@@ -98,9 +97,8 @@ fn paths_that_cannot_be_packed() {
 
     let pipe = root.join("pipe");
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).expect("mkfifo");
-    let started = Instant::now();
+    // Nobody ever writes to it: that this comes to an end is that nobody waits for it.
     assert!(matches!(check(vec![tree("/a", root)]), PackError::Unsupported { path } if path == pipe));
-    assert!(started.elapsed() < Duration::from_secs(5), "waited for the pipe");
 
     let overlap = |first: &str, second: &str| {
         let error = check(vec![tree(first, root), tree(second, &pipe)]);
