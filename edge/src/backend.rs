@@ -34,6 +34,7 @@ use worker::{
 /// How long a client is kept waiting in all, in milliseconds. A backend answers within 25 s, containerd gives
 /// up after 30.
 pub(crate) const PATIENCE_MILLIS: u64 = 28_000;
+const _: () = assert!(25_000 < PATIENCE_MILLIS && PATIENCE_MILLIS < 30_000);
 /// How long a place where blobs are may take over a small one, or over saying how long one is, in milliseconds.
 const STORAGE_MILLIS: u64 = 5_000;
 /// The longest error body that is read, in bytes.

@@ -9,6 +9,21 @@ pub const LONG: Duration = Duration::from_secs(600);
 
 const STEP: Duration = Duration::from_millis(20);
 
+/// As [`until`], where asking takes waiting, for as long as anything may take.
+///
+/// # Panics
+/// Likewise.
+pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(started.elapsed() < LONG, "{what}: not within {} s", LONG.as_secs());
+        tokio::time::sleep(STEP).await;
+    }
+}
+
 /// Asks until there is an answer.
 ///
 /// # Panics

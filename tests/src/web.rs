@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 
 /// Serves a JSON document to whoever asks, in a thread that ends with the test program. Returns the URL and
 /// the first lines of the requests as they come in.
@@ -36,26 +37,33 @@ pub fn serve_files(dir: PathBuf, most: usize) -> (String, Receiver<String>) {
     })
 }
 
-/// Answers every request, one after the other, with a status and a body for its path.
+/// Answers every request with a status and a body for its path.
 fn answer(
-    mut respond: impl FnMut(&str) -> (&'static str, Vec<u8>) + Send + 'static,
+    respond: impl FnMut(&str) -> (&'static str, Vec<u8>) + Send + 'static,
 ) -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let (sender, requests) = channel();
+    let respond = Arc::new(Mutex::new(respond));
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
-            let first = lines.next().unwrap_or_default();
-            lines.find(String::is_empty);
-            let (status, body) = respond(first.split(' ').nth(1).unwrap_or_default());
-            let length = body.len();
-            let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
-            // The client or the test may be gone already.
-            let _ = stream.write_all(&[head.as_bytes(), &body].concat());
-            if status == "200 OK" {
-                let _ = sender.send(first);
-            }
+            let (respond, sender) = (Arc::clone(&respond), sender.clone());
+            // Who connects and says nothing keeps nobody waiting.
+            std::thread::spawn(move || {
+                let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+                let Some(first) = lines.next() else { return };
+                lines.find(String::is_empty);
+                let path = first.split(' ').nth(1).unwrap_or_default();
+                let (status, body) = (respond.lock().expect("nothing panics while holding the lock"))(path);
+                // The client or the test may be gone already. Who has the answer finds the request noted.
+                if status == "200 OK" {
+                    let _ = sender.send(first);
+                }
+                let length = body.len();
+                let head =
+                    format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+                let _ = stream.write_all(&[head.as_bytes(), &body].concat());
+            });
         }
     });
     (url, requests)

@@ -2,7 +2,7 @@
 
 use crate::{
     service::{Service, scratch},
-    wait::LONG,
+    wait::{LONG, eventually},
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -101,8 +101,9 @@ impl Edge {
         let service = Service::start("workerd", scratch, GRACE, &[], command);
         let url = service.until("says where it listens", LONG, || {
             let log = service.log();
-            let url = log.lines().find(|line| line.starts_with("http://"));
-            url.map(|url| url.trim_end_matches('/').to_owned())
+            let (_, rest) = log.split_once("http://")?;
+            let (address, _) = rest.split_once('\n')?;
+            Some(format!("http://{}", address.trim_end().trim_end_matches('/')))
         });
         // Built with the rest of the workspace, reqwest has TLS and wants to know whose. An error means that
         // another test was first.
@@ -158,16 +159,25 @@ impl Edge {
     /// Waits until KV has this many keys: they are written after the answer.
     ///
     /// # Panics
-    /// When it has not after ten seconds.
+    /// When it does not get them.
     pub async fn await_keys(&self, count: usize) -> Vec<(String, serde_json::Value)> {
-        for _ in 0..200 {
+        eventually(&format!("KV has {count} keys"), async || {
             let keys = self.keys().await;
-            if keys.len() >= count {
-                return keys;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("KV does not get {count} keys: {:?}", self.keys().await);
+            (keys.len() >= count).then_some(keys)
+        })
+        .await
+    }
+
+    /// Waits until KV has this manifest under both its keys: its digest, and its image in a package set.
+    ///
+    /// # Panics
+    /// When it does not get it.
+    pub async fn await_manifest(&self, digest: &str) {
+        eventually("KV has the manifest", async || {
+            let keys = self.keys().await;
+            (keys.iter().filter(|(_, metadata)| metadata["digest"] == digest).count() == 2).then_some(())
+        })
+        .await;
     }
 }
 

@@ -7,15 +7,16 @@ use firn_shared::{
 };
 use firn_tests::{
     backend::Backend,
+    gates::Gates,
     image::Image,
     package_set,
     registry::ACCEPT,
     skopeo,
-    wait::until,
+    wait::{LONG, until},
     wrangler::{SECRET, Wrangler},
 };
 use std::sync::OnceLock;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 fn backend() -> Backend {
     Backend::serving(package_set::bundled()).env("FIRN_SECRET", SECRET).start()
@@ -69,7 +70,7 @@ fn a_second_pull_needs_no_backend() {
     let path = "/v2/hello/manifests/latest";
     registry.built("hello", "latest");
     // The edge remembers after it has answered.
-    let second = until("the edge remembers", Duration::from_secs(30), || {
+    let second = until("the edge remembers", LONG, || {
         let answer = registry.request("GET", path, &ACCEPT);
         matches!(answer.header("x-firn-source"), Some("kv" | "cache")).then_some(answer)
     });
@@ -116,7 +117,7 @@ fn errors_arrive_as_they_are() {
         ("arm64", 400, "NAME_INVALID", "no package"),
         ("GIT", 400, "NAME_INVALID", "GIT"),
     ] {
-        let answer = registry.manifest(name);
+        let answer = registry.settled(name, "latest");
         let (actual, message) = answer.error();
         assert_eq!((answer.status, actual.as_str()), (status, code), "{name}: {message}");
         assert!(message.contains(says), "{name}: {message}");
@@ -139,8 +140,8 @@ fn the_backend_answers_nobody_else() {
     let path = path.as_str();
     for (method, signed, time, status) in [
         ("GET", path, now, 200),
-        ("GET", path, now - WINDOW_SECONDS - 60, 403),
-        ("GET", path, now + WINDOW_SECONDS + 60, 403),
+        ("GET", path, now - WINDOW_SECONDS - 600, 403),
+        ("GET", path, now + WINDOW_SECONDS + 600, 403),
         ("HEAD", path, now, 403),
         ("GET", "/v2/jq/tags/list", now, 403),
     ] {
@@ -153,11 +154,12 @@ fn the_backend_answers_nobody_else() {
 /// A build that takes long is answered with 429 through the edge too, which has the build's page where it says.
 #[test]
 fn a_build_is_watched_through_the_edge() {
-    let backend = Backend::serving_expression(&package_set::salted());
+    let gates = Gates::new();
+    let backend = Backend::serving_expression(&gates.package_set());
     let backend = backend.env("FIRN_SECRET", SECRET).args(&["--wait", "2"]).start();
     let edge = Wrangler::start(&backend);
     let registry = edge.registry();
-    let answer = registry.manifest("slowish-all");
+    let answer = registry.manifest("gated-1");
     assert_eq!(answer.status, 429, "{}", answer.text());
     assert!(answer.header("retry-after").is_some());
     let (_, message) = answer.error();
@@ -165,7 +167,8 @@ fn a_build_is_watched_through_the_edge() {
     let page =
         page.strip_prefix(&format!("http://{}", edge.address())).unwrap_or_else(|| panic!("{message}"));
     let shown = registry.request("GET", page, &[("accept", "application/json")]);
-    assert_eq!((shown.status, shown.json()["image"].as_str()), (200, Some("slowish-all")));
+    assert_eq!((shown.status, shown.json()["image"].as_str()), (200, Some("gated-1")));
     assert_eq!(backend.registry().get(page).status, 403, "the backend shows it to the edge alone");
-    assert_eq!(registry.built("slowish-all", "latest").status, 200);
+    gates.open_all("gated-1");
+    assert_eq!(registry.built("gated-1", "latest").status, 200);
 }

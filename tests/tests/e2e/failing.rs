@@ -1,8 +1,6 @@
 //! Packages that Nix cannot build: which of them would fail again, and which may succeed at the next attempt.
 
-use firn_tests::{
-    backend::Backend, image::Image, program::find, random::Random, registry::ACCEPT, tmpfs::Tmpfs,
-};
+use firn_tests::{backend::Backend, image::Image, program::find, random::Random, tmpfs::Tmpfs};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
@@ -60,13 +58,13 @@ fn what_may_succeed_the_next_time_is_a_503() {
             None => backend,
         };
         let backend = backend.start();
-        let answer = backend.registry().request("GET", "/v2/bad/manifests/latest", &ACCEPT);
+        let answer = backend.registry().settled("bad", "latest");
         let (code, message) = answer.error();
         assert_eq!((answer.status, code.as_str()), (503, "UNAVAILABLE"), "{script}: {message}");
         assert!(message.contains("for want of space or network"), "{script}: {message}");
         assert!(answer.header("retry-after").is_some(), "{script}");
         let before = backend.nix_processes();
-        assert_eq!(backend.registry().request("GET", "/v2/bad/manifests/latest", &ACCEPT).status, 503);
+        assert_eq!(backend.registry().settled("bad", "latest").status, 503);
         assert!(backend.nix_processes() > before, "{script}: it is tried again");
     };
     // Nix tells by its exit code, whatever the builder says.
@@ -111,7 +109,7 @@ exit 1
         let backend = Backend::serving_expression(&set).env("PATH", &path).start();
         let registry = backend.registry();
         fs::write(&interrupts, signal).expect("written");
-        let answer = registry.request("GET", "/v2/shell/good/manifests/latest", &ACCEPT);
+        let answer = registry.settled("shell/good", "latest");
         assert_eq!((answer.status, answer.error().0.as_str()), (503, "UNAVAILABLE"), "{}", answer.text());
         assert!(answer.header("retry-after").is_some());
         fs::remove_file(&interrupts).expect("removed");

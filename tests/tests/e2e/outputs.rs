@@ -2,7 +2,6 @@
 
 use crate::{backend, dockerd};
 use firn_tests::{backend, image::Image, package_set, podman::Podman, program::Program, skopeo};
-use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -77,7 +76,9 @@ fn errors_are_one_line_and_leave_nothing() {
 fn the_program_is_all_that_is_needed() {
     let dir = TempDir::new().expect("a temporary directory");
     let copy = dir.path().join("another-name");
-    fs::copy(backend::firn(), &copy).expect("the program can be copied");
+    // By another process: one that this one starts meanwhile would have the copy open for writing for a moment, and
+    // nobody can run it then.
+    Program::new("cp").args([&backend::firn(), &copy]).run().succeeded();
     let variable = |name: &str, value: &str| format!("{name}={value}");
     let set = package_set::bundled().display().to_string();
     let finished = Program::new("env")

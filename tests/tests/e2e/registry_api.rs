@@ -40,6 +40,7 @@ fn head_equals_get() {
         assert_eq!((get.status, head.status, head.body.len()), (200, 200, 0), "{path}");
         assert_eq!(head.header("content-length"), Some(get.body.len().to_string().as_str()), "{path}");
     }
+    registry.settled("no-such-package", "latest");
     for path in
         ["/v2/no-such-package/manifests/latest", "/v2/NOT/manifests/latest", "/v2/hello/blobs/sha256:x"]
     {

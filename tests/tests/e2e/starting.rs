@@ -7,13 +7,14 @@ use firn_tests::{
     image::Image,
     nix, package_set,
     program::Program,
+    wait::LONG,
     web,
 };
 use std::time::Duration;
 use tempfile::TempDir;
 
 fn refuses(command: Program, says: &str) {
-    let finished = command.limit(Duration::from_secs(20)).run();
+    let finished = command.limit(Duration::from_secs(60)).run();
     assert_eq!(finished.status, 2, "{finished:?}");
     let notes = |line: &&str| line.contains("is Nixery's; the same in Firn is");
     assert_eq!(finished.stderr.lines().filter(|line| !notes(line)).count(), 1, "one line: {finished:?}");
@@ -96,10 +97,7 @@ fn popularity_data_comes_from_a_url() {
         backend.args(&["--strategy", "popularity", "--layer-budget", "8"]).start()
     };
     let with = popular(Backend::serving(set).env("NIX_POPULARITY_URL", &url));
-    assert_eq!(
-        requests.recv_timeout(Duration::from_secs(10)).expect("it is fetched"),
-        "GET /data.json HTTP/1.1"
-    );
+    assert_eq!(requests.recv_timeout(LONG).expect("it is fetched"), "GET /data.json HTTP/1.1");
     let without = popular(Backend::serving(set));
     let pull = |backend: &Backend| {
         let image = Image::pull(&backend.registry(), "shell/git/curl");

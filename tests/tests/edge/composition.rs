@@ -1,6 +1,6 @@
 //! Images that the edge makes by itself, of records that are in KV, in the bucket or with the backend.
 
-use crate::{header, refusal};
+use crate::{header, refusal, until_limited};
 use firn_shared::{
     Closure, StorePath,
     closure::PathInfo,
@@ -23,6 +23,7 @@ use firn_shared::{
 use firn_tests::{
     edge::{Edge, Origin, Settings},
     s3::{ACCESS_KEY_ID, BUCKET, REGION, S3, SECRET_ACCESS_KEY},
+    wait::eventually,
 };
 use reqwest::Method;
 use std::collections::{BTreeMap, HashMap};
@@ -199,11 +200,7 @@ async fn images_are_made_of_records_in_kv() {
         assert_serves(&edge, name, &records.image(name)).await;
     }
     // From then on it is an image like others.
-    let deadline = SystemTime::now() + Duration::from_secs(10);
-    while source(&edge.get(IMAGE).await) != "kv" {
-        assert!(SystemTime::now() < deadline, "KV does not get the manifest");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    eventually("KV has the manifest", async || (source(&edge.get(IMAGE).await) == "kv").then_some(())).await;
     assert_eq!(
         refusal(edge.get("/v2/git/wget/manifests/latest").await).await,
         (503, "UNAVAILABLE".to_owned())
@@ -295,7 +292,7 @@ async fn records_are_learned_from_the_backend() {
 #[tokio::test]
 async fn what_is_no_record_is_not_believed() {
     let records = Records::new();
-    let (edge, _origin) = pair(Settings::forgetful).await;
+    let (edge, origin) = pair(Settings::forgetful).await;
     records.put_into_kv(&edge).await;
     let git = package_key(&token(), Platform::Amd64, &package_name("git"));
     let jq = package_key(&token(), Platform::Amd64, &package_name("jq"));
@@ -319,8 +316,13 @@ async fn what_is_no_record_is_not_believed() {
         (set, good.clone()),
     ] {
         edge.put("kv", &key.to_string(), bytes, None).await;
+        let asked = origin.seen().len();
         let response = edge.get(IMAGE).await;
         assert_eq!((response.status().as_u16(), source(&response)), (200, "backend"));
+        // It is written after the answer, unless it was asked for a moment ago.
+        if origin.seen().len() > asked {
+            edge.await_manifest(header(&response, "docker-content-digest")).await;
+        }
         records.put_into_kv(&edge).await;
         // What the backend said is not what this is about.
         for (key, metadata) in edge.keys().await {
@@ -360,16 +362,12 @@ async fn old_pointers_do_not_count() {
     point(&edge, 1000).await;
     assert_eq!(source(&edge.get("/v2/htop/jq/manifests/latest").await), "composed");
 
-    let (edge, origin) = pair(|settings| settings.forgetful().with("FIRN_TAG_TTL_SECONDS", "60")).await;
+    let (edge, origin) = pair(|settings| settings.forgetful().with("FIRN_TAG_TTL_SECONDS", "3600")).await;
     records.put_into_kv(&edge).await;
-    point(&edge, 90).await;
+    point(&edge, 5400).await;
     // Good for this answer, and the backend is asked meanwhile.
     assert_eq!(source(&edge.get(IMAGE).await), "composed");
-    let deadline = SystemTime::now() + Duration::from_secs(10);
-    while origin.seen().is_empty() {
-        assert!(SystemTime::now() < deadline, "the backend is not asked");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    eventually("the backend is asked", async || (!origin.seen().is_empty()).then_some(())).await;
 }
 
 #[tokio::test]
@@ -383,11 +381,16 @@ async fn composing_can_be_switched_off_and_counts_as_a_miss() {
 
     let (edge, _origin) = pair(|settings| Settings { limit: Some(2), ..settings }).await;
     records.put_into_kv(&edge).await;
-    for name in ["git/jq", "git/htop"] {
-        assert_eq!(source(&edge.get(&format!("/v2/{name}/manifests/latest")).await), "composed");
-    }
-    let third = edge.get("/v2/htop/jq/manifests/latest").await;
-    assert_eq!(refusal(third).await, (429, "TOOMANYREQUESTS".to_owned()));
+    let names = ["git", "jq", "htop", "git/jq", "git/htop", "htop/jq", "git/htop/jq"];
+    let names = ["", "user/", "root/"].iter().flat_map(|of| names.map(|name| format!("{of}{name}")));
+    let names: Vec<_> = names.collect();
+    let (refused, _) = until_limited(2, async |i| {
+        let response = edge.get(&format!("/v2/{}/manifests/latest", names[i])).await;
+        assert!(response.status() == 429 || source(&response) == "composed");
+        response
+    })
+    .await;
+    assert_eq!(refusal(refused).await, (429, "TOOMANYREQUESTS".to_owned()));
 }
 
 /// Where other blobs are elsewhere, what was composed is here.

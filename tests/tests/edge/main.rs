@@ -21,6 +21,22 @@ async fn pair(settings: impl FnOnce(Settings) -> Settings) -> (Edge, Origin) {
     (edge, origin)
 }
 
+/// Asks one thing after another until a limit of so many in a minute is reached; returns the refusal, and how many were
+/// answered before it. Minutes are the clock's, so that a new one may have begun meanwhile.
+async fn until_limited(
+    limit: usize,
+    ask: impl AsyncFn(usize) -> reqwest::Response,
+) -> (reqwest::Response, usize) {
+    for i in 0..=10 * limit {
+        let response = ask(i).await;
+        if response.status() == 429 {
+            assert!(i >= limit, "{i} were answered");
+            return (response, i);
+        }
+    }
+    panic!("there is no limit");
+}
+
 /// A header's text; empty where there is none.
 fn header<'a>(response: &'a reqwest::Response, name: &str) -> &'a str {
     response.headers().get(name).map_or("", |value| value.to_str().expect("text"))

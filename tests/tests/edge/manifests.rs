@@ -3,12 +3,17 @@
 use crate::{header, pair, refusal};
 use firn_shared::{
     digest::Digest,
+    edge_cache::TagPointer,
     entity_tag::entity_tag,
     media_type::{DOCKER_MANIFEST, ManifestFormat, OCI_MANIFEST},
+    reference::Tag,
 };
-use firn_tests::edge::{Origin, Settings};
+use firn_tests::{
+    edge::{Origin, Settings},
+    wait::eventually,
+};
 use reqwest::Method;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const TAG: &str = "/v2/shell/git/manifests/latest";
 
@@ -107,17 +112,22 @@ async fn tags_move_and_commits_do_not() {
     edge.await_keys(4).await;
     origin.move_to("set-2");
     let moved = Digest::of(&Origin::manifest("shell/git", "set-2", ManifestFormat::Oci)).to_string();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while header(&edge.get(TAG).await, "docker-content-digest") != moved {
-        assert!(Instant::now() < deadline, "the tag does not move");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    eventually("the tag moves", async || {
+        (header(&edge.get(TAG).await, "docker-content-digest") == moved).then_some(())
+    })
+    .await;
     let again = edge.get(&commit).await;
     assert_eq!(header(&again, "docker-content-digest"), header(&pinned, "docker-content-digest"));
     // What was pulled by digest stays.
     let old = format!("/v2/shell/git/manifests/{}", header(&first, "docker-content-digest"));
     assert_eq!(edge.get(&old).await.status(), 200);
     // Without the backend the tag is what it was last, however old.
+    let pointer = format!("/.test/kv/{}", TagPointer::key(&Tag::default()));
+    eventually("KV knows what the tag names", async || {
+        edge.get(&pointer).await.text().await.expect("a pointer").contains("set-2").then_some(())
+    })
+    .await;
+    edge.await_manifest(&moved).await;
     origin.stop();
     tokio::time::sleep(Duration::from_secs(3)).await;
     let stale = edge.get(TAG).await;
