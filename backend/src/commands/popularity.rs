@@ -106,17 +106,27 @@ fn from_cache(cache: &BinaryCache, args: &PopularityArgs) -> Result<Vec<PathInfo
     Ok(infos)
 }
 
+/// How often the store is read while others delete from it: Nix lists the paths, and then fails at one that is gone.
+const ATTEMPTS: usize = 5;
+
 fn from_store() -> Result<Vec<PathInfo>, Failure> {
-    let output = std::process::Command::new("nix-store")
-        .arg("--dump-db")
-        .output()
-        .map_err(|error| Failure::Error(format!("cannot run nix-store: {error}; is Nix installed?")))?;
-    if !output.status.success() {
+    let mut attempts = 0;
+    let dump = loop {
+        attempts += 1;
+        let output = std::process::Command::new("nix-store")
+            .arg("--dump-db")
+            .output()
+            .map_err(|error| Failure::Error(format!("cannot run nix-store: {error}; is Nix installed?")))?;
+        if output.status.success() {
+            break output.stdout;
+        }
         let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(Failure::Error(format!("nix-store --dump-db failed: {stderr}")));
-    }
+        if attempts == ATTEMPTS || !stderr.contains("is not valid") {
+            return Err(Failure::Error(format!("nix-store --dump-db failed: {stderr}")));
+        }
+    };
     let mut infos =
-        dump_db::parse(&String::from_utf8_lossy(&output.stdout)).map_err(|error| Failure::error(&error))?;
+        dump_db::parse(&String::from_utf8_lossy(&dump)).map_err(|error| Failure::error(&error))?;
     // Recipes are in the store too, and in no image.
     infos.retain(|info| !info.path.is_derivation());
     Ok(infos)

@@ -1,9 +1,15 @@
 //! `firn popularity`: data for layering out of a binary cache or the local store.
 
-use firn_tests::{backend::command, nix, package_set, program::Finished, web};
+use firn_tests::{
+    backend::command,
+    nix, package_set,
+    program::{Finished, Program, find},
+    web,
+};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -84,4 +90,26 @@ fn reads_the_local_store() {
     for (name, least) in self::counts(&nix::closure(&built).into_iter().collect::<Vec<_>>()) {
         assert!(counts[&name].as_u64().is_some_and(|count| count >= least), "{name}: {counts}");
     }
+}
+
+/// A path that is deleted while Nix reads the store makes Nix fail; the next time it is not listed.
+#[test]
+fn reads_a_store_that_others_delete_from() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let (bin, failed) = (dir.path().join("bin"), dir.path().join("failed").display().to_string());
+    fs::create_dir(&bin).expect("a directory");
+    let script = format!(
+        "#!/bin/bash\nif [[ ! -e '{failed}' ]]; then touch '{failed}'; \
+         echo \"error: path '/nix/store/x' is not valid\" >&2; exit 1; fi\nexec '{}' \"$@\"\n",
+        find("nix-store").display()
+    );
+    let written = dir.path().join("script");
+    fs::write(&written, script).expect("a script");
+    fs::set_permissions(&written, Permissions::from_mode(0o755)).expect("permissions");
+    // What this process has had open for writing, one that it starts meanwhile may have for a moment more, and nobody
+    // can run it then.
+    Program::new("cp").args([&written, &bin.join("nix-store")]).run().succeeded();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").expect("$PATH is set"));
+    command(&["popularity", "--store", "--output", "/dev/null"]).env("PATH", path).run().succeeded();
+    assert!(Path::new(&failed).exists());
 }

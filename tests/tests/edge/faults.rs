@@ -3,7 +3,10 @@
 
 use crate::{header, pair, refusal};
 use firn_shared::{digest::Digest, media_type::ManifestFormat};
-use firn_tests::edge::{Behaviour, Edge, Origin, Settings};
+use firn_tests::{
+    edge::{Behaviour, Edge, Origin, Settings},
+    wait::LONG,
+};
 use reqwest::Method;
 use std::time::Duration;
 
@@ -88,7 +91,7 @@ async fn durable_objects_may_hang() {
     let (edge, _origin) = pair(|settings| settings).await;
     let get = async || {
         let request = edge.request(Method::GET, TAG).header("x-test-fault", "objects-hang");
-        request.timeout(Duration::from_secs(30)).send().await.expect("an answer")
+        request.timeout(LONG).send().await.expect("an answer")
     };
     let response = get().await;
     assert!(!header(&response, "retry-after").is_empty());
