@@ -5,9 +5,9 @@ use firn_tests::{
     backend::{Backend, command},
     image::Image,
     package_set,
-    registry::{ACCEPT, Answer, Registry},
+    registry::{Answer, Registry},
     tmpfs::Tmpfs,
-    wait::until,
+    wait::{LONG, until},
 };
 use std::path::PathBuf;
 use std::time::Duration;
@@ -52,13 +52,13 @@ fn a_full_disk_refuses_builds_and_nothing_else() {
     let Small { disk, backend, registry, p0 } = Small::new();
     let filler = disk.fill();
     for name in ["p1", "p2", "p1"] {
-        is_unavailable(&registry.request("GET", &format!("/v2/{name}/manifests/latest"), &ACCEPT));
+        is_unavailable(&registry.settled(name, "latest"));
     }
     assert_eq!(pull(&registry, "p0").digest, p0.digest, "what is there is served");
     assert_eq!(registry.get("/healthz").status, 200);
     std::fs::remove_file(filler).expect("removed");
     // Nothing about it is remembered.
-    assert_eq!(registry.manifest("p1").status, 200);
+    registry.built("p1", "latest");
     pull(&registry, "p1");
     backend.kill();
     is_clean(&data(&disk));
@@ -77,7 +77,7 @@ fn a_disk_that_fills_up_on_the_way_leaves_nothing_half_done() {
     is_unavailable(&registry.settled("python3/git", "latest"));
     assert_eq!(pull(&registry, "hello").digest, before.digest);
     // Layers that another one's failure did not stop.
-    until("nothing is being written", Duration::from_secs(60), || {
+    until("nothing is being written", LONG, || {
         let staged = files(&data(&disk).join("storage/staging"));
         staged.iter().all(|path| path.ends_with("lock")).then_some(())
     });
@@ -89,10 +89,10 @@ fn a_disk_that_fills_up_on_the_way_leaves_nothing_half_done() {
 fn a_disk_that_may_not_be_written_serves_what_is_on_it() {
     let Small { disk, backend, registry, p0 } = Small::new();
     disk.set_writable(false);
-    is_unavailable(&registry.request("GET", "/v2/p1/manifests/latest", &ACCEPT));
+    is_unavailable(&registry.settled("p1", "latest"));
     assert_eq!(pull(&registry, "p0").digest, p0.digest, "what is there is served");
     disk.set_writable(true);
-    assert_eq!(registry.manifest("p1").status, 200);
+    registry.built("p1", "latest");
     pull(&registry, "p1");
     backend.kill();
     disk.set_writable(false);
