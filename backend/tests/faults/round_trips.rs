@@ -1,0 +1,91 @@
+//! How often an object store is asked: a bucket may be far away.
+
+use crate::{
+    builder::builder,
+    faulty::{Fault, Faulty},
+    objects::written,
+    site::{Site, image},
+};
+use firn_backend::{
+    http::{App, ReadyManifests, router},
+    package_set::PackageSet,
+};
+use firn_shared::{
+    Digest,
+    cache_key::CacheKey,
+    image_name::ImageName,
+    package_source::{PackageSource, Revisions},
+};
+use firn_tests::random::Random;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::watch;
+use tower::ServiceExt;
+
+/// What can be written at once is, and whoever serves an image for the first time looks at
+/// every part of it once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_a_bucket_in_vain() {
+    let site = Site::new("nobody_waits_for_a_bucket_in_vain", 4);
+    let name: ImageName = "p0/p1".parse().expect("a name");
+    let counted = Faulty::new(Arc::default(), Fault::Refused, usize::MAX, &site.random);
+    let store = counted.store(&site.staging());
+    image(&site.builder(store.clone()), &name).await.expect("an image");
+    for name in ["one", "another"] {
+        store.note_pull(&CacheKey::builder(name).build());
+    }
+    store.write_pulls().await.expect("written");
+    for folder in ["packages", "composition", "pulls"] {
+        let [_, most] = counted.writing.lock().expect("unbroken")[folder];
+        assert!(most > 1, "what goes to {folder} is written at once");
+    }
+    let built = counted.steps.load(Ordering::SeqCst);
+    image(&site.builder(counted.store(&site.staging())), &name).await.expect("the image");
+    let looks = counted.steps.load(Ordering::SeqCst) - built;
+    // The record; each blob; the config is read and looked at.
+    let blobs = written(&counted.objects, "blobs").await.len();
+    assert!(blobs > 5 && looks == 1 + blobs + 1, "{looks} for {blobs} blobs");
+}
+
+/// Neither does a client: the whole of a blob or manifest is one request to the store.
+#[tokio::test]
+async fn what_is_asked_for_is_read_at_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let random = Random::seeded("what_is_asked_for_is_read_at_once");
+    let counted = Faulty::new(Arc::default(), Fault::Refused, usize::MAX, &random);
+    let store = counted.store(dir.path());
+    let packages = PackageSet::new(PackageSource::Path(dir.path().to_owned()), Revisions::Fixed);
+    let manifest = br#"{"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#.to_vec();
+    let (digest, large) = (Digest::of(&manifest), vec![7; 5 << 20]);
+    let layer = Digest::of(&large);
+    store.put_blob(&digest, manifest.clone()).await.expect("stored");
+    store.put_blob(&layer, large).await.expect("stored");
+    let registry = router(App {
+        builder: builder(store, packages, dir.path()),
+        secret: None,
+        wait: Duration::from_secs(1),
+        ending: watch::channel(false).1,
+        manifests: ReadyManifests::new(Duration::from_secs(60)),
+    });
+    let get = async |path: &str, range: Option<&str>| {
+        let before = counted.steps.load(Ordering::SeqCst);
+        let mut request = axum::http::Request::get(path);
+        if let Some(range) = range {
+            request = request.header("range", range);
+        }
+        let request = request.body(axum::body::Body::empty()).expect("a request");
+        let answer = registry.clone().oneshot(request).await.expect("an answer");
+        let status = answer.status().as_u16();
+        let bytes = axum::body::to_bytes(answer.into_body(), usize::MAX).await.expect("a body");
+        (status, bytes, counted.steps.load(Ordering::SeqCst) - before)
+    };
+    let blob = format!("/v2/hello/blobs/{digest}");
+    assert_eq!(get(&blob, None).await, (200, manifest.clone().into(), 1));
+    assert_eq!(get(&blob, Some("bytes=1-2")).await, (206, manifest[1..3].to_vec().into(), 2));
+    assert_eq!(get(&blob, Some("lines=1-2")).await, (200, manifest.clone().into(), 2));
+    assert_eq!(get(&format!("/v2/hello/manifests/{digest}"), None).await, (200, manifest.into(), 1));
+    // A layer is no manifest, and is not read to find that out.
+    let (status, _, steps) = get(&format!("/v2/hello/manifests/{layer}"), None).await;
+    assert_eq!((status, steps), (404, 1));
+}

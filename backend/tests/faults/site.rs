@@ -1,0 +1,56 @@
+//! Packages, and builders of images of them.
+
+use crate::builder;
+use firn_backend::{
+    build::{Builder, Outcome, Request},
+    package_set::PackageSet,
+    store::Store,
+    turns::Client,
+};
+use firn_shared::{
+    image_name::ImageName,
+    package_source::{PackageSource, Revisions},
+    reference::Tag,
+};
+use firn_tests::{package_set, random::Random};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tempfile::TempDir;
+
+/// A few packages that Nix has never built, and a place for what their builders need.
+pub(crate) struct Site {
+    dir: TempDir,
+    pub(crate) random: Random,
+}
+
+impl Site {
+    /// `count` packages, for the test of this name.
+    pub(crate) fn new(test: &str, count: usize) -> Self {
+        let problem = "Nix is not configured; run: source setup/nix-env.sh";
+        assert!(std::env::var_os("NIX_CONFIG").is_some(), "{problem}");
+        let random = Random::seeded(test);
+        let dir = tempfile::tempdir().expect("a directory");
+        package_set::write(&dir.path().join("set"), &package_set::many(count, random.clone().number()));
+        Self { dir, random }
+    }
+
+    /// Where stores put together what they write.
+    pub(crate) fn staging(&self) -> PathBuf {
+        self.dir.path().join("staging")
+    }
+
+    /// A builder of images of the packages.
+    pub(crate) fn builder(&self, store: Store) -> Arc<Builder> {
+        let source = PackageSource::Path(self.dir.path().join("set"));
+        builder::builder(store, PackageSet::new(source, Revisions::Fixed), self.dir.path())
+    }
+}
+
+/// Asks for an image and waits for it.
+pub(crate) async fn image(builder: &Arc<Builder>, name: &ImageName) -> Outcome {
+    let set = builder.package_set(&Tag::default(), Client::NOBODY).await?;
+    match builder.image(name, &Tag::default(), &set, Client::NOBODY).await? {
+        Request::Ready(image) => Ok(image),
+        Request::Building(flight, _) => flight.await,
+    }
+}
