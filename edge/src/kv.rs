@@ -2,7 +2,7 @@
 //! six functions for each; what is read here stays with the runtime.
 
 use firn_shared::edge_cache::ManifestMetadata;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use worker::Env;
 use worker::js_sys::{ArrayBuffer, JSON, Object, Promise, Reflect, Uint8Array};
 use worker::wasm_bindgen::{self, JsCast, JsValue, prelude::wasm_bindgen};
@@ -17,6 +17,8 @@ extern "C" {
     #[wasm_bindgen(method, catch, js_name = getWithMetadata)]
     fn get_with_metadata(this: &Kv, key: &str, kind: &str) -> Result<Promise, JsValue>;
     #[wasm_bindgen(method, catch)]
+    fn list(this: &Kv, options: &Object) -> Result<Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
     fn put(this: &Kv, key: &str, value: &JsValue, options: &Object) -> Result<Promise, JsValue>;
 
     /// What `getWithMetadata` comes to.
@@ -25,6 +27,22 @@ extern "C" {
     fn value(this: &Entry) -> JsValue;
     #[wasm_bindgen(method, getter)]
     fn metadata(this: &Entry) -> JsValue;
+}
+
+/// How many pages of keys are read, of a thousand each.
+const MAX_PAGES: usize = 10;
+
+/// What `list` comes to.
+#[derive(Deserialize)]
+struct Page {
+    keys: Vec<Key>,
+    list_complete: bool,
+    cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Key {
+    name: String,
 }
 
 impl Kv {
@@ -79,6 +97,32 @@ impl Kv {
         Reflect::set(&options, &JsValue::from_str("expirationTtl"), &JsValue::from_f64(seconds as f64))?;
         JsFuture::from(self.put(key, &Uint8Array::from(bytes), &options)?).await?;
         Ok(())
+    }
+
+    /// What follows `prefix` in the keys that begin with it, sorted; of many thousands not all.
+    ///
+    /// # Errors
+    /// When KV cannot be read.
+    pub(crate) async fn list_suffixes(&self, prefix: &str) -> Result<Vec<String>, worker::Error> {
+        let mut suffixes = Vec::new();
+        let mut cursor: Option<String> = None;
+        for _ in 0..MAX_PAGES {
+            let mut options = serde_json::json!({ "prefix": prefix });
+            if let Some(cursor) = &cursor {
+                options["cursor"] = serde_json::json!(cursor);
+            }
+            let options = JSON::parse(&options.to_string())?;
+            let page = JsFuture::from(self.list(options.unchecked_ref())?).await?;
+            let page = JSON::stringify(&page)?.as_string().unwrap_or_default();
+            let page: Page = serde_json::from_str(&page)?;
+            suffixes
+                .extend(page.keys.iter().filter_map(|key| key.name.strip_prefix(prefix)).map(str::to_owned));
+            cursor = page.cursor;
+            if page.list_complete || cursor.is_none() {
+                break;
+            }
+        }
+        Ok(suffixes)
     }
 
     /// Writes a text.

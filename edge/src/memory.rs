@@ -25,6 +25,7 @@ thread_local! {
     static DOWN: RefCell<HashMap<String, u64>> = RefCell::default();
     static MANIFESTS: RefCell<Manifests> = RefCell::default();
     static VERIFIED: RefCell<HashMap<Digest, u32>> = RefCell::default();
+    static NOTED_TAGS: RefCell<HashSet<String>> = RefCell::default();
     static BELONGING: RefCell<HashMap<String, HashSet<Digest>>> = RefCell::default();
 }
 
@@ -115,6 +116,16 @@ pub(crate) fn remember_belonging(name: &ImageName, digests: &[Digest]) {
         }
         known.extend(digests);
     });
+}
+
+/// Whether a tag of a name has not been noted by this isolate; from now on it has.
+pub(crate) fn note_tag(name: &ImageName, tag: &Tag) -> bool {
+    NOTED_TAGS.with_borrow_mut(|noted| {
+        if noted.len() >= MAX_ENTRIES {
+            noted.clear();
+        }
+        noted.insert(format!("{name}:{tag}"))
+    })
 }
 
 /// Whether it is this request's turn to ask for `what` in the background.

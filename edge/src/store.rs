@@ -106,6 +106,25 @@ impl Store {
         self.write(edge_cache::digest_key(&manifest.metadata.digest), manifest).await;
     }
 
+    /// Notes that the edge has answered for a name by this tag, without the backend, which may know nothing of it.
+    /// Not so for `latest`: whether the edge can answer for that shows at once.
+    pub(crate) async fn note_tag(&self, name: &ImageName, tag: &Tag) {
+        if tag.is_latest() || !memory::note_tag(name, tag) {
+            return;
+        }
+        let key = format!("{}{tag}", edge_cache::tags_prefix(name));
+        if let Err(error) = self.kv.put_plain_bytes(&key, b"", self.manifest_ttl_seconds).await {
+            warn("note a tag", &error);
+        }
+    }
+
+    /// The tags that have been noted for a name.
+    pub(crate) async fn noted_tags(&self, name: &ImageName) -> Vec<Tag> {
+        let tags = self.kv.list_suffixes(&edge_cache::tags_prefix(name)).await;
+        let tags = tags.map_err(|error| warn("list tags", &error)).unwrap_or_default();
+        tags.iter().filter_map(|tag| tag.parse().ok()).collect()
+    }
+
     async fn point(&self, tag: &Tag, package_set: &PackageSetToken) {
         let now = memory::now();
         let pointer = TagPointer { package_set: package_set.clone(), checked: now };

@@ -5,6 +5,7 @@ use crate::{
     oci_error::{ErrorCode, OciError},
     reference::Tag,
 };
+use serde::Deserialize;
 
 /// One page of a tag list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,45 @@ impl TagsPage {
         tags: impl IntoIterator<Item = &'a Tag>,
         query: Option<&str>,
     ) -> Result<Self, OciError> {
+        Self::of(name, tags, false, query)
+    }
+
+    /// The page that the same query asks for when others have tags of the name too: of their page and these tags.
+    /// Theirs is full where it has a link, so that no tag of theirs that it lacks belongs on this page.
+    ///
+    /// # Errors
+    /// As [`TagsPage::new`].
+    pub fn merged(
+        name: &RepositoryName,
+        theirs: &Self,
+        own: &[Tag],
+        query: Option<&str>,
+    ) -> Result<Self, OciError> {
+        Self::of(name, theirs.tags().iter().chain(own), theirs.link.is_some(), query)
+    }
+
+    /// Whether a tag is on the page.
+    pub fn has(&self, tag: &Tag) -> bool {
+        self.tags().contains(tag)
+    }
+
+    /// The tags on the page; what is no tag is left out.
+    fn tags(&self) -> Vec<Tag> {
+        #[derive(Deserialize)]
+        struct Body {
+            tags: Vec<String>,
+        }
+        let body = serde_json::from_slice::<Body>(&self.body);
+        let tags = body.map(|body| body.tags).unwrap_or_default();
+        tags.iter().filter_map(|tag| tag.parse().ok()).collect()
+    }
+
+    fn of<'a>(
+        name: &RepositoryName,
+        tags: impl IntoIterator<Item = &'a Tag>,
+        are_more: bool,
+        query: Option<&str>,
+    ) -> Result<Self, OciError> {
         let parameter = |key: &str| {
             let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
             pairs.filter(|(name, _)| *name == key).map(|(_, value)| value).next()
@@ -44,7 +84,7 @@ impl TagsPage {
         if let Some(last) = parameter("last") {
             tags.retain(|tag| *tag > last);
         }
-        let more = limit > 0 && tags.len() > limit;
+        let more = limit > 0 && (are_more || tags.len() > limit);
         tags.truncate(limit);
         let link = tags
             .last()
@@ -63,6 +103,8 @@ pub const NO_REFERRERS: &str =
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::{collection::btree_set, prelude::*};
+    use std::collections::BTreeSet;
 
     #[test]
     fn pages_are_sorted_and_link_to_the_next() {
@@ -83,6 +125,30 @@ mod tests {
         check(Some("last=zzz"), &[], None);
         let error = TagsPage::new(&name, &tags, Some("n=x")).expect_err("no number");
         assert_eq!((error.status(), error.code), (400, ErrorCode::PaginationNumberInvalid));
+    }
+
+    proptest! {
+        #[test]
+        fn pages_of_two_lists_are_pages_of_their_union(
+            theirs in btree_set("[a-d]{1,2}", 0..8),
+            own in btree_set("[a-d]{1,2}", 0..8),
+            n in 1_usize..5,
+        ) {
+            let name: RepositoryName = "git".parse().expect("a name");
+            let parse = |tags: &BTreeSet<String>| -> Vec<Tag> {
+                tags.iter().map(|tag| tag.parse().expect("a tag")).collect()
+            };
+            let union: BTreeSet<String> = theirs.union(&own).cloned().collect();
+            let (theirs, own, all) = (parse(&theirs), parse(&own), parse(&union));
+            let mut query = format!("n={n}");
+            loop {
+                let page = TagsPage::new(&name, &theirs, Some(&query)).expect("a page");
+                let merged = TagsPage::merged(&name, &page, &own, Some(&query)).expect("a page");
+                prop_assert_eq!(&merged, &TagsPage::new(&name, &all, Some(&query)).expect("a page"));
+                let Some(link) = merged.link else { break };
+                query = link.split_once('?').and_then(|(_, rest)| rest.split_once('>')).expect("a link").0.into();
+            }
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Three kinds of entries. A *tag pointer* says which package set a tag named when the backend was last
 //! asked; it is the only one that ages. A *manifest* is found by package set and canonical image name, which
 //! together never mean anything else, and again *by digest*. Beside them lie the records that images are composed
-//! from ([`crate::composition`]). Nothing here does the remembering.
+//! from ([`crate::composition`]), and the tags by which the edge has answered for a name without the backend. Nothing
+//! here does the remembering.
 
 use crate::{
     cache_key::CacheKey, digest::Digest, image_name::ImageName, media_type::ManifestFormat,
@@ -81,6 +82,12 @@ pub fn manifest_key(package_set: &PackageSetToken, name: &ImageName, format: Man
 /// Where the manifest with a digest is kept.
 pub fn digest_key(digest: &Digest) -> CacheKey {
     CacheKey::builder("digest-1").field(digest.as_bytes()).build()
+}
+
+/// What begins the keys of the tags by which an edge has answered for a name; the tag follows. An entry for each, so
+/// that locations that note different tags at once lose none.
+pub fn tags_prefix(name: &ImageName) -> String {
+    format!("{}/", CacheKey::builder("tags-1").field(name.to_string()).build())
 }
 
 /// Where it is noted that the edge itself has stored the blob with a digest.

@@ -1,6 +1,7 @@
 //! The pull API's addresses (distribution spec, "Endpoints"), parsed once for both the edge and the backend.
 //!
-//! Only the path counts: queries such as containerd's `?ns=` are not part of it. What an image name means is
+//! Only the path counts: queries such as containerd's `?ns=` are not part of it. A slash in a name may be escaped
+//! (`/v2/shell%2Fgit/…`), as some dashboards do; no name has a `%` in it, so that it can mean nothing else. What an image name means is
 //! not decided here, because blobs and manifests asked for by digest need only a name that is well-formed:
 //! see [`RepositoryName::image`].
 
@@ -77,9 +78,9 @@ impl Endpoint {
         let mut parts = rest.rsplitn(3, '/');
         let (last, kind) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let name = parts.next().unwrap_or_default();
-        let name = || name.parse::<RepositoryName>().map_err(OciError::from);
+        let name = || unescaped(name, "/", "%2F").parse::<RepositoryName>().map_err(OciError::from);
         // Some HTTP libraries escape the colon.
-        let last = last.replace("%3A", ":").replace("%3a", ":");
+        let last = unescaped(last, ":", "%3A");
         match kind {
             "manifests" => Ok(Self::Manifest(name()?, last.parse().map_err(reference_error)?)),
             "blobs" => Ok(Self::Blob(name()?, digest(&last)?)),
@@ -154,6 +155,11 @@ impl From<ParseRepositoryNameError> for OciError {
     fn from(error: ParseRepositoryNameError) -> Self {
         Self::new(ErrorCode::NameInvalid, error.to_string())
     }
+}
+
+/// A text in which a character may be escaped, with upper-case or lower-case digits.
+fn unescaped(text: &str, character: &str, escape: &str) -> String {
+    text.replace(escape, character).replace(&escape.to_lowercase(), character)
 }
 
 fn digest(text: &str) -> Result<Digest, OciError> {

@@ -37,6 +37,23 @@ struct Composed {
     shelf: Shelf,
 }
 
+/// Whether this deployment composes images.
+pub(crate) fn is_on(edge: &Edge) -> bool {
+    Shelf::of(&edge.env, &edge.config).is_some()
+}
+
+/// Whether an image of a package set can be composed.
+///
+/// # Errors
+/// As [`by_tag`].
+pub(crate) async fn is_possible(
+    edge: &Rc<Edge>,
+    package_set: &PackageSetToken,
+    name: &ImageName,
+) -> Result<bool, OciError> {
+    Ok(image(edge, package_set, name).await?.is_some())
+}
+
 /// The manifest of an image of a package set, if it can be composed; its blobs are stored then.
 ///
 /// # Errors

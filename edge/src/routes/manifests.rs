@@ -121,11 +121,22 @@ async fn known(
     wanted: &Wanted,
 ) -> Result<Option<(Manifest, Source)>, OciError> {
     let Wanted { image, format, .. } = wanted;
-    if let Some(manifest) = store.manifest(&pointer.package_set, image, *format).await {
-        return Ok(Some((manifest, Source::Kv)));
+    let found = match store.manifest(&pointer.package_set, image, *format).await {
+        Some(manifest) => Some((manifest, Source::Kv)),
+        None => {
+            let composed = compose::by_tag(edge, &pointer.package_set, image, *format).await?;
+            composed.map(|manifest| (manifest, Source::Composed))
+        }
+    };
+    if found.is_some() && compose::is_on(edge) {
+        let (edge, wanted) = (edge.clone(), wanted.clone());
+        edge.clone().later(async move {
+            if let Some(store) = Store::open(&edge.env, &edge.config) {
+                store.note_tag(&wanted.image, &wanted.tag).await;
+            }
+        });
     }
-    let composed = compose::by_tag(edge, &pointer.package_set, image, *format).await?;
-    Ok(composed.map(|manifest| (manifest, Source::Composed)))
+    Ok(found)
 }
 
 /// Asks the backend, together with everybody else who wants the same.

@@ -1,34 +1,83 @@
-//! `/v2/<name>/tags/list`: only the backend knows which tags have been built.
+//! `/v2/<name>/tags/list`: the tags that the backend has built, and those by which the edge answers without it.
+//!
+//! An image that is composed here is one that the backend has never heard of, and clients such as skopeo take it for
+//! broken if its tag is not listed. The edge notes a tag when it has answered by it; whether it can answer for
+//! `latest` it finds out when it is asked.
 
 use crate::{
     Failure,
     answer::{self, Answer},
-    backend,
+    backend, compose,
     edge::Edge,
     limit,
+    store::Store,
 };
 use firn_shared::{
     discovery::TagsPage,
     endpoint::{Method, RepositoryName},
+    image_name::ImageName,
+    media_type::ManifestFormat,
     oci_error::{ErrorCode, OciError},
+    reference::Tag,
 };
+use std::rc::Rc;
 
 /// The longest list that is passed on, in bytes.
 const MAX_BYTES: usize = 1 << 20;
 
 /// Answers a request for a list of tags.
-pub(crate) async fn tags(edge: &Edge, method: Method, name: &RepositoryName) -> Result<Answer, Failure> {
-    name.image()?;
+pub(crate) async fn tags(edge: &Rc<Edge>, method: Method, name: &RepositoryName) -> Result<Answer, Failure> {
+    let image = name.image()?;
     limit::check(edge).await?;
+    let theirs = theirs(edge, name).await;
+    let is_unknown = |error: &OciError| matches!(error.code, ErrorCode::NameUnknown | ErrorCode::Unavailable);
+    if !compose::is_on(edge) || theirs.as_ref().is_err_and(|error| !is_unknown(error)) {
+        return Ok(answer::tags(method, theirs?));
+    }
+    let own = own(edge, &image, theirs.as_ref().ok()).await?;
+    let page = match theirs {
+        Ok(theirs) => TagsPage::merged(name, &theirs, &own, edge.query())?,
+        Err(error) if own.is_empty() => return Err(error.into()),
+        // Nobody else has tags of it, or nobody can say: those that are known here are right in any case.
+        Err(_) => TagsPage::new(name, &own, edge.query())?,
+    };
+    Ok(answer::tags(method, page))
+}
+
+/// The page of the backend.
+async fn theirs(edge: &Edge, name: &RepositoryName) -> Result<TagsPage, OciError> {
     let path = format!("/v2/{name}/tags/list");
     let question = backend::Question { query: edge.query(), ..backend::Question::about(Method::Get, &path) };
     let mut response = backend::response(&edge.config, question).await?;
-    let link = response.headers().get("link")?;
+    let link = response.headers().get("link").ok().flatten();
     let garbage = |_| {
         OciError::new(ErrorCode::Unavailable, "the backend's list of tags did not arrive whole")
             .retry_after(5)
     };
     let body = backend::body(&mut response, MAX_BYTES).await.map_err(garbage)?;
     serde_json::from_slice::<serde::de::IgnoredAny>(&body).map_err(|error| garbage(error.to_string()))?;
-    Ok(answer::tags(method, TagsPage { body, link }))
+    Ok(TagsPage { body, link })
+}
+
+/// The tags by which this edge answers for an image.
+async fn own(edge: &Rc<Edge>, image: &ImageName, theirs: Option<&TagsPage>) -> Result<Vec<Tag>, OciError> {
+    let Some(store) = Store::open(&edge.env, &edge.config) else { return Ok(Vec::new()) };
+    let mut tags = store.noted_tags(image).await;
+    let latest = Tag::default();
+    let is_listed = theirs.is_some_and(|page| page.has(&latest));
+    if !is_listed && answers(edge, &store, image, &latest).await? {
+        tags.push(latest);
+    }
+    Ok(tags)
+}
+
+/// Whether the edge has, or could compose, what a tag named last.
+async fn answers(edge: &Rc<Edge>, store: &Store, image: &ImageName, tag: &Tag) -> Result<bool, OciError> {
+    let Some(pointer) = store.pointer(tag).await else { return Ok(false) };
+    for format in [ManifestFormat::Oci, ManifestFormat::Docker] {
+        if store.manifest(&pointer.package_set, image, format).await.is_some() {
+            return Ok(true);
+        }
+    }
+    compose::is_possible(edge, &pointer.package_set, image).await
 }

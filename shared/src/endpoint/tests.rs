@@ -22,6 +22,10 @@ fn reads_the_api() {
     check(&format!("/v2/a/b/blobs/{}", DIGEST.replace(':', "%3A")), Endpoint::Blob(name("a/b"), digest));
     check("/v2/git/tags/list", Endpoint::Tags(name("git")));
     check(&format!("/v2/git/referrers/{DIGEST}"), Endpoint::Referrers(name("git"), digest));
+    // Some HTTP libraries escape the slashes of a name.
+    check("/v2/shell%2Fgit%2fjq/manifests/latest", Endpoint::Manifest(name("shell/git/jq"), tag("latest")));
+    check("/v2/shell%2Fgit/tags/list", Endpoint::Tags(name("shell/git")));
+    check(&format!("/v2/a%2Fb/blobs/{DIGEST}"), Endpoint::Blob(name("a/b"), digest));
     // The API's words are names too.
     check("/v2/manifests/manifests/manifests", Endpoint::Manifest(name("manifests"), tag("manifests")));
     check("/v2/tags/list/tags/list", Endpoint::Tags(name("tags/list")));
@@ -33,7 +37,17 @@ fn refuses() {
     let check = |path: &str, expect| {
         assert_eq!(Endpoint::parse(path).map_err(|error| error.code), Err(expect), "{path}");
     };
-    for path in ["/", "", "/v1/", "/v2x", "/v2/git", "/v2/git/", "/v2/git/tags/lists", "/v2/git/manifests"] {
+    for path in [
+        "/",
+        "",
+        "/v1/",
+        "/v2x",
+        "/v2/git",
+        "/v2/git/",
+        "/v2/git/tags/lists",
+        "/v2/git/manifests",
+        "/v2/git%2Ftags%2Flist",
+    ] {
         check(path, ErrorCode::NameUnknown);
     }
     for path in ["/v2/git/blobs/uploads/", "/v2/git/blobs/uploads/1", "/v2/git/manifests/latest/"] {
@@ -46,6 +60,9 @@ fn refuses() {
         "/v2/../manifests/latest",
         "/v2/git//manifests/latest",
         "/v2/a/%2e%2e/manifests/latest",
+        "/v2/a%2F%2Fb/manifests/latest",
+        "/v2/a%2F../manifests/latest",
+        "/v2/a%252Fb/manifests/latest",
         "/v2/git$/tags/list",
         "/v2/--option/tags/list",
         "/v2/gi\u{442}/tags/list",

@@ -9,6 +9,7 @@ use axum::{
 use firn_shared::{
     composition::PATH,
     digest::Digest,
+    discovery::TagsPage,
     endpoint::{Endpoint, RepositoryName},
     media_type::ManifestFormat,
     oci_error::{ErrorCode, OciError},
@@ -176,11 +177,18 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
             let accept = request.headers().get_all("accept").iter().filter_map(|line| line.to_str().ok());
             manifest(&name, &reference, ManifestFormat::negotiate(accept), &behaviour, &package_set)
         }
-        Ok(Endpoint::Tags(name)) => Response::builder()
-            .header("content-type", "application/json")
-            .header("link", "</next>; rel=\"next\"")
-            .body(Body::from(format!("{{\"name\":\"{name}\",\"tags\":[\"latest\"]}}")))
-            .expect("a response"),
+        Ok(Endpoint::Tags(name)) => {
+            let tags = ["latest", "v1"].map(|tag| tag.parse().expect("a tag"));
+            match TagsPage::new(&name, &tags, request.uri().query()) {
+                Ok(page) => {
+                    let response = Response::builder().header("content-type", "application/json");
+                    let response =
+                        page.link.into_iter().fold(response, |response, link| response.header("link", link));
+                    response.body(Body::from(page.body)).expect("a response")
+                }
+                Err(refusal) => error(&refusal),
+            }
+        }
         Ok(Endpoint::Blob(_, digest)) if digest == Digest::of(b"blob") => Response::builder()
             .header("content-length", "4")
             .body(if request.method() == "HEAD" { Body::empty() } else { Body::from("blob") })

@@ -9,6 +9,7 @@ use firn_tests::{
     image::Image,
     package_set,
     registry::{ACCEPT, Registry},
+    skopeo,
     wait::{LONG, until},
     web,
     wrangler::{SECRET, Wrangler},
@@ -156,7 +157,22 @@ fn new_combinations_need_no_backend() {
             (registry.built(&name, "latest").header("x-firn-source") == Some("composed")).then_some(())
         });
     }
+    let inspect = |name: &str| {
+        let image = format!("docker://{}/{name}", edge.address());
+        let said = skopeo::skopeo(&["inspect", "--tls-verify=false", &image]).succeeded();
+        let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+        assert_eq!(said["RepoTags"], serde_json::json!(["latest"]), "{name}");
+    };
+    // The backend has never heard of it, and then cannot be asked.
+    let mut unheard = ["shell/less/tree/hello", "shell/less/tree/jq"].into_iter();
+    let mut inspect_unheard = || {
+        let name = unheard.next().expect("one more");
+        inspect(name);
+        assert_ne!(registry.manifest(name).header("x-firn-source"), Some("backend"), "{name}");
+    };
+    inspect_unheard();
     backend.stop();
+    inspect_unheard();
 
     let asked = "shell/git/hello/jq/tree";
     let image = format!("{}/{asked}", edge.address());

@@ -141,10 +141,14 @@ impl Records {
 
 /// Has KV say that `latest` named the package set so many seconds ago.
 async fn point(edge: &Edge, age: u64) {
+    point_tag(edge, &Tag::default(), age).await;
+}
+
+async fn point_tag(edge: &Edge, tag: &Tag, age: u64) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     let pointer = TagPointer { package_set: token(), checked: now - age };
     let json = serde_json::to_vec(&pointer).expect("strings and numbers serialise");
-    edge.put("kv", &TagPointer::key(&Tag::default()).to_string(), json, None).await;
+    edge.put("kv", &TagPointer::key(tag).to_string(), json, None).await;
 }
 
 /// An edge that reads blobs from R2, and a backend.
@@ -206,6 +210,50 @@ async fn images_are_made_of_records_in_kv() {
         (503, "UNAVAILABLE".to_owned())
     );
     assert_eq!(refusal(edge.get("/v2/cacert/manifests/latest").await).await, (503, "UNAVAILABLE".to_owned()));
+}
+
+/// Clients such as skopeo take an image whose tag is not listed for broken.
+#[tokio::test]
+async fn tags_of_composed_images_are_listed() {
+    let records = Records::new();
+    let (edge, origin) = pair(Settings::forgetful).await;
+    records.put_into_kv(&edge).await;
+    let tags = async |path: &str| {
+        let response = edge.get(path).await;
+        assert_eq!(response.status(), 200, "{path}");
+        let link = header(&response, "link").to_owned();
+        let body: serde_json::Value =
+            serde_json::from_slice(&response.bytes().await.expect("a body")).expect("JSON");
+        (body["tags"].as_array().expect("a list").clone(), link)
+    };
+    for tag in ["stable", "beta"] {
+        let tag: Tag = tag.parse().expect("a tag");
+        point_tag(&edge, &tag, 0).await;
+        let response = edge.get(&format!("/v2/git/jq/manifests/{tag}")).await;
+        assert_eq!(response.status(), 200);
+    }
+    // The backend has built `latest` and `v1`. What the edge has answered by is noted after the answer.
+    eventually("both are listed", async || {
+        let (listed, link) = tags("/v2/jq/git/tags/list").await;
+        assert_eq!(link, "");
+        (listed == ["beta", "latest", "stable", "v1"]).then_some(())
+    })
+    .await;
+    let (listed, link) = tags("/v2/git%2Fjq/tags/list?n=2").await;
+    assert!(listed == ["beta", "latest"] && link.contains("/v2/git/jq/tags/list?n=2&last=latest"), "{link}");
+    let (listed, link) = tags("/v2/git/jq/tags/list?n=2&last=latest").await;
+    assert!(listed == ["stable", "v1"] && link.is_empty(), "{listed:?} {link}");
+    // Of another name nothing was asked for by those.
+    assert_eq!(tags("/v2/git/tags/list").await.0, ["latest", "v1"]);
+
+    // Without a backend, what can be pulled is listed all the same.
+    origin.stop();
+    assert_eq!(tags("/v2/git/jq/tags/list").await.0, ["beta", "latest", "stable"]);
+    assert_eq!(tags("/v2/git/htop/tags/list").await.0, ["latest"]);
+    assert_eq!(tags("/v2/git/htop/tags/list?n=0").await.0, [""; 0]);
+    assert_eq!(refusal(edge.get("/v2/git/wget/tags/list").await).await, (503, "UNAVAILABLE".to_owned()));
+    let escaped = edge.get("/v2/git%2Fhtop/manifests/latest").await;
+    assert_eq!((escaped.status().as_u16(), source(&escaped)), (200, "composed"));
 }
 
 /// Any location can answer for a digest that another one has composed, before KV shows it.

@@ -181,7 +181,7 @@ async fn discovery() {
     assert!(response.text().await.expect("a body").contains("\"manifests\":[]"));
     assert!(origin.seen().is_empty());
     let response = edge.get("/v2/git/tags/list?n=1").await;
-    assert_eq!(header(&response, "link"), "</next>; rel=\"next\"");
+    assert_eq!(header(&response, "link"), "</v2/git/tags/list?n=1&last=latest>; rel=\"next\"");
     assert_eq!(response.text().await.expect("a body"), r#"{"name":"git","tags":["latest"]}"#);
     assert_eq!(origin.seen()[0].uri, "/v2/git/tags/list?n=1");
 }
