@@ -1,10 +1,9 @@
-# Loads the package set, from one of three sources:
+# Loads the package set, from one of two sources:
 #
-#   { type = "path"; path = "/absolute/path"; }
+#   { type = "path"; path = "/absolute/path"; revision ? "<full commit>"; date ? seconds since 1970 }
 #   { type = "channel"; channel = "nixos-24.05"; }  or a full commit of nixpkgs
-#   { type = "git"; url = "https://…"; rev = "<full commit>"; ref ? "branch" }  or a branch as `rev`,
-#                                                  or neither for the default branch
 #
+# A repository is fetched by Firn, with git and the operator's own settings, and is a path here.
 # Nothing is taken from the environment: no channel, no NIX_PATH. The set is imported once, with
 # `system` and `config` and nothing else, so any function that accepts these two will do.
 { source, system, config ? { } }:
@@ -19,22 +18,8 @@ let
     else "https://nixos.org/channels/${name}/nixexprs.tar.xz"
   );
 
-  git = { url, rev ? null, ref ? null, ... }:
-    let
-      isRef = rev != null && !isCommit rev;
-      name = if isRef then rev else ref;
-    in
-    builtins.fetchGit ({ inherit url; }
-      // (if name == null then { } else { ref = name; })
-      // (if rev == null || isRef then { } else { inherit rev; })
-      # Where no branch is named the commit may be on any.
-      // (if rev != null && name == null then { allRefs = true; } else { }));
-
   fetched =
-    if source.type == "git" then
-      let result = git (builtins.removeAttrs source [ "type" ]); in
-      { path = result.outPath; revision = result.rev or null; date = result.lastModified or null; }
-    else if source.type == "channel" then
+    if source.type == "channel" then
       let
         path = channel source.channel;
         # nixos.org writes the commit into the tarball of a channel; GitHub does not.
@@ -50,7 +35,7 @@ let
         date = null;
       }
     else if source.type == "path" then
-      { inherit (source) path; revision = null; date = null; }
+      { inherit (source) path; revision = source.revision or null; date = source.date or null; }
     else
       throw "unknown type of package source: ${source.type}";
 in

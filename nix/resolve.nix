@@ -41,6 +41,10 @@ let
   isFailed = value: isAttrs value && attempt null (value._type or null) == "firn-failed";
 
   problem = kind: message: candidates: { problem = { inherit kind message candidates; }; };
+  # `reason` is what the package set says about it, which not everybody may see.
+  refused = kind: message: reason: {
+    problem = { inherit kind message; candidates = [ ]; reason = if reason == "" then null else reason; };
+  };
   # `candidates` are what there is below `prefix`, the part of the name that was found.
   notFound = prefix: message: candidates: {
     problem = { kind = "not_found"; inherit message candidates prefix; };
@@ -220,13 +224,13 @@ let
       licenses = join ", " (metadata drv full).license;
     in
     if unfree && !(config.allowUnfree or false) then
-      problem "unfree" "${quote full} has an unfree license${if licenses == "" then "" else " (${licenses})"}, which this package set is not configured to allow" [ ]
+      refused "unfree" "${quote full} has an unfree license, which this package set is not configured to allow" licenses
     else if broken && !(config.allowBroken or false) then
       problem "broken" "${quote full} is marked as broken in this package set" [ ]
     else if unsupported && !(config.allowUnsupportedSystem or false) then
       problem "unsupported_system" "${quote full} is not available on ${system}" [ ]
     else if insecure && !(elem name (config.permittedInsecurePackages or [ ])) then
-      problem "insecure" "${quote full} is marked as insecure${if vulnerabilities == [ ] then "" else ": ${join "; " vulnerabilities}"}" [ ]
+      refused "insecure" "${quote full} is marked as insecure" (join "; " vulnerabilities)
     else
       problem "eval_error" "evaluating ${quote full} fails" [ ];
 in

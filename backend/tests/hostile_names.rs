@@ -41,8 +41,9 @@ async fn hostile_names_are_refused_before_nix() {
     let store = Store::open("memory://", &dir.path().join("staging")).expect("a store");
     // No repository is there: nothing here may get as far as finding out.
     let url = format!("file://{}", dir.path().join("none").display());
-    let packages = PackageSet::new(PackageSource::Git { url, default: None }, Revisions::Any);
-    let builder = builder(store, packages, dir.path());
+    let source = PackageSource::Git { url: url.as_str().into(), default: None };
+    let packages = PackageSet::new(source, Revisions::Any, dir.path(), Duration::from_secs(60));
+    let builder = builder(store, packages.expect("a directory"), dir.path());
     let registry = router(App {
         builder: Arc::clone(&builder),
         secret: None,

@@ -36,8 +36,10 @@ pub mod patience;
 pub mod platform;
 pub mod presigned_url;
 pub mod protocol;
+pub mod reason;
 pub mod reference;
 pub mod selection;
+pub mod source_url;
 pub mod store_path;
 
 pub use closure::{Closure, ClosurePath};

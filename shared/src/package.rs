@@ -7,6 +7,7 @@ use crate::{
     name_index::{NameIndex, as_asked},
     nearest::nearest,
     package_name::PackageName,
+    reason::Reason,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -76,8 +77,12 @@ pub struct Output {
 pub struct PackageProblem {
     /// What kind of problem.
     pub kind: ProblemKind,
-    /// One sentence, from the expressions in `nix/`; never Nix's own stderr.
+    /// One sentence, from the expressions in `nix/` or from Firn; nothing of what the package set says.
     pub message: String,
+    /// What the package set says about it: the text of a `throw`, licences, vulnerabilities. For whoever may see that;
+    /// see [`Words`].
+    #[serde(default, deserialize_with = "reason_if_any")]
+    pub reason: Option<Reason>,
     /// For [`ProblemKind::NotFound`] the names that there are; for [`ProblemKind::Ambiguous`] those that fit.
     #[serde(default)]
     pub candidates: Vec<String>,
@@ -87,6 +92,15 @@ pub struct PackageProblem {
     /// The names that may have been meant, best first; see [`PackageProblem::settle`].
     #[serde(default)]
     pub near: Vec<String>,
+}
+
+/// Whether an answer may hold what a package set says in its own words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Words {
+    /// It may: the revision is the one that the operator configured.
+    Shown,
+    /// It may not: a revision that callers chose can be anybody's code, and its words anything that this code can read.
+    Hidden,
 }
 
 /// The kinds of problem that a package can have. All of them are the same at the next attempt.
@@ -141,8 +155,8 @@ impl PackageProblem {
 
     /// A problem of this kind that comes with no names.
     pub fn new(kind: ProblemKind, message: impl Into<String>) -> Self {
-        let (candidates, prefix, near) = Default::default();
-        Self { kind, message: message.into(), candidates, prefix, near }
+        let (reason, candidates, prefix, near) = Default::default();
+        Self { kind, message: message.into(), reason, candidates, prefix, near }
     }
 
     /// The same with only the nearest of the names that there are, which may be all of a package set.
@@ -169,7 +183,8 @@ impl PackageProblem {
     }
 
     /// A sentence for the person who asked for `name`, with the nearest names where there are such.
-    pub fn explain(&self, name: &PackageName) -> String {
+    pub fn explain(&self, name: &PackageName, words: Words) -> String {
+        let reason = self.reason.as_ref().filter(|_| words == Words::Shown);
         match self.kind {
             ProblemKind::NotFound if self.near.is_empty() => {
                 format!("there is no package {name} in the package set")
@@ -181,7 +196,10 @@ impl PackageProblem {
                 "{name} could be any of {}: names that differ only by case cannot be told apart here",
                 self.candidates.join(", ")
             ),
-            _ => format!("{name}: {}", self.message),
+            _ => match reason {
+                Some(reason) => format!("{name}: {}: {reason}", self.message),
+                None => format!("{name}: {}", self.message),
+            },
         }
     }
 
@@ -199,6 +217,12 @@ impl PackageProblem {
             .map(|near| [&components[..found], &[near], rest].concat().join("."))
             .collect()
     }
+}
+
+/// A text of which nothing may be shown is the same as none.
+fn reason_if_any<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Reason>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.and_then(|text| Reason::new(&text, &[]).ok()))
 }
 
 /// `a`, `a or b`, `a, b or c`.
@@ -230,7 +254,7 @@ mod tests {
     fn suggests_near_names() {
         let all = ["git", "gitFull", "htop", "hello", "nginx", "python3", "_1password", "python3Packages"];
         let check = |prefix: &str, candidates: &[&str], asked: &str, expect: &str| {
-            let text = not_found(prefix, candidates).settle(&name(asked)).explain(&name(asked));
+            let text = not_found(prefix, candidates).settle(&name(asked)).explain(&name(asked), Words::Shown);
             assert!(text.ends_with(expect), "{text}");
         };
         check("", &all, "gti", "did you mean git?");
@@ -257,12 +281,25 @@ mod tests {
         let mut problem = not_found("", &["git"]).settle(&asked);
         assert!(problem.is_unclear() && problem.candidates.is_empty());
         problem.consult(&index, &asked);
-        assert!(problem.explain(&asked).ends_with("did you mean python3packages.requests?"));
+        assert!(problem.explain(&asked, Words::Hidden).ends_with("did you mean python3packages.requests?"));
         // Where the resolver knew where to look, it knows best.
         let asked = name("openssl.gti");
         let mut problem = not_found("openssl", &["git"]).settle(&asked);
         problem.consult(&index, &asked);
         assert_eq!(problem.near, ["openssl.git"]);
+    }
+
+    #[test]
+    fn a_strangers_words_are_not_shown() {
+        let json =
+            r#"{"kind":"insecure","message":"‘x’ is marked as insecure","reason":"CVE-1, see /etc/x"}"#;
+        let problem: PackageProblem = serde_json::from_str(json).expect("parses");
+        let shown = |words| problem.explain(&name("x"), words);
+        assert_eq!(shown(Words::Shown), "x: ‘x’ is marked as insecure: CVE-1, see …");
+        assert_eq!(shown(Words::Hidden), "x: ‘x’ is marked as insecure");
+        let json = json.replace("CVE-1, see /etc/x", "/etc/x");
+        let problem: PackageProblem = serde_json::from_str(&json).expect("parses");
+        assert_eq!(problem.reason, None);
     }
 
     #[test]

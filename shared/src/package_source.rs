@@ -1,6 +1,9 @@
 //! Package sources: where the package set comes from, what a tag means there, and which revisions are fixed.
 
-use crate::reference::Tag;
+use crate::{
+    reference::Tag,
+    source_url::{PublicUrl, SourceUrl},
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
@@ -33,7 +36,7 @@ pub enum PackageSource {
     /// A git repository that holds a package set.
     Git {
         /// Where to fetch it.
-        url: String,
+        url: SourceUrl,
         /// What `latest` means there; the default branch where nothing is said.
         default: Option<Version>,
     },
@@ -55,8 +58,8 @@ pub enum Version {
 pub enum Selector {
     /// A version of a repository; without one, its default branch.
     Git {
-        /// Where to fetch it.
-        url: String,
+        /// Where it is fetched from.
+        url: PublicUrl,
         /// Which version.
         version: Option<Version>,
     },
@@ -71,7 +74,7 @@ pub enum Revision {
     /// A commit of a repository.
     Git {
         /// Where it is fetched from.
-        url: String,
+        url: PublicUrl,
         /// Which commit.
         rev: Commit,
     },
@@ -128,14 +131,23 @@ impl PackageSource {
         }
     }
 
+    /// The repository, with the credentials that the operator gave for it.
+    pub fn repository(&self) -> Option<SourceUrl> {
+        match self {
+            Self::Channel(_) => Some(NIXPKGS_URL.into()),
+            Self::Git { url, .. } => Some(url.clone()),
+            Self::Path(_) => None,
+        }
+    }
+
     /// What a tag names here.
     ///
     /// # Errors
     /// When the tag can name nothing, or the operator forbids what it names.
     pub fn select(&self, tag: &Tag, revisions: Revisions) -> Result<Selector, SelectError> {
         let (url, default) = match self {
-            Self::Channel(version) => (NIXPKGS_URL, Some(version)),
-            Self::Git { url, default } => (url.as_str(), default.as_ref()),
+            Self::Channel(version) => (NIXPKGS_URL.into(), Some(version)),
+            Self::Git { url, default } => (url.public().clone(), default.as_ref()),
             Self::Path(path) if tag.is_latest() => return Ok(Selector::Path(path.clone())),
             Self::Path(_) => return Err(SelectError::LatestOnly),
         };
@@ -149,7 +161,7 @@ impl PackageSource {
                 _ => Some(version),
             }
         };
-        Ok(Selector::Git { url: url.to_owned(), version })
+        Ok(Selector::Git { url, version })
     }
 }
 

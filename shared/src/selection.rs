@@ -3,7 +3,7 @@
 use crate::{
     image_name::ImageName,
     oci_error::{ErrorCode, OciError},
-    package::{PackageProblem, ProblemKind},
+    package::{PackageProblem, ProblemKind, Words},
     package_name::PackageName,
 };
 use std::collections::BTreeSet;
@@ -76,10 +76,10 @@ pub fn select<T>(
 impl SelectionError {
     /// What the client sees: one sentence a package. Always a 404, so that Docker shows the message and
     /// nobody retries.
-    pub fn to_oci_error(&self) -> OciError {
+    pub fn to_oci_error(&self, words: Words) -> OciError {
         let unknown = self.0.iter().any(|(_, problem)| problem.kind == ProblemKind::NotFound);
         let code = if unknown { ErrorCode::NameUnknown } else { ErrorCode::ManifestUnknown };
-        let sentences: Vec<_> = self.0.iter().map(|(name, problem)| problem.explain(name)).collect();
+        let sentences: Vec<_> = self.0.iter().map(|(name, problem)| problem.explain(name, words)).collect();
         OciError::new(code, sentences.join("; "))
     }
 }
@@ -100,7 +100,7 @@ mod tests {
             _ => Err(problem(ProblemKind::NotFound)),
         })
         .map(|selected| selected.into_iter().map(|s| s.package).collect::<Vec<_>>().join(" "))
-        .map_err(|error| error.to_oci_error().message)
+        .map_err(|error| error.to_oci_error(Words::Shown).message)
     }
 
     #[test]

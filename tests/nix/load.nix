@@ -3,7 +3,7 @@
 { loader, source }:
 let
   fetched = what: throw "fetches ${builtins.toJSON what}";
-  fakes = builtins // { fetchTarball = fetched; fetchGit = fetched; };
+  fakes = builtins // { fetchTarball = fetched; };
   loaded = builtins.scopedImport { builtins = fakes; } loader {
     source = builtins.fromJSON source;
     system = "x86_64-linux";

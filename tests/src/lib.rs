@@ -12,6 +12,7 @@ pub mod dockerd;
 pub mod edge;
 pub mod gates;
 pub mod git;
+pub mod git_server;
 pub mod image;
 pub mod layer;
 pub mod nix;

@@ -2,7 +2,7 @@
 
 use crate::{
     nix::{ProcessError, RealiseError, RequisitesError, ResolveError},
-    package_set::{GitRefError, RevisionError},
+    package_set::{RepositoryError, RevisionError},
     packing::PackError,
     queue::QueueError,
     store::{BudgetSpent, StoreError},
@@ -12,6 +12,7 @@ use firn_shared::{
     closure::ClosureError,
     composition::Undescribable,
     oci_error::{ErrorCode, OciError},
+    package::Words,
     selection::SelectionError,
 };
 use std::error::Error;
@@ -34,10 +35,10 @@ pub enum BuildError {
     #[error(transparent)]
     Resolve(#[from] ResolveError),
     /// Packages cannot be had.
-    #[error("{}", .0.to_oci_error().message)]
+    #[error("{}", .0.to_oci_error(Words::Shown).message)]
     Selection(SelectionError),
     /// The same, where it was not found out in time what the names may have meant.
-    #[error("{}", .0.to_oci_error().message)]
+    #[error("{}", .0.to_oci_error(Words::Shown).message)]
     Unsuggested(SelectionError),
     /// Store paths could not be made.
     #[error(transparent)]
@@ -86,11 +87,6 @@ pub enum BuildError {
     #[error("a layer that another build was packing failed")]
     Shared(#[source] std::sync::Arc<BuildError>),
 }
-
-/// What every Nix so far says of a commit that is nowhere in a repository. Commits are not looked up before
-/// they are fetched: git cannot ask a repository for one. Where Nix says something else, people are told that
-/// the package set does not load.
-const NO_SUCH_COMMIT: &str = "Cannot find Git revision";
 
 impl From<SelectionError> for BuildError {
     fn from(error: SelectionError) -> Self {
@@ -148,8 +144,13 @@ impl BuildError {
         false
     }
 
-    /// What the client sees. What it can act on is told; the rest is in the log.
+    /// What any client sees, whoever wrote the package set.
     pub fn to_oci_error(&self) -> OciError {
+        self.to_oci_error_with(Words::Hidden)
+    }
+
+    /// What the client sees. What it can act on is told; the rest is in the log.
+    pub fn to_oci_error_with(&self, words: Words) -> OciError {
         let unavailable = |message: &str| OciError::new(ErrorCode::Unavailable, message).retry_after(10);
         if self.is_for_want_of_space() {
             return unavailable("this registry has no space left for new images; try again later");
@@ -158,24 +159,25 @@ impl BuildError {
             Self::Revision(RevisionError::Select(error)) => {
                 OciError::new(ErrorCode::ManifestUnknown, error.to_string())
             }
-            Self::Revision(RevisionError::Git(error @ GitRefError::NotFound(_))) => {
-                OciError::new(ErrorCode::ManifestUnknown, error.to_string())
-            }
-            Self::Revision(RevisionError::Git(GitRefError::Unreachable(_))) => {
-                unavailable("the package repository cannot be reached")
-            }
+            Self::Revision(RevisionError::Git(error)) => match error {
+                RepositoryError::NoSuchRef(_)
+                | RepositoryError::NoSuchCommit
+                | RepositoryError::TooLarge(_) => {
+                    OciError::new(ErrorCode::ManifestUnknown, error.to_string())
+                }
+                RepositoryError::Unreachable(_) => unavailable("the package repository cannot be reached"),
+                RepositoryError::Slow(_) => unavailable(&error.to_string()),
+                RepositoryError::Disk(_) => unavailable(
+                    "the package set cannot be stored at the moment; the operator finds the reason in the log",
+                ),
+            },
             Self::Revision(RevisionError::Path(_)) => unavailable("the package set cannot be read"),
             Self::Moving => unavailable("the package set keeps changing; ask again when it has settled"),
             Self::Queue(error @ QueueError::Closed) => unavailable(&error.to_string()),
             Self::Queue(error) | Self::Revision(RevisionError::Queue(error)) => {
                 OciError::new(ErrorCode::Toomanyrequests, error.to_string()).retry_after(10)
             }
-            Self::Selection(error) | Self::Unsuggested(error) => error.to_oci_error(),
-            Self::Resolve(ResolveError::Process(ProcessError::Failed { stderr, .. }))
-                if stderr.iter().any(|line| line.contains(NO_SUCH_COMMIT)) =>
-            {
-                OciError::new(ErrorCode::ManifestUnknown, "the package repository has no such commit")
-            }
+            Self::Selection(error) | Self::Unsuggested(error) => error.to_oci_error(words),
             Self::Resolve(ResolveError::Process(
                 ProcessError::Failed { .. } | ProcessError::Timeout { .. },
             )) => unavailable("the package set cannot be loaded; its operator finds the reason in the log"),
@@ -199,7 +201,7 @@ impl BuildError {
             Self::Realise(RealiseError::Passing(_)) => unavailable(
                 "a build failed for want of space or network; the operator finds the reason in the log",
             ),
-            Self::Shared(error) => error.to_oci_error(),
+            Self::Shared(error) => error.to_oci_error_with(words),
             Self::Store(_) | Self::Pack(PackError::Write(_)) => unavailable(
                 "this registry's storage does not work at the moment; its operator finds the reason in the log",
             ),

@@ -3,7 +3,8 @@
 use super::{BuildError, Builder};
 use crate::turns::Client;
 use firn_shared::{
-    cache_key::CacheKey, image, image_name::ImageName, package_source::Revision, reference::Tag,
+    cache_key::CacheKey, image, image_name::ImageName, package::Words, package_source::Revision,
+    reference::Tag,
 };
 
 /// Everything that determines an image but its name.
@@ -39,6 +40,11 @@ impl Builder {
         Ok(self.packages.revision(tag, client).await?)
     }
 
+    /// Whether answers may hold what a revision says in its own words.
+    pub fn words(&self, revision: &Revision) -> Words {
+        self.packages.words(revision)
+    }
+
     /// The package set of a revision.
     pub fn package_set_at(&self, revision: Revision) -> PackageSetState {
         let token = self.token(&revision);
@@ -68,7 +74,7 @@ mod tests {
 
     fn revision() -> impl Strategy<Value = Revision> {
         let git = ("[ab/:\"\\\\]{0,3}", "[01]{2}").prop_map(|(url, end)| Revision::Git {
-            url,
+            url: url.into(),
             rev: format!("{}{end}", "0".repeat(38)).parse().expect("a commit"),
         });
         prop_oneof![git, "[ab01\"]{0,3}".prop_map(|content| Revision::Path { content })]

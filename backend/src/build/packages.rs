@@ -209,7 +209,7 @@ impl Builder {
         names: BTreeSet<PackageName>,
         client: Client,
     ) -> Result<firn_shared::package::Resolutions, BuildError> {
-        let source = self.packages.nix_source(revision);
+        let source = self.packages.files(revision, client).await?;
         let request =
             ResolveRequest::new(source, platform, self.recipe.allow_unfree, names).on_behalf_of(client);
         for _ in 0..ATTEMPTS {

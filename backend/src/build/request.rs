@@ -116,7 +116,8 @@ impl Builder {
             }
             Err(error) => {
                 tracing::warn!(image.name = %name, error = %chain(&error), duration_ms, "not built");
-                progress.enter(Phase::Failed { message: error.to_oci_error().message });
+                progress
+                    .enter(Phase::Failed { message: error.to_oci_error_with(self.words(&revision)).message });
                 let error = Arc::new(error);
                 if error.is_lasting() {
                     self.failures.insert(key, Arc::clone(&error));

@@ -3,7 +3,7 @@
 use super::{Failure, builder::BuilderArgs};
 use crate::{build::Request, output::Output, turns::Client};
 use clap::Args;
-use firn_shared::{image_name::ImageName, reference::Tag};
+use firn_shared::{image_name::ImageName, package::Words, reference::Tag};
 
 #[derive(Debug, Args)]
 pub(super) struct BuildArgs {
@@ -34,7 +34,8 @@ pub(super) fn run(args: BuildArgs) -> Result<(), Failure> {
 async fn build(args: BuildArgs) -> Result<(), Failure> {
     let builder = args.builder.builder().await?;
     // What the client of a registry would read is what the person at the terminal reads.
-    let told = |error: &crate::build::BuildError| Failure::Error(error.to_oci_error().message);
+    let told =
+        |error: &crate::build::BuildError| Failure::Error(error.to_oci_error_with(Words::Shown).message);
     let set = builder.package_set(&args.tag, Client::NOBODY).await.map_err(|error| told(&error))?;
     let image = match builder
         .image(&args.image, &args.tag, &set, Client::NOBODY)

@@ -60,6 +60,8 @@ impl BuilderArgs {
             failure_ttl: Duration::from_secs(self.nix.failure_ttl),
             grace: self.retention.policy().grace,
         };
-        Ok(Builder::new(store, nix, PackageSet::new(source, revisions), packer, recipe, limits))
+        let packages = PackageSet::new(source, revisions, &data, self.source.fetch_limit());
+        let packages = packages.map_err(|error| Failure::error(&error))?;
+        Ok(Builder::new(store, nix, packages, packer, recipe, limits))
     }
 }

@@ -3,8 +3,11 @@
 use super::{ConfigError, bounds::mebibytes};
 use crate::packing::Encoder;
 use clap::Args;
-use firn_shared::layering::{
-    DEFAULT_BUDGET, Popularity, PopularityCounts, RevisionProfile, Sharing, Strategy, StrategyName,
+use firn_shared::{
+    layering::{
+        DEFAULT_BUDGET, Popularity, PopularityCounts, RevisionProfile, Sharing, Strategy, StrategyName,
+    },
+    source_url::SourceUrl,
 };
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
@@ -28,11 +31,11 @@ pub struct ImageArgs {
 
     /// URL or file with a profile of the package set, as firn popularity --profile writes it, for --strategy
     /// sharing
-    #[arg(long, env = "FIRN_PROFILE", value_name = "URL")]
+    #[arg(long, env = "FIRN_PROFILE", value_name = "URL", hide_env_values = true)]
     pub profile: Option<String>,
 
     /// URL or file with popularity data, a JSON object of counts by package name, for --strategy popularity
-    #[arg(long, env = "FIRN_POPULARITY_URL", value_name = "URL")]
+    #[arg(long, env = "FIRN_POPULARITY_URL", value_name = "URL", hide_env_values = true)]
     pub popularity_url: Option<String>,
 
     /// How layers are compressed: gzip or zstd, with :LEVEL where the default does not suit
@@ -67,7 +70,8 @@ impl ImageArgs {
 async fn load<T: DeserializeOwned + Default>(option: &str, url: Option<&str>) -> Result<T, ConfigError> {
     let Some(url) = url else { return Ok(T::default()) };
     let error = |error: &dyn std::error::Error| {
-        ConfigError(format!("{option} {url}: {}", crate::build::chain(error)))
+        let (shown, text) = (SourceUrl::from(url), crate::build::chain(error));
+        ConfigError(format!("{option} {shown}: {}", shown.redact(&text)))
     };
     let bytes = if url.starts_with("http://") || url.starts_with("https://") {
         let client = reqwest::Client::builder().timeout(LIMIT).build().map_err(|e| error(&e))?;

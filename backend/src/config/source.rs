@@ -1,9 +1,13 @@
 //! Where the package set comes from.
 
-use super::ConfigError;
+use super::{ConfigError, bounds::seconds};
 use clap::{Args, ValueEnum};
-use firn_shared::package_source::{PackageSource, Revisions, Version};
+use firn_shared::{
+    package_source::{PackageSource, Revisions, Version},
+    source_url::SourceUrl,
+};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Exactly one source is needed.
 #[derive(Debug, Clone, Default, Args)]
@@ -13,7 +17,13 @@ pub struct SourceArgs {
     pub pkgs_path: Option<PathBuf>,
 
     /// URL of a git repository with the package set
-    #[arg(long, env = "FIRN_PKGS_REPO", value_name = "URL", help_heading = "Package set (exactly one)")]
+    #[arg(
+        long,
+        env = "FIRN_PKGS_REPO",
+        value_name = "URL",
+        hide_env_values = true,
+        help_heading = "Package set (exactly one)"
+    )]
     pub pkgs_repo: Option<String>,
 
     /// nixpkgs channel such as nixos-24.05, or a full nixpkgs commit
@@ -27,6 +37,10 @@ pub struct SourceArgs {
     /// What tags callers may choose [default: refs for a repository, fixed otherwise]
     #[arg(long, env = "FIRN_REVISIONS", value_enum)]
     pub revisions: Option<RevisionsArg>,
+
+    /// Seconds after which fetching a commit of --pkgs-repo is given up
+    #[arg(long, env = "FIRN_FETCH_TIMEOUT", value_name = "SECONDS", value_parser = seconds(), default_value_t = 600)]
+    pub fetch_timeout: u64,
 }
 
 /// [`Revisions`] on the command line.
@@ -41,6 +55,11 @@ pub enum RevisionsArg {
 }
 
 impl SourceArgs {
+    /// How long fetching a commit may take.
+    pub fn fetch_limit(&self) -> Duration {
+        Duration::from_secs(self.fetch_timeout)
+    }
+
     /// The one source that is given, and what callers may choose in it.
     ///
     /// # Errors
@@ -59,11 +78,13 @@ impl SourceArgs {
                 PackageSource::Path(path)
             }
             (None, Some(url), None) => {
-                if url.is_empty() || url.starts_with('-') || url.contains(char::is_whitespace) {
-                    return Err(ConfigError(format!("--pkgs-repo {url:?} is not a URL")));
+                let is_url = !url.is_empty() && !url.starts_with('-') && !url.contains(char::is_whitespace);
+                let url = SourceUrl::from(url.as_str());
+                if !is_url || url.public().as_str().is_empty() {
+                    return Err(ConfigError(format!("--pkgs-repo {:?} is not a URL", url.public().as_str())));
                 }
                 let default = self.pkgs_ref.as_ref().map(version).transpose()?;
-                PackageSource::Git { url: url.clone(), default }
+                PackageSource::Git { url, default }
             }
             (None, None, Some(channel)) => PackageSource::Channel(version(channel)?),
             (None, None, None) => {

@@ -20,6 +20,7 @@ use firn_shared::{
     image_name::ImageName,
     media_type::ManifestFormat,
     oci_error::{ErrorCode, OciError},
+    package::Words,
     patience, protocol,
     reference::{Reference, Tag},
 };
@@ -109,10 +110,12 @@ async fn record(
     client: Client,
     deadline: Instant,
 ) -> Result<ControlFlow<Response, Arc<ImageRecord>>, OciError> {
-    let record = match app.builder.image(name, tag, set, client).await.map_err(refuse)? {
+    let words = app.builder.words(&set.revision);
+    let image = app.builder.image(name, tag, set, client).await;
+    let record = match image.map_err(|error| refuse_with(error, words))? {
         Request::Ready(record) => record,
         Request::Building(flight, progress) => tokio::select! {
-            outcome = flight => outcome.map_err(|error| error.to_oci_error())?,
+            outcome = flight => outcome.map_err(|error| error.to_oci_error_with(words))?,
             () = sleep_until(deadline) => return come_back(name, &progress, request).map(ControlFlow::Break),
             () = app.ending() => {
                 let message = "this registry is being restarted; pull again";
@@ -196,7 +199,11 @@ fn unknown() -> OciError {
 
 /// Logs an error that no build reports and says what the client may know.
 pub(super) fn refuse(error: BuildError) -> OciError {
-    let answer = error.to_oci_error();
+    refuse_with(error, Words::Hidden)
+}
+
+fn refuse_with(error: BuildError, words: Words) -> OciError {
+    let answer = error.to_oci_error_with(words);
     if answer.status() >= 500 {
         tracing::error!(error = %crate::build::chain(&error), "request failed");
     }

@@ -1,7 +1,7 @@
 //! The names of a package set: one evaluation of `nix/index.nix`.
 
 use super::{Nix, ProcessError, ResolveError};
-use crate::turns::Client;
+use crate::{package_set::Source, turns::Client};
 use firn_shared::{name_index::Names, platform::Platform};
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ const DEPTHS: [&str; 3] = ["sets", "named", "top"];
 
 #[derive(Serialize)]
 struct IndexRequest<'a> {
-    source: &'a serde_json::Value,
+    source: &'a Source,
     system: &'static str,
     config: super::resolve::Config,
     depth: &'static str,
@@ -24,7 +24,7 @@ impl Nix {
     /// When the package set itself cannot be loaded, or Nix cannot be run.
     pub async fn names(
         &self,
-        source: &serde_json::Value,
+        source: &Source,
         platform: Platform,
         allow_unfree: bool,
     ) -> Result<Names, ResolveError> {

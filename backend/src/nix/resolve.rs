@@ -1,15 +1,22 @@
 //! Resolving names: one evaluation of `nix/resolve.nix` for all of them.
 
 use super::{Bounds, Memory, Nix, ProcessError};
-use crate::turns::Client;
+use crate::{package_set::Source, turns::Client};
 use firn_shared::{
     package::{PackageProblem, ProblemKind, Resolution, Resolutions},
     package_name::PackageName,
     platform::Platform,
+    reason::{Reason, is_import_from_derivation},
 };
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// What a client is told of a package whose evaluation fails.
+const FAILS_TO_EVALUATE: &str = "its expression in the package set fails to evaluate";
+/// What it is told where that is for a reason of Firn's own.
+const IMPORTS_FROM_DERIVATION: &str = "something has to be built before it can be evaluated (import from derivation), \
+                                       which is off in this registry";
 
 /// nixpkgs' `config`, as far as Firn sets it.
 pub(super) type Config = BTreeMap<&'static str, bool>;
@@ -22,7 +29,7 @@ pub(super) fn config(allow_unfree: bool) -> Config {
 #[derive(Debug, Clone, Serialize)]
 pub struct ResolveRequest {
     /// Where the package set is.
-    pub source: serde_json::Value,
+    pub source: Source,
     /// Nix's name of the platform.
     pub system: &'static str,
     /// nixpkgs' `config`.
@@ -50,7 +57,7 @@ pub enum ResolveError {
 impl ResolveRequest {
     /// A request for these names, on nobody's behalf.
     pub fn new(
-        source: serde_json::Value,
+        source: Source,
         platform: Platform,
         allow_unfree: bool,
         attributes: BTreeSet<PackageName>,
@@ -81,9 +88,9 @@ impl Nix {
         for (name, resolution) in &mut resolutions.packages {
             if let Resolution::Problem(problem) = resolution
                 && problem.kind == ProblemKind::EvalError
-                && let Some(reason) = self.explain(request, name).await
+                && let Some(explained) = self.explain(request, name).await
             {
-                problem.message = format!("its expression in the package set fails to evaluate: {reason}");
+                *problem = explained;
             }
         }
         Ok(resolutions)
@@ -99,8 +106,7 @@ impl Nix {
                 Ok(resolutions) => all.packages.extend(resolutions.packages),
                 Err(error) if error.is_about_a_package() => {
                     tracing::info!(package.name = %name, error = %error, "a package does not evaluate");
-                    let message = "its expression in the package set fails to evaluate";
-                    let problem = PackageProblem::new(ProblemKind::EvalError, message);
+                    let problem = PackageProblem::new(ProblemKind::EvalError, FAILS_TO_EVALUATE);
                     all.packages.insert(name.clone(), Resolution::Problem(problem));
                 }
                 Err(error) => return Err(error),
@@ -109,13 +115,23 @@ impl Nix {
         Ok(all)
     }
 
-    /// What an expression throws, for example that the package has another name now.
-    async fn explain(&self, request: &ResolveRequest, name: &PackageName) -> Option<String> {
+    /// Why a name fails to evaluate: what an expression throws, for example that the package has another name now.
+    async fn explain(&self, request: &ResolveRequest, name: &PackageName) -> Option<PackageProblem> {
         let alone = ResolveRequest { attributes: [name.clone()].into(), explain: true, ..request.clone() };
-        match self.evaluate(&alone).await {
-            Err(ResolveError::Process(ProcessError::Failed { stderr, .. })) => thrown(&stderr),
-            _ => None,
+        let Err(ResolveError::Process(ProcessError::Failed { stderr, .. })) = self.evaluate(&alone).await
+        else {
+            return None;
+        };
+        if is_import_from_derivation(&stderr) {
+            return Some(PackageProblem::new(ProblemKind::EvalError, IMPORTS_FROM_DERIVATION));
         }
+        let places = [request.source.place().map(Path::to_path_buf), std::env::home_dir()];
+        let places: Vec<String> =
+            places.into_iter().flatten().map(|place| place.display().to_string()).collect();
+        let places: Vec<&str> = places.iter().map(String::as_str).collect();
+        let reason = Reason::of_evaluation(&stderr, &places);
+        tracing::info!(package.name = %name, reason = reason.as_ref().map(Reason::as_str), "a package does not evaluate");
+        Some(PackageProblem { reason, ..PackageProblem::new(ProblemKind::EvalError, FAILS_TO_EVALUATE) })
     }
 
     async fn evaluate(&self, request: &ResolveRequest) -> Result<Resolutions, ResolveError> {
@@ -150,36 +166,10 @@ impl Nix {
     }
 }
 
-/// The text of the innermost error: Nix prints a trace above it and hints below. Paths of this machine are not
-/// for everybody, so nothing is told when there is one.
-fn thrown(stderr: &[String]) -> Option<String> {
-    const MAX_CHARS: usize = 300;
-    let text = stderr.iter().rev().find_map(|line| line.trim_start().strip_prefix("error: "))?;
-    (!text.contains('/')).then(|| text.chars().take(MAX_CHARS).collect())
-}
-
 impl ResolveError {
     /// Whether one of the names asked for may be the cause: evaluation failed, took too long or ran out of
     /// memory, where Nix itself is in order.
     fn is_about_a_package(&self) -> bool {
         matches!(self, Self::Process(ProcessError::Failed { .. } | ProcessError::Timeout { .. }))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tells_what_was_thrown_and_no_paths() {
-        let check = |stderr: &[&str], expect: Option<&str>| {
-            let lines: Vec<_> = stderr.iter().map(ToString::to_string).collect();
-            assert_eq!(thrown(&lines).as_deref(), expect, "{stderr:?}");
-        };
-        check(&["error: foo was removed; use bar", "(use '--show-trace')"], Some("foo was removed; use bar"));
-        check(&["error:", "   … while evaluating", "       error: foo is gone"], Some("foo is gone"));
-        check(&["error: attribute 'x' missing, at /srv/pkgs/default.nix:3:1"], None);
-        check(&[], None);
-        check(&[&format!("error: {}", "ä".repeat(1000))], Some(&"ä".repeat(300)));
     }
 }

@@ -1,17 +1,15 @@
 //! Which commit a branch or tag of a repository is at, by `git ls-remote`.
 
+use super::{RepositoryError, git::Git};
 use crate::{
     flights::Flights,
     queue::{Queue, QueueError},
     turns::{Client, Turns},
 };
-use firn_shared::{cache_key::CacheKey, package_source::Commit};
-use rustix::process::{Pid, Signal, kill_process_group};
+use firn_shared::{cache_key::CacheKey, package_source::Commit, source_url::SourceUrl};
 use std::collections::HashMap;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::process::Command;
 
 /// How long the commit of a branch or tag is believed.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -28,18 +26,7 @@ const MAX_WAITING: usize = 100;
 /// How long a repository may take to answer. Less than a request waits for its build.
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// Why a ref has no commit.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum GitRefError {
-    /// The repository has no such branch or tag.
-    #[error("the package repository has no branch or tag {0:?}")]
-    NotFound(String),
-    /// The repository cannot be asked; the text says why, for the log.
-    #[error("the package repository cannot be reached: {0}")]
-    Unreachable(String),
-}
-
-type Found = Result<Commit, GitRefError>;
+type Found = Result<Commit, RepositoryError>;
 
 /// The refs of one repository, as they were last seen. Many who ask for one at once share an answer.
 #[derive(Debug)]
@@ -62,17 +49,17 @@ impl Refs {
     /// When too many wait for the repository already; what it says is inside.
     pub(super) async fn commit(
         self: &Arc<Self>,
-        url: &str,
+        url: &SourceUrl,
         name: Option<&str>,
         client: Client,
     ) -> Result<Found, QueueError> {
-        let key = CacheKey::builder("ref-1").field(url).list(name.iter()).build();
+        let key = CacheKey::builder("ref-1").field(url.public().as_str()).list(name.iter()).build();
         if let Some(found) = self.remembered(&key) {
             return Ok(found);
         }
         let lookup = self.lookups.join_or(key, || {
             let place = self.queue.enter(client)?;
-            let (refs, url, name) = (Arc::clone(self), url.to_owned(), name.map(str::to_owned));
+            let (refs, url, name) = (Arc::clone(self), url.clone(), name.map(str::to_owned));
             Ok(async move {
                 let _place = place;
                 // Whoever came between the look above and this one has it already.
@@ -98,8 +85,8 @@ impl Refs {
         let until = now
             + match found {
                 Ok(_) => INTERVAL,
-                Err(GitRefError::NotFound(_)) => NOT_FOUND_INTERVAL,
-                Err(GitRefError::Unreachable(_)) => UNREACHABLE_INTERVAL,
+                Err(RepositoryError::NoSuchRef(_)) => NOT_FOUND_INTERVAL,
+                Err(_) => UNREACHABLE_INTERVAL,
             };
         let mut known = self.known.lock().expect("nothing panics while holding the lock");
         if known.len() >= MAX_REFS {
@@ -111,20 +98,8 @@ impl Refs {
     }
 }
 
-/// Ends git and what it started, unless it has ended by itself.
-struct Group(Option<Pid>);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(pid) = self.0 {
-            // Fails when the group is gone, which is what was wanted.
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
-    }
-}
-
 /// Asks the repository. A tag object is followed to its commit.
-async fn ls_remote(url: &str, name: Option<&str>) -> Found {
+async fn ls_remote(url: &SourceUrl, name: Option<&str>) -> Found {
     let patterns = match name {
         None => vec!["HEAD".to_owned()],
         Some(name) => {
@@ -132,30 +107,12 @@ async fn ls_remote(url: &str, name: Option<&str>) -> Found {
         }
     };
     tracing::debug!(name, "git ls-remote");
-    let child = Command::new("git")
-        .args(["ls-remote", "--", url])
-        .args(&patterns)
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .map_err(|error| GitRefError::Unreachable(format!("cannot run git: {error}")))?;
-    let mut group = Group(child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())));
-    let output = tokio::time::timeout(LIMIT, child.wait_with_output())
-        .await
-        .map_err(|_| GitRefError::Unreachable(format!("no answer within {} s", LIMIT.as_secs())))?
-        .map_err(|error| GitRefError::Unreachable(format!("cannot run git: {error}")))?;
-    group.0 = None;
-    if !output.status.success() {
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        return Err(GitRefError::Unreachable(stderr.trim().to_owned()));
-    }
-    let stdout = String::from_utf8_lossy(&output.stdout);
+    let git = Git::new(url, LIMIT);
+    let arguments = ["ls-remote", "--", git.remote()].into_iter().chain(patterns.iter().map(String::as_str));
+    let stdout = git.run(arguments).await.map_err(|error| RepositoryError::Unreachable(error.to_string()))?;
     let listed: Vec<(&str, &str)> = stdout.lines().filter_map(|line| line.split_once('\t')).collect();
     // A branch before a tag of the same name, a tag's commit before the tag object.
     let found = patterns.iter().find_map(|pattern| listed.iter().find(|(_, listed)| listed == pattern));
-    let (commit, _) = found.ok_or_else(|| GitRefError::NotFound(name.unwrap_or("HEAD").to_owned()))?;
-    commit.parse().map_err(|_| GitRefError::Unreachable(format!("it answered {commit:?}")))
+    let (commit, _) = found.ok_or_else(|| RepositoryError::NoSuchRef(name.unwrap_or("HEAD").to_owned()))?;
+    commit.parse().map_err(|_| RepositoryError::Unreachable(format!("it answered {commit:?}")))
 }

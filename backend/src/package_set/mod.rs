@@ -1,21 +1,25 @@
-//! The package set: which revision a tag names right now.
+//! The package set: which revision a tag names right now, and its files.
 //!
 //! Whatever can move is looked up at most once per short interval, and everything after that is keyed by the
 //! revision that was found.
 
+mod checkouts;
+mod git;
 mod git_refs;
 mod path_content;
 
-pub use git_refs::GitRefError;
-
 use crate::{queue::QueueError, turns::Client};
+use checkouts::{Checkout, Checkouts};
 use firn_shared::{
+    package::Words,
     package_source::{PackageSource, Revision, Revisions, SelectError, Selector},
     reference::Tag,
 };
 use git_refs::Refs;
 use path_content::PathContents;
-use std::path::PathBuf;
+use serde::Serialize;
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
@@ -23,15 +27,41 @@ use tokio::sync::Mutex;
 /// How long the content of a path is believed. Short, because people edit their package set and pull again.
 const PATH_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Why a tag has no revision.
+/// How many revisions are remembered that `latest` has named.
+const MAX_CONFIGURED: usize = 64;
+
+/// What is wrong with a repository, or with what was wanted of it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RepositoryError {
+    /// It has no such branch or tag.
+    #[error("the package repository has no branch or tag {0:?}")]
+    NoSuchRef(String),
+    /// It has no such commit.
+    #[error("the package repository has no such commit")]
+    NoSuchCommit,
+    /// It cannot be asked. The text says why, for the log; it holds no credentials.
+    #[error("the package repository cannot be reached: {0}")]
+    Unreachable(String),
+    /// It did not give the commit in time.
+    #[error("fetching the package set took longer than {} s", .0.as_secs())]
+    Slow(Duration),
+    /// A commit is larger than this, in bytes.
+    #[error("the package set is larger than {} MiB", .0 >> 20)]
+    TooLarge(u64),
+    /// What was fetched cannot be stored.
+    #[error("the package set cannot be stored: {0}")]
+    Disk(String),
+}
+
+/// Why a tag has no revision, or a revision no files.
 #[derive(Debug, thiserror::Error)]
 pub enum RevisionError {
     /// The tag can name nothing here.
     #[error(transparent)]
     Select(#[from] SelectError),
-    /// The repository has no such ref, or cannot be asked.
+    /// The repository does not give what was wanted.
     #[error(transparent)]
-    Git(#[from] GitRefError),
+    Git(#[from] RepositoryError),
     /// Too many tags are being looked up.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -48,13 +78,66 @@ pub struct PackageSet {
     refs: Arc<Refs>,
     path: Mutex<Option<(Instant, Revision)>>,
     contents: Arc<std::sync::Mutex<PathContents>>,
+    /// What repositories are fetched into.
+    checkouts: Option<Arc<Checkouts>>,
+    /// The revisions that `latest` has named, latest last.
+    configured: std::sync::Mutex<VecDeque<Revision>>,
+}
+
+/// A package set at a revision, in the form that `nix/load-pkgs.nix` takes. The files stay while this exists.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Source {
+    /// A directory or file.
+    Path {
+        /// Where it is.
+        path: PathBuf,
+        /// The commit whose files those are, if it is one's.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        revision: Option<String>,
+        /// When that was committed, in seconds since 1970.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        date: Option<i64>,
+        /// Keeps the files.
+        #[serde(skip)]
+        checkout: Option<Held>,
+    },
+    /// What Nix fetches by itself.
+    Channel {
+        /// A channel's name or a commit of nixpkgs.
+        channel: String,
+    },
+}
+
+/// Keeps the files of a commit where they are.
+#[derive(Debug, Clone)]
+pub struct Held(#[expect(dead_code, reason = "it is only held")] Checkout);
+
+impl Source {
+    /// Where the files are, if that is known before they are evaluated.
+    pub fn place(&self) -> Option<&Path> {
+        match self {
+            Self::Path { path, .. } => Some(path),
+            Self::Channel { .. } => None,
+        }
+    }
 }
 
 impl PackageSet {
-    /// The package set from this source.
-    pub fn new(source: PackageSource, revisions: Revisions) -> Self {
-        let (path, contents) = Default::default();
-        Self { source, revisions, refs: Refs::new(), path, contents }
+    /// The package set from this source. What is fetched goes into the data directory, and may take so long.
+    ///
+    /// # Errors
+    /// When the data directory cannot be written.
+    pub fn new(
+        source: PackageSource,
+        revisions: Revisions,
+        data: &Path,
+        fetch_limit: Duration,
+    ) -> std::io::Result<Self> {
+        let (path, contents, configured) = Default::default();
+        let is_fetched = matches!(source, PackageSource::Git { .. });
+        let checkouts = is_fetched.then(|| Checkouts::new(data, fetch_limit)).transpose()?;
+        Ok(Self { source, revisions, refs: Refs::new(), path, contents, checkouts, configured })
     }
 
     /// The revision that a tag names now. Clients take turns at what has to be looked up.
@@ -62,6 +145,29 @@ impl PackageSet {
     /// # Errors
     /// When the tag names nothing, or what it names cannot be looked up.
     pub async fn revision(&self, tag: &Tag, client: Client) -> Result<Revision, RevisionError> {
+        let revision = self.named(tag, client).await?;
+        if tag.is_latest() {
+            let mut configured = self.configured.lock().expect("nothing panics while holding the lock");
+            if configured.back() != Some(&revision) {
+                configured.retain(|known| *known != revision);
+                configured.push_back(revision.clone());
+                let surplus = configured.len().saturating_sub(MAX_CONFIGURED);
+                configured.drain(..surplus);
+            }
+        }
+        Ok(revision)
+    }
+
+    /// Whether answers may hold the words of this revision: whether it is, or was a while ago, the one that the
+    /// operator configured, which `latest` names.
+    pub fn words(&self, revision: &Revision) -> Words {
+        let callers_choose =
+            self.revisions != Revisions::Fixed && !matches!(self.source, PackageSource::Path(_));
+        let configured = self.configured.lock().expect("nothing panics while holding the lock");
+        if callers_choose && !configured.contains(revision) { Words::Hidden } else { Words::Shown }
+    }
+
+    async fn named(&self, tag: &Tag, client: Client) -> Result<Revision, RevisionError> {
         let selector = self.source.select(tag, self.revisions)?;
         if let Some(revision) = selector.pinned() {
             return Ok(revision);
@@ -81,7 +187,8 @@ impl PackageSet {
             }
             Selector::Git { url, version } => {
                 let name = version.map(|version| version.to_string());
-                let rev = self.refs.commit(&url, name.as_deref(), client).await??;
+                let repository = self.source.repository().unwrap_or_else(|| url.as_str().into());
+                let rev = self.refs.commit(&repository, name.as_deref(), client).await??;
                 Ok(Revision::Git { url, rev })
             }
         }
@@ -100,13 +207,25 @@ impl PackageSet {
         }
     }
 
-    /// The source at a revision, in the form that `nix/load-pkgs.nix` takes.
-    pub fn nix_source(&self, revision: &Revision) -> serde_json::Value {
-        let rev = revision.id();
-        match &self.source {
-            PackageSource::Path(path) => serde_json::json!({ "type": "path", "path": path }),
-            PackageSource::Channel(_) => serde_json::json!({ "type": "channel", "channel": rev }),
-            PackageSource::Git { url, .. } => serde_json::json!({ "type": "git", "url": url, "rev": rev }),
+    /// The files of a revision; those of a repository are fetched if they are not there.
+    ///
+    /// # Errors
+    /// When they cannot be fetched.
+    pub async fn files(&self, revision: &Revision, client: Client) -> Result<Source, RevisionError> {
+        match (&self.source, &self.checkouts, revision) {
+            (PackageSource::Git { url, .. }, Some(checkouts), Revision::Git { rev, .. }) => {
+                let checkout = checkouts.get(url, rev, client).await??;
+                Ok(Source::Path {
+                    path: checkout.path(),
+                    revision: Some(rev.as_str().to_owned()),
+                    date: checkout.date(),
+                    checkout: Some(Held(checkout)),
+                })
+            }
+            (PackageSource::Path(path), ..) => {
+                Ok(Source::Path { path: path.clone(), revision: None, date: None, checkout: None })
+            }
+            _ => Ok(Source::Channel { channel: revision.id().to_owned() }),
         }
     }
 

@@ -116,7 +116,13 @@ async fn what_is_published_is_told_when_storage_is_full() {
     let key = CacheKey::builder("a record").build();
     store.put_composition(&key, b"what was published".to_vec()).await.expect("there is room");
     store.limit(1).await.expect("counted");
-    let packages = PackageSet::new(PackageSource::Path(dir.path().to_owned()), Revisions::Fixed);
+    let packages = PackageSet::new(
+        PackageSource::Path(dir.path().to_owned()),
+        Revisions::Fixed,
+        dir.path(),
+        Duration::from_secs(60),
+    )
+    .expect("a directory");
     let published = builder(store, packages, dir.path()).published(&key).await.expect("nothing fails");
     assert_eq!(published.as_deref(), Some(&b"what was published"[..]));
 }

@@ -55,7 +55,13 @@ async fn what_is_asked_for_is_read_at_once() {
     let random = Random::seeded("what_is_asked_for_is_read_at_once");
     let counted = Faulty::new(Arc::default(), Fault::Refused, usize::MAX, &random);
     let store = counted.store(dir.path());
-    let packages = PackageSet::new(PackageSource::Path(dir.path().to_owned()), Revisions::Fixed);
+    let packages = PackageSet::new(
+        PackageSource::Path(dir.path().to_owned()),
+        Revisions::Fixed,
+        dir.path(),
+        Duration::from_secs(60),
+    )
+    .expect("a directory");
     let manifest = br#"{"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#.to_vec();
     let (digest, large) = (Digest::of(&manifest), vec![7; 5 << 20]);
     let layer = Digest::of(&large);

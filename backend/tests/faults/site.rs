@@ -15,6 +15,7 @@ use firn_shared::{
 use firn_tests::{package_set, random::Random};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// A few packages that Nix has never built, and a place for what their builders need.
@@ -42,7 +43,8 @@ impl Site {
     /// A builder of images of the packages.
     pub(crate) fn builder(&self, store: Store) -> Arc<Builder> {
         let source = PackageSource::Path(self.dir.path().join("set"));
-        builder::builder(store, PackageSet::new(source, Revisions::Fixed), self.dir.path())
+        let packages = PackageSet::new(source, Revisions::Fixed, self.dir.path(), Duration::from_secs(60));
+        builder::builder(store, packages.expect("a directory"), self.dir.path())
     }
 }
 

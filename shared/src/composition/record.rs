@@ -118,7 +118,7 @@ impl PackageSetRecord {
     /// The bytes to store under this key.
     pub fn encode(&self, key: &CacheKey) -> Vec<u8> {
         let revision = match &self.revision {
-            Revision::Git { url, rev } => WireRevision::Git(url.clone(), rev.as_str().to_owned()),
+            Revision::Git { url, rev } => WireRevision::Git(url.as_str().to_owned(), rev.as_str().to_owned()),
             Revision::Path { content } => WireRevision::Path(content.clone()),
         };
         seal(
@@ -144,7 +144,9 @@ impl PackageSetRecord {
         }
         let malformed = |_| ReadRecordError::Malformed("the commit is none");
         let revision = match wire.revision {
-            WireRevision::Git(url, rev) => Revision::Git { url, rev: rev.parse().map_err(malformed)? },
+            WireRevision::Git(url, rev) => {
+                Revision::Git { url: url.into(), rev: rev.parse().map_err(malformed)? }
+            }
             WireRevision::Path(content) => Revision::Path { content },
         };
         Ok(Self {

@@ -204,7 +204,7 @@ fn labels(
     label("created", Some(created));
     label("revision", Some(ingredients.revision.id()));
     if let Revision::Git { url, .. } = ingredients.revision {
-        label("source", Some(url));
+        label("source", Some(url.as_str()));
     }
     if let Some(PackageRecord { package, .. }) = only {
         label("version", package.version.as_deref());

@@ -144,7 +144,7 @@ fn resolutions(bytes: &[u8]) {
             Resolution::Problem(problem) => {
                 let settled = problem.settle(&name);
                 assert!(settled.near.len() <= 3);
-                assert!(!settled.explain(&name).is_empty());
+                assert!(!settled.explain(&name, firn_shared::package::Words::Shown).is_empty());
             }
         }
     }

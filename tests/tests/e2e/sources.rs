@@ -62,6 +62,7 @@ fn a_repository_has_branches_tags_and_commits() {
 
     let backend = Backend::with(&["--pkgs-repo", &repository.url(), "--revisions", "any"]).start();
     let ask = |tag: &str| backend.registry().built("greeting", tag);
+    let ask_for = |name: &str| backend.registry().built(name, "light");
     for (tag, commit) in [
         ("latest", &commits[1]),
         ("main", &commits[1]),
@@ -81,6 +82,9 @@ fn a_repository_has_branches_tags_and_commits() {
     assert_eq!(digest(&ask("v1.0")), digest(&ask("light")));
     assert_eq!(digest(&ask("v1.0")), digest(&ask(&commits[0])));
     assert_ne!(digest(&ask("v1.0")), digest(&ask("main")));
+
+    // A slash may be escaped.
+    assert_eq!(digest(&ask_for("user%2Fgreeting")), digest(&ask_for("user/greeting")));
 
     lists_tags_page_by_page(&backend, &[commits[0].as_str(), &branch]);
 

@@ -19,11 +19,6 @@ pub(crate) struct Evaluator {
     state: TempDir,
 }
 
-/// A git repository in the making.
-pub(crate) struct Repository {
-    place: PathBuf,
-}
-
 /// Every Nix that the expressions are tested with: the machine's, and a newer one.
 pub(crate) fn evaluators() -> [Evaluator; 2] {
     let newer = "newer-nix-trixie/bin/nix-instantiate";
@@ -98,53 +93,6 @@ impl Evaluator {
         let path = self.state.path().join(name);
         fs::write(&path, content).expect("writes");
         path
-    }
-
-    /// An empty repository of this evaluator's own, on the given branch.
-    pub(crate) fn repository(&self, branch: &str) -> Repository {
-        let repository = Repository { place: self.state.path().join("repository") };
-        fs::create_dir(&repository.place).expect("a new directory");
-        repository.git(&["init", "--quiet", "--initial-branch", branch], None);
-        repository
-    }
-}
-
-impl Repository {
-    pub(crate) fn url(&self) -> String {
-        format!("file://{}", self.place.display())
-    }
-
-    /// Commits one file at that time (seconds since 1970) and returns the commit.
-    pub(crate) fn commit(&self, name: &str, content: &str, seconds: u64) -> String {
-        fs::write(self.place.join(name), content).expect("writes");
-        self.git(&["add", name], None);
-        self.git(&["commit", "--quiet", "--message", "A version"], Some(seconds));
-        self.git(&["rev-parse", "HEAD"], None)
-    }
-
-    /// Makes a branch and goes on there.
-    pub(crate) fn branch(&self, name: &str) {
-        self.git(&["checkout", "--quiet", "-b", name], None);
-    }
-
-    pub(crate) fn checkout(&self, name: &str) {
-        self.git(&["checkout", "--quiet", name], None);
-    }
-
-    fn git(&self, arguments: &[&str], seconds: Option<u64>) -> String {
-        let date = seconds.map_or_else(String::new, |seconds| format!("{seconds} +0000"));
-        let output = Command::new("git")
-            .args(["-c", "user.name=Firn", "-c", "user.email=firn@example.org"])
-            .args(arguments)
-            .current_dir(&self.place)
-            .env("HOME", &self.place)
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_AUTHOR_DATE", &date)
-            .env("GIT_COMMITTER_DATE", &date)
-            .output()
-            .expect("git starts");
-        assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
     }
 }
 

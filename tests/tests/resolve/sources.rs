@@ -1,7 +1,7 @@
 //! Where package sets come from.
 
 use crate::{evaluator::evaluators, request};
-use serde_json::{Value, json};
+use serde_json::json;
 
 #[test]
 fn the_set_is_imported_once_and_nothing_else_is() {
@@ -39,13 +39,7 @@ fn a_source_that_is_no_package_set_is_named() {
 fn commits_and_branches_are_told_apart() {
     let commit = "0123456789abcdef0123456789abcdef01234567";
     let channel = |name: &str| json!({ "type": "channel", "channel": name });
-    let git = |extra: Value| {
-        let mut source = json!({ "type": "git", "url": "https://example.org/set" });
-        source.as_object_mut().expect("a map").extend(extra.as_object().expect("a map").clone());
-        source
-    };
     let named = |name: &str| format!("\"https://nixos.org/channels/{name}/nixexprs.tar.xz\"");
-    let url = r#""url":"https://example.org/set""#;
     for nix in evaluators() {
         for (source, expect) in [
             (channel("nixos-24.05"), named("nixos-24.05")),
@@ -53,14 +47,6 @@ fn commits_and_branches_are_told_apart() {
             (channel(&commit[..39]), named(&commit[..39])),
             (channel(&format!("{commit}0")), named(&format!("{commit}0"))),
             (channel(&commit.to_uppercase()), named(&commit.to_uppercase())),
-            (git(json!({})), format!("{{{url}}}")),
-            (git(json!({ "rev": commit })), format!("{{\"allRefs\":true,\"rev\":\"{commit}\",{url}}}")),
-            (
-                git(json!({ "rev": commit, "ref": "main" })),
-                format!("{{\"ref\":\"main\",\"rev\":\"{commit}\",{url}}}"),
-            ),
-            (git(json!({ "rev": "main" })), format!("{{\"ref\":\"main\",{url}}}")),
-            (git(json!({ "rev": &commit[..39] })), format!("{{\"ref\":\"{}\",{url}}}", &commit[..39])),
         ] {
             let error = nix.load(&source).expect_err("fetches nothing");
             assert!(error.contains(&format!("fetches {expect}")), "{}: {source}: {error}", nix.version());
@@ -73,40 +59,18 @@ fn commits_and_branches_are_told_apart() {
     }
 }
 
+/// Firn fetches repositories itself, and says what commit a path is.
 #[test]
-fn a_git_repository_is_a_package_set() {
+fn a_path_may_be_a_commits() {
     for nix in evaluators() {
-        let repository = nix.repository("main");
-        let set = |version: u32| {
-            format!(
-                "{{ system, config }}: {{ tool = derivation {{ name = \"tool-{version}\"; inherit system; builder = \"/x\"; }}; }}"
-            )
-        };
-        let first = repository.commit("default.nix", &set(1), 1_000_000_000);
-        repository.branch(&first[..39]);
-        let on_branch = repository.commit("default.nix", &set(2), 1_100_000_000);
-        repository.checkout("main");
-        let latest = repository.commit("default.nix", &set(3), 1_200_000_000);
-
-        for (rev, name, commit, date) in [
-            (None, "tool-3", &latest, 1_200_000_000),
-            (Some("main"), "tool-3", &latest, 1_200_000_000),
-            (Some(&first[..39]), "tool-2", &on_branch, 1_100_000_000),
-            (Some(first.as_str()), "tool-1", &first, 1_000_000_000),
-            (Some(on_branch.as_str()), "tool-2", &on_branch, 1_100_000_000),
-        ] {
-            let mut wanted = request(&["tool"]);
-            wanted["source"] = json!({ "type": "git", "url": repository.url() });
-            if let Some(rev) = rev {
-                wanted["source"]["rev"] = json!(rev);
-            }
-            let answer = nix.resolve(&wanted).expect("resolves");
-            assert_eq!(answer["packages"]["tool"]["ok"]["name"], name, "{}: {rev:?}", nix.version());
-            assert_eq!(answer["revision"], *commit);
-            assert_eq!(answer["revision_date"], date);
-        }
-        let mut gone = request(&["tool"]);
-        gone["source"] = json!({ "type": "git", "url": repository.url(), "rev": "no-such-branch" });
-        nix.resolve(&gone).expect_err("no such branch");
+        let file = nix.scratch("default.nix", "{ system, config }: { }");
+        let mut wanted = request(&[]);
+        wanted["source"] = json!({ "type": "path", "path": file });
+        let answer = nix.resolve(&wanted).expect("resolves");
+        assert_eq!((&answer["revision"], &answer["revision_date"]), (&json!(null), &json!(null)));
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        wanted["source"] = json!({ "type": "path", "path": file, "revision": commit, "date": 1_000_000_000 });
+        let answer = nix.resolve(&wanted).expect("resolves");
+        assert_eq!((&answer["revision"], &answer["revision_date"]), (&json!(commit), &json!(1_000_000_000)));
     }
 }

@@ -5,12 +5,13 @@ use crate::{
     build::{BuildError, chain},
     commands::builder::BuilderArgs,
     nix::{Nix, ResolveRequest},
-    package_set::{PackageSet, RevisionError},
+    package_set::{PackageSet, RepositoryError, RevisionError},
     store::{Store, StoreError},
     turns::Client,
 };
 use firn_shared::{package_source::Revision, reference::Tag};
 use std::collections::BTreeSet;
+use std::path::Path;
 
 const NIX: &str = "nix";
 const STORAGE: &str = "storage";
@@ -35,7 +36,7 @@ pub(super) async fn all(args: &BuilderArgs) -> Vec<Finding> {
     };
     let works = nix_finding.level == Level::Ok;
     let mut findings = vec![nix_finding, probe_storage(args, &data).await];
-    findings.push(probe_packages(args, nix.filter(|_| works).as_ref()).await);
+    findings.push(probe_packages(args, &data, nix.filter(|_| works).as_ref()).await);
     if let Err(error) = args.image.strategy().await {
         findings.push(Finding::new(Level::Invalid, LAYERS, error.to_string()));
     }
@@ -62,7 +63,7 @@ async fn probe_nix(nix: &Nix) -> Finding {
     }
 }
 
-async fn probe_storage(args: &BuilderArgs, data: &std::path::Path) -> Finding {
+async fn probe_storage(args: &BuilderArgs, data: &Path) -> Finding {
     let url = match args.storage.storage_url() {
         Ok(url) => url,
         Err(error) => return Finding::new(Level::Invalid, STORAGE, error.to_string()),
@@ -87,7 +88,7 @@ async fn probe_storage(args: &BuilderArgs, data: &std::path::Path) -> Finding {
     }
 }
 
-async fn probe_packages(args: &BuilderArgs, nix: Option<&Nix>) -> Finding {
+async fn probe_packages(args: &BuilderArgs, data: &Path, nix: Option<&Nix>) -> Finding {
     let (source, revisions) = match args.source.source() {
         Ok(source) => source,
         Err(error) => return Finding::new(Level::Invalid, PACKAGES, error.to_string()),
@@ -95,29 +96,41 @@ async fn probe_packages(args: &BuilderArgs, nix: Option<&Nix>) -> Finding {
     let Some(nix) = nix else {
         return Finding::new(Level::Error, PACKAGES, "not tried, because Nix does not work");
     };
-    let packages = PackageSet::new(source, revisions);
+    let packages = match PackageSet::new(source, revisions, data, args.source.fetch_limit()) {
+        Ok(packages) => packages,
+        Err(error) => {
+            let message = format!("{} cannot be written: {error}; choose another FIRN_DATA", data.display());
+            return Finding::new(Level::Error, PACKAGES, message);
+        }
+    };
+    let cannot_be_had = |error: RevisionError| {
+        let hint = match &error {
+            RevisionError::Path(_) => "see that this user may read it",
+            RevisionError::Git(RepositoryError::TooLarge(_) | RepositoryError::Disk(_)) => {
+                "see that FIRN_DATA has room for it"
+            }
+            RevisionError::Git(RepositoryError::Slow(_)) => "raise FIRN_FETCH_TIMEOUT",
+            RevisionError::Git(_) => {
+                "see that the URL is right and that `git ls-remote URL` works for this user without a question"
+            }
+            RevisionError::Queue(_) => "try again",
+            RevisionError::Select(_) => "mend what the tag latest means",
+        };
+        Finding::new(Level::Error, PACKAGES, format!("{}; {hint}", chain(&error)))
+    };
     let revision = match packages.revision(&Tag::default(), Client::NOBODY).await {
         Ok(revision) => revision,
-        Err(error) => {
-            let hint = match &error {
-                RevisionError::Path(_) => "see that this user may read it",
-                RevisionError::Git(_) => "see that the URL is right and this machine may fetch from it",
-                RevisionError::Queue(_) => "try again",
-                RevisionError::Select(_) => "mend what the tag latest means",
-            };
-            return Finding::new(Level::Error, PACKAGES, format!("{}; {hint}", chain(&error)));
-        }
+        Err(error) => return cannot_be_had(error),
+    };
+    let files = match packages.files(&revision, Client::NOBODY).await {
+        Ok(files) => files,
+        Err(error) => return cannot_be_had(error),
     };
     let id = match &revision {
         Revision::Git { rev, .. } => format!("commit {}", rev.as_str()),
         Revision::Path { content } => format!("content {content}"),
     };
-    let request = ResolveRequest::new(
-        packages.nix_source(&revision),
-        args.platform(),
-        args.nix.allow_unfree,
-        BTreeSet::new(),
-    );
+    let request = ResolveRequest::new(files, args.platform(), args.nix.allow_unfree, BTreeSet::new());
     match nix.resolve(&request).await.map_err(BuildError::from) {
         Ok(_) => Finding::new(Level::Ok, PACKAGES, format!("loads at {id}")),
         Err(error) => {

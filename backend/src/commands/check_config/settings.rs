@@ -7,6 +7,7 @@ use crate::{
     store::is_variable_of,
 };
 use clap::{ArgMatches, CommandFactory, parser::ValueSource};
+use firn_shared::source_url::SourceUrl;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -64,6 +65,9 @@ const NOT_TAKEN_OVER: [(&str, &str); 2] = [
     ("GCS_SIGNING_ACCOUNT", "Firn does not sign URLs of buckets"),
 ];
 
+/// Options whose values may hold credentials, and are otherwise no secret.
+const URLS: [&str; 3] = ["pkgs_repo", "popularity_url", "profile"];
+
 /// All options of this command, in the order of `--help`.
 pub(super) fn effective(matches: &ArgMatches, aliases: &[Alias]) -> Vec<Setting> {
     let command = Cli::command();
@@ -83,7 +87,8 @@ pub(super) fn effective(matches: &ArgMatches, aliases: &[Alias]) -> Vec<Setting>
                 (Some(ValueSource::DefaultValue), Some(alias), _) => Origin::Nixery(alias.nixery.into()),
                 _ => Origin::Default,
             };
-            let hidden = arg.is_hide_env_values_set();
+            // `--help` shows nothing of these; here what is no secret about a URL is of use.
+            let hidden = arg.is_hide_env_values_set() && !URLS.contains(&id);
             let value = raw.map(|value| if hidden { "(set)".to_owned() } else { redact(&value) });
             let option = arg.get_long().map_or_else(|| id.to_owned(), |long| format!("--{long}"));
             Setting { option, variable, value, origin }
@@ -119,13 +124,10 @@ pub(super) fn of_bucket(environment: &[String], args: &BuilderArgs) -> Vec<Setti
     names.into_iter().map(setting).collect()
 }
 
-/// A text without what may be secret in a URL: user, password and query.
+/// A value without the credentials that it has if it is a URL.
 fn redact(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, _)| (rest, "?(redacted)"));
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let (user, host) = authority.rsplit_once('@').map_or(("", authority), |(_, host)| ("(redacted)@", host));
-    format!("{scheme}://{user}{host}{path}{query}")
+    let url = SourceUrl::from(text);
+    if url.has_credentials() { format!("{url} (credentials are not shown)") } else { text.to_owned() }
 }
 
 /// Variables that somebody set and that do nothing.
@@ -167,12 +169,10 @@ mod tests {
     fn urls_lose_their_secrets() {
         let check = |text: &str, expect: &str| assert_eq!(redact(text), expect);
         check("https://example.org/pkgs", "https://example.org/pkgs");
-        check("https://me:token@example.org/pkgs", "https://(redacted)@example.org/pkgs");
-        check("https://a@b@example.org", "https://(redacted)@example.org");
-        check("https://example.org/x?token=1", "https://example.org/x?(redacted)");
+        check("https://me:token@example.org/pkgs", "https://example.org/pkgs (credentials are not shown)");
+        check("https://example.org/x?token=1", "https://example.org/x (credentials are not shown)");
         check("file:///srv/a@b", "file:///srv/a@b");
         check("127.0.0.1:8080", "127.0.0.1:8080");
-        check("://@?", "://(redacted)@?(redacted)");
     }
 
     #[test]
@@ -184,7 +184,10 @@ mod tests {
         let matches = matches.subcommand_matches("check-config").expect("this command");
         let settings = effective(matches, &aliases);
         let find = |option: &str| settings.iter().find(|s| s.option == option).expect("an option").clone();
-        assert_eq!(find("--pkgs-repo").value.as_deref(), Some("https://(redacted)@example.org/p"));
+        assert_eq!(
+            find("--pkgs-repo").value.as_deref(),
+            Some("https://example.org/p (credentials are not shown)")
+        );
         assert_eq!(find("--pkgs-repo").origin, Origin::Option);
         assert_eq!(find("--secret").value.as_deref(), Some("(set)"));
         assert_eq!(find("--nix-timeout").value.as_deref(), Some("60"));

@@ -1,0 +1,174 @@
+//! Git, as the operator has configured it: a process with a limit, which sees the operator's own settings.
+//!
+//! Private repositories work as they do at the operator's prompt: git runs with the environment of Firn, so that
+//! `~/.netrc`, credential helpers, `~/.ssh` and SSH agents count. That environment is for git alone; nothing here is
+//! needed by Nix, which is given what was fetched as a directory. Credentials that stand in the repository's URL are
+//! given to git as a setting in its environment, because any user of the machine can see a process's arguments, and
+//! are removed from all that it says.
+
+use firn_shared::source_url::SourceUrl;
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::ffi::OsStr;
+use std::future::Future;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::process::Command;
+
+/// What a Firn that is started by git, as from a hook, inherits about a repository that is not meant
+/// (`git rev-parse --local-env-vars`, but for the variables that hold settings).
+const NOT_INHERITED: [&str; 12] = [
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+];
+
+/// Settings that must not depend on the machine: nothing runs but what was asked for, and the files of a commit are
+/// the same everywhere.
+const SETTINGS: [(&str, &str); 8] = [
+    ("core.attributesFile", "/dev/null"),
+    ("core.autocrlf", "false"),
+    ("core.eol", "lf"),
+    ("core.hooksPath", "/dev/null"),
+    ("gc.auto", "0"),
+    ("log.showSignature", "false"),
+    ("maintenance.auto", "false"),
+    ("tar.umask", "0022"),
+];
+
+/// Why git gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GitError {
+    /// It does not start.
+    #[error("cannot run git: {0}")]
+    Io(#[from] std::io::Error),
+    /// It took too long.
+    #[error("no answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// It failed, and said this, without credentials.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Git for one repository.
+#[derive(Debug)]
+pub(super) struct Git<'a> {
+    url: &'a SourceUrl,
+    limit: Duration,
+}
+
+/// Ends git and what it started, unless it has ended by itself.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0 {
+            // Fails when the group is gone, which is what was wanted.
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
+}
+
+impl<'a> Git<'a> {
+    /// Git for the repository at this URL; each command may take so long.
+    pub(super) fn new(url: &'a SourceUrl, limit: Duration) -> Self {
+        Self { url, limit }
+    }
+
+    /// What commands call the repository: nothing that is secret.
+    pub(super) fn remote(&self) -> &'a str {
+        self.url.public().as_str()
+    }
+
+    /// Runs a command to its end and returns what it printed.
+    ///
+    /// # Errors
+    /// When it does not start, fails or takes too long.
+    pub(super) async fn run<S: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Result<String, GitError> {
+        self.run_unless(arguments, std::future::pending::<std::convert::Infallible>()).await.map_err(
+            |error| match error {
+                Interrupted::Git(error) => error,
+                Interrupted::By(never) => match never {},
+            },
+        )
+    }
+
+    /// The same, and ends it when something else comes first.
+    pub(super) async fn run_unless<S: AsRef<OsStr>, T>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+        other: impl Future<Output = T>,
+    ) -> Result<String, Interrupted<T>> {
+        let mut command = Command::new("git");
+        for variable in NOT_INHERITED {
+            command.env_remove(variable);
+        }
+        let insteads = self
+            .url
+            .has_credentials()
+            .then(|| (format!("url.{}.insteadOf", self.url.with_credentials()), self.remote().to_owned()));
+        let settings = SETTINGS.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        // The operator may have some of this kind too.
+        let before = std::env::var("GIT_CONFIG_COUNT").ok().and_then(|count| count.parse().ok());
+        let mut count: usize = before.unwrap_or(0);
+        for (key, value) in settings.into_iter().chain(insteads) {
+            command.env(format!("GIT_CONFIG_KEY_{count}"), key);
+            command.env(format!("GIT_CONFIG_VALUE_{count}"), value);
+            count += 1;
+        }
+        let child = command
+            .args(arguments)
+            .env("GIT_CONFIG_COUNT", count.to_string())
+            .env("GIT_ATTR_NOSYSTEM", "1")
+            // Nobody sits there to be asked: ssh would stop at the terminal, and is sent to a program instead.
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("SSH_ASKPASS_REQUIRE", "force")
+            .env("SSH_ASKPASS", std::env::var_os("SSH_ASKPASS").unwrap_or_else(|| "false".into()))
+            // What it says is compared.
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(GitError::Io)?;
+        let mut group = Group(child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())));
+        let output = tokio::select! {
+            output = tokio::time::timeout(self.limit, child.wait_with_output()) => {
+                output.map_err(|_| GitError::Timeout(self.limit))?.map_err(GitError::Io)?
+            }
+            other = other => return Err(Interrupted::By(other)),
+        };
+        group.0 = None;
+        if !output.status.success() {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            return Err(GitError::Failed(self.url.redact(stderr.trim())).into());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+/// Why [`Git::run_unless`] gave no answer.
+pub(super) enum Interrupted<T> {
+    /// Git itself.
+    Git(GitError),
+    /// What came first.
+    By(T),
+}
+
+impl<T> From<GitError> for Interrupted<T> {
+    fn from(error: GitError) -> Self {
+        Self::Git(error)
+    }
+}
