@@ -5,6 +5,10 @@
 //! one package has is a single symlink, as in Nix's `buildEnv`; one that several have is real and merged.
 //! Where two packages have the same file, the first one's is kept and the other is reported.
 
+mod base;
+
+pub use base::{Fixtures, USER_ID};
+
 use crate::{
     StorePath,
     archive::{Content, Entry, ImagePath, Permissions},
@@ -19,15 +23,6 @@ pub struct Tree<'a> {
     pub path: &'a StorePath,
     /// Its names.
     pub listing: &'a Listing,
-}
-
-/// Programs that scripts expect at fixed places, for images whose closure has them.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Fixtures<'a> {
-    /// What has `bin/sh`.
-    pub sh: Option<&'a StorePath>,
-    /// What has `bin/env`.
-    pub env: Option<&'a StorePath>,
 }
 
 /// Something that one package offered and did not get.
@@ -48,21 +43,6 @@ pub struct Forest {
     pub conflicts: Vec<Conflict>,
 }
 
-/// The user that images have besides root and nobody.
-pub const USER_ID: u32 = 1000;
-
-/// A directory in which everybody may create files and nobody may remove another's.
-const SHARED: Permissions = Permissions::new(0o1777, 0);
-
-const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
-    nobody:x:65534:65534:nobody:/var/empty:/bin/false\n\
-    user:x:1000:1000:user:/home/user:/bin/sh\n";
-const GROUP: &str = "root:x:0:\nnobody:x:65534:\nuser:x:1000:\n";
-const NSSWITCH: &str = "hosts: files dns\n";
-
-/// The other names that programs look for [`Forest::CA_BUNDLE`] under.
-const CA_ALIASES: [&str; 2] = ["etc/ssl/certs/ca-certificates.crt", "etc/pki/tls/certs/ca-bundle.crt"];
-
 /// Names at the root that belong to the image or the container runtime, or that only Nix reads.
 const RESERVED: [&str; 6] = ["nix", "nix-support", "proc", "sys", "dev", "tmp"];
 
@@ -77,7 +57,7 @@ type Directory = BTreeMap<FileName, Place>;
 
 impl Forest {
     /// Where `cacert` puts the bundle of certificates, without leading slash.
-    pub const CA_BUNDLE: &str = "etc/ssl/certs/ca-bundle.crt";
+    pub const CA_BUNDLE: &str = base::CA_BUNDLE;
     /// The home of [`USER_ID`], as `/etc/passwd` has it.
     pub const USER_HOME: &str = "/home/user";
 
@@ -85,26 +65,7 @@ impl Forest {
     pub fn new(trees: &[Tree<'_>], fixtures: Fixtures<'_>) -> Self {
         let mut root = Directory::new();
         let has_ca_bundle = trees.iter().any(|tree| contains(tree.listing, Self::CA_BUNDLE));
-        let user = Permissions::new(0o755, USER_ID);
-        for (path, permissions) in [
-            ("bin", Permissions::DIRECTORY),
-            ("etc", Permissions::DIRECTORY),
-            ("home/user", user),
-            ("root", Permissions::new(0o700, 0)),
-            ("tmp", SHARED),
-            ("var/empty", Permissions::STORE_DIRECTORY),
-            ("var/tmp", SHARED),
-        ] {
-            add(&mut root, path, Place::Directory(permissions, Directory::new()));
-        }
-        let real = [(has_ca_bundle, "etc/ssl/certs"), (has_ca_bundle, "etc/pki/tls/certs")];
-        let real = real.into_iter().chain([(fixtures.env.is_some(), "usr/bin")]);
-        for (_, path) in real.filter(|(wanted, _)| *wanted) {
-            add(&mut root, path, Place::directory());
-        }
-        for (path, text) in [("etc/passwd", PASSWD), ("etc/group", GROUP), ("etc/nsswitch.conf", NSSWITCH)] {
-            add(&mut root, path, Place::Leaf(Content::File(Permissions::FILE, text.into())));
-        }
+        fixtures.lay(&mut root, has_ca_bundle);
 
         let mut conflicts = Vec::new();
         let offers: Vec<Offer<'_>> = trees
@@ -113,21 +74,7 @@ impl Forest {
             .collect();
         merge(&mut root, &[], &offers, &mut conflicts);
 
-        if has_ca_bundle {
-            for alias in CA_ALIASES {
-                add(&mut root, alias, Place::Leaf(Content::Symlink(format!("/{}", Self::CA_BUNDLE).into())));
-            }
-        }
-        for (provider, program, path) in [(fixtures.sh, "sh", "bin/sh"), (fixtures.env, "env", "usr/bin/env")]
-        {
-            if let Some(provider) = provider {
-                add(
-                    &mut root,
-                    path,
-                    Place::Leaf(Content::Symlink(format!("{provider}/bin/{program}").into())),
-                );
-            }
-        }
+        fixtures.complete(&mut root, has_ca_bundle);
 
         let mut entries = Vec::new();
         flatten(root, b"", &mut entries);
@@ -228,7 +175,7 @@ fn merge(into: &mut Directory, at: &[u8], offers: &[Offer<'_>], conflicts: &mut 
                 Node::File(()) => drop(offer.owner),
             }
         }
-        let alone = directories.len() == 1 && !at.is_empty() && !into.contains_key(name);
+        let alone = directories.len() == 1 && !base::is_real(&path) && !into.contains_key(name);
         if alone {
             into.insert(name.clone(), Place::Leaf(link(offered[0].0, name)));
         } else if let Place::Directory(_, below) = into.entry(name.clone()).or_insert_with(Place::directory) {

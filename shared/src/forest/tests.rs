@@ -121,7 +121,7 @@ fn the_ca_bundle_has_its_three_names() {
         content(&forest, Forest::CA_BUNDLE),
         Some(Content::Symlink(format!("{cacert}/{}", Forest::CA_BUNDLE).into()))
     );
-    for alias in CA_ALIASES {
+    for alias in base::CA_ALIASES {
         assert_eq!(
             content(&forest, alias),
             Some(Content::Symlink(format!("/{}", Forest::CA_BUNDLE).into())),

@@ -1,0 +1,82 @@
+//! What an image has beside the files of its packages: users, temporary directories, and the files that
+//! programs look for at fixed places.
+//!
+//! [`Fixtures::lay`] adds what no package may replace, before the packages are merged. [`Fixtures::complete`]
+//! adds what a package may have in its own way, after that.
+
+use super::{Directory, Place, add};
+use crate::{
+    StorePath,
+    archive::{Content, Permissions},
+};
+
+/// The user that images have besides root and nobody.
+pub const USER_ID: u32 = 1000;
+/// Where `cacert` puts the bundle of certificates, without leading slash.
+pub(super) const CA_BUNDLE: &str = "etc/ssl/certs/ca-bundle.crt";
+/// The other names that programs look for [`CA_BUNDLE`] under.
+pub(super) const CA_ALIASES: [&str; 2] =
+    ["etc/ssl/certs/ca-certificates.crt", "etc/pki/tls/certs/ca-bundle.crt"];
+
+/// A directory in which everybody may create files and nobody may remove another's.
+const SHARED: Permissions = Permissions::new(0o1777, 0);
+
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
+    nobody:x:65534:65534:nobody:/var/empty:/bin/false\n\
+    user:x:1000:1000:user:/home/user:/bin/sh\n";
+const GROUP: &str = "root:x:0:\nnobody:x:65534:\nuser:x:1000:\n";
+const NSSWITCH: &str = "hosts: files dns\n";
+
+/// What an image has at fixed places if its packages bring it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Fixtures<'a> {
+    /// What has `bin/sh`.
+    pub sh: Option<&'a StorePath>,
+    /// What has `bin/env`.
+    pub env: Option<&'a StorePath>,
+}
+
+impl Fixtures<'_> {
+    /// Adds what no package may replace, and the directories that have to be real.
+    pub(super) fn lay(&self, root: &mut Directory, has_ca_bundle: bool) {
+        for (path, permissions) in [
+            ("bin", Permissions::DIRECTORY),
+            ("etc", Permissions::DIRECTORY),
+            ("home/user", Permissions::new(0o755, USER_ID)),
+            ("root", Permissions::new(0o700, 0)),
+            ("tmp", SHARED),
+            ("var/empty", Permissions::STORE_DIRECTORY),
+            ("var/tmp", SHARED),
+        ] {
+            add(root, path, Place::Directory(permissions, Directory::new()));
+        }
+        let real = [(has_ca_bundle, "etc/ssl/certs"), (has_ca_bundle, "etc/pki/tls/certs")];
+        let real = real.into_iter().chain([(self.env.is_some(), "usr/bin")]);
+        for (_, path) in real.filter(|(wanted, _)| *wanted) {
+            add(root, path, Place::directory());
+        }
+        for (path, text) in [("etc/passwd", PASSWD), ("etc/group", GROUP), ("etc/nsswitch.conf", NSSWITCH)] {
+            add(root, path, Place::Leaf(Content::File(Permissions::FILE, text.into())));
+        }
+    }
+
+    /// Adds what is not there by now.
+    pub(super) fn complete(&self, root: &mut Directory, has_ca_bundle: bool) {
+        let mut link = |path, target: String| add(root, path, Place::Leaf(Content::Symlink(target.into())));
+        if has_ca_bundle {
+            CA_ALIASES.into_iter().for_each(|alias| link(alias, format!("/{CA_BUNDLE}")));
+        }
+        for (provider, inside, path) in [(self.sh, "bin/sh", "bin/sh"), (self.env, "bin/env", "usr/bin/env")]
+        {
+            if let Some(provider) = provider {
+                link(path, format!("{provider}/{inside}"));
+            }
+        }
+    }
+}
+
+/// Whether the directory at this path (components joined by and beginning with slashes) is a real one, even if
+/// only one package has it: derived images can add to those.
+pub(super) fn is_real(path: &[u8]) -> bool {
+    path.iter().filter(|byte| **byte == b'/').count() == 1
+}
