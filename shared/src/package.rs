@@ -134,8 +134,8 @@ pub struct PackageRecord {
     pub package: Package,
     /// The requisites of the outputs.
     pub closure: Vec<PathInfo>,
-    /// What lies below each of the package's outputs, in their order.
-    pub listings: Vec<Listing>,
+    /// What lies below the package's outputs.
+    pub listing: Listing,
     /// The first path of the closure that has `bin/sh`.
     pub sh: Option<StorePath>,
     /// The first path of the closure that has `bin/env`.

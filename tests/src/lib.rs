@@ -6,6 +6,7 @@
 //! that installs it; nothing is skipped.
 
 pub mod backend;
+pub mod buildenv;
 pub mod composition;
 pub mod containerd;
 pub mod dockerd;

@@ -39,6 +39,24 @@ pub fn build(package_set: &Path, attributes: &[&str]) -> Vec<String> {
     built.lines().map(str::to_owned).collect()
 }
 
+/// The outputs that an image gets of each of these attributes, which need not have been built.
+pub fn outputs(package_set: &Path, attributes: &[&str]) -> Vec<Vec<String>> {
+    let list: String = attributes.iter().map(|attribute| format!("(set.{attribute}) ")).collect();
+    let expression = format!(
+        "let set = import {} {{ system = builtins.currentSystem; config = {{ }}; }};
+             documentation = [ \"man\" \"doc\" \"info\" ];
+             wanted = p: builtins.filter (o: !(builtins.elem o documentation))
+               (p.meta.outputsToInstall or [ p.outputName ]);
+         in map (p: map (o: p.${{o}}.outPath) (wanted p)) [ {list} ]",
+        package_set.display()
+    );
+    let json = program("nix-instantiate")
+        .args(["--eval", "--strict", "--json", "--expr", &expression])
+        .run()
+        .succeeded();
+    serde_json::from_str(&json).expect("lists of store paths")
+}
+
 /// These store paths and everything that they need at run time.
 pub fn closure(paths: &[String]) -> BTreeSet<String> {
     let requisites = program("nix-store").args(["--query", "--requisites"]).args(paths).run().succeeded();

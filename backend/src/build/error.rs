@@ -11,6 +11,8 @@ use firn_shared::{
     StorePath,
     closure::ClosureError,
     composition::Undescribable,
+    forest::ForestError,
+    image::BlueprintError,
     oci_error::{ErrorCode, OciError},
     package::Words,
     selection::SelectionError,
@@ -49,6 +51,9 @@ pub enum BuildError {
     /// Closures contradict each other.
     #[error(transparent)]
     Closure(#[from] ClosureError),
+    /// Packages have too much in common.
+    #[error(transparent)]
+    Forest(#[from] ForestError),
     /// A closure is not whole.
     #[error(transparent)]
     Undescribable(#[from] Undescribable),
@@ -94,6 +99,15 @@ impl From<SelectionError> for BuildError {
     }
 }
 
+impl From<BlueprintError> for BuildError {
+    fn from(error: BlueprintError) -> Self {
+        match error {
+            BlueprintError::Closure(error) => Self::Closure(error),
+            BlueprintError::Forest(error) => Self::Forest(error),
+        }
+    }
+}
+
 /// An error with everything that caused it, for logs.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -109,14 +123,17 @@ pub fn chain(error: &dyn Error) -> String {
 impl BuildError {
     /// Whether the next attempt would fail alike, so that it is not worth making at once.
     pub fn is_lasting(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::Selection(_)
-                | Self::TooLarge { .. }
-                | Self::Realise(RealiseError::Process(
-                    ProcessError::Timeout { .. } | ProcessError::Memory { .. }
-                ))
-        )
+            | Self::TooLarge { .. }
+            | Self::Forest(_)
+            | Self::Pack(PackError::Whiteout { .. })
+            | Self::Realise(RealiseError::Process(
+                ProcessError::Timeout { .. } | ProcessError::Memory { .. },
+            )) => true,
+            Self::Shared(error) => error.is_lasting(),
+            _ => false,
+        }
     }
 
     /// Whether a store path was gone when it was to be packed; realising it again helps.
@@ -194,7 +211,9 @@ impl BuildError {
                 ErrorCode::ManifestUnknown,
                 format!("building took more memory than the {} MiB that this registry allows", limit >> 20),
             ),
-            Self::TooLarge { .. } => OciError::new(ErrorCode::ManifestUnknown, self.to_string()),
+            Self::TooLarge { .. } | Self::Forest(_) | Self::Pack(PackError::Whiteout { .. }) => {
+                OciError::new(ErrorCode::ManifestUnknown, self.to_string())
+            }
             Self::Realise(
                 RealiseError::Process(ProcessError::Failed { .. }) | RealiseError::Hopeless { .. },
             ) => unavailable("Nix cannot build at the moment; the operator finds the reason in the log"),

@@ -28,7 +28,8 @@ pub struct ImageRecord {
     pub oci: ManifestRecord,
     /// The same in Docker's media types, where they can express it.
     pub docker: Option<ManifestRecord>,
-    /// Paths at which packages conflicted; what the first one brought was kept.
+    /// Paths, sorted, of which at least one package's file is not shown: another package has it, or it is the image's
+    /// own.
     pub conflicts: Vec<String>,
 }
 
@@ -134,7 +135,10 @@ impl Builder {
         revision: &Revision,
         key: &CacheKey,
     ) -> Result<ImageRecord, BuildError> {
-        let conflicts = blueprint.conflicts.iter().map(|conflict| conflict.path.clone()).collect();
+        let mut conflicts: Vec<_> =
+            blueprint.conflicts.iter().map(|conflict| conflict.path.clone()).collect();
+        // Several packages can have lost the same.
+        conflicts.dedup();
         let image = blueprint.assemble(layers);
         let manifest =
             |blob: &SmallBlob| ManifestRecord { digest: blob.digest, size: blob.bytes.len() as u64 };

@@ -29,7 +29,7 @@ impl Builder {
             stream::iter(lookups).buffered(LOOKUPS).try_collect().await?;
         let mut missing: Vec<usize> = (0..plans.len()).filter(|i| records[*i].is_none()).collect();
         let mut needed = missing.iter().flat_map(|i| &plans[*i].paths);
-        if let Some(gone) = needed.find(|path| !Path::new(path.as_str()).exists()) {
+        if let Some(gone) = needed.find(|path| Path::new(path.as_str()).symlink_metadata().is_err()) {
             return Err(BuildError::Vanished(gone.clone()));
         }
         progress.enter(Phase::Packing { done: 0, total: missing.len() });

@@ -1,111 +1,212 @@
-//! Reading what lies below a store path.
+//! Reading what lies below a package's outputs.
 
-use super::BuildError;
+use super::links::{Leads, Links};
 use firn_shared::{
     StorePath,
-    listing::{FileName, Listing, Node},
+    listing::{Directory, FileName, Listing, Node, Root, Target},
 };
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// What lies below a package's output: nothing where the output is a plain file.
-///
-/// A symlink to a directory inside the same output counts as that directory, as in Nix's `buildEnv`, so that
-/// `sbin -> bin` of one package does not hide `sbin` of another.
-pub(super) fn read(output: &StorePath) -> Result<Listing, BuildError> {
-    let root = Path::new(output.as_str());
-    if root.symlink_metadata().map_err(error(root))?.is_dir() {
-        directory(root, root)
-    } else {
-        Ok(Listing::new())
+/// How much there may be of a package.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Files, directories and links.
+    files: usize,
+    /// Names that are looked at to find where links lead. A link can lead through 40 links, each with a path of 2,000
+    /// names.
+    steps: usize,
+    /// Length of the paths of all directories together, in bytes. Memory is needed for three times as much.
+    path_bytes: usize,
+}
+
+/// All of texlive has a quarter of these files. As many steps take some ten seconds.
+const LIMITS: Limits = Limits { files: 1_000_000, steps: 10_000_000, path_bytes: 128 << 20 };
+/// The longest `propagated-user-env-packages` that is read, in bytes.
+const MAX_PROPAGATED: u64 = 1 << 20;
+
+/// Why there is no listing of a package.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ListingError {
+    /// There are too many, or links lead to them in too many steps.
+    #[error("it has more than {} files, or too long paths or chains of symlinks between them", LIMITS.files)]
+    TooLarge,
+    /// Something cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// What lies below these outputs, and below the store paths that they propagate, with all directories that links in
+/// them lead to.
+pub(super) fn read<'a>(
+    outputs: impl IntoIterator<Item = &'a StorePath>,
+    links: &Links<'a>,
+) -> Result<Listing, ListingError> {
+    read_within(LIMITS, outputs, links)
+}
+
+fn read_within<'a>(
+    limits: Limits,
+    outputs: impl IntoIterator<Item = &'a StorePath>,
+    links: &Links<'a>,
+) -> Result<Listing, ListingError> {
+    let mut reader = Reader::new(links, limits);
+    let mut wanted: Vec<&StorePath> = outputs.into_iter().collect();
+    let mut roots = Vec::new();
+    while let Some(path) = wanted.get(roots.len()).copied() {
+        let propagated = propagated(links, path)?;
+        let new: Vec<_> = propagated.iter().copied().filter(|path| !wanted.contains(path)).collect();
+        wanted.extend(new);
+        let node = reader.node_of(links.follow(path, "").map_err(error(&links.place(path)))?, Some(path));
+        roots.push(Root { path: path.clone(), node, propagated: propagated.into_iter().cloned().collect() });
     }
+    while let Some(place) = reader.places.get(reader.directories.len()).cloned() {
+        let directory = reader.directory(&place)?;
+        reader.directories.push(directory);
+    }
+    let listing = Listing::new(reader.directories, reader.targets, roots);
+    Ok(listing.expect("every index was given to a directory or target"))
 }
 
-/// Whether a program is there; symlinks are followed, also to other store paths.
-pub(super) fn has_program(path: &StorePath, program: &str) -> bool {
-    Path::new(path.as_str()).join("bin").join(program).exists()
+/// Whether a store path has a program that a container can start.
+pub(super) fn has_program(path: &StorePath, program: &str, links: &Links<'_>) -> Result<bool, ListingError> {
+    let program = format!("bin/{program}");
+    let leads = links.follow(path, &program).map_err(error(&links.place(path).join(&program)))?;
+    Ok(matches!(leads, Leads::File(_)))
 }
 
-fn error(path: &Path) -> impl FnOnce(std::io::Error) -> BuildError {
+fn error(path: &Path) -> impl FnOnce(io::Error) -> ListingError {
     let path = path.to_owned();
-    |source| BuildError::Read { path, source }
+    |source| ListingError::Read { path, source }
 }
 
-fn directory(root: &Path, path: &Path) -> Result<Listing, BuildError> {
-    let mut listing = Listing::new();
-    for entry in path.read_dir().map_err(error(path))? {
-        let entry = entry.map_err(error(path))?;
-        let below = entry.path();
-        let kind = entry.file_type().map_err(error(&below))?;
-        let is_directory = kind.is_dir() || (kind.is_symlink() && leads_down(root, path, &below));
-        let node = if is_directory { Node::Directory(directory(root, &below)?) } else { Node::File(()) };
-        let name = FileName::new(entry.file_name().as_bytes()).expect("directories hold file names");
-        listing.insert(name, node);
+/// The members of the closure that a user of this one also wants. Nix looks into this file when it makes a user's
+/// environment.
+fn propagated<'a>(links: &Links<'a>, path: &StorePath) -> Result<Vec<&'a StorePath>, ListingError> {
+    const FILE: &str = "nix-support/propagated-user-env-packages";
+    let Leads::File(place) = links.follow(path, FILE).map_err(error(&links.place(path).join(FILE)))? else {
+        return Ok(Vec::new());
+    };
+    let is_file = place.symlink_metadata().map_err(error(&place))?.is_file();
+    let mut bytes = Vec::new();
+    if is_file {
+        let file = File::open(&place).map_err(error(&place))?;
+        file.take(MAX_PROPAGATED).read_to_end(&mut bytes).map_err(error(&place))?;
     }
-    Ok(listing)
+    let words = bytes.split(|byte| matches!(byte, b' ' | b'\n')).filter(|word| !word.is_empty());
+    let mut found: Vec<&StorePath> = Vec::new();
+    for word in words {
+        let place = Path::new(OsStr::from_bytes(word));
+        if let Some((member, mut below)) = links.inside(place)
+            && below.next().is_none()
+            && !found.contains(&member)
+        {
+            found.push(member);
+        }
+    }
+    Ok(found)
 }
 
-/// Whether a symlink leads to a directory of the same output that it does not itself lie in: following it
-/// ends.
-fn leads_down(root: &Path, directory: &Path, link: &Path) -> bool {
-    link.canonicalize().is_ok_and(|target| {
-        let real = directory.canonicalize();
-        target.is_dir()
-            && target.starts_with(root)
-            && real.is_ok_and(|real| !real.starts_with(&target))
-            // One link is followed, not a chain through directories that hold further links up.
-            && directory.canonicalize().is_ok_and(|real| real == directory)
-    })
+/// A listing in the making.
+struct Reader<'l, 'a> {
+    links: &'l Links<'a>,
+    /// Directories that were read, those of the first of the places.
+    directories: Vec<Directory>,
+    /// Directories by index, and the indices.
+    places: Vec<PathBuf>,
+    indices: HashMap<PathBuf, u32>,
+    targets: Vec<Target>,
+    /// The indices of targets, by the index of the directory.
+    target_indices: HashMap<u32, u32>,
+    limits: Limits,
+    files: usize,
+    path_bytes: usize,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-    use std::os::unix::fs::symlink;
-
-    fn names(listing: &Listing, at: &str, all: &mut Vec<String>) {
-        for (name, node) in listing {
-            let path = format!("{at}{}", String::from(name.clone()));
-            match node {
-                Node::File(()) => all.push(path),
-                Node::Directory(below) => {
-                    all.push(format!("{path}/"));
-                    names(below, &format!("{path}/"), all);
-                }
-            }
+impl<'l, 'a> Reader<'l, 'a> {
+    fn new(links: &'l Links<'a>, limits: Limits) -> Self {
+        Self {
+            links,
+            limits,
+            directories: Vec::new(),
+            places: Vec::new(),
+            indices: HashMap::new(),
+            targets: Vec::new(),
+            target_indices: HashMap::new(),
+            files: 0,
+            path_bytes: 0,
         }
     }
 
-    #[test]
-    fn follows_links_to_directories_inside_and_no_others() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let root = dir.path().canonicalize().expect("a path");
-        fs::create_dir_all(root.join("bin")).expect("made");
-        fs::create_dir_all(root.join("lib/empty")).expect("made");
-        fs::write(root.join("bin/x"), "").expect("written");
-        symlink("bin", root.join("sbin")).expect("linked");
-        symlink("/", root.join("out")).expect("linked");
-        symlink("..", root.join("lib/up")).expect("linked");
-        symlink("missing", root.join("dangling")).expect("linked");
-        symlink("x", root.join("bin/y")).expect("linked");
-        let mut all = Vec::new();
-        names(&directory(&root, &root).expect("a listing"), "", &mut all);
-        assert_eq!(
-            all,
-            [
-                "bin/",
-                "bin/x",
-                "bin/y",
-                "dangling",
-                "lib/",
-                "lib/empty/",
-                "lib/up",
-                "out",
-                "sbin/",
-                "sbin/x",
-                "sbin/y"
-            ]
-        );
+    /// Reads a directory, and gives those that it refers to an index.
+    fn directory(&mut self, place: &Path) -> Result<Directory, ListingError> {
+        let mut directory = Directory::new();
+        for entry in fs::read_dir(place).map_err(error(place))? {
+            let entry = entry.map_err(error(place))?;
+            self.files += 1;
+            if self.files > self.limits.files
+                || self.links.steps() > self.limits.steps
+                || self.path_bytes > self.limits.path_bytes
+            {
+                return Err(ListingError::TooLarge);
+            }
+            let below = entry.path();
+            let kind = entry.file_type().map_err(error(&below))?;
+            let node = if kind.is_dir() {
+                Node::Directory(self.index(below))
+            } else if kind.is_symlink() {
+                let leads = self.links.follow_link(place, &below).map_err(error(&below))?;
+                self.node_of(leads, None)
+            } else {
+                Node::File
+            };
+            let name = FileName::new(entry.file_name().as_bytes()).expect("directories hold file names");
+            directory.insert(name, node);
+        }
+        Ok(directory)
+    }
+
+    /// What leads there; `own` is the store path that it is if it leads nowhere else.
+    fn node_of(&mut self, leads: Leads, own: Option<&StorePath>) -> Node {
+        match leads {
+            Leads::Directory(place) => {
+                let is_link = own.is_none_or(|path| self.links.place(path) != place);
+                let index = self.index(place);
+                if is_link { Node::Link(self.target(index)) } else { Node::Directory(index) }
+            }
+            Leads::File(_) | Leads::Outside => Node::File,
+            Leads::Nowhere => Node::Dangling,
+        }
+    }
+
+    fn index(&mut self, place: PathBuf) -> u32 {
+        let next = u32::try_from(self.places.len()).expect("no more than there are files");
+        *self.indices.entry(place).or_insert_with_key(|place| {
+            self.path_bytes += place.as_os_str().len();
+            self.places.push(place.clone());
+            next
+        })
+    }
+
+    fn target(&mut self, directory: u32) -> u32 {
+        *self.target_indices.entry(directory).or_insert_with(|| {
+            let place = &self.places[directory as usize];
+            let (path, below) = self.links.inside(place).expect("links are followed into the closure only");
+            let name = |name: &OsStr| FileName::new(name.as_bytes()).expect("paths consist of file names");
+            self.targets.push(Target { directory, path: path.clone(), below: below.map(name).collect() });
+            u32::try_from(self.targets.len() - 1).expect("no more than there are files")
+        })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ mod error;
 mod explain;
 mod image;
 mod layers;
+mod links;
 mod listing;
 mod names;
 mod package_set;

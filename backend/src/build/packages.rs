@@ -1,6 +1,10 @@
 //! What is known of packages: remembered from earlier builds, or found out with Nix.
 
-use super::{BuildError, Builder, LOOKUPS, Phase, Progress, listing};
+use super::{
+    BuildError, Builder, LOOKUPS, Phase, Progress,
+    links::Links,
+    listing::{self, ListingError},
+};
 use crate::{
     nix::{Blame, GcRoot, Nix, RealiseError, ResolveRequest},
     store::RecordKind,
@@ -15,6 +19,7 @@ use firn_shared::{
     package_source::Revision,
     platform::Platform,
     selection::SelectionError,
+    store_path::STORE_DIR,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -39,7 +44,7 @@ pub(crate) fn package_key(
     allow_unfree: bool,
     name: &PackageName,
 ) -> CacheKey {
-    CacheKey::builder("package-1")
+    CacheKey::builder("package-2")
         .field(serde_json::to_vec(revision).expect("revisions serialise"))
         .field(platform.system())
         .field([u8::from(allow_unfree)])
@@ -270,15 +275,18 @@ impl Builder {
         };
         let infos: BTreeMap<StorePath, PathInfo> =
             infos.into_iter().map(|info| (info.path.clone(), info)).collect();
-        let records = packages.into_iter().map(|(name, package)| {
-            let blame = hopeless.filter(|_| !is_built(&package, &invalid));
-            let record = match blame {
-                Some(blame) => Err(not_built(&self.nix, blame, platform, progress)),
-                None => Ok(record(package, &infos)?),
-            };
-            Ok((name, record))
+        let (built, failed): (Vec<_>, Vec<_>) =
+            packages.into_iter().partition(|(_, package)| is_built(package, &invalid));
+        let blame = hopeless.unwrap_or(Blame::Output);
+        let failed =
+            failed.into_iter().map(|(name, _)| (name, Err(not_built(&self.nix, blame, platform, progress))));
+        let mut records: Vec<_> = failed.collect();
+        // It can be a million files.
+        let reading = tokio::task::spawn_blocking(move || {
+            built.into_iter().map(|(name, package)| Ok((name, record(package, &infos)?))).collect()
         });
-        let records = records.collect::<Result<_, BuildError>>()?;
+        let read: Result<Vec<_>, BuildError> = reading.await.expect("reading does not panic");
+        records.extend(read?);
         Ok((root, records))
     }
 
@@ -286,7 +294,7 @@ impl Builder {
     /// time of two processes; a store path keeps its references, so rooting changes nothing about them.
     async fn closures_in_store(&self, packages: &[&Package]) -> Option<Vec<PathInfo>> {
         let outputs = outputs_of(packages.iter().copied());
-        if !outputs.iter().all(|output| Path::new(output.as_str()).exists()) {
+        if outputs.iter().any(|output| Path::new(output.as_str()).symlink_metadata().is_err()) {
             return None;
         }
         // What is there and not valid is read again when it has been realised.
@@ -300,7 +308,10 @@ fn outputs_of<'a>(packages: impl IntoIterator<Item = &'a Package>) -> Vec<StoreP
 }
 
 /// Everything that a realised package brings to an image.
-fn record(package: Package, infos: &BTreeMap<StorePath, PathInfo>) -> Result<PackageRecord, BuildError> {
+fn record(
+    package: Package,
+    infos: &BTreeMap<StorePath, PathInfo>,
+) -> Result<Result<PackageRecord, PackageProblem>, BuildError> {
     let mut closure: BTreeMap<&StorePath, &PathInfo> = BTreeMap::new();
     let mut next: Vec<&StorePath> = package.outputs.iter().map(|output| &output.path).collect();
     while let Some(path) = next.pop() {
@@ -311,17 +322,28 @@ fn record(package: Package, infos: &BTreeMap<StorePath, PathInfo>) -> Result<Pac
             next.extend(&info.references);
         }
     }
-    let provider =
-        |program| closure.keys().find(|path| listing::has_program(path, program)).map(|path| (*path).clone());
-    let listings =
-        package.outputs.iter().map(|output| listing::read(&output.path)).collect::<Result<_, _>>()?;
-    Ok(PackageRecord {
-        listings,
-        sh: provider("sh"),
-        env: provider("env"),
-        closure: closure.into_values().cloned().collect(),
-        package,
-    })
+    let links = Links::new(Path::new(STORE_DIR), closure.keys().copied());
+    let files = || {
+        let provider = |program| {
+            for path in closure.keys().copied() {
+                if listing::has_program(path, program, &links)? {
+                    return Ok(Some(path.clone()));
+                }
+            }
+            Ok::<_, ListingError>(None)
+        };
+        let outputs = package.outputs.iter().map(|output| &output.path);
+        Ok::<_, ListingError>((listing::read(outputs, &links)?, provider("sh")?, provider("env")?))
+    };
+    let (listing, sh, env) = match files() {
+        Ok(files) => files,
+        Err(error @ ListingError::TooLarge) => {
+            return Ok(Err(PackageProblem::new(ProblemKind::BuildError, error.to_string())));
+        }
+        Err(ListingError::Read { path, source }) => return Err(BuildError::Read { path, source }),
+    };
+    let closure = closure.into_values().cloned().collect();
+    Ok(Ok(PackageRecord { package, closure, listing, sh, env }))
 }
 
 fn not_built(nix: &Nix, blame: Blame, platform: Platform, progress: &Progress) -> PackageProblem {

@@ -50,7 +50,7 @@ async fn build(args: BuildArgs) -> Result<(), Failure> {
         written.map_err(|error| Failure::error(&error))?;
     }
     for path in &image.conflicts {
-        eprintln!("firn: {path} is in several packages; the first one's was kept");
+        eprintln!("firn: {path} of a package is not shown: another package has it, or it is the image's own");
     }
     if args.json {
         println!("{}", serde_json::to_string(&*image).expect("records serialise"));

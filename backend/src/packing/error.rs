@@ -40,6 +40,13 @@ pub enum PackError {
         /// Where.
         path: PathBuf,
     },
+    /// A name that begins with `.wh.`: to clients that unpack a layer, it is an order to delete something (OCI image
+    /// spec, "layer.md"), and no layer can hold a file of that name.
+    #[error("{} cannot be in an image: a name that begins with .wh. means in a layer that a file is deleted", path.display())]
+    Whiteout {
+        /// Where.
+        path: PathBuf,
+    },
     /// The layer cannot be written.
     #[error("cannot write the layer")]
     Write(#[source] io::Error),

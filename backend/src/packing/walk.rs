@@ -23,6 +23,12 @@ pub(super) enum Found {
     Symlink(Vec<u8>),
 }
 
+/// Whether clients take a file of this name in a layer for something else than a file. Those of aufs, `.wh..wh..opq`
+/// and `.wh..wh.plnk`, begin alike.
+fn is_whiteout(name: &[u8]) -> bool {
+    name.starts_with(b".wh.")
+}
+
 /// An iterator over trees: sorted, every directory before what it holds, the directories that lead to a tree
 /// once. Remembers the names in the directories that it is inside of, and the large files of the tree.
 pub(super) struct Walk {
@@ -48,6 +54,11 @@ impl Walk {
                 return Err(PackError::Overlap { path: pair[1].from.clone() });
             }
         }
+        for Tree { at, from } in &trees {
+            if at.relative().split(|byte| *byte == b'/').any(is_whiteout) {
+                return Err(PackError::Whiteout { path: from.clone() });
+            }
+        }
         let trees = trees.into_iter();
         Ok(Self {
             trees,
@@ -68,6 +79,9 @@ impl Walk {
             };
             let path = entry.path();
             let name = entry.file_name();
+            if is_whiteout(name.as_bytes()) {
+                return Err(PackError::Whiteout { path });
+            }
             self.nar_size += nar_size::entry(name.len());
             let at = directory.join(name.as_bytes()).expect("a directory lists plain names");
             let metadata =

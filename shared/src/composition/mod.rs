@@ -35,8 +35,7 @@ pub use record::{KnownPackage, PackageSetRecord, ReadRecordError, RecipeRecord, 
 use crate::{
     archive,
     cache_key::CacheKey,
-    closure::ClosureError,
-    image::{self, Blueprint, Image, Ingredients},
+    image::{self, Blueprint, BlueprintError, Image, Ingredients},
     image_name::ImageName,
     layer::LayerRecord,
     layering::{RevisionProfile, Sharing, Strategy},
@@ -49,7 +48,7 @@ use crate::{
 use std::sync::Arc;
 
 /// Changes whenever a record's bytes, or what they mean, change.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Where the backend serves records, followed by the key. Like everything else there it wants to know that the
 /// edge asks.
 pub const PATH: &str = "/composition/";
@@ -71,9 +70,9 @@ pub enum ComposeError {
     /// Layers are encoded in a way that this build leaves out.
     #[error("layers are zstd, which is not composed here")]
     Encoding,
-    /// The packages' closures contradict each other.
+    /// The packages make no image.
     #[error(transparent)]
-    Closure(#[from] ClosureError),
+    Blueprint(#[from] BlueprintError),
     /// More than the operator allows.
     #[error("the image holds {0} bytes, more than allowed")]
     TooLarge(u64),

@@ -16,7 +16,7 @@ use crate::{
     image,
     layer::{LayerEncoding, LayerRecord},
     layering::{Place, Plan, RevisionProfile},
-    listing::{FileName, Listing, Node},
+    listing::{Directory, FileName, Listing, Node, Root, Target},
     media_type::LayerCompression,
     package::{Package, PackageRecord},
     package_source::Revision,
@@ -98,8 +98,6 @@ pub enum ReadRecordError {
 const MAGIC: &[u8; 4] = b"firn";
 /// Bytes before the body.
 const HEADER: usize = MAGIC.len() + 2 * size_of::<u32>() + size_of::<Digest>();
-/// How deep directories may be nested; JSON records of packages end there too.
-const MAX_DEPTH: usize = 128;
 /// The largest store path, in bytes of NAR: so that sums cannot overflow.
 const MAX_NAR: u64 = 1 << 44;
 
@@ -243,7 +241,7 @@ struct WirePackage<'a> {
     #[serde(borrow)]
     closure: Vec<WirePath<'a>>,
     #[serde(borrow)]
-    listings: Vec<WireListing<'a>>,
+    listing: WireListing<'a>,
     sh: Option<u32>,
     env: Option<u32>,
     #[serde(borrow)]
@@ -261,14 +259,29 @@ struct WirePath<'a> {
     place: Option<Place>,
 }
 
-/// A tree in the order in which a walk meets its entries.
+/// A listing, in which store paths are indices into the closure.
 #[derive(Serialize, Deserialize)]
 struct WireListing<'a> {
-    /// How many entries the root has.
-    roots: u32,
-    /// Name, and 0 for a file or one more than the number of entries of a directory, which follow.
     #[serde(borrow)]
-    entries: Vec<(&'a [u8], u32)>,
+    directories: Vec<Vec<(&'a [u8], Node)>>,
+    #[serde(borrow)]
+    targets: Vec<WireTarget<'a>>,
+    roots: Vec<WireRoot>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireTarget<'a> {
+    directory: u32,
+    path: u32,
+    #[serde(borrow)]
+    below: Vec<&'a [u8]>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireRoot {
+    path: u32,
+    node: Node,
+    propagated: Vec<u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -313,7 +326,7 @@ impl<'a> WirePackage<'a> {
         Ok(Self {
             package: record.package.clone(),
             closure,
-            listings: record.listings.iter().map(WireListing::new).collect(),
+            listing: WireListing::new(&record.listing, position)?,
             sh: record.sh.as_ref().map(position).transpose()?,
             env: record.env.as_ref().map(position).transpose()?,
             layers: layers.collect(),
@@ -346,8 +359,7 @@ impl<'a> WirePackage<'a> {
             });
         }
         let outputs = &self.package.outputs;
-        if outputs.len() != self.listings.len() || outputs.iter().any(|output| !paths.contains(&output.path))
-        {
+        if outputs.iter().any(|output| !paths.contains(&output.path)) {
             return Err("the outputs do not fit the closure");
         }
         let layers = self.layers.into_iter().map(|layer| {
@@ -365,7 +377,7 @@ impl<'a> WirePackage<'a> {
             places,
             complete: self.complete,
             record: PackageRecord {
-                listings: self.listings.into_iter().map(WireListing::read).collect::<Result<_, _>>()?,
+                listing: self.listing.read(path)?,
                 sh: self.sh.map(path).transpose()?,
                 env: self.env.map(path).transpose()?,
                 package: self.package,
@@ -376,49 +388,51 @@ impl<'a> WirePackage<'a> {
 }
 
 impl<'a> WireListing<'a> {
-    fn new(listing: &'a Listing) -> Self {
-        fn walk<'a>(listing: &'a Listing, entries: &mut Vec<(&'a [u8], u32)>) {
-            for (name, node) in listing {
-                match node {
-                    Node::File(()) => entries.push((name.as_bytes(), 0)),
-                    Node::Directory(below) => {
-                        entries.push((name.as_bytes(), below.len() as u32 + 1));
-                        walk(below, entries);
-                    }
-                }
-            }
-        }
-        let mut entries = Vec::new();
-        walk(listing, &mut entries);
-        Self { roots: listing.len() as u32, entries }
+    fn new(
+        listing: &'a Listing,
+        position: impl Fn(&StorePath) -> Result<u32, Undescribable>,
+    ) -> Result<Self, Undescribable> {
+        let entries = |directory: &'a Directory| {
+            directory.iter().map(|(name, node)| (name.as_bytes(), *node)).collect::<Vec<_>>()
+        };
+        let targets = listing.targets().iter().map(|Target { directory, path, below }| {
+            let below = below.iter().map(FileName::as_bytes).collect();
+            Ok(WireTarget { directory: *directory, path: position(path)?, below })
+        });
+        let roots = listing.roots().iter().map(|Root { path, node, propagated }| {
+            let propagated = propagated.iter().map(&position).collect::<Result<_, _>>()?;
+            Ok(WireRoot { path: position(path)?, node: *node, propagated })
+        });
+        Ok(Self {
+            directories: listing.directories().iter().map(entries).collect(),
+            targets: targets.collect::<Result<_, _>>()?,
+            roots: roots.collect::<Result<_, _>>()?,
+        })
     }
 
-    fn read(self) -> Result<Listing, &'static str> {
-        fn read<'a>(
-            count: u32,
-            depth: usize,
-            entries: &mut impl Iterator<Item = (&'a [u8], u32)>,
-        ) -> Result<Listing, &'static str> {
-            if depth > MAX_DEPTH {
-                return Err("a directory is nested too deep");
-            }
-            let mut listing = Listing::new();
-            for _ in 0..count {
-                let (name, kind) = entries.next().ok_or("a directory is cut off")?;
-                let node = match kind {
-                    0 => Node::File(()),
-                    more => Node::Directory(read(more - 1, depth + 1, entries)?),
-                };
-                let name = FileName::new(name).map_err(|_| "a file name is none")?;
-                if listing.insert(name, node).is_some() {
+    fn read(self, path: impl Fn(u32) -> Result<StorePath, &'static str>) -> Result<Listing, &'static str> {
+        let name = |bytes: &[u8]| FileName::new(bytes).map_err(|_| "a file name is none");
+        let mut directories = Vec::with_capacity(self.directories.len());
+        for entries in self.directories {
+            let mut directory = Directory::new();
+            for (bytes, node) in entries {
+                if directory.insert(name(bytes)?, node).is_some() {
                     return Err("a file is there twice");
                 }
             }
-            Ok(listing)
+            directories.push(directory);
         }
-        let mut entries = self.entries.into_iter();
-        let listing = read(self.roots, 0, &mut entries)?;
-        if entries.next().is_some() { Err("a file is in no directory") } else { Ok(listing) }
+        let targets = self.targets.into_iter().map(|target| {
+            let below = target.below.into_iter().map(name).collect::<Result<_, _>>()?;
+            Ok(Target { directory: target.directory, path: path(target.path)?, below })
+        });
+        let roots = self.roots.into_iter().map(|root| {
+            let propagated = root.propagated.into_iter().map(&path).collect::<Result<_, _>>()?;
+            Ok(Root { path: path(root.path)?, node: root.node, propagated })
+        });
+        let targets = targets.collect::<Result<_, &'static str>>()?;
+        let roots = roots.collect::<Result<_, &'static str>>()?;
+        Listing::new(directories, targets, roots).map_err(|_| "an entry of a listing leads nowhere")
     }
 }
 

@@ -4,7 +4,7 @@ use crate::{
     closure::PathInfo,
     digest::{DiffId, Digest, NarHash},
     layer::{LayerEncoding, LayerPlan},
-    listing::{FileName, Listing, Node},
+    listing::tests::Sketch,
     media_type::LayerCompression,
     package::{Output, Package, PackageRecord},
     package_source::Revision,
@@ -34,10 +34,6 @@ fn store_path(name: &str) -> StorePath {
     format!("/nix/store/{hash}-{name}").parse().expect("a store path")
 }
 
-fn file(name: impl AsRef<[u8]>) -> FileName {
-    FileName::new(name.as_ref()).expect("a file name")
-}
-
 /// A package with a program of its own name, files in directories that others have too, and these dependencies.
 fn record(name: &str, dependencies: &[&str], sh: bool) -> PackageRecord {
     let info = |path: &str, references: &[&str]| PathInfo {
@@ -47,15 +43,15 @@ fn record(name: &str, dependencies: &[&str], sh: bool) -> PackageRecord {
         nar_size: 2_000_000 + path.len() as u64,
         references: references.iter().map(|name| store_path(name)).collect(),
     };
-    let mut bin: Listing = [(file(name), Node::File(()))].into();
-    if sh {
-        bin.insert(file("sh"), Node::File(()));
-    }
-    let share: Listing = [
-        (file("doc"), Node::Directory([(file(name), Node::Directory(Listing::new()))].into())),
-        (file([0xff, b'%']), Node::File(())),
-    ]
-    .into();
+    let program = if sh { "bin/sh; " } else { "" };
+    let files = format!("{program}bin/{name}; share/doc/{name}/; sbin -> bin; share/away -> ?; share/%ff%25");
+    let listing = match dependencies.first() {
+        Some(first) => Sketch::default()
+            .path(&store_path(first), "lib/x")
+            .path(&store_path(name), &format!("{files}; lib -> {first}:lib"))
+            .listing(&[&store_path(first)]),
+        None => Sketch::default().path(&store_path(name), &files).listing(&[]),
+    };
     let own = [dependencies, &[name]].concat();
     PackageRecord {
         package: Package {
@@ -71,7 +67,7 @@ fn record(name: &str, dependencies: &[&str], sh: bool) -> PackageRecord {
             homepage: None,
         },
         closure: dependencies.iter().map(|name| info(name, &[])).chain([info(name, &own)]).collect(),
-        listings: vec![[(file("bin"), Node::Directory(bin)), (file("share"), Node::Directory(share))].into()],
+        listing,
         sh: sh.then(|| store_path(name)),
         env: None,
     }
@@ -284,11 +280,8 @@ fn large_closures_have_small_records() {
         let key = LayerPlan::new([member], &encoding()).key;
         layers.insert(key, packed(&key));
     }
-    let files = |i: usize| {
-        Node::Directory((0..10).map(|j| (file(format!("file-{i}-{j}")), Node::File(()))).collect())
-    };
-    record.listings[0]
-        .insert(file("lib"), Node::Directory((0..1000).map(|i| (file(format!("{i}")), files(i))).collect()));
+    let files = (0..10_000).map(|i| format!("lib/{}/file-{i}", i / 10)).collect::<Vec<_>>().join("\n");
+    record.listing = Sketch::default().path(&store_path("git"), &files).listing(&[]);
     let strategy = strategy();
     let known = KnownPackage::new(record, strategy.profile().expect("it has one"), layers, true);
     let key = package_key(&token(), Platform::Amd64, &package_name("git"));

@@ -4,7 +4,7 @@
 //! [`Fixtures::lay`] adds what no package may replace, before the packages are merged. [`Fixtures::complete`]
 //! adds what a package may have in its own way, after that.
 
-use super::{Directory, Place, add};
+use super::skeleton::Skeleton;
 use crate::{
     StorePath,
     archive::{Content, Permissions},
@@ -38,7 +38,7 @@ pub struct Fixtures<'a> {
 
 impl Fixtures<'_> {
     /// Adds what no package may replace, and the directories that have to be real.
-    pub(super) fn lay(&self, root: &mut Directory, has_ca_bundle: bool) {
+    pub(super) fn lay(&self, root: &mut Skeleton, has_ca_bundle: bool) {
         for (path, permissions) in [
             ("bin", Permissions::DIRECTORY),
             ("etc", Permissions::DIRECTORY),
@@ -48,21 +48,21 @@ impl Fixtures<'_> {
             ("var/empty", Permissions::STORE_DIRECTORY),
             ("var/tmp", SHARED),
         ] {
-            add(root, path, Place::Directory(permissions, Directory::new()));
+            root.add(path, Content::Directory(permissions));
         }
         let real = [(has_ca_bundle, "etc/ssl/certs"), (has_ca_bundle, "etc/pki/tls/certs")];
         let real = real.into_iter().chain([(self.env.is_some(), "usr/bin")]);
         for (_, path) in real.filter(|(wanted, _)| *wanted) {
-            add(root, path, Place::directory());
+            root.add(path, Content::Directory(Permissions::DIRECTORY));
         }
         for (path, text) in [("etc/passwd", PASSWD), ("etc/group", GROUP), ("etc/nsswitch.conf", NSSWITCH)] {
-            add(root, path, Place::Leaf(Content::File(Permissions::FILE, text.into())));
+            root.add(path, Content::File(Permissions::FILE, text.into()));
         }
     }
 
     /// Adds what is not there by now.
-    pub(super) fn complete(&self, root: &mut Directory, has_ca_bundle: bool) {
-        let mut link = |path, target: String| add(root, path, Place::Leaf(Content::Symlink(target.into())));
+    pub(super) fn complete(&self, root: &mut Skeleton, has_ca_bundle: bool) {
+        let mut link = |path, target: String| root.add(path, Content::Symlink(target.into()));
         if has_ca_bundle {
             CA_ALIASES.into_iter().for_each(|alias| link(alias, format!("/{CA_BUNDLE}")));
         }

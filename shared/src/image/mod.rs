@@ -11,7 +11,7 @@ use crate::{
     archive,
     closure::{Closure, ClosureError},
     digest::Digest,
-    forest::{Conflict, Fixtures, Forest, Tree, USER_ID},
+    forest::{Conflict, Fixtures, Forest, ForestError, Tree, USER_ID},
     image_name::ImageName,
     layer::{LayerEncoding, LayerPlan, LayerRecord},
     media_type::ManifestFormat,
@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Changes whenever the same ingredients would make other bytes: another file in every image, another word in
 /// the config, another compression of the symlink layer. Part of what images are keyed by, so that edge and
 /// backend never mix the images of two versions; a test pins the bytes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Where Docker's own images look for programs; derived images add to `/usr/local/bin`.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -59,6 +59,17 @@ pub struct Blueprint {
     execution: ExecutionConfig,
 }
 
+/// Why packages make no image.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BlueprintError {
+    /// Their closures contradict each other.
+    #[error(transparent)]
+    Closure(#[from] ClosureError),
+    /// Their files cannot be shown together.
+    #[error(transparent)]
+    Forest(#[from] ForestError),
+}
+
 /// A blob in memory, with its digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SmallBlob {
@@ -86,12 +97,12 @@ impl Blueprint {
     /// their indices; `encoding` says how they will be packed, and how the symlink layer is.
     ///
     /// # Errors
-    /// When the packages' closures contradict each other.
+    /// When the packages' closures contradict each other, or their files are too many to be shown together.
     pub fn new(
         ingredients: Ingredients<'_>,
         group: impl FnOnce(&Closure) -> Vec<Vec<usize>>,
         encoding: &LayerEncoding,
-    ) -> Result<Self, ClosureError> {
+    ) -> Result<Self, BlueprintError> {
         let records = || ingredients.packages.iter().map(|selected| selected.package);
         let closure = Closure::new(records().flat_map(|record| &record.closure))?;
         let layers = group(&closure)
@@ -101,7 +112,7 @@ impl Blueprint {
         // Two names can mean one package.
         let mut seen = BTreeSet::new();
         let trees: Vec<_> = records()
-            .flat_map(|record| record.package.outputs.iter().zip(&record.listings))
+            .flat_map(|record| record.package.outputs.iter().map(move |output| (output, &record.listing)))
             .filter(|(output, _)| seen.insert(&output.path))
             .map(|(output, listing)| Tree { path: &output.path, listing })
             .collect();
@@ -109,7 +120,7 @@ impl Blueprint {
             sh: records().filter_map(|record| record.sh.as_ref()).min(),
             env: records().filter_map(|record| record.env.as_ref()).min(),
         };
-        let forest = Forest::new(&trees, fixtures);
+        let forest = Forest::new(&trees, fixtures)?;
         let created = rfc3339(ingredients.revision_date.unwrap_or(0));
         Ok(Self {
             layers,

@@ -286,7 +286,7 @@ fn package() -> KnownPackage {
             homepage: None,
         },
         closure: vec![info('b', vec![]), info('c', vec![path('b')]), info('a', vec![path('c')])],
-        listings: vec![Listing::new()],
+        listing: Listing::default(),
         sh: None,
         env: None,
     };

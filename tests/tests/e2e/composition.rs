@@ -16,7 +16,7 @@ use firn_tests::{
 };
 use tempfile::TempDir;
 
-const PACKAGES: [&str; 22] = [
+pub(crate) const PACKAGES: [&str; 22] = [
     "bash",
     "busybox",
     "cacert",
@@ -42,7 +42,7 @@ const PACKAGES: [&str; 22] = [
 ];
 
 /// Has each package seen by itself, and a shell.
-fn see(registry: &Registry, packages: &[&str]) {
+pub(crate) fn see(registry: &Registry, packages: &[&str]) {
     for package in packages {
         registry.built(package, "latest");
     }

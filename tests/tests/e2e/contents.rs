@@ -17,7 +17,7 @@ use tempfile::TempDir;
 const SHELL: [&str; 4] = ["bash", "coreutils", "moreutils", "nano"];
 
 /// What is at the root beside symlinks into the packages: directories and files of the image's own.
-const OWN: [&str; 22] = [
+pub(crate) const OWN: [&str; 22] = [
     "bin",
     "etc",
     "etc/group",

@@ -13,6 +13,7 @@ mod composition;
 mod contents;
 mod edge;
 mod failing;
+mod forest;
 mod hard_links;
 mod nix_use;
 mod outputs;
@@ -26,6 +27,7 @@ mod reproducible;
 mod running;
 mod sources;
 mod starting;
+mod upgrading;
 
 use firn_tests::{backend::Backend, dockerd::Dockerd};
 use std::sync::OnceLock;

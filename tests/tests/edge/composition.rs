@@ -10,7 +10,7 @@ use firn_shared::{
     image::Image,
     layer::{LayerEncoding, LayerPlan, LayerRecord},
     layering::{DEFAULT_BUDGET, Sharing, Strategy},
-    listing::{FileName, Node},
+    listing::{FileName, Listing, Node, Root},
     media_type::{DOCKER_MANIFEST, LayerCompression, OCI_MANIFEST},
     object_key::{blob_key, composed_key, composition_key},
     package::{Output, Package, PackageRecord},
@@ -68,7 +68,8 @@ fn package(name: &str) -> KnownPackage {
         (key, LayerRecord { digest, diff_id, size: 10, uncompressed: 20, compression })
     });
     let layers: HashMap<_, _> = layers.collect();
-    let bin = Node::Directory([(file(name), Node::File(()))].into());
+    let directories = vec![[(file("bin"), Node::Directory(1))].into(), [(file(name), Node::File)].into()];
+    let root = Root { path: store_path(name), node: Node::Directory(0), propagated: vec![] };
     let record = PackageRecord {
         package: Package {
             attribute: name.into(),
@@ -83,7 +84,7 @@ fn package(name: &str) -> KnownPackage {
             homepage: None,
         },
         closure,
-        listings: vec![[(file("bin"), bin)].into()],
+        listing: Listing::new(directories, vec![], vec![root]).expect("a listing"),
         sh: None,
         env: None,
     };

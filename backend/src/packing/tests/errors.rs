@@ -111,3 +111,24 @@ fn paths_that_cannot_be_packed() {
         assert!(matches!(Tree::absolute(Path::new(bad)), Err(PackError::Path { .. })), "{bad}");
     }
 }
+
+/// Clients that unpack a layer take such a name for the deletion of another, whatever is in the file.
+#[test]
+fn whiteouts() {
+    let packer = packer("gzip", 1);
+    for name in [".wh.nix", ".wh..wh..opq", ".wh..wh.plnk", ".wh."] {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let place = directory.path().join("share").join(name);
+        fs::create_dir_all(place.join("below")).expect("mkdir");
+        let result = pack(&packer, as_store_path(directory.path()));
+        assert!(matches!(&result, Err(PackError::Whiteout { path }) if *path == place), "{name}: {result:?}");
+        let result = pack(&packer, vec![tree(&format!("/a/{name}/b"), &place)]);
+        assert!(matches!(result, Err(PackError::Whiteout { .. })), "{name}");
+        // Others begin alike.
+        for name in [".wh", ".WH.x", "x.wh.y"] {
+            fs::write(directory.path().join(name), b"").expect("write");
+        }
+        fs::remove_dir_all(&place).expect("rm");
+        pack(&packer, as_store_path(directory.path())).expect("packs");
+    }
+}

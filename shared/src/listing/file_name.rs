@@ -1,7 +1,6 @@
-//! What a package puts at the root of an image: the names below one store path.
+//! Names of files, as Linux has them.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// The name of a file: bytes, as on Linux.
 ///
@@ -68,19 +67,6 @@ impl TryFrom<String> for FileName {
     }
 }
 
-/// One entry below a store path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Node {
-    /// A directory, or a symlink to one inside the same store path, with what is in it.
-    Directory(Listing),
-    /// Anything else; serialised as `null`.
-    File(()),
-}
-
-/// A directory's entries by name.
-pub type Listing = BTreeMap<FileName, Node>;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,18 +94,5 @@ mod tests {
         for text in ["%2f", "%2e%2e", "%00", "%zz", "%1", "%"] {
             assert!(FileName::try_from(text.to_owned()).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn serialises_compactly() {
-        let name = |text: &str| FileName::new(text.as_bytes()).expect("a name");
-        let listing: Listing = [
-            (name("bin"), Node::Directory([(name("git"), Node::File(()))].into())),
-            (name("é"), Node::File(())),
-        ]
-        .into();
-        let json = serde_json::to_string(&listing).expect("listings serialise");
-        assert_eq!(json, r#"{"bin":{"git":null},"%c3%a9":null}"#);
-        assert_eq!(serde_json::from_str::<Listing>(&json).expect("and parse"), listing);
     }
 }

@@ -1,0 +1,54 @@
+//! Nix' own `builtin:buildenv`, as the judge of what the root of an image should show.
+
+use crate::nix;
+use serde::Deserialize;
+use std::path::PathBuf;
+
+/// Builds environments, each of these store paths in the order of their priority. An environment that `buildenv`
+/// refuses to build is nothing.
+///
+/// Nix evaluates and realises all of them at once. What an earlier run has built is found in the store again.
+///
+/// # Panics
+/// When Nix cannot evaluate them.
+pub fn environments(environments: &[Vec<String>]) -> Vec<Option<PathBuf>> {
+    #[derive(Deserialize)]
+    struct Environment {
+        drv: String,
+        out: PathBuf,
+    }
+    let dir = tempfile::TempDir::new().expect("a temporary directory");
+    let (list, expression) = (dir.path().join("environments.json"), dir.path().join("environments.nix"));
+    std::fs::write(&list, serde_json::to_vec(environments).expect("texts serialise")).expect("written");
+    std::fs::write(&expression, EXPRESSION).expect("written");
+    let evaluated = nix::program("nix-instantiate")
+        .args(["--eval", "--strict", "--json", "--read-write-mode", "--argstr", "list"])
+        .args([list, expression])
+        .run()
+        .succeeded();
+    let evaluated: Vec<Environment> = serde_json::from_str(&evaluated).expect("a list of derivations");
+    // It fails for those that buildenv refuses, and says so at length.
+    nix::program("nix-store")
+        .args(["--realise", "--keep-going", "--quiet", "--option", "fsync-metadata", "false"])
+        .args(evaluated.iter().map(|environment| &environment.drv))
+        .run();
+    evaluated.into_iter().map(|Environment { out, .. }| out.exists().then_some(out)).collect()
+}
+
+/// Every package has a priority of its own: `buildenv` ends where two of one priority have the same file.
+const EXPRESSION: &str = r#"
+{ list }:
+let
+  environment = outputs: derivation {
+    name = "environment";
+    system = "builtin";
+    builder = "builtin:buildenv";
+    manifest = builtins.toFile "manifest.nix" "[ ]";
+    derivations = builtins.concatLists (builtins.genList
+      (i: [ "true" (toString (i + 1)) "1" (builtins.storePath (builtins.elemAt outputs i)) ])
+      (builtins.length outputs));
+  };
+in
+map (outputs: let made = environment outputs; in { drv = made.drvPath; out = made.outPath; })
+  (builtins.fromJSON (builtins.readFile list))
+"#;
