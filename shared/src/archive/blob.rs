@@ -128,12 +128,18 @@ fn complete(entries: impl IntoIterator<Item = Entry>) -> Result<BTreeMap<ImagePa
     }
     let mut missing = BTreeMap::new();
     for path in tree.keys() {
-        for ancestor in path.ancestors() {
-            match tree.get(&ancestor) {
-                Some(Content::Directory(_)) => {}
+        // What is above an entry that is given, or that was added, is looked at for that one: once for each path, however
+        // deep they are nested.
+        let mut next = path.parent();
+        while let Some(above) = next {
+            match tree.get(&above) {
+                Some(Content::Directory(_)) => break,
                 Some(_) => return Err(PackError::NotADirectory(path.clone())),
                 None => {
-                    missing.insert(ancestor, Content::Directory(Permissions::DIRECTORY));
+                    next = above.parent();
+                    if missing.insert(above, Content::Directory(Permissions::DIRECTORY)).is_some() {
+                        break;
+                    }
                 }
             }
         }

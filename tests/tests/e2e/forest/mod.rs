@@ -49,22 +49,30 @@ struct Row {
     fits: fn(&Difference<'_>) -> bool,
 }
 
+const OWN_FILES: &str = "the image's own files";
+const REAL: &str = "real directories";
+const RESERVED: &str = "reserved names at the root";
+const BUILDERS: &str = "names for Nix's builders";
+const HIDDEN: &str = "hidden names";
+const NAMES: &str = "log, manifest.nix, manifest.json";
+const NOWHERE: &str = "links that lead nowhere";
+
 /// The differences that are meant to be. docs/contents.md has them for users.
 const ROWS: [Row; 7] = [
     Row {
-        name: "the image's own files",
+        name: OWN_FILES,
         reason: "a container needs users, certificates and temporary directories, and no package replaces them",
         fits: |d| {
             d.actual.is_some_and(|node| *node != Node::Directory || d.expect.is_none()) && is_own(d.path)
         },
     },
     Row {
-        name: "real directories",
+        name: REAL,
         reason: "people who derive an image add to those at its root",
         fits: |d| d.actual == Some(&Node::Directory) && leads_to_directory(d.expect) && stays_real(d.path),
     },
     Row {
-        name: "reserved names at the root",
+        name: RESERVED,
         reason: "the container's runtime mounts over them, or layers have the store there",
         fits: |d| {
             let first = d.path.iter().next().map(OsStr::as_bytes);
@@ -72,7 +80,7 @@ const ROWS: [Row; 7] = [
         },
     },
     Row {
-        name: "names for Nix's builders",
+        name: BUILDERS,
         reason: "buildenv leaves them out of what it merges, and the image merges its real directories too",
         fits: |d| {
             let name = d.path.file_name().map(OsStr::as_bytes);
@@ -81,12 +89,12 @@ const ROWS: [Row; 7] = [
         },
     },
     Row {
-        name: "hidden names",
+        name: HIDDEN,
         reason: "buildenv leaves them out for the sake of a shell's glob that it replaced; programs read them",
         fits: |d| d.expect.is_none() && d.path.iter().any(|name| name.as_bytes().starts_with(b".")),
     },
     Row {
-        name: "log, manifest.nix, manifest.json",
+        name: NAMES,
         reason: "buildenv has files of its own under these names or had once; here they are names like others",
         fits: |d| {
             let name = d.path.file_name().map(OsStr::as_bytes);
@@ -94,7 +102,7 @@ const ROWS: [Row; 7] = [
         },
     },
     Row {
-        name: "links that lead nowhere",
+        name: NOWHERE,
         reason: "they are the package's, and what they lead to may come with a volume or a derived image",
         fits: |d| {
             let dangles = |node: &Node| matches!(node, Node::Symlink(t) if !host(t).exists());
@@ -156,13 +164,15 @@ impl Table {
         *self.0.entry(row.name).or_default() += 1;
     }
 
-    fn print(&self, environments: usize) {
+    /// Prints what was needed, which must be these rows: one that is never needed hides what it fits by chance.
+    fn check(&self, environments: usize, rows: &[&str]) {
         println!("{environments} environments are as buildenv makes them but for:");
         for row in &ROWS {
             if let Some(count) = self.0.get(row.name) {
                 println!("{count:7} × {}: {}", row.name, row.reason);
             }
         }
+        assert_eq!(self.0.keys().copied().collect::<BTreeSet<_>>(), rows.iter().copied().collect());
     }
 }
 
@@ -248,5 +258,5 @@ fn combinations_of_real_packages() {
         let expect = expect.unwrap_or_else(|| panic!("{name}: buildenv ends"));
         table.compare(&name.to_string(), expect, &actual);
     }
-    table.print(names.len());
+    table.check(names.len(), &[OWN_FILES, REAL, HIDDEN, NAMES]);
 }

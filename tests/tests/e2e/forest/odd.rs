@@ -110,7 +110,7 @@ fn what_is_not_shown_is_reported() {
     assert_eq!(reported("root-chain/root-links"), ["/bin/x"]);
     assert_eq!(
         reported("root-plain/root-same/root-links"),
-        ["/README", "/bin/x", "/lib/y", "/share/man/page"]
+        ["/README", "/bin/x", "/etc/passwd", "/lib/y", "/share/man/page", "/tmp"]
     );
     assert_eq!(reported("a-loop/b-directory"), ["/share/names/name"]);
 }

@@ -29,8 +29,9 @@ let
 
   # Whole outputs.
   plain = name: make name { inherit name; } ''
-    mkdir -p $out/bin $out/share/man $out/lib $out/etc/conf.d $out/.hidden
-    for file in bin/x bin/$name share/man/page share/man/of-$name lib/y etc/conf.d/$name README .hidden/$name
+    mkdir -p $out/bin $out/share/man $out/lib $out/etc/conf.d $out/.hidden $out/tmp
+    for file in bin/x bin/$name share/man/page share/man/of-$name lib/y lib/perllocal.pod etc/passwd \
+      etc/conf.d/$name README .hidden/$name tmp/$name
     do echo $name > $out/$file; done
   '';
   roots = {
