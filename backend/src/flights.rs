@@ -10,29 +10,29 @@ use std::sync::{Arc, Mutex};
 /// Something under way; anybody may wait for it, and dropping it stops nothing.
 pub type Flight<T> = Shared<BoxFuture<'static, T>>;
 
-type InFlight<T> = Arc<Mutex<HashMap<CacheKey, Flight<T>>>>;
+type InFlight<T, A> = Arc<Mutex<HashMap<CacheKey, (Flight<T>, A)>>>;
 
-/// What is under way, by key.
-pub struct Flights<T> {
-    in_flight: InFlight<T>,
+/// What is under way, by key, each with what is said about it to those who join.
+pub struct Flights<T, A = ()> {
+    in_flight: InFlight<T, A>,
 }
 
-impl<T> Default for Flights<T> {
+impl<T, A> Default for Flights<T, A> {
     fn default() -> Self {
         Self { in_flight: Arc::default() }
     }
 }
 
-impl<T> fmt::Debug for Flights<T> {
+impl<T, A> fmt::Debug for Flights<T, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Flights").finish_non_exhaustive()
     }
 }
 
 /// Forgets a flight when it ends, even by panic.
-struct Landing<T>(InFlight<T>, CacheKey);
+struct Landing<T, A>(InFlight<T, A>, CacheKey);
 
-impl<T> Drop for Landing<T> {
+impl<T, A> Drop for Landing<T, A> {
     fn drop(&mut self) {
         self.0.lock().expect("nothing panics while holding the lock").remove(&self.1);
     }
@@ -47,23 +47,34 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
     where
         F: Future<Output = T> + Send + 'static,
     {
-        let Ok(flight) = self.join_or(key, || Ok::<_, std::convert::Infallible>(start()));
+        let Ok((flight, ())) = self.join_or(key, || Ok::<_, std::convert::Infallible>(((), start())));
         flight
     }
+}
 
-    /// The same, where it may be refused to start one.
+impl<T: Clone + Send + Sync + 'static, A: Clone + Send + 'static> Flights<T, A> {
+    /// The flight of this key, if there is one.
+    pub fn get(&self, key: &CacheKey) -> Option<(Flight<T>, A)> {
+        self.in_flight.lock().expect("nothing panics while holding the lock").get(key).cloned()
+    }
+
+    /// The flight of this key, which is started if there is none and it is not refused.
     ///
     /// # Errors
     /// What `start` refuses with; joining is never refused.
-    pub fn join_or<F, E>(&self, key: CacheKey, start: impl FnOnce() -> Result<F, E>) -> Result<Flight<T>, E>
+    pub fn join_or<F, E>(
+        &self,
+        key: CacheKey,
+        start: impl FnOnce() -> Result<(A, F), E>,
+    ) -> Result<(Flight<T>, A), E>
     where
         F: Future<Output = T> + Send + 'static,
     {
         let mut in_flight = self.in_flight.lock().expect("nothing panics while holding the lock");
-        if let Some(flight) = in_flight.get(&key) {
-            return Ok(flight.clone());
+        if let Some(known) = in_flight.get(&key) {
+            return Ok(known.clone());
         }
-        let work = start()?;
+        let (about, work) = start()?;
         let flights = Arc::clone(&self.in_flight);
         let task = tokio::spawn(async move {
             // Made here, not outside: a runtime that ends drops the task at once, while the lock is held.
@@ -71,8 +82,8 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
             work.await
         });
         let flight = task.map(|result| result.expect("a build does not panic")).boxed().shared();
-        in_flight.insert(key, flight.clone());
-        Ok(flight)
+        in_flight.insert(key, (flight.clone(), about.clone()));
+        Ok((flight, about))
     }
 }
 
@@ -88,7 +99,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_callers_share_one_flight_that_nobody_can_stop() {
-        let flights = Flights::default();
+        let flights: Flights<_> = Flights::default();
         let (gate, started) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
         let join = || {
             let (gate, started) = (Arc::clone(&gate), Arc::clone(&started));
@@ -112,10 +123,12 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_starts_nothing_and_stops_nobody() {
         let flights = Flights::default();
-        let refuse = || Err::<std::future::Pending<u8>, _>("full");
+        let refuse = || Err::<(&str, std::future::Pending<u8>), _>("full");
         assert_eq!(flights.join_or(key("a"), refuse).map(drop), Err("full"));
-        assert!(flights.join_or(key("a"), || Ok::<_, ()>(std::future::pending())).is_ok());
-        assert!(flights.join_or(key("a"), refuse).is_ok());
+        assert!(flights.get(&key("a")).is_none());
+        assert!(flights.join_or(key("a"), || Ok::<_, ()>(("a", std::future::pending()))).is_ok());
+        let (_, about) = flights.join_or(key("a"), refuse).expect("joining is never refused");
+        assert_eq!((about, flights.get(&key("a")).map(|(_, about)| about)), ("a", Some("a")));
     }
 
     #[test]
@@ -127,7 +140,7 @@ mod tests {
             while !tokio::spawn(std::future::pending::<()>()).is_finished() {
                 std::thread::yield_now();
             }
-            drop(Flights::default().join(key("a"), || async { 1 }));
+            drop(<Flights<_>>::default().join(key("a"), || async { 1 }));
             ended.send(()).expect("somebody waits");
         });
         runtime.shutdown_background();
@@ -136,7 +149,7 @@ mod tests {
 
     #[tokio::test]
     async fn different_keys_do_not_wait_for_each_other() {
-        let flights = Flights::default();
+        let flights: Flights<_> = Flights::default();
         let stuck = flights.join(key("a"), std::future::pending::<u8>);
         assert_eq!(flights.join(key("b"), || async { 1 }).await, 1);
         drop(stuck);

@@ -2,6 +2,7 @@
 //!
 //! It knows nothing of Cloudflare. What names mean and which bytes images have is in `firn_shared`.
 
+pub mod audience;
 pub mod binary_cache;
 pub mod build;
 pub mod commands;

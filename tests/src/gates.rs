@@ -26,7 +26,7 @@ impl Gates {
         Self { dir }
     }
 
-    /// The bundled set with `gated-1` to `gated-4`, which nobody has ever built.
+    /// The bundled set with `gated-1` to `gated-201`, which nobody has ever built.
     pub fn package_set(&self) -> String {
         format!(
             r#"{{ system, config, ... }}:
@@ -46,7 +46,7 @@ let
       exit 0
     '' ];
   }};
-  names = map (n: "gated-${{toString n}}") [ 1 2 3 4 ];
+  names = builtins.genList (n: "gated-${{toString (n + 1)}}") 201;
 in
 import {bundled} {{ inherit system config; }}
 // builtins.listToAttrs (map (name: {{ inherit name; value = gated name; }}) names)

@@ -7,6 +7,7 @@
 
 pub mod backend;
 pub mod buildenv;
+pub mod caller;
 pub mod composition;
 pub mod containerd;
 pub mod dockerd;

@@ -1,6 +1,7 @@
 //! What can stop a build, and what clients are told about it.
 
 use crate::{
+    audience::Abandoned,
     nix::{ProcessError, RealiseError, RequisitesError, ResolveError},
     package_set::{RepositoryError, RevisionError},
     packing::PackError,
@@ -15,11 +16,13 @@ use firn_shared::{
     image::BlueprintError,
     oci_error::{ErrorCode, OciError},
     package::Words,
+    package_name::PackageName,
     selection::SelectionError,
 };
 use std::error::Error;
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What a client is told of a panic.
 pub(crate) const DEFECT: &str = "a defect in Firn; its operator finds the reason in the log";
@@ -85,9 +88,25 @@ pub enum BuildError {
     /// State could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Too many images are waiting already.
+    /// Too many images are waiting already. Nobody but the client that asked is told.
     #[error(transparent)]
-    Queue(QueueError),
+    Queue(#[from] QueueError),
+    /// Evaluating took all the time that there is for an image, or one name after the other failed.
+    #[error(
+        "its packages cannot all be evaluated within the {} s that this registry allows for an image; to see which of \
+         them takes long, pull them one by one: {}",
+        limit.as_secs(),
+        names.iter().map(PackageName::as_str).collect::<Vec<_>>().join(", ")
+    )]
+    Undecided {
+        /// The time, for all of them together.
+        limit: Duration,
+        /// Those that were not evaluated.
+        names: Vec<PackageName>,
+    },
+    /// Nobody waited for it any more when it was to begin.
+    #[error(transparent)]
+    Abandoned(#[from] Abandoned),
     /// Another build, which was packing a layer of this one, failed.
     #[error("a layer that another build was packing failed")]
     Shared(#[source] std::sync::Arc<BuildError>),
@@ -125,6 +144,7 @@ impl BuildError {
     pub fn is_lasting(&self) -> bool {
         match self {
             Self::Selection(_)
+            | Self::Undecided { .. }
             | Self::TooLarge { .. }
             | Self::Forest(_)
             | Self::Pack(PackError::Whiteout { .. })
@@ -134,6 +154,17 @@ impl BuildError {
             Self::Shared(error) => error.is_lasting(),
             _ => false,
         }
+    }
+
+    /// Whether nobody waited for it any more before it began.
+    pub fn is_abandoned(&self) -> bool {
+        matches!(
+            self,
+            Self::Abandoned(_)
+                | Self::Revision(RevisionError::Abandoned(_))
+                | Self::Resolve(ResolveError::Abandoned(_))
+                | Self::Realise(RealiseError::Abandoned(_))
+        )
     }
 
     /// Whether a store path was gone when it was to be packed; realising it again helps.
@@ -191,8 +222,18 @@ impl BuildError {
             Self::Revision(RevisionError::Path(_)) => unavailable("the package set cannot be read"),
             Self::Moving => unavailable("the package set keeps changing; ask again when it has settled"),
             Self::Queue(error @ QueueError::Closed) => unavailable(&error.to_string()),
-            Self::Queue(error) | Self::Revision(RevisionError::Queue(error)) => {
+            Self::Queue(error) => {
                 OciError::new(ErrorCode::Toomanyrequests, error.to_string()).retry_after(10)
+            }
+            Self::Revision(RevisionError::Queue(_)) => {
+                let message = "too many branches and tags are being looked up; ask again in a moment";
+                OciError::new(ErrorCode::Toomanyrequests, message).retry_after(10)
+            }
+            Self::Abandoned(abandoned)
+            | Self::Resolve(ResolveError::Abandoned(abandoned))
+            | Self::Realise(RealiseError::Abandoned(abandoned))
+            | Self::Revision(RevisionError::Abandoned(abandoned)) => {
+                OciError::new(ErrorCode::Toomanyrequests, abandoned.to_string()).retry_after(1)
             }
             Self::Selection(error) | Self::Unsuggested(error) => error.to_oci_error(words),
             Self::Resolve(ResolveError::Process(
@@ -211,7 +252,10 @@ impl BuildError {
                 ErrorCode::ManifestUnknown,
                 format!("building took more memory than the {} MiB that this registry allows", limit >> 20),
             ),
-            Self::TooLarge { .. } | Self::Forest(_) | Self::Pack(PackError::Whiteout { .. }) => {
+            Self::TooLarge { .. }
+            | Self::Undecided { .. }
+            | Self::Forest(_)
+            | Self::Pack(PackError::Whiteout { .. }) => {
                 OciError::new(ErrorCode::ManifestUnknown, self.to_string())
             }
             Self::Realise(

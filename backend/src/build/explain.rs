@@ -1,7 +1,10 @@
 //! Looking at layers without building: which an image has or would have, and who shares them.
 
 use super::{BuildError, Builder, ImageRecord, PackageSetState, Progress};
-use crate::{store::RecordKind, turns::Client};
+use crate::{
+    audience::{Audience, Client},
+    store::RecordKind,
+};
 use firn_shared::{
     Closure, Digest,
     image_name::ImageName,
@@ -35,7 +38,7 @@ impl Builder {
         name: &ImageName,
         set: &PackageSetState,
     ) -> Result<Vec<ExplainedLayer>, BuildError> {
-        let progress = Progress::new(name.to_string(), Client::NOBODY);
+        let progress = Progress::new(name.to_string(), Audience::of(Client::NOBODY));
         let budget = self.recipe.layer_budget;
         let mut told = Vec::new();
         let group = |closure: &Closure| {
@@ -50,7 +53,8 @@ impl Builder {
             told = layers.iter().map(tell).collect();
             layers.into_iter().map(|layer| layer.members).collect()
         };
-        let (blueprint, _known) = self.prepare(name, &set.revision, &progress, group).await?;
+        let recalled = self.recall(&set.revision, self.platform_of(name), name.candidates()).await?;
+        let (blueprint, _known) = self.prepare(name, &set.revision, recalled, &progress, group).await?;
         let mut layers = Vec::new();
         for (plan, (names, why)) in blueprint.layers.into_iter().zip(told) {
             let record = self.store.record(RecordKind::Layer, &plan.key).await?;

@@ -1,6 +1,9 @@
 //! Making an image: what its packages are, what is missing of their layers, and then the rest.
 
-use super::{BuildError, Builder, Progress, chain, packages::Known};
+use super::{
+    BuildError, Builder, Progress, chain,
+    packages::{Known, Recalled},
+};
 use crate::store::RecordKind;
 use firn_shared::{
     Closure, Digest,
@@ -46,17 +49,18 @@ pub struct ManifestRecord {
 const ATTEMPTS: usize = 3;
 
 impl Builder {
-    /// Makes an image and stores it.
+    /// Makes an image and stores it, given what is known of its packages.
     pub(super) async fn build(
         self: &Arc<Self>,
         name: &ImageName,
         revision: &Revision,
         key: &CacheKey,
+        recalled: Recalled,
         progress: &Progress,
     ) -> Result<ImageRecord, BuildError> {
         // What was realised just now stays in the Nix store until its layers are packed.
         let group = |closure: &Closure| self.recipe.strategy.group(closure, self.recipe.layer_budget);
-        let (blueprint, mut known) = self.prepare(name, revision, progress, group).await?;
+        let (blueprint, mut known) = self.prepare(name, revision, recalled, progress, group).await?;
         let mut looked = Instant::now();
         let mut layers = self.pack_vanished(&blueprint.layers, name, revision, progress).await?;
         known.let_go();
@@ -82,12 +86,13 @@ impl Builder {
         &self,
         name: &ImageName,
         revision: &Revision,
+        recalled: Recalled,
         progress: &Progress,
         group: impl FnOnce(&Closure) -> Vec<Vec<usize>>,
     ) -> Result<(Blueprint, Known), BuildError> {
         let platform = self.platform_of(name);
         let requested: BTreeSet<_> = name.packages().cloned().collect();
-        let known = self.packages_of(revision, platform, name.candidates(), &requested, progress).await?;
+        let known = self.packages_of(revision, platform, recalled, &requested, progress).await?;
         let selected = select(name, |package| known.package(package))?;
         let packages: Vec<_> = selected.iter().map(|selected| selected.as_deref()).collect();
         let revision_date = known.revision_date;

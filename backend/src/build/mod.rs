@@ -6,6 +6,7 @@
 
 mod composition;
 mod error;
+mod evaluations;
 mod explain;
 mod image;
 mod layers;
@@ -26,17 +27,20 @@ pub use names::IndexOutcome;
 pub use package_set::PackageSetState;
 pub(crate) use packages::{names_key, package_key};
 pub use progress::{BuildPage, Builds, Phase, Progress};
-pub use request::{Outcome, Request};
+pub use request::{Outcome, Request, Waiting};
 pub(crate) use whole::{StoredManifest, parts};
 
 use crate::{
     flights::Flights, nix::Nix, package_set::PackageSet, packing::Packer, queue::Queue, store::Store,
+    turns::Turns,
 };
+use evaluations::Evaluations;
 use firn_shared::{
     cache_key::CacheKey, image_name::ImageName, layer::LayerRecord, layering::Strategy,
     package::PackageProblem, platform::Platform,
 };
 use moka::sync::Cache;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 use whole::WholeImages;
@@ -59,6 +63,10 @@ pub struct Recipe {
 pub struct Limits {
     /// Images that may be waiting or building at once; further ones are told to come back.
     pub queue: usize,
+    /// How many of them one client may have.
+    pub queue_per_client: usize,
+    /// How long an image stays in the queue that nobody asks for any more, if its build has not begun.
+    pub abandon_after: Duration,
     /// The largest closure that an image may have, in bytes of NAR.
     pub closure_bytes: u64,
     /// How long a failure that would be the same at the next attempt is remembered.
@@ -69,6 +77,10 @@ pub struct Limits {
 
 /// How many records are asked for at once: a bucket may be far away.
 const LOOKUPS: usize = 16;
+
+/// How many images of known packages are made at once. Each reads some records and writes some files; the packing of a
+/// layer that is missing is bounded by the packer.
+const COMPOSING: usize = 16;
 
 /// How many failures are remembered.
 const MAX_FAILURES: u64 = 10_000;
@@ -84,11 +96,15 @@ pub struct Builder {
     packer: Arc<Packer>,
     recipe: Recipe,
     limits: Limits,
-    images: Flights<Outcome>,
+    images: Flights<Outcome, Progress>,
     queue: Queue,
+    /// For what needs no Nix: looking up what is known of packages, and making images of known ones.
+    composing: Arc<Turns>,
     builds: Builds,
     /// Packages that cannot be had, by key, so that asking again costs no evaluation.
     problems: Cache<CacheKey, PackageProblem>,
+    /// What is known of names that were evaluated lately.
+    evaluations: Evaluations,
     /// Images that cannot be had, likewise, each with what clients were told.
     failures: Cache<CacheKey, Arc<BuildError>>,
     layers: Flights<Result<LayerRecord, Arc<BuildError>>>,
@@ -119,9 +135,11 @@ impl Builder {
             recipe,
             limits,
             images: Flights::default(),
-            queue: Queue::new(limits.queue),
+            queue: Queue::new(limits.queue, limits.queue_per_client),
+            composing: Turns::new(COMPOSING),
             builds: Builds::default(),
             problems: for_a_while(limits.failure_ttl),
+            evaluations: Evaluations::new(limits.failure_ttl),
             failures: for_a_while(limits.failure_ttl),
             layers: Flights::default(),
             whole: whole::none_whole(),
@@ -139,6 +157,11 @@ impl Builder {
     /// How many images are waiting or being built.
     pub fn building(&self) -> usize {
         self.queue.len()
+    }
+
+    /// How long an image stays in the queue that nobody asks for any more.
+    pub fn abandon_after(&self) -> Duration {
+        self.limits.abandon_after
     }
 
     /// Begins no more builds; those that run go on.
@@ -171,6 +194,8 @@ impl Builder {
     }
 }
 
-fn for_a_while<V: Clone + Send + Sync + 'static>(ttl: Duration) -> Cache<CacheKey, V> {
+fn for_a_while<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static>(
+    ttl: Duration,
+) -> Cache<K, V> {
     Cache::builder().max_capacity(MAX_FAILURES).time_to_live(ttl).build()
 }

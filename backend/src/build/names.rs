@@ -1,7 +1,11 @@
 //! The index of a package set's names: made the first time somebody asks for what is not there, and kept.
 
 use super::{BuildError, Builder, chain, names_key};
-use crate::{flights::Flight, store::RecordKind, turns::Client};
+use crate::{
+    audience::{Audience, Client},
+    flights::Flight,
+    store::RecordKind,
+};
 use firn_shared::{
     cache_key::CacheKey,
     name_index::{NameIndex, Names},
@@ -45,7 +49,7 @@ impl Builder {
             Err(error) => failed(&error),
         }
         let started = std::time::Instant::now();
-        let source = self.packages.files(revision, Client::NOBODY).await;
+        let source = self.packages.files(revision, &Audience::of(Client::NOBODY)).await;
         let source = source.inspect_err(|error| failed(error)).ok()?;
         let names = self.nix.names(&source, platform, self.recipe.allow_unfree).await;
         let names = names.inspect_err(|error| failed(error)).ok()?;

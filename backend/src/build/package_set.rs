@@ -1,7 +1,7 @@
 //! The package set that a tag names, and with the recipe what images of it are kept by.
 
 use super::{BuildError, Builder};
-use crate::turns::Client;
+use crate::audience::Client;
 use firn_shared::{
     cache_key::CacheKey, image, image_name::ImageName, package::Words, package_source::Revision,
     reference::Tag,

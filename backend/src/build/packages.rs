@@ -6,9 +6,8 @@ use super::{
     listing::{self, ListingError},
 };
 use crate::{
-    nix::{Blame, GcRoot, Nix, RealiseError, ResolveRequest},
+    nix::{Blame, GcRoot, Nix, RealiseError},
     store::RecordKind,
-    turns::Client,
 };
 use firn_shared::{
     StorePath,
@@ -26,9 +25,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
-
-/// How often a package set that changes under our hands is evaluated anew.
-const ATTEMPTS: usize = 3;
 
 /// What is remembered of a name at a revision.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -81,81 +77,128 @@ impl Known {
     pub(super) fn package(&self, name: &PackageName) -> Result<Arc<PackageRecord>, PackageProblem> {
         self.packages.get(name).cloned().expect("all names were looked up")
     }
+
+    /// The names without which there is no image, and which cannot be had.
+    fn hopeless(&self, requested: &BTreeSet<PackageName>) -> Vec<(PackageName, PackageProblem)> {
+        let problem = |name: &PackageName| Some(self.packages.get(name)?.as_ref().err()?.clone());
+        requested.iter().filter_map(|name| Some((name.clone(), problem(name)?))).collect()
+    }
+}
+
+/// What is known of the names of an image without asking Nix.
+#[derive(Debug, Default)]
+pub(super) struct Recalled {
+    known: Known,
+    /// What was resolved not long ago, and not realised.
+    resolved: Vec<(PackageName, Package)>,
+    unknown: BTreeSet<PackageName>,
+}
+
+impl Recalled {
+    /// Whether that is everything.
+    pub(super) fn is_complete(&self) -> bool {
+        self.resolved.is_empty() && self.unknown.is_empty()
+    }
 }
 
 impl Builder {
-    /// All that is known of these names; Nix is asked only about those that were never seen at this revision.
-    pub(super) async fn packages_of(
+    /// What is known of these names from earlier builds.
+    pub(super) async fn recall(
         &self,
         revision: &Revision,
         platform: Platform,
         names: BTreeSet<PackageName>,
-        requested: &BTreeSet<PackageName>,
-        progress: &Progress,
-    ) -> Result<Known, BuildError> {
+    ) -> Result<Recalled, BuildError> {
         let unfree = self.recipe.allow_unfree;
         let key = |name: &PackageName| package_key(revision, platform, unfree, name);
-        let mut known = Known::default();
-        let mut unknown = BTreeSet::new();
+        let mut recalled = Recalled::default();
         let mut lookups = Vec::new();
         for name in names {
-            let key = key(&name);
-            match self.problems.get(&key) {
+            let key_of_name = key(&name);
+            match self.problems.get(&key_of_name).or_else(|| self.evaluations.endless(&name, key)) {
                 Some(problem) => {
-                    known.packages.insert(name, Err(problem));
+                    recalled.known.packages.insert(name, Err(problem));
                 }
                 None => lookups.push(async move {
-                    Ok((name, self.store.record::<Remembered>(RecordKind::Package, &key).await?))
+                    Ok((name, self.store.record::<Remembered>(RecordKind::Package, &key_of_name).await?))
                 }),
             }
         }
         let found: Vec<_> =
             stream::iter(lookups).buffered(LOOKUPS).try_collect().await.map_err(BuildError::Store)?;
+        let known = &mut recalled.known;
         for (name, remembered) in found {
-            match remembered {
-                Some(remembered) => {
-                    known.revision_date = known.revision_date.or(remembered.revision_date);
-                    known.packages.insert(name, remembered.package.map(Arc::new));
-                }
-                None => {
-                    unknown.insert(name);
-                }
+            if let Some(remembered) = remembered {
+                known.revision_date = known.revision_date.or(remembered.revision_date);
+                known.packages.insert(name, remembered.package.map(Arc::new));
+            } else if let Some((revision_date, package)) = self.evaluations.package(&key(&name)) {
+                known.revision_date = known.revision_date.or(revision_date);
+                recalled.resolved.push((name, package));
+            } else {
+                recalled.unknown.insert(name);
             }
         }
-        if unknown.is_empty() {
-            return Ok(known);
-        }
+        Ok(recalled)
+    }
 
-        progress.enter(Phase::Resolving);
-        let resolutions = self.resolve(revision, platform, unknown, progress.client()).await?;
-        known.revision_date = resolutions.revision_date;
-        let mut packages = Vec::new();
+    /// All that is known of these names; Nix is asked only about those that were never seen at this revision.
+    pub(super) async fn packages_of(
+        &self,
+        revision: &Revision,
+        platform: Platform,
+        recalled: Recalled,
+        requested: &BTreeSet<PackageName>,
+        progress: &Progress,
+    ) -> Result<Known, BuildError> {
+        if recalled.is_complete() {
+            return Ok(recalled.known);
+        }
+        let unfree = self.recipe.allow_unfree;
+        let key = |name: &PackageName| package_key(revision, platform, unfree, name);
+        let Recalled { mut known, resolved: mut packages, mut unknown } = recalled;
+        // Nothing is evaluated for an image with a name that spoils evaluations.
+        let hopeless = known.hopeless(requested);
+        if hopeless.iter().any(|(_, problem)| problem.kind == ProblemKind::EvalError) {
+            return Err(SelectionError(hopeless).into());
+        }
+        // Nobody roots derivations that are not realised.
+        packages.retain(|(name, package)| {
+            let is_there = Path::new(package.drv.as_str()).exists();
+            is_there || !unknown.insert(name.clone())
+        });
         let mut implied = Vec::new();
-        for (name, resolution) in resolutions.packages {
-            match resolution {
-                Resolution::Ok(package) => packages.push((name, package)),
-                Resolution::Problem(problem) => {
-                    let problem = problem.settle(&name);
-                    // What an image name implies is asked for again and again; what people make up is not, and
-                    // must not fill the store.
-                    if !requested.contains(&name) {
-                        let package = Err(problem.clone());
-                        let revision_date = known.revision_date;
-                        implied.push((key(&name), Remembered { revision_date, package }));
+        let mut undecided = BTreeSet::new();
+        if !unknown.is_empty() {
+            progress.enter(Phase::Resolving);
+            let resolved = self.resolve(revision, platform, unknown, requested, progress.audience()).await?;
+            known.revision_date = resolved.revision_date.or(known.revision_date);
+            undecided = resolved.undecided;
+            for (name, resolution) in resolved.packages {
+                match resolution {
+                    Resolution::Ok(package) => packages.push((name, package)),
+                    Resolution::Problem(problem) => {
+                        let problem = problem.settle(&name);
+                        // What an image name implies is asked for again and again; what people make up is not, and
+                        // must not fill the store.
+                        if !requested.contains(&name) {
+                            let package = Err(problem.clone());
+                            let revision_date = known.revision_date;
+                            implied.push((key(&name), Remembered { revision_date, package }));
+                        }
+                        self.problems.insert(key(&name), problem.clone());
+                        known.packages.insert(name, Err(problem));
                     }
-                    self.problems.insert(key(&name), problem.clone());
-                    known.packages.insert(name, Err(problem));
                 }
             }
         }
         self.remember(implied).await?;
         // Nothing is realised for an image that there cannot be.
-        let hopeless: Vec<_> = requested
-            .iter()
-            .filter_map(|name| Some((name.clone(), known.packages.get(name)?.as_ref().err()?.clone())))
-            .collect();
+        let hopeless = known.hopeless(requested);
         if !hopeless.is_empty() {
             return Err(SelectionError(hopeless).into());
+        }
+        if !undecided.is_empty() {
+            return Err(BuildError::undecided(&self.nix, undecided));
         }
         progress.enter(Phase::Realising);
         let (root, realised) = self.realise(packages, platform, progress).await?;
@@ -193,8 +236,12 @@ impl Builder {
         progress: &Progress,
     ) -> Result<GcRoot, BuildError> {
         progress.enter(Phase::Resolving);
-        let resolutions = self.resolve(revision, platform, names, progress.client()).await?;
-        let packages: Vec<_> = resolutions
+        let requested = BTreeSet::new();
+        let resolved = self.resolve(revision, platform, names, &requested, progress.audience()).await?;
+        if !resolved.undecided.is_empty() {
+            return Err(BuildError::undecided(&self.nix, resolved.undecided));
+        }
+        let packages: Vec<_> = resolved
             .packages
             .values()
             .filter_map(|resolution| match resolution {
@@ -203,28 +250,7 @@ impl Builder {
             })
             .collect();
         progress.enter(Phase::Realising);
-        Ok(self.nix.realise(&packages, progress.client(), |line| progress.nix_line(line)).await?)
-    }
-
-    /// Resolves names at exactly this revision.
-    async fn resolve(
-        &self,
-        revision: &Revision,
-        platform: Platform,
-        names: BTreeSet<PackageName>,
-        client: Client,
-    ) -> Result<firn_shared::package::Resolutions, BuildError> {
-        let source = self.packages.files(revision, client).await?;
-        let request =
-            ResolveRequest::new(source, platform, self.recipe.allow_unfree, names).on_behalf_of(client);
-        for _ in 0..ATTEMPTS {
-            let resolutions = self.nix.resolve(&request).await;
-            // A path is evaluated where it is. If it changed meanwhile, what came out belongs to no revision.
-            if self.packages.is_current(revision).await? {
-                return Ok(resolutions?);
-            }
-        }
-        Err(BuildError::Moving)
+        Ok(self.nix.realise(&packages, progress.audience(), |line| progress.nix_line(line)).await?)
     }
 
     /// Realises packages and reads their closures and contents.
@@ -238,7 +264,7 @@ impl Builder {
             return Ok((None, Vec::new()));
         }
         let wanted: Vec<_> = packages.iter().map(|(_, package)| package).collect();
-        let realising = self.nix.realise(&wanted, progress.client(), |line| progress.nix_line(line));
+        let realising = self.nix.realise(&wanted, progress.audience(), |line| progress.nix_line(line));
         let (realised, early) = tokio::join!(realising, self.closures_in_store(&wanted));
         let (mut hopeless, mut invalid) = (None, HashSet::new());
         let is_built = |package: &Package, invalid: &HashSet<StorePath>| {
@@ -261,7 +287,7 @@ impl Builder {
                 if good.is_empty() {
                     None
                 } else {
-                    Some(self.nix.realise(&good, progress.client(), |_| {}).await?)
+                    Some(self.nix.realise(&good, progress.audience(), |_| {}).await?)
                 }
             }
             Err(error) => return Err(error.into()),

@@ -1,8 +1,7 @@
 //! Where builds stand, for those who wait for them and for their pages.
 
 use super::DEFECT;
-use crate::{nix::BuildLog, turns::Client};
-use firn_shared::cache_key::CacheKey;
+use crate::{audience::Audience, nix::BuildLog};
 use serde::Serialize;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -50,7 +49,7 @@ struct Shared {
     /// Random, since whoever knows it may read what builders say.
     id: String,
     image: String,
-    client: Client,
+    audience: Arc<Audience>,
     started: u64,
     state: Mutex<State>,
     /// Counts changes, so that watchers see that there was one.
@@ -86,13 +85,13 @@ impl Progress {
     ///
     /// # Panics
     /// When the system has no random numbers.
-    pub fn new(image: String, client: Client) -> Self {
+    pub fn new(image: String, audience: Arc<Audience>) -> Self {
         let mut random = [0; 16];
         getrandom::fill(&mut random).expect("the system has random numbers");
         let id = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let started = now();
         let state = Mutex::new(State { phase: Phase::Waiting, log: BuildLog::default() });
-        Self(Arc::new(Shared { id, image, client, started, state, changes: watch::Sender::new(0) }))
+        Self(Arc::new(Shared { id, image, audience, started, state, changes: watch::Sender::new(0) }))
     }
 
     /// What its page is called.
@@ -105,9 +104,9 @@ impl Progress {
         now().saturating_sub(self.0.started)
     }
 
-    /// For whom it was begun.
-    pub fn client(&self) -> Client {
-        self.0.client
+    /// For whom it is.
+    pub fn audience(&self) -> &Arc<Audience> {
+        &self.0.audience
     }
 
     /// The build goes on to another phase.
@@ -210,38 +209,26 @@ pub struct Builds(Mutex<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     by_id: HashMap<String, Progress>,
-    /// The id of each image's latest build.
-    latest: HashMap<CacheKey, String>,
-    oldest_first: VecDeque<(CacheKey, String)>,
+    oldest_first: VecDeque<String>,
 }
 
 impl Builds {
-    /// Remembers a build of the image with this key. Earlier ones stay: messages name them.
-    pub fn add(&self, image: CacheKey, progress: &Progress) {
+    /// Remembers a build. Earlier ones of the same image stay: messages name them.
+    pub fn add(&self, progress: &Progress) {
         let mut kept = self.kept();
         let id = progress.id().to_owned();
         kept.by_id.insert(id.clone(), progress.clone());
-        kept.latest.insert(image, id.clone());
-        kept.oldest_first.push_back((image, id));
+        kept.oldest_first.push_back(id);
         if kept.oldest_first.len() > KEPT
-            && let Some((image, oldest)) = kept.oldest_first.pop_front()
+            && let Some(oldest) = kept.oldest_first.pop_front()
         {
             kept.by_id.remove(&oldest);
-            if kept.latest.get(&image) == Some(&oldest) {
-                kept.latest.remove(&image);
-            }
         }
     }
 
     /// The build of this id, while it is remembered.
     pub fn get(&self, id: &str) -> Option<Progress> {
         self.kept().by_id.get(id).cloned()
-    }
-
-    /// The latest build of an image, while it is remembered.
-    pub fn latest(&self, image: &CacheKey) -> Option<Progress> {
-        let kept = self.kept();
-        kept.by_id.get(kept.latest.get(image)?).cloned()
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -252,25 +239,30 @@ impl Builds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audience::Client;
+
+    fn progress() -> Progress {
+        Progress::new("git".into(), Audience::of(Client::NOBODY))
+    }
 
     #[test]
     fn remembers_a_bounded_number() {
         let builds = Builds::default();
-        let key = |i: usize| CacheKey::builder("t").field(i.to_le_bytes()).build();
-        let add = |i: usize| {
-            let progress = Progress::new("git".into(), Client::NOBODY);
-            builds.add(key(i), &progress);
+        let add = |_| {
+            let progress = progress();
+            builds.add(&progress);
             progress.id().to_owned()
         };
         let ids: Vec<_> = (0..=KEPT).map(add).collect();
-        assert!(builds.get(&ids[0]).is_none() && builds.latest(&key(0)).is_none());
-        assert!(builds.get(&ids[KEPT]).is_some() && builds.latest(&key(KEPT)).is_some());
+        assert_ne!(ids[0], ids[1], "ids are random");
+        assert!(builds.get(&ids[0]).is_none());
+        assert!(builds.get(&ids[1]).is_some() && builds.get(&ids[KEPT]).is_some());
         assert_eq!(builds.kept().by_id.len(), KEPT);
     }
 
     #[test]
     fn a_build_that_panics_has_ended() {
-        let progress = Progress::new("git".into(), Client::NOBODY);
+        let progress = progress();
         let build = progress.clone();
         let ended = std::thread::spawn(move || {
             let _ends = build.ends();
@@ -281,21 +273,8 @@ mod tests {
     }
 
     #[test]
-    fn earlier_builds_of_an_image_keep_their_pages() {
-        let (builds, key) = (Builds::default(), CacheKey::builder("t").build());
-        let [first, second] = [(); 2].map(|()| {
-            let progress = Progress::new("git".into(), Client::NOBODY);
-            builds.add(key, &progress);
-            progress.id().to_owned()
-        });
-        assert_ne!(first, second, "ids are random");
-        assert_eq!(builds.latest(&key).expect("the latest").id(), second);
-        assert!(builds.get(&first).is_some());
-    }
-
-    #[test]
     fn tells_of_changes() {
-        let progress = Progress::new("git".into(), Client::NOBODY);
+        let progress = progress();
         let watch = progress.watch();
         progress.enter(Phase::Packing { done: 0, total: 2 });
         progress.layer_packed();

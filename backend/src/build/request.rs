@@ -1,7 +1,12 @@
 //! Asking for an image: it is there, or somebody builds it, or a build begins.
 
-use super::{BuildError, Builder, ImageRecord, PackageSetState, Phase, Progress, chain};
-use crate::{flights::Flight, store::RecordKind, turns::Client};
+use super::{BuildError, Builder, ImageRecord, PackageSetState, Phase, Progress, chain, packages::Recalled};
+use crate::{
+    audience::{Attendance, Audience, Client},
+    flights::Flight,
+    queue::{Place, QueueError},
+    store::RecordKind,
+};
 use firn_shared::{cache_key::CacheKey, image_name::ImageName, package_source::Revision, reference::Tag};
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,19 +14,47 @@ use std::time::Instant;
 /// What a build comes to. Shared by all who wait for it.
 pub type Outcome = Result<Arc<ImageRecord>, Arc<BuildError>>;
 
+/// A build, with what it starts from.
+struct Build {
+    name: ImageName,
+    tag: Tag,
+    revision: Revision,
+    key: CacheKey,
+    recalled: Recalled,
+    place: Place,
+    progress: Progress,
+}
+
 /// Where a request for an image stands.
 pub enum Request {
     /// It is there.
     Ready(Arc<ImageRecord>),
     /// It is being built.
-    Building(Flight<Outcome>, Progress),
+    Building(Waiting),
+}
+
+/// A request that waits for a build. While it does, the client belongs to the build's audience.
+pub struct Waiting {
+    flight: Flight<Outcome>,
+    /// How the build stands.
+    pub progress: Progress,
+    _attendance: Attendance,
+}
+
+impl Waiting {
+    /// What the build comes to.
+    pub async fn outcome(&self) -> Outcome {
+        self.flight.clone().await
+    }
 }
 
 impl Builder {
     /// The image of this name, or the build that it is waiting for; starts the build if nobody has.
     ///
+    /// Clients take turns here: this may wait for as long as others are many.
+    ///
     /// # Errors
-    /// When the store cannot be read, or there is no place in the queue.
+    /// When the store cannot be read, or there is no place in the queue for this client.
     pub async fn image(
         self: &Arc<Self>,
         name: &ImageName,
@@ -34,24 +67,56 @@ impl Builder {
             self.store.note_pull(&key);
             return Ok(Request::Ready(record));
         }
-        if let Some(error) = self.failures.get(&key) {
-            return Err(BuildError::Shared(error));
+        loop {
+            if let Some(error) = self.failures.get(&key) {
+                return Err(BuildError::Shared(error));
+            }
+            if let Some(waiting) = self.join(&key, client).await {
+                return Ok(Request::Building(waiting));
+            }
+            // With nobody else in the audience, it waits only for as long as the request does.
+            let turn = self.composing.take(&Audience::of(client)).await?;
+            let recalled = self.recall(&set.revision, self.platform_of(name), name.candidates()).await?;
+            let audience = Audience::new(self.limits.abandon_after);
+            let attendance = audience.attend(client).expect("nobody has dismissed it");
+            let start = || {
+                let place = if recalled.is_complete() {
+                    self.queue.pass(&audience, turn)?
+                } else {
+                    self.evaluations.check(client)?;
+                    self.queue.enter(client, &audience)?
+                };
+                let progress = Progress::new(name.to_string(), Arc::clone(&audience));
+                self.builds.add(&progress);
+                let build = Build {
+                    name: name.clone(),
+                    tag: tag.clone(),
+                    revision: set.revision.clone(),
+                    key,
+                    recalled,
+                    place,
+                    progress: progress.clone(),
+                };
+                Ok::<_, QueueError>((progress, Arc::clone(self).build_and_tell(build)))
+            };
+            let (flight, progress) = self.images.join_or(key, start)?;
+            if Arc::ptr_eq(progress.audience(), &audience) {
+                return Ok(Request::Building(Waiting { flight, progress, _attendance: attendance }));
+            }
+            // Somebody else was quicker.
         }
-        let start = || {
-            let place = self.queue.enter(client)?;
-            let progress = Progress::new(name.to_string(), client);
-            self.builds.add(key, &progress);
-            let (name, tag, revision) = (name.clone(), tag.clone(), set.revision.clone());
-            let build = Arc::clone(self).build_and_tell(name, tag, revision, key, progress);
-            Ok(async move {
-                let _place = place;
-                build.await
-            })
-        };
-        let flight = self.images.join_or(key, start).map_err(BuildError::Queue)?;
-        // Forgotten only when hundreds of other builds have begun since.
-        let progress = self.builds.latest(&key).unwrap_or_else(|| Progress::new(name.to_string(), client));
-        Ok(Request::Building(flight, progress))
+    }
+
+    /// Joins the build of an image, if there is one.
+    async fn join(&self, key: &CacheKey, client: Client) -> Option<Waiting> {
+        loop {
+            let (flight, progress) = self.images.get(key)?;
+            if let Some(_attendance) = progress.audience().attend(client) {
+                return Some(Waiting { flight, progress, _attendance });
+            }
+            // It was given up a moment ago. Its place is free when it is over.
+            let _ = flight.await;
+        }
     }
 
     /// The image, if it has been made and all of it is there.
@@ -66,20 +131,6 @@ impl Builder {
         Ok(None)
     }
 
-    /// The image of a build that has its turn: another build may have ended since the image was looked up.
-    async fn made_or_built(
-        self: &Arc<Self>,
-        name: &ImageName,
-        revision: &Revision,
-        key: &CacheKey,
-        progress: &Progress,
-    ) -> Result<Arc<ImageRecord>, BuildError> {
-        match self.made(key).await? {
-            Some(record) => Ok(record),
-            None => self.build(name, revision, key, progress).await.map(Arc::new),
-        }
-    }
-
     /// Notes that an image is there by this tag. Several tags can mean one revision, so that an image may
     /// have been built by another.
     pub async fn note_tag(&self, name: &ImageName, tag: &Tag) {
@@ -90,17 +141,17 @@ impl Builder {
     }
 
     /// A whole build, with everything said that there is to say about it.
-    async fn build_and_tell(
-        self: Arc<Self>,
-        name: ImageName,
-        tag: Tag,
-        revision: Revision,
-        key: CacheKey,
-        progress: Progress,
-    ) -> Outcome {
+    async fn build_and_tell(self: Arc<Self>, build: Build) -> Outcome {
+        let Build { name, tag, revision, key, recalled, place: _place, progress } = build;
         let _ends = progress.ends();
         let started = Instant::now();
-        let result = match self.made_or_built(&name, &revision, &key, &progress).await {
+        // Another build may have ended since the image was looked up.
+        let result = match self.made(&key).await {
+            Ok(Some(record)) => Ok(record),
+            Ok(None) => self.build(&name, &revision, &key, recalled, &progress).await.map(Arc::new),
+            Err(error) => Err(error),
+        };
+        let result = match result {
             Err(BuildError::Selection(error)) => {
                 Err(self.suggest(error, &revision, self.platform_of(&name)).await)
             }
@@ -115,9 +166,13 @@ impl Builder {
                 Ok(record)
             }
             Err(error) => {
-                tracing::warn!(image.name = %name, error = %chain(&error), duration_ms, "not built");
-                progress
-                    .enter(Phase::Failed { message: error.to_oci_error_with(self.words(&revision)).message });
+                if error.is_abandoned() {
+                    tracing::info!(image.name = %name, duration_ms, "given up");
+                } else {
+                    tracing::warn!(image.name = %name, error = %chain(&error), duration_ms, "not built");
+                }
+                let told = error.to_oci_error_with(self.words(&revision));
+                progress.enter(Phase::Failed { message: told.message });
                 let error = Arc::new(error);
                 if error.is_lasting() {
                     self.failures.insert(key, Arc::clone(&error));

@@ -1,7 +1,7 @@
 //! `firn build`: one image, without a server.
 
 use super::{Failure, builder::BuilderArgs};
-use crate::{build::Request, output::Output, turns::Client};
+use crate::{audience::Client, build::Request, output::Output};
 use clap::Args;
 use firn_shared::{image_name::ImageName, package::Words, reference::Tag};
 
@@ -43,7 +43,7 @@ async fn build(args: BuildArgs) -> Result<(), Failure> {
         .map_err(|error| told(&error))?
     {
         Request::Ready(image) => image,
-        Request::Building(flight, _) => flight.await.map_err(|error| told(&error))?,
+        Request::Building(waiting) => waiting.outcome().await.map_err(|error| told(&error))?,
     };
     if let Some(output) = &args.output {
         let written = output.write(builder.store(), &image, args.tag.as_str()).await;

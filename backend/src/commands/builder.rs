@@ -56,6 +56,8 @@ impl BuilderArgs {
         };
         let limits = Limits {
             queue: self.nix.max_queue,
+            queue_per_client: self.nix.max_queue_per_client,
+            abandon_after: Duration::from_secs(self.nix.abandon_after),
             closure_bytes: self.image.max_closure << 20,
             failure_ttl: Duration::from_secs(self.nix.failure_ttl),
             grace: self.retention.policy().grace,

@@ -1,7 +1,7 @@
 //! `firn layers`: why an image has the layers that it has.
 
 use super::{Failure, builder::BuilderArgs};
-use crate::turns::Client;
+use crate::audience::Client;
 use clap::Args;
 use firn_shared::{image_name::ImageName, package::Words, reference::Tag};
 use serde::Serialize;

@@ -127,8 +127,15 @@ mod tests {
             }
         };
         let century = 100 * 365 * 24 * 3600;
-        for option in ["--wait", "--grace", "--nix-timeout", "--eval-timeout", "--failure-ttl", "--gc-grace"]
-        {
+        for option in [
+            "--wait",
+            "--grace",
+            "--nix-timeout",
+            "--eval-timeout",
+            "--failure-ttl",
+            "--gc-grace",
+            "--abandon-after",
+        ] {
             check(option, century);
         }
         for option in ["--eval-memory", "--build-memory", "--max-closure", "--disk-budget"] {

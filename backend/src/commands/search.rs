@@ -1,7 +1,7 @@
 //! `firn search`: what is there to put into an image.
 
 use super::{Failure, builder::BuilderArgs};
-use crate::turns::Client;
+use crate::audience::Client;
 use clap::Args;
 use firn_shared::reference::Tag;
 

@@ -11,7 +11,7 @@ pub struct NixArgs {
     #[arg(long, env = "FIRN_NIX_TIMEOUT", value_name = "SECONDS", value_parser = seconds(), default_value_t = 3600)]
     pub nix_timeout: u64,
 
-    /// Seconds after which an evaluation is given up
+    /// Seconds that the evaluations of one image may take together
     #[arg(long, env = "FIRN_EVAL_TIMEOUT", value_name = "SECONDS", value_parser = seconds(), default_value_t = 120)]
     pub eval_timeout: u64,
 
@@ -26,6 +26,14 @@ pub struct NixArgs {
     /// Images that may be waiting or building at once; further ones are told to come back
     #[arg(long, env = "FIRN_MAX_QUEUE", value_name = "N", default_value_t = 200)]
     pub max_queue: usize,
+
+    /// Images that one client may have waiting or building at once, and half of FIRN_MAX_QUEUE at most
+    #[arg(long, env = "FIRN_MAX_QUEUE_PER_CLIENT", value_name = "N", default_value_t = 10)]
+    pub max_queue_per_client: usize,
+
+    /// Seconds after which an image leaves the queue that nobody has asked for again, if its build has not begun
+    #[arg(long, env = "FIRN_ABANDON_AFTER", value_name = "SECONDS", value_parser = seconds(), default_value_t = 120)]
+    pub abandon_after: u64,
 
     /// Seconds for which a failure that would be the same at the next attempt is remembered
     #[arg(long, env = "FIRN_FAILURE_TTL", value_name = "SECONDS", value_parser = seconds(), default_value_t = 300)]

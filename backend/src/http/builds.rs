@@ -69,7 +69,10 @@ fn text(page: &BuildPage) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{build::Phase, turns::Client};
+    use crate::{
+        audience::{Audience, Client},
+        build::Phase,
+    };
     use axum::body::BodyDataStream;
     use futures::StreamExt;
 
@@ -83,7 +86,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_watcher_hears_how_it_is_before_anything_changes() {
-        let progress = Progress::new("git".into(), Client::NOBODY);
+        let progress = Progress::new("git".into(), Audience::of(Client::NOBODY));
         let mut events = events(progress.clone()).into_response().into_body().into_data_stream();
         let mut expect = async |phase: &str| {
             let event = next(&mut events).await.expect("an event");

@@ -6,8 +6,8 @@ use super::{
     ready::{Asked, ReadyManifest},
 };
 use crate::{
+    audience::Client,
     build::{BuildError, ImageRecord, PackageSetState, Progress, Request},
-    turns::Client,
 };
 use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
@@ -111,12 +111,15 @@ async fn record(
     deadline: Instant,
 ) -> Result<ControlFlow<Response, Arc<ImageRecord>>, OciError> {
     let words = app.builder.words(&set.revision);
-    let image = app.builder.image(name, tag, set, client).await;
+    let image = timeout_at(deadline, app.builder.image(name, tag, set, client)).await;
+    let image = image.map_err(|_| ask_again("many images are asked for"))?;
     let record = match image.map_err(|error| refuse_with(error, words))? {
         Request::Ready(record) => record,
-        Request::Building(flight, progress) => tokio::select! {
-            outcome = flight => outcome.map_err(|error| error.to_oci_error_with(words))?,
-            () = sleep_until(deadline) => return come_back(name, &progress, request).map(ControlFlow::Break),
+        Request::Building(waiting) => tokio::select! {
+            outcome = waiting.outcome() => outcome.map_err(|error| error.to_oci_error_with(words))?,
+            () = sleep_until(deadline) => {
+                return come_back(app, name, &waiting.progress, request).map(ControlFlow::Break);
+            }
             () = app.ending() => {
                 let message = "this registry is being restarted; pull again";
                 return Err(OciError::new(ErrorCode::Unavailable, message).retry_after(RETRY_AFTER_SECONDS));
@@ -128,7 +131,7 @@ async fn record(
 
 /// What a client is told whose patience must not be tried further: to come back, in words or, where it would
 /// not understand them, by a redirect.
-fn come_back(name: &ImageName, progress: &Progress, request: &Parts) -> Answer {
+fn come_back(app: &App, name: &ImageName, progress: &Progress, request: &Parts) -> Answer {
     let agent = request.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     let location = patience::wait_again(agent, request.uri.path(), request.uri.query());
     if let Some(location) = location.and_then(|location| HeaderValue::from_str(&location).ok()) {
@@ -142,7 +145,9 @@ fn come_back(name: &ImageName, progress: &Progress, request: &Parts) -> Answer {
     let message =
         format!("{name} is being built: {summary}. Pull again to wait for it, or look at /builds/{id}");
     let error = OciError::new(ErrorCode::Toomanyrequests, message);
-    Err(error.retry_after(patience::retry_after_seconds(progress.age_seconds())))
+    // Early enough to keep its place.
+    let longest = u32::try_from(app.builder.abandon_after().as_secs() / 2).unwrap_or(u32::MAX).max(1);
+    Err(error.retry_after(patience::retry_after_seconds(progress.age_seconds()).min(longest)))
 }
 
 fn ask_again(message: &str) -> OciError {

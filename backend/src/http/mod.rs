@@ -18,7 +18,7 @@ mod tags;
 pub use idle::IdleListener;
 pub use ready::ReadyManifests;
 
-use crate::{build::Builder, turns::Client};
+use crate::{audience::Client, build::Builder};
 use answer::{Answer, into_response};
 use axum::{
     Router,

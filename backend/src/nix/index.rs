@@ -1,7 +1,10 @@
 //! The names of a package set: one evaluation of `nix/index.nix`.
 
 use super::{Nix, ProcessError, ResolveError};
-use crate::{package_set::Source, turns::Client};
+use crate::{
+    audience::{Audience, Client},
+    package_set::Source,
+};
 use firn_shared::{name_index::Names, platform::Platform};
 use serde::Serialize;
 
@@ -29,10 +32,12 @@ impl Nix {
         allow_unfree: bool,
     ) -> Result<Names, ResolveError> {
         let mut last = None;
+        let firn = Audience::of(Client::NOBODY);
         for depth in DEPTHS {
             let config = super::resolve::config(allow_unfree);
             let request = IndexRequest { source, system: platform.system(), config, depth };
-            match self.evaluate_file(self.expressions.index(), &request, Client::NOBODY).await {
+            let _turn = self.evaluations.take(&firn).await?;
+            match self.evaluate_file(self.expressions.index(), &request, self.eval_timeout).await {
                 Ok(answer) => return serde_json::from_slice(&answer).map_err(ResolveError::Answer),
                 Err(error @ (ProcessError::Failed { .. } | ProcessError::Timeout { .. })) => {
                     tracing::info!(depth, error = %error, "names cannot be listed in this depth");

@@ -17,7 +17,7 @@ pub use process::ProcessError;
 use process::{Bounds, Groups, Memory};
 pub use realise::{Blame, GcRoot, RealiseError};
 pub use requisites::RequisitesError;
-pub use resolve::{ResolveError, ResolveRequest};
+pub use resolve::{Budget, ResolveError, ResolveRequest, Resolved};
 
 use crate::{config::NixArgs, store::OwnFolder, turns::Turns};
 use expressions::Expressions;

@@ -1,9 +1,10 @@
 //! Realising: making store paths exist, by building or substituting, and keeping them while they are needed.
 
 use super::{Bounds, Memory, Nix, ProcessError};
-use crate::turns::Client;
+use crate::audience::{Abandoned, Audience};
 use firn_shared::{nix_log::Spoken, package::Package};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Keeps store paths from being garbage-collected while it exists.
@@ -35,6 +36,9 @@ pub enum RealiseError {
     /// A builder failed for want of space or network.
     #[error("a builder failed for want of space or network")]
     Passing(#[source] ProcessError),
+    /// Nobody waits any more for what had not begun.
+    #[error(transparent)]
+    Abandoned(#[from] Abandoned),
     /// Anything else: Nix could not be run, its store is full or locked, its time ran out.
     #[error(transparent)]
     Process(ProcessError),
@@ -94,10 +98,10 @@ impl Nix {
     pub async fn realise(
         &self,
         packages: &[&Package],
-        client: Client,
+        audience: &Arc<Audience>,
         mut line: impl FnMut(&str) + Send,
     ) -> Result<GcRoot, RealiseError> {
-        let _turn = self.realisations.take(client).await;
+        let _turn = self.realisations.take(audience).await?;
         let link = self.gc_roots.path().join(NEXT_ROOT.fetch_add(1, Ordering::Relaxed).to_string());
         let timeout = self.build_timeout.as_secs();
         let mut arguments = vec!["--realise".into()];

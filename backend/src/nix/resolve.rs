@@ -1,7 +1,10 @@
 //! Resolving names: one evaluation of `nix/resolve.nix` for all of them.
 
 use super::{Bounds, Memory, Nix, ProcessError};
-use crate::{package_set::Source, turns::Client};
+use crate::{
+    audience::{Abandoned, Audience},
+    package_set::Source,
+};
 use firn_shared::{
     package::{PackageProblem, ProblemKind, Resolution, Resolutions},
     package_name::PackageName,
@@ -11,6 +14,8 @@ use firn_shared::{
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// What a client is told of a package whose evaluation fails.
 const FAILS_TO_EVALUATE: &str = "its expression in the package set fails to evaluate";
@@ -38,9 +43,6 @@ pub struct ResolveRequest {
     pub attributes: BTreeSet<PackageName>,
     /// Let the evaluation fail with what an expression throws, instead of reporting that it does.
     explain: bool,
-    /// For whom it is evaluated.
-    #[serde(skip)]
-    client: Client,
 }
 
 /// Why names could not be resolved at all, as opposed to names that resolve to a problem.
@@ -52,10 +54,50 @@ pub enum ResolveError {
     /// The answer is not what `nix/resolve.nix` prints.
     #[error("the resolver's answer makes no sense")]
     Answer(#[source] serde_json::Error),
+    /// Nobody waits for it any more.
+    #[error(transparent)]
+    Abandoned(#[from] Abandoned),
+}
+
+/// What became of names.
+#[derive(Debug, Default)]
+pub struct Resolved {
+    /// Packages and problems, by name as asked.
+    pub packages: BTreeMap<PackageName, Resolution>,
+    /// When the package set's revision was committed, in seconds since 1970, where the source tells.
+    pub revision_date: Option<i64>,
+    /// The names that there was no time for.
+    pub undecided: BTreeSet<PackageName>,
+    /// Those of them whose evaluation, together, took longer than a fair share of the time: one of them is to blame.
+    pub overran: BTreeSet<PackageName>,
+}
+
+/// How much may be evaluated for one image.
+#[derive(Debug)]
+pub struct Budget {
+    /// The time for all of it.
+    time: Duration,
+    /// What is left of it.
+    left: Duration,
+    /// How many evaluations are left.
+    evaluations: usize,
+}
+
+/// How many evaluations one image may take: enough to find one name in a hundred that breaks the evaluation of all.
+const MAX_EVALUATIONS: usize = 20;
+
+/// Into how many groups suspected names are divided at most. Of fifty names the one to blame is found in the third
+/// attempt.
+const GROUPS_OF_SUSPECTS: usize = 8;
+
+impl Budget {
+    fn is_spent(&self) -> bool {
+        self.left.is_zero() || self.evaluations == 0
+    }
 }
 
 impl ResolveRequest {
-    /// A request for these names, on nobody's behalf.
+    /// A request for these names.
     pub fn new(
         source: Source,
         platform: Platform,
@@ -63,90 +105,171 @@ impl ResolveRequest {
         attributes: BTreeSet<PackageName>,
     ) -> Self {
         let (system, config) = (platform.system(), config(allow_unfree));
-        Self { source, system, config, attributes, explain: false, client: Client::NOBODY }
+        Self { source, system, config, attributes, explain: false }
     }
 
-    /// The same for a client, who takes turns with others.
-    pub fn on_behalf_of(self, client: Client) -> Self {
-        Self { client, ..self }
+    fn with(&self, attributes: BTreeSet<PackageName>) -> Self {
+        Self { attributes, ..self.clone() }
     }
 }
 
 impl Nix {
-    /// Resolves names to derivations, which exist in the store afterwards.
+    /// What one image may cost in evaluations.
+    pub fn budget(&self) -> Budget {
+        Budget { time: self.eval_timeout, left: self.eval_timeout, evaluations: MAX_EVALUATIONS }
+    }
+
+    /// How long the evaluations of one image may take together.
+    pub fn eval_timeout(&self) -> Duration {
+        self.eval_timeout
+    }
+
+    /// Resolves names to derivations, which exist in the store afterwards. Clients take turns at evaluations.
     ///
-    /// Some failures end a whole evaluation (a missing attribute, `abort`, endless recursion). Then each name
-    /// is evaluated by itself, so that a broken one spoils no other.
+    /// Some failures end a whole evaluation (a missing attribute, `abort`, endless recursion). Then halves are
+    /// evaluated by themselves, and halves of those, so that a broken name spoils no other. An evaluation that takes
+    /// too long has spent the time of all: names that are `suspected` of that are therefore evaluated first, in small
+    /// groups, or each by itself where they are few.
     ///
     /// # Errors
-    /// When the package set itself cannot be loaded, or Nix cannot be run.
-    pub async fn resolve(&self, request: &ResolveRequest) -> Result<Resolutions, ResolveError> {
-        let mut resolutions = match self.evaluate(request).await {
-            Err(error) if error.is_about_a_package() => self.resolve_one_by_one(request).await?,
-            together => together?,
-        };
-        for (name, resolution) in &mut resolutions.packages {
+    /// When the package set itself cannot be loaded, Nix cannot be run, or nobody waits for it any more.
+    pub async fn resolve(
+        &self,
+        request: &ResolveRequest,
+        suspected: &BTreeSet<PackageName>,
+        budget: &mut Budget,
+        audience: &Arc<Audience>,
+    ) -> Result<Resolved, ResolveError> {
+        let mut resolved = Resolved::default();
+        let (suspects, others): (BTreeSet<_>, BTreeSet<_>) =
+            request.attributes.iter().cloned().partition(|name| suspected.contains(name));
+        // The next one last.
+        let mut groups = vec![Group::of(others)];
+        let suspects: Vec<_> = suspects.into_iter().collect();
+        let few = suspects.len().div_ceil(GROUPS_OF_SUSPECTS).max(1);
+        groups.extend(suspects.chunks(few).rev().map(|names| Group::of(names.iter().cloned().collect())));
+        let mut loads = false;
+        let mut overran = false;
+        // Problems with reasons.
+        let mut known = BTreeSet::new();
+        while let Some(Group { mut names, is_first_half, fails }) = groups.pop() {
+            if names.is_empty() {
+                continue;
+            }
+            if budget.is_spent() {
+                resolved.undecided.append(&mut names);
+                continue;
+            }
+            if fails && names.len() > 1 {
+                halve(names, &mut groups);
+                continue;
+            }
+            let fair = budget.left >= budget.time / 2;
+            let error = match self.evaluate(&request.with(names.clone()), budget, audience).await {
+                Ok(answer) => {
+                    loads = true;
+                    resolved.packages.extend(answer.packages);
+                    resolved.revision_date = answer.revision_date;
+                    if is_first_half && let Some(second_half) = groups.last_mut() {
+                        second_half.fails = true;
+                    }
+                    continue;
+                }
+                Err(error) if error.is_about_a_package() => error,
+                Err(error) => return Err(error),
+            };
+            if !loads {
+                self.load(request, self.eval_timeout / 2, audience).await?;
+                loads = true;
+            }
+            match error {
+                ResolveError::Process(ProcessError::Timeout { .. }) => {
+                    tracing::info!(names = ?names, "an evaluation takes too long");
+                    overran = true;
+                    if fair {
+                        resolved.overran.extend(names.iter().cloned());
+                    }
+                    resolved.undecided.append(&mut names);
+                }
+                ResolveError::Process(ProcessError::Failed { stderr, .. }) if names.len() == 1 => {
+                    let name = names.pop_first().expect("there is one");
+                    let problem = explained(request, &name, &stderr);
+                    known.insert(name.clone());
+                    resolved.packages.insert(name, Resolution::Problem(problem));
+                }
+                _ => halve(names, &mut groups),
+            }
+        }
+        for (name, resolution) in &mut resolved.packages {
+            // After a time-out there is no time for explanations.
             if let Resolution::Problem(problem) = resolution
                 && problem.kind == ProblemKind::EvalError
-                && let Some(explained) = self.explain(request, name).await
+                && !known.contains(name)
+                && !overran
+                && !budget.is_spent()
+                && let Some(explained) = self.explain(request, name, budget, audience).await
             {
                 *problem = explained;
             }
         }
-        Ok(resolutions)
+        Ok(resolved)
     }
 
-    async fn resolve_one_by_one(&self, request: &ResolveRequest) -> Result<Resolutions, ResolveError> {
-        // Whether the package set loads at all is asked with no name: if not, no name is to blame.
-        let mut all =
-            self.evaluate(&ResolveRequest { attributes: BTreeSet::new(), ..request.clone() }).await?;
-        for name in &request.attributes {
-            let alone = ResolveRequest { attributes: [name.clone()].into(), ..request.clone() };
-            match self.evaluate(&alone).await {
-                Ok(resolutions) => all.packages.extend(resolutions.packages),
-                Err(error) if error.is_about_a_package() => {
-                    tracing::info!(package.name = %name, error = %error, "a package does not evaluate");
-                    let problem = PackageProblem::new(ProblemKind::EvalError, FAILS_TO_EVALUATE);
-                    all.packages.insert(name.clone(), Resolution::Problem(problem));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(all)
+    /// Asks whether the package set loads at all within this time, with no name: if not, no name is to blame.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn load(
+        &self,
+        request: &ResolveRequest,
+        time: Duration,
+        audience: &Arc<Audience>,
+    ) -> Result<(), ResolveError> {
+        let mut budget = Budget { time, left: time, evaluations: 1 };
+        self.evaluate(&request.with(BTreeSet::new()), &mut budget, audience).await.map(drop)
     }
 
     /// Why a name fails to evaluate: what an expression throws, for example that the package has another name now.
-    async fn explain(&self, request: &ResolveRequest, name: &PackageName) -> Option<PackageProblem> {
-        let alone = ResolveRequest { attributes: [name.clone()].into(), explain: true, ..request.clone() };
-        let Err(ResolveError::Process(ProcessError::Failed { stderr, .. })) = self.evaluate(&alone).await
-        else {
-            return None;
-        };
-        if is_import_from_derivation(&stderr) {
-            return Some(PackageProblem::new(ProblemKind::EvalError, IMPORTS_FROM_DERIVATION));
+    async fn explain(
+        &self,
+        request: &ResolveRequest,
+        name: &PackageName,
+        budget: &mut Budget,
+        audience: &Arc<Audience>,
+    ) -> Option<PackageProblem> {
+        let alone = ResolveRequest { explain: true, ..request.with([name.clone()].into()) };
+        match self.evaluate(&alone, budget, audience).await {
+            Err(ResolveError::Process(ProcessError::Failed { stderr, .. })) => {
+                Some(explained(request, name, &stderr))
+            }
+            _ => None,
         }
-        let places = [request.source.place().map(Path::to_path_buf), std::env::home_dir()];
-        let places: Vec<String> =
-            places.into_iter().flatten().map(|place| place.display().to_string()).collect();
-        let places: Vec<&str> = places.iter().map(String::as_str).collect();
-        let reason = Reason::of_evaluation(&stderr, &places);
-        tracing::info!(package.name = %name, reason = reason.as_ref().map(Reason::as_str), "a package does not evaluate");
-        Some(PackageProblem { reason, ..PackageProblem::new(ProblemKind::EvalError, FAILS_TO_EVALUATE) })
     }
 
-    async fn evaluate(&self, request: &ResolveRequest) -> Result<Resolutions, ResolveError> {
-        let answer = self.evaluate_file(self.expressions.resolve(), request, request.client).await?;
-        serde_json::from_slice(&answer).map_err(ResolveError::Answer)
+    async fn evaluate(
+        &self,
+        request: &ResolveRequest,
+        budget: &mut Budget,
+        audience: &Arc<Audience>,
+    ) -> Result<Resolutions, ResolveError> {
+        let _turn = self.evaluations.take(audience).await?;
+        let started = Instant::now();
+        budget.evaluations = budget.evaluations.saturating_sub(1);
+        let answer = self.evaluate_file(self.expressions.resolve(), request, budget.left).await;
+        budget.left = match answer {
+            Err(ProcessError::Timeout { .. }) => Duration::ZERO,
+            _ => budget.left.saturating_sub(started.elapsed()),
+        };
+        serde_json::from_slice(&answer?).map_err(ResolveError::Answer)
     }
 
-    /// What an expression of ours answers to a request, as JSON.
+    /// What an expression of ours answers to a request, as JSON, within this time.
     pub(super) async fn evaluate_file(
         &self,
         file: PathBuf,
         request: &impl Serialize,
-        client: Client,
+        time: Duration,
     ) -> Result<Vec<u8>, ProcessError> {
-        let _turn = self.evaluations.take(client).await;
         let request = serde_json::to_string(request).expect("names and paths serialise");
         let mut arguments: Vec<_> = [
             "--eval",
@@ -161,9 +284,45 @@ impl Nix {
         .into();
         arguments.push(file.into());
         arguments.extend(["--argstr".into(), "request".into(), request.into()]);
-        let bounds = Bounds { time: self.eval_timeout, memory: Memory::OneProcess(self.eval_memory_bytes) };
+        let bounds = Bounds { time, memory: Memory::OneProcess(self.eval_memory_bytes) };
         self.run("nix-instantiate", arguments, bounds, |_| {}).await
     }
+}
+
+/// What Nix says of a name that fails to evaluate when it is evaluated alone.
+fn explained(request: &ResolveRequest, name: &PackageName, stderr: &[String]) -> PackageProblem {
+    if is_import_from_derivation(stderr) {
+        return PackageProblem::new(ProblemKind::EvalError, IMPORTS_FROM_DERIVATION);
+    }
+    let places = [request.source.place().map(Path::to_path_buf), std::env::home_dir()];
+    let places: Vec<String> = places.into_iter().flatten().map(|place| place.display().to_string()).collect();
+    let places: Vec<&str> = places.iter().map(String::as_str).collect();
+    let reason = Reason::of_evaluation(stderr, &places);
+    tracing::info!(package.name = %name, reason = reason.as_ref().map(Reason::as_str), "a package does not evaluate");
+    PackageProblem { reason, ..PackageProblem::new(ProblemKind::EvalError, FAILS_TO_EVALUATE) }
+}
+
+/// Names that are evaluated together.
+struct Group {
+    names: BTreeSet<PackageName>,
+    /// Whether the second half, of a whole that fails, is next.
+    is_first_half: bool,
+    /// Whether it is known to fail without being tried: the whole fails, and the first half does not.
+    fails: bool,
+}
+
+impl Group {
+    fn of(names: BTreeSet<PackageName>) -> Self {
+        Self { names, is_first_half: false, fails: false }
+    }
+}
+
+/// Puts the halves of a group that fails on the stack of groups.
+fn halve(mut names: BTreeSet<PackageName>, groups: &mut Vec<Group>) {
+    let middle = names.iter().nth(names.len() / 2).cloned().expect("there are two names at least");
+    let second = names.split_off(&middle);
+    groups.push(Group::of(second));
+    groups.push(Group { is_first_half: true, ..Group::of(names) });
 }
 
 impl ResolveError {

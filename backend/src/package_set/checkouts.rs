@@ -14,10 +14,10 @@ use super::{
     git::{Git, GitError, Interrupted},
 };
 use crate::{
+    audience::{Abandoned, Audience},
     flights::Flights,
-    queue::{Queue, QueueError},
     store::OwnFolder,
-    turns::{Client, Turns},
+    turns::Turns,
 };
 use firn_shared::{cache_key::CacheKey, package_source::Commit, source_url::SourceUrl};
 use moka::sync::Cache;
@@ -37,9 +37,8 @@ const MAX_BYTES: u64 = 4 << 30;
 const MAX_ENTRIES: usize = 2_000_000;
 /// How often it is looked how much has been fetched.
 const LOOK: Duration = Duration::from_millis(500);
-/// How many commits are fetched at once, and how many may wait for it.
+/// How many commits are fetched at once. Builds wait for it, which are bounded in number.
 const AT_ONCE: usize = 2;
-const MAX_WAITING: usize = 100;
 /// For how long it is believed that a commit cannot be had.
 const FAILURE_INTERVAL: Duration = Duration::from_secs(10);
 /// Of how many commits that is remembered: callers choose them.
@@ -61,7 +60,6 @@ pub(super) struct Checkouts {
     limit: Duration,
     fetches: Flights<Outcome>,
     failures: Cache<CacheKey, RepositoryError>,
-    queue: Queue,
     turns: Arc<Turns>,
 }
 
@@ -100,7 +98,6 @@ impl Checkouts {
             limit,
             fetches: Flights::default(),
             failures: Cache::builder().max_capacity(MAX_FAILURES).time_to_live(FAILURE_INTERVAL).build(),
-            queue: Queue::new(MAX_WAITING),
             turns: Turns::new(AT_ONCE),
         }))
     }
@@ -108,13 +105,13 @@ impl Checkouts {
     /// The files of a commit, fetched if they are not there. Those who want the same wait for one fetch.
     ///
     /// # Errors
-    /// When too many wait for other commits; why it cannot be had is inside.
+    /// When nobody waits for it any more; why it cannot be had is inside.
     pub(super) async fn get(
         self: &Arc<Self>,
         url: &SourceUrl,
         commit: &Commit,
-        client: Client,
-    ) -> Result<Outcome, QueueError> {
+        audience: &Arc<Audience>,
+    ) -> Result<Outcome, Abandoned> {
         let key = CacheKey::builder("source-1").field(url.public().as_str()).field(commit.as_str()).build();
         if let Some(error) = self.failures.get(&key) {
             return Ok(Err(error));
@@ -122,15 +119,21 @@ impl Checkouts {
         if let Some(checkout) = self.find(&key) {
             return Ok(Ok(checkout));
         }
-        let fetch = self.fetches.join_or(key, || {
-            let place = self.queue.enter(client)?;
-            let (checkouts, url, commit) = (Arc::clone(self), url.clone(), commit.clone());
-            Ok(async move {
-                let _place = place;
-                let _turn = checkouts.turns.take(client).await;
+        if let Some((fetch, ())) = self.fetches.get(&key) {
+            return Ok(fetch.await);
+        }
+        // Taken here, for the audience as it is, and not for those who share the fetch. If there is one by then, it goes.
+        let turn = self.turns.take(audience).await?;
+        let (checkouts, url, commit) = (Arc::clone(self), url.clone(), commit.clone());
+        let fetch = self.fetches.join(key, || {
+            async move {
+                let _turn = turn;
                 // Whoever came between the look above and this one has it already.
                 if let Some(checkout) = checkouts.find(&key) {
                     return Ok(checkout);
+                }
+                if let Some(error) = checkouts.failures.get(&key) {
+                    return Err(error);
                 }
                 let fetched = checkouts.fetch(&url, &commit, &key).await;
                 if let Err(error) = &fetched {
@@ -138,8 +141,8 @@ impl Checkouts {
                     checkouts.failures.insert(key, error.clone());
                 }
                 fetched
-            })
-        })?;
+            }
+        });
         Ok(fetch.await)
     }
 

@@ -7,16 +7,20 @@ mod checkouts;
 mod git;
 mod git_refs;
 mod path_content;
+mod refs;
 
-use crate::{queue::QueueError, turns::Client};
+use crate::{
+    audience::{Abandoned, Audience, Client},
+    queue::QueueError,
+};
 use checkouts::{Checkout, Checkouts};
 use firn_shared::{
     package::Words,
     package_source::{PackageSource, Revision, Revisions, SelectError, Selector},
     reference::Tag,
 };
-use git_refs::Refs;
 use path_content::PathContents;
+use refs::Refs;
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -65,6 +69,9 @@ pub enum RevisionError {
     /// Too many tags are being looked up.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// Nobody waits for it any more.
+    #[error(transparent)]
+    Abandoned(#[from] Abandoned),
     /// The path cannot be read.
     #[error("cannot read the package set")]
     Path(#[from] std::io::Error),
@@ -137,7 +144,16 @@ impl PackageSet {
         let (path, contents, configured) = Default::default();
         let is_fetched = matches!(source, PackageSource::Git { .. });
         let checkouts = is_fetched.then(|| Checkouts::new(data, fetch_limit)).transpose()?;
-        Ok(Self { source, revisions, refs: Refs::new(), path, contents, checkouts, configured })
+        let latest =
+            source.select(&Tag::default(), revisions).ok().filter(|latest| latest.pinned().is_none());
+        let refs = match (&latest, source.repository()) {
+            (Some(Selector::Git { version, .. }), Some(url)) => {
+                let name = version.as_ref().map(ToString::to_string);
+                Refs::new(Some((&url, name.as_deref())))
+            }
+            _ => Refs::new(None),
+        };
+        Ok(Self { source, revisions, refs, path, contents, checkouts, configured })
     }
 
     /// The revision that a tag names now. Clients take turns at what has to be looked up.
@@ -211,10 +227,14 @@ impl PackageSet {
     ///
     /// # Errors
     /// When they cannot be fetched.
-    pub async fn files(&self, revision: &Revision, client: Client) -> Result<Source, RevisionError> {
+    pub async fn files(
+        &self,
+        revision: &Revision,
+        audience: &Arc<Audience>,
+    ) -> Result<Source, RevisionError> {
         match (&self.source, &self.checkouts, revision) {
             (PackageSource::Git { url, .. }, Some(checkouts), Revision::Git { rev, .. }) => {
-                let checkout = checkouts.get(url, rev, client).await??;
+                let checkout = checkouts.get(url, rev, audience).await??;
                 Ok(Source::Path {
                     path: checkout.path(),
                     revision: Some(rev.as_str().to_owned()),

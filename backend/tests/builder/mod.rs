@@ -32,6 +32,8 @@ pub(crate) fn builder(store: Store, packages: PackageSet, state: &Path) -> Arc<B
     };
     let limits = Limits {
         queue: 10,
+        queue_per_client: 5,
+        abandon_after: Duration::from_secs(60),
         closure_bytes: 1 << 30,
         failure_ttl: Duration::from_secs(60),
         grace: Duration::from_secs(60),

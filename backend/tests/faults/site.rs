@@ -2,10 +2,10 @@
 
 use crate::builder;
 use firn_backend::{
+    audience::Client,
     build::{Builder, Outcome, Request},
     package_set::PackageSet,
     store::Store,
-    turns::Client,
 };
 use firn_shared::{
     image_name::ImageName,
@@ -53,6 +53,6 @@ pub(crate) async fn image(builder: &Arc<Builder>, name: &ImageName) -> Outcome {
     let set = builder.package_set(&Tag::default(), Client::NOBODY).await?;
     match builder.image(name, &Tag::default(), &set, Client::NOBODY).await? {
         Request::Ready(image) => Ok(image),
-        Request::Building(flight, _) => flight.await,
+        Request::Building(waiting) => waiting.outcome().await,
     }
 }

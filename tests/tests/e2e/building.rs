@@ -3,11 +3,12 @@
 use crate::dockerd;
 use firn_tests::{
     backend::{Backend, Starting},
+    caller::Caller,
     gates::Gates,
     image::Image,
     package_set,
     program::Program,
-    registry::{ACCEPT, Registry, page_of},
+    registry::{ACCEPT, Registry},
     service::session_runs,
     wait::{LONG, until},
 };
@@ -171,38 +172,6 @@ fn docker_waits_too() {
     assert!(code == "TOOMANYREQUESTS" && message.contains("Pull again"), "{code}: {message}");
 }
 
-/// curl at an address of its own: to the backend, each is another client. The status and the body.
-fn ask_as(address: &str, number: u8, name: &str) -> (u16, String) {
-    let url = format!("http://{address}/v2/{name}/manifests/latest");
-    let interface = format!("127.0.0.{number}");
-    let said = Program::new("curl")
-        .args(["-sS", "--interface", &interface, "-w", "\n%{http_code}", &url])
-        .run()
-        .succeeded();
-    let (body, status) = said.rsplit_once('\n').expect("a status");
-    (status.parse().expect("a number"), body.to_owned())
-}
-
-/// The same in a thread, and again as long as it is told to come again.
-fn client(backend: &Backend, number: u8, name: &str) -> thread::JoinHandle<(u16, String)> {
-    let (address, name) = (backend.address().to_owned(), name.to_owned());
-    thread::spawn(move || {
-        until(&format!("{name} is built"), LONG, || {
-            let answer = ask_as(&address, number, &name);
-            (answer.0 != 429).then_some(answer)
-        })
-    })
-}
-
-/// Has a client begin the build of an image that cannot be there yet, or join it; returns its page.
-fn begin_as(backend: &Backend, number: u8, name: &str) -> String {
-    until(&format!("{name} is being built"), LONG, || {
-        let (status, body) = ask_as(backend.address(), number, name);
-        assert_eq!(status, 429, "{body}");
-        page_of(&body)
-    })
-}
-
 /// Who asks for much does not keep others waiting for all of it.
 #[test]
 fn clients_take_turns() {
@@ -215,22 +184,22 @@ fn clients_take_turns() {
             (page["phase"] == "realising").then_some(())
         });
     };
-    let first = begin_as(&backend, 2, "gated-1");
+    let first = Caller::new(&backend, 2).begin("gated-1");
     gates.open("gated-1", 1);
     until("it has its turn", LONG, || registry.get(&first).text().contains("step 1 of 5").then_some(()));
     for name in ["gated-2", "gated-3", "gated-4"] {
-        is_in_line(&begin_as(&backend, 2, name));
+        is_in_line(&Caller::new(&backend, 2).begin(name));
     }
-    is_in_line(&begin_as(&backend, 3, "hello"));
+    is_in_line(&Caller::new(&backend, 3).begin("hello"));
     gates.open_all("gated-1");
     gates.open_all("gated-2");
     // The others do not end yet: who came last waits for one of the three at most.
-    let (status, body) = client(&backend, 3, "hello").join().expect("a client's thread");
+    let (status, body) = Caller::new(&backend, 3).settled("hello");
     assert_eq!(status, 200, "{body}");
     gates.open_all("gated-3");
     gates.open_all("gated-4");
     for name in ["gated-1", "gated-2", "gated-3", "gated-4"] {
-        assert_eq!(client(&backend, 2, name).join().expect("a client's thread").0, 200);
+        assert_eq!(Caller::new(&backend, 2).settled(name).0, 200);
     }
 }
 
@@ -240,19 +209,28 @@ fn a_full_queue_says_so() {
     let gates = Gates::new();
     let backend = gated(&gates).args(&["--max-queue", "4", "--wait", "1"]).start();
     let asked = [(2, "gated-1"), (2, "gated-2"), (3, "gated-3")];
-    let pages = asked.map(|(number, name)| begin_as(&backend, number, name));
+    // Once they have begun, they make no room for others.
+    let begin = |number: u8, name: &str| {
+        let page = Caller::new(&backend, number).begin(name);
+        gates.open(name, 1);
+        until("it has begun", LONG, || {
+            backend.registry().get(&page).text().contains("step 1 of 5").then_some(())
+        });
+        page
+    };
+    let pages = asked.map(|(number, name)| begin(number, name));
     assert_eq!(backend.waiting(), 3);
-    let (status, body) = ask_as(backend.address(), 2, "gated-4");
+    let (status, body) = Caller::new(&backend, 2).ask("gated-4");
     assert!(status == 429 && body.contains("2 of your images are waiting"), "{status} {body}");
-    begin_as(&backend, 4, "gated-4");
+    begin(4, "gated-4");
     assert_eq!(backend.waiting(), 4);
-    let (status, body) = ask_as(backend.address(), 5, "git");
+    let (status, body) = Caller::new(&backend, 5).ask("git");
     assert!(status == 429 && body.contains("too many images are waiting"), "{status} {body}");
     // Joining needs no place.
-    assert_eq!(begin_as(&backend, 5, "gated-1"), pages[0]);
+    assert_eq!(Caller::new(&backend, 5).begin("gated-1"), pages[0]);
     for (number, name) in asked.into_iter().chain([(4, "gated-4"), (5, "gated-1")]) {
         gates.open_all(name);
-        assert_eq!(client(&backend, number, name).join().expect("a client's thread").0, 200);
+        assert_eq!(Caller::new(&backend, number).settled(name).0, 200);
     }
 }
 
@@ -290,14 +268,14 @@ fn registry_layers(registry: &Registry) -> usize {
 fn builds_that_end_in_time_are_answered() {
     let gates = Gates::new();
     let backend = gated(&gates).env("FIRN_GRACE", "600").env("FIRN_WAIT", "600").start();
-    let asking = client(&backend, 2, "gated-1");
+    let asking = Caller::new(&backend, 2).settling("gated-1");
     nix_builds(&backend);
     told_to_end(&backend);
     until("the server says that it ends", LONG, || {
         (backend.registry().get("/healthz").status == 503).then_some(())
     });
     // Nothing new is begun.
-    let (status, body) = ask_as(backend.address(), 2, "hello");
+    let (status, body) = Caller::new(&backend, 2).ask("hello");
     assert!(status == 503 && body.contains("being restarted"), "{status} {body}");
     gates.open_all("gated-1");
     assert_eq!(asking.join().expect("a client's thread").0, 200);
@@ -309,7 +287,7 @@ fn builds_that_end_in_time_are_answered() {
 fn builds_that_do_not_end_in_time_are_handed_back() {
     let gates = Gates::new();
     let backend = gated(&gates).env("FIRN_GRACE", "1").env("FIRN_WAIT", "600").start();
-    let asking = client(&backend, 2, "gated-1");
+    let asking = Caller::new(&backend, 2).settling("gated-1");
     nix_builds(&backend);
     told_to_end(&backend);
     let (status, body) = asking.join().expect("a client's thread");
@@ -334,14 +312,13 @@ fn nothing_is_left_of_a_builder() {
     );
     let check = |script: &str, options: &[&str], says: &str| {
         let backend = Backend::serving_expression(&set(script)).args(options).start();
-        let asking = client(&backend, 2, "hostile");
-        let (status, body) = asking.join().expect("a client's thread");
+        let (status, body) = Caller::new(&backend, 2).settled("hostile");
         assert!(status == 404 && body.contains(says), "{script}: {status} {body}");
         assert!(!session_runs(backend.process(), "nix-store"), "{script}: Nix has ended");
         until(&format!("nothing is left of {script}"), LONG, || sleepers().is_empty().then_some(()));
         // It is remembered, and so not tried again at once.
         let before = backend.nix_processes();
-        assert_eq!(client(&backend, 2, "hostile").join().expect("a client's thread"), (status, body));
+        assert_eq!(Caller::new(&backend, 2).settled("hostile"), (status, body));
         assert_eq!(backend.nix_processes(), before);
     };
     check(&sleep, &["--nix-timeout", "3"], "longer than the 3 s");

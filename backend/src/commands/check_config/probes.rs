@@ -2,12 +2,12 @@
 
 use super::{Finding, Level};
 use crate::{
+    audience::{Audience, Client},
     build::{BuildError, chain},
     commands::builder::BuilderArgs,
     nix::{Nix, ResolveRequest},
     package_set::{PackageSet, RepositoryError, RevisionError},
     store::{Store, StoreError},
-    turns::Client,
 };
 use firn_shared::{package_source::Revision, reference::Tag};
 use std::collections::BTreeSet;
@@ -113,7 +113,7 @@ async fn probe_packages(args: &BuilderArgs, data: &Path, nix: Option<&Nix>) -> F
             RevisionError::Git(_) => {
                 "see that the URL is right and that `git ls-remote URL` works for this user without a question"
             }
-            RevisionError::Queue(_) => "try again",
+            RevisionError::Queue(_) | RevisionError::Abandoned(_) => "try again",
             RevisionError::Select(_) => "mend what the tag latest means",
         };
         Finding::new(Level::Error, PACKAGES, format!("{}; {hint}", chain(&error)))
@@ -122,7 +122,8 @@ async fn probe_packages(args: &BuilderArgs, data: &Path, nix: Option<&Nix>) -> F
         Ok(revision) => revision,
         Err(error) => return cannot_be_had(error),
     };
-    let files = match packages.files(&revision, Client::NOBODY).await {
+    let firn = Audience::of(Client::NOBODY);
+    let files = match packages.files(&revision, &firn).await {
         Ok(files) => files,
         Err(error) => return cannot_be_had(error),
     };
@@ -131,8 +132,8 @@ async fn probe_packages(args: &BuilderArgs, data: &Path, nix: Option<&Nix>) -> F
         Revision::Path { content } => format!("content {content}"),
     };
     let request = ResolveRequest::new(files, args.platform(), args.nix.allow_unfree, BTreeSet::new());
-    match nix.resolve(&request).await.map_err(BuildError::from) {
-        Ok(_) => Finding::new(Level::Ok, PACKAGES, format!("loads at {id}")),
+    match nix.load(&request, nix.eval_timeout(), &firn).await.map_err(BuildError::from) {
+        Ok(()) => Finding::new(Level::Ok, PACKAGES, format!("loads at {id}")),
         Err(error) => {
             let hint = "it must be a function of { system, config } that returns an attribute set";
             Finding::new(Level::Error, PACKAGES, format!("does not load at {id}: {}; {hint}", chain(&error)))

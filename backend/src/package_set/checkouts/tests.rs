@@ -1,4 +1,5 @@
 use super::*;
+use crate::audience::Client;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
@@ -54,7 +55,7 @@ impl Subject {
     }
 
     async fn get(&self, url: &SourceUrl, commit: &Commit) -> Outcome {
-        self.checkouts.get(url, commit, Client::NOBODY).await.expect("a place in the queue")
+        self.checkouts.get(url, commit, &Audience::of(Client::NOBODY)).await.expect("nobody dismisses it")
     }
 
     /// How many checkouts there are. Of a fetch nothing else is left.
@@ -91,7 +92,10 @@ async fn the_files_of_a_commit_are_there_as_git_archives_them() {
     drop(repository);
     subject.get(&url, &first).await.expect("it is there");
     let next = Checkouts::new(subject.data.path(), Duration::ZERO).expect("checkouts");
-    next.get(&url, &first, Client::NOBODY).await.expect("a place").expect("it is there");
+    next.get(&url, &first, &Audience::of(Client::NOBODY))
+        .await
+        .expect("nobody dismisses it")
+        .expect("it is there");
     assert!(matches!(subject.get(&url, &second).await, Err(RepositoryError::Unreachable(_))));
     assert_eq!(subject.kept(), 1);
 }
@@ -153,12 +157,13 @@ async fn those_who_want_the_same_wait_for_one_fetch() {
     let (url, commit) = (repository.url(), repository.commit());
     // Another process that uses the same directory.
     let other = Checkouts::new(subject.data.path(), Duration::from_secs(60)).expect("checkouts");
+    let firn = Audience::of(Client::NOBODY);
     let all = (0..20).map(|i| {
         let checkouts = if i % 2 == 0 { &subject.checkouts } else { &other };
-        checkouts.get(&url, &commit, Client::NOBODY)
+        checkouts.get(&url, &commit, &firn)
     });
     for got in futures::future::join_all(all).await {
-        let checkout = got.expect("a place").expect("fetched");
+        let checkout = got.expect("nobody dismisses it").expect("fetched");
         assert_eq!(fs::read_to_string(checkout.path().join("default.nix")).expect("a file"), "one");
     }
     assert_eq!(subject.kept(), 1);

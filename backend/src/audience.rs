@@ -1,0 +1,329 @@
+//! Audiences: the clients for whom something is done, as they come and go.
+//!
+//! A build is shared by all clients that ask for its image, so its place among other builds depends on who asks at the
+//! moment and not on who asked first. An audience says who that is, and whether it is anybody at all.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+/// For whom something is done, as far as fairness goes.
+///
+/// Of an IPv6 address only the first 64 bits count: whoever has one has all with the same beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Client(Option<IpAddr>);
+
+impl Client {
+    /// Firn itself, the person at the command line, or an edge that does not say for whom it asks.
+    pub const NOBODY: Self = Self(None);
+
+    /// Whoever is at this address.
+    pub fn at(address: IpAddr) -> Self {
+        const NETWORK: u128 = !0 << 64;
+        Self(Some(match address.to_canonical() {
+            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & NETWORK)),
+            address => address,
+        }))
+    }
+
+    /// Whether this is one client rather than any number of them.
+    pub fn is_known(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+/// The audience has been dismissed: nobody asks any more for what was to be done, and it must not begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("nobody asked for it any more before it could begin; pull again")]
+pub struct Abandoned;
+
+/// Counts events, so that it can be said which came first.
+pub(crate) fn next_event() -> u64 {
+    static EVENTS: AtomicU64 = AtomicU64::new(0);
+    EVENTS.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The clients for whom something is done.
+///
+/// A client belongs to it while it waits, and for a while after it has gone, because clients that are told to come
+/// again do so. What waits for its turn is given up when all have been gone for that long. What has begun goes on.
+#[derive(Debug)]
+pub struct Audience {
+    state: Mutex<State>,
+    /// How long a client may be gone. None where nobody comes or goes.
+    patience: Option<Duration>,
+    /// Counts changes.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct State {
+    members: HashMap<Client, Member>,
+    /// When the last one left.
+    left: Instant,
+    /// How many turns are being waited for.
+    in_line: usize,
+    is_dismissed: bool,
+}
+
+#[derive(Debug)]
+struct Member {
+    /// How many of its requests wait.
+    present: usize,
+    /// When the last of them was over.
+    left: Instant,
+    /// The event by which it joined.
+    joined: u64,
+}
+
+/// One request that waits. The client stays in the audience for a while when it is dropped.
+#[derive(Debug)]
+pub struct Attendance {
+    audience: Arc<Audience>,
+    client: Client,
+}
+
+/// Says that the audience waits for a turn.
+#[derive(Debug)]
+pub(crate) struct InLine<'a>(&'a Audience);
+
+impl Audience {
+    /// An audience that is empty at first. Clients may be gone for this long.
+    pub fn new(patience: Duration) -> Arc<Self> {
+        Arc::new(Self::with(HashMap::new(), Some(patience)))
+    }
+
+    /// This client, for ever.
+    pub fn of(client: Client) -> Arc<Self> {
+        let now = Instant::now();
+        let member = Member { present: 1, left: now, joined: next_event() };
+        Arc::new(Self::with([(client, member)].into(), None))
+    }
+
+    fn with(members: HashMap<Client, Member>, patience: Option<Duration>) -> Self {
+        let state = State { members, left: Instant::now(), in_line: 0, is_dismissed: false };
+        Self { state: Mutex::new(state), patience, changes: watch::Sender::new(0) }
+    }
+
+    /// Adds a request of a client. None when the audience has been dismissed.
+    pub fn attend(self: &Arc<Self>, client: Client) -> Option<Attendance> {
+        {
+            let mut state = self.state();
+            if state.is_dismissed {
+                return None;
+            }
+            let now = Instant::now();
+            self.forget(&mut state, now);
+            let member = Member { present: 0, left: now, joined: next_event() };
+            state.members.entry(client).or_insert(member).present += 1;
+        }
+        self.changed();
+        Some(Attendance { audience: Arc::clone(self), client })
+    }
+
+    /// The clients, each with the event by which it joined.
+    pub(crate) fn clients(&self) -> Vec<(Client, u64)> {
+        let mut state = self.state();
+        self.forget(&mut state, Instant::now());
+        state.members.iter().map(|(client, member)| (*client, member.joined)).collect()
+    }
+
+    /// Since when no request waits, where what is to be done has not begun.
+    pub(crate) fn unattended_since(&self) -> Option<Instant> {
+        let state = self.state();
+        (self.patience.is_some() && state.in_line > 0 && !state.is_dismissed && state.is_unattended())
+            .then_some(state.left)
+    }
+
+    /// Dismisses the audience if no request waits and nothing has begun. Says whether it did.
+    pub(crate) fn dismiss(&self) -> bool {
+        if self.unattended_since().is_none() {
+            return false;
+        }
+        {
+            let mut state = self.state();
+            if state.in_line == 0 || !state.is_unattended() || state.is_dismissed {
+                return false;
+            }
+            state.is_dismissed = true;
+        }
+        self.changed();
+        true
+    }
+
+    /// Says that the audience waits for a turn, until that is dropped.
+    pub(crate) fn line_up(&self) -> InLine<'_> {
+        self.state().in_line += 1;
+        InLine(self)
+    }
+
+    /// Tells of clients that join or leave.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Returns when the audience is dismissed: because everybody has been gone for too long, or by [`Self::dismiss`].
+    /// To be awaited only in line.
+    pub(crate) async fn dismissed(&self) {
+        let mut changes = self.changes();
+        loop {
+            let until = {
+                let mut state = self.state();
+                if state.is_dismissed {
+                    return;
+                }
+                let until = self.patience.filter(|_| state.is_unattended()).map(|p| state.left + p);
+                if until.is_some_and(|until| until <= Instant::now()) {
+                    state.is_dismissed = true;
+                    return;
+                }
+                until
+            };
+            let expires = async {
+                match until {
+                    Some(until) => sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = expires => {}
+                // The sender lives as long as the audience.
+                _ = changes.changed() => {}
+            }
+        }
+    }
+
+    /// Forgets clients that have been gone for too long.
+    fn forget(&self, state: &mut State, now: Instant) {
+        if let Some(patience) = self.patience {
+            state.members.retain(|_, member| member.present > 0 || member.left + patience > now);
+        }
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while holding the lock")
+    }
+}
+
+impl State {
+    fn is_unattended(&self) -> bool {
+        self.members.values().all(|member| member.present == 0)
+    }
+}
+
+impl InLine<'_> {
+    /// The turn has come.
+    ///
+    /// # Errors
+    /// When the audience was dismissed before.
+    pub(crate) fn step_out(self) -> Result<(), Abandoned> {
+        let mut state = self.0.state();
+        state.in_line -= 1;
+        let is_dismissed = state.is_dismissed;
+        drop(state);
+        std::mem::forget(self);
+        if is_dismissed { Err(Abandoned) } else { Ok(()) }
+    }
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        self.0.state().in_line -= 1;
+    }
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        {
+            let mut state = self.audience.state();
+            let now = Instant::now();
+            state.left = now;
+            if let Some(member) = state.members.get_mut(&self.client) {
+                member.present -= 1;
+                member.left = now;
+            }
+        }
+        self.audience.changed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    /// Longer than any test takes.
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn client(last: u8) -> Client {
+        Client::at(IpAddr::from([10, 0, 0, last]))
+    }
+
+    fn members(audience: &Audience) -> Vec<Client> {
+        let mut clients = audience.clients();
+        clients.sort_by_key(|(_, joined)| *joined);
+        clients.into_iter().map(|(client, _)| client).collect()
+    }
+
+    #[test]
+    fn one_client_is_one_client() {
+        let at = |text: &str| Client::at(text.parse().expect("an address"));
+        assert_eq!(at("2001:db8::1"), at("2001:db8::ffff:1"));
+        assert_ne!(at("2001:db8::1"), at("2001:db8:0:1::1"));
+        assert_eq!(at("::ffff:10.0.0.1"), at("10.0.0.1"));
+        assert_ne!(at("10.0.0.1"), at("10.0.0.2"));
+        assert!(!Client::NOBODY.is_known() && at("10.0.0.1").is_known());
+    }
+
+    #[tokio::test]
+    async fn clients_that_are_told_to_come_again_belong_to_it_meanwhile() {
+        let audience = Audience::new(LONG);
+        let first = audience.attend(client(1)).expect("nobody has dismissed it");
+        let second = audience.attend(client(2)).expect("nobody has dismissed it");
+        drop(first);
+        assert_eq!(members(&audience), [client(1), client(2)]);
+        let _line = audience.line_up();
+        drop(second);
+        assert!(audience.dismissed().now_or_never().is_none(), "they have just gone");
+        assert!(audience.attend(client(1)).is_some());
+    }
+
+    #[tokio::test]
+    async fn what_nobody_asks_for_is_given_up() {
+        let audience = Audience::new(Duration::ZERO);
+        let stays = audience.attend(client(1)).expect("nobody has dismissed it");
+        drop(audience.attend(client(2)));
+        assert_eq!(members(&audience), [client(1)]);
+        let line = audience.line_up();
+        assert!(audience.dismissed().now_or_never().is_none(), "one waits");
+        drop(stays);
+        audience.dismissed().await;
+        assert!(audience.attend(client(3)).is_none(), "it is too late to join");
+        assert_eq!(line.step_out(), Err(Abandoned));
+    }
+
+    #[test]
+    fn only_what_has_not_begun_can_be_dismissed() {
+        let audience = Audience::new(LONG);
+        let waits = audience.attend(client(1)).expect("nobody has dismissed it");
+        let line = audience.line_up();
+        assert!(!audience.dismiss(), "one waits");
+        drop(waits);
+        assert_eq!(line.step_out(), Ok(()));
+        assert!(!audience.dismiss(), "it has begun");
+        let _line = audience.line_up();
+        assert!(audience.dismiss());
+        assert!(!audience.dismiss(), "once is enough");
+        let firn = Audience::of(Client::NOBODY);
+        let _line = firn.line_up();
+        assert!(!firn.dismiss(), "it waits for ever");
+    }
+}

@@ -1,0 +1,75 @@
+//! Names that are made to be evaluated for as long and as often as possible.
+
+use firn_tests::{backend::Backend, caller::Caller, package_set};
+
+/// How many evaluations have ended by themselves.
+fn evaluations(backend: &Backend) -> usize {
+    let log = backend.log();
+    log.lines().filter(|line| line.contains("nix process ended") && line.contains("nix-instantiate")).count()
+}
+
+/// Many good packages, `p0`, `p1`, …, and some that are not.
+fn set() -> String {
+    let seed = u64::from(std::process::id());
+    let endless = "let fib = n: if n < 2 then n else fib (n - 1) + fib (n - 2); in fib 90";
+    format!(
+        "{} // {{ aborts = abort \"gives up\"; endless = {endless}; other = {{ endless = {endless}; }}; }}",
+        package_set::many(60, seed).trim_end(),
+    )
+}
+
+fn names(range: std::ops::Range<usize>) -> String {
+    range.map(|n| format!("p{n}")).collect::<Vec<_>>().join("/")
+}
+
+#[test]
+fn one_name_that_aborts_costs_few_evaluations_and_spoils_no_other() {
+    let backend = Backend::serving_expression(&set()).start();
+    let registry = backend.registry();
+    let answer = registry.settled(&format!("aborts/{}", names(0..50)), "latest");
+    let (_, message) = answer.error();
+    assert_eq!(answer.status, 404, "{message}");
+    assert!(
+        message.contains("aborts") && message.contains("gives up") && !message.contains("p0"),
+        "{message}"
+    );
+    let spent = evaluations(&backend);
+    assert!(spent <= 20, "{spent} evaluations");
+    // What was found out of the good names is known, and that of the bad one.
+    registry.built("p0/p49", "latest");
+    assert_eq!(registry.settled("aborts/p50", "latest").status, 404);
+    assert_eq!(evaluations(&backend), spent, "{}", backend.log());
+}
+
+#[test]
+fn names_that_never_end_cost_the_time_of_one_image() {
+    let backend = Backend::serving_expression(&set()).args(&["--eval-timeout", "6"]).start();
+    let (attacker, bystander) = (Caller::new(&backend, 2), Caller::new(&backend, 3));
+    let refused = |name: &str, says: &str| {
+        let (status, body) = attacker.settled(name);
+        assert!(status == 404 && body.contains(says), "{name}: {status} {body}");
+    };
+    // One evaluation of it, and one of nothing, to see that the package set is in order.
+    refused("endless", "takes longer than the 6 s");
+    assert_eq!(backend.nix_processes(), 2);
+    // It is remembered by what is known: under other names for it or for something in it, and in every company.
+    for name in ["endless.out", "endless.a1", "endless.a.b", "endless/p1", "p2/endless.dev"] {
+        refused(name, "takes longer than the 6 s");
+    }
+    assert_eq!(backend.nix_processes(), 2);
+    // In company it is not known at first which of them it is; the next time it is.
+    refused("other.endless/p3/p4", "pull them one by one: ");
+    refused("other.endless/p5", "other.endless: evaluating");
+    let spent = backend.nix_processes();
+    refused("other.endless/p6", "other.endless: evaluating");
+    assert_eq!(backend.nix_processes(), spent);
+    // Enough is enough, for that client.
+    let (status, body) = attacker.ask("p7");
+    assert!(status == 429 && body.contains("took too long to evaluate"), "{status} {body}");
+    // Nobody else is affected, nor what was asked for in bad company.
+    for name in ["p3", "p4", "p7"] {
+        let (status, body) = bystander.settled(name);
+        assert_eq!(status, 200, "{name}: {body}");
+    }
+    assert_eq!(attacker.ask("p3/p4").0, 200, "what is known takes no evaluation");
+}
