@@ -2,7 +2,8 @@
 
 use crate::nix;
 use serde::Deserialize;
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 /// Builds environments, each of these store paths in the order of their priority. An environment that `buildenv`
 /// refuses to build is nothing.
@@ -32,7 +33,15 @@ pub fn environments(environments: &[Vec<String>]) -> Vec<Option<PathBuf>> {
         .args(["--realise", "--keep-going", "--quiet", "--option", "fsync-metadata", "false"])
         .args(evaluated.iter().map(|environment| &environment.drv))
         .run();
-    evaluated.into_iter().map(|Environment { out, .. }| out.exists().then_some(out)).collect()
+    // What it had made by then stays where it is, without being valid.
+    let invalid = nix::program("nix-store")
+        .args(["--check-validity", "--print-invalid"])
+        .args(evaluated.iter().map(|environment| &environment.out))
+        .run()
+        .succeeded();
+    let invalid: HashSet<&Path> = invalid.lines().map(Path::new).collect();
+    let built = |out: PathBuf| (!invalid.contains(&*out)).then_some(out);
+    evaluated.into_iter().map(|environment| built(environment.out)).collect()
 }
 
 /// Every package has a priority of its own: `buildenv` ends where two of one priority have the same file.

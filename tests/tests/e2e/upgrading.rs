@@ -2,24 +2,24 @@
 
 use firn_tests::{backend::Backend, image::Image, package_set, tree};
 use std::fs;
+use tempfile::TempDir;
 
 /// Records are under keys of the version that wrote them, so that to another they are not there. Blobs are: what was
 /// pulled once can be pulled by its digest, and layers are used again.
 #[test]
 fn old_digests_can_be_pulled_and_old_layers_are_used_again() {
     let set = package_set::small("upgraded");
-    let mut old = Backend::serving_expression(&set).start();
-    let before = Image::pull(&old.registry(), "greeting");
-    let data = old.data();
-    old.stop();
-    let storage = data.join("storage");
+    let data = TempDir::with_prefix("firn-test-upgrading-").expect("a temporary directory");
+    let start = || Backend::serving_expression(&set).data(data.path()).start();
+    let before = Image::pull(&start().registry(), "greeting");
+    let storage = data.path().join("storage");
     for kind in ["images", "packages", "composition"] {
         fs::remove_dir_all(storage.join(kind)).expect("there were such records");
     }
     let blobs = || tree::read(&storage.join("blobs")).len();
     let count = blobs();
 
-    let new = Backend::serving_expression(&set).data(&data).start();
+    let new = start();
     let registry = new.registry();
     let answer = registry.get(&format!("/v2/greeting/manifests/{}", before.digest));
     assert_eq!(

@@ -7,6 +7,7 @@ use firn_tests::{
     image::Image,
 };
 use std::path::Path;
+use tempfile::TempDir;
 
 /// `bin` is a link into another store path: the programs are there, and the main one is the command.
 #[test]
@@ -28,13 +29,14 @@ fn programs_are_found_through_links() {
 #[test]
 fn depth_is_no_matter() {
     let (backend, set) = shapes::backend();
-    let mut own = Backend::serving(set).start();
+    let data = TempDir::with_prefix("firn-test-deep-").expect("a temporary directory");
+    let start = || Backend::serving(set).data(data.path()).start();
+    let first = start();
     for name in ["deep-a", "deep-b"] {
-        own.registry().built(name, "latest");
+        first.registry().built(name, "latest");
     }
-    let data = own.data();
-    own.stop();
-    let again = Backend::serving(set).data(&data).start();
+    drop(first);
+    let again = start();
     let tree = top(&again.registry(), "deep-a/deep-b");
     assert_eq!(again.nix_processes(), 0, "everything was known");
     let deepest = Path::new("share").join("d/".repeat(1900));
@@ -96,7 +98,7 @@ fn what_cannot_be_is_refused_and_remembered() {
 fn what_is_not_shown_is_reported() {
     let (_, set) = shapes::backend();
     let reported = |image: &str| {
-        let data = tempfile::TempDir::new().expect("a temporary directory");
+        let data = TempDir::new().expect("a temporary directory");
         let dir = data.path().to_str().expect("UTF-8");
         let said =
             command(&["build", image, "--pkgs-path", set.to_str().expect("UTF-8"), "--data", dir]).run();
