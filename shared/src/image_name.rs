@@ -87,37 +87,72 @@ pub struct Want {
     pub required: bool,
     /// Whether the image name spells it out, rather than implying it.
     pub requested: bool,
+    /// Which of its files show at the root of the image.
+    pub shows: Shows,
 }
 
-/// A want that an image name implies: names to try, and whether the image cannot be made without it.
-type Implied = (&'static [&'static str], bool);
+/// Which files of a package show at the root of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shows {
+    /// All of them.
+    Everything,
+    /// These, where nothing else is in their place. Paths from the root, without leading slash.
+    Only(&'static [&'static str]),
+}
+
+/// A want that an image name implies.
+struct Implied {
+    /// Names to try, best first.
+    names: &'static [&'static str],
+    required: bool,
+    shows: Shows,
+}
+
+impl Implied {
+    const fn required(names: &'static [&'static str]) -> Self {
+        Self { names, required: true, shows: Shows::Everything }
+    }
+
+    const fn optional(names: &'static [&'static str]) -> Self {
+        Self { names, required: false, shows: Shows::Everything }
+    }
+}
 
 /// Sets that lack `bashInteractive` have a `bash`.
-const BASH: Implied = (&["bashinteractive", "bash"], true);
+const BASH: Implied = Implied::required(&["bashinteractive", "bash"]);
 
 /// What `shell` stands for. Nixery's list; moreutils and nano are conveniences that small sets may not have.
-const SHELL: [Implied; 4] = [BASH, (&["coreutils"], true), (&["moreutils"], false), (&["nano"], false)];
+const SHELL: [Implied; 4] = [
+    BASH,
+    Implied::required(&["coreutils"]),
+    Implied::optional(&["moreutils"]),
+    Implied::optional(&["nano"]),
+];
 
 /// What `debug` stands for: enough to see processes, files, sockets and name resolution from inside a
 /// container. Only the shell must be there; the names are nixpkgs'.
 const DEBUG: [Implied; 13] = [
     BASH,
-    (&["coreutils"], false),
-    (&["findutils"], false),
-    (&["gnugrep"], false),
-    (&["less"], false),
-    (&["procps"], false),
-    (&["strace"], false),
-    (&["lsof"], false),
-    (&["iproute2"], false),
-    (&["dnsutils"], false),
-    (&["socat"], false),
-    (&["curl"], false),
-    (&["file"], false),
+    Implied::optional(&["coreutils"]),
+    Implied::optional(&["findutils"]),
+    Implied::optional(&["gnugrep"]),
+    Implied::optional(&["less"]),
+    Implied::optional(&["procps"]),
+    Implied::optional(&["strace"]),
+    Implied::optional(&["lsof"]),
+    Implied::optional(&["iproute2"]),
+    Implied::optional(&["dnsutils"]),
+    Implied::optional(&["socat"]),
+    Implied::optional(&["curl"]),
+    Implied::optional(&["file"]),
 ];
 
 /// In every image where the package set has it, so that TLS works.
-const CA_BUNDLE: Implied = (&["cacert"], false);
+const CA_BUNDLE: Implied = Implied::optional(&["cacert"]);
+/// In every image where the package set has it, so that names of services and protocols are known. The package
+/// may hold more, which is nothing that the image was asked for.
+const SERVICES: Implied =
+    Implied { names: &["iana-etc"], required: false, shows: Shows::Only(&["etc/protocols", "etc/services"]) };
 
 impl ImageName {
     /// The platform that the name asks for, if it does.
@@ -151,16 +186,22 @@ impl ImageName {
         let mut wants: Vec<Want> = self
             .packages
             .iter()
-            .map(|name| Want { names: vec![name.clone()], required: true, requested: true })
+            .map(|name| Want {
+                names: vec![name.clone()],
+                required: true,
+                requested: true,
+                shows: Shows::Everything,
+            })
             .collect();
         let shell = SHELL.iter().filter(|_| self.shell);
         let debug = DEBUG.iter().filter(|_| self.debug);
-        for (names, required) in shell.chain(debug).chain([&CA_BUNDLE]) {
-            let names: Vec<_> =
-                names.iter().map(|name| name.parse().expect("a constant package name")).collect();
+        for implied in shell.chain(debug).chain([&CA_BUNDLE, &SERVICES]) {
+            let names = implied.names.iter();
+            let names: Vec<_> = names.map(|name| name.parse().expect("a constant package name")).collect();
             // `shell` requires what `debug` only likes to have; it comes first.
             if !wants.iter().any(|want| want.names == names) {
-                wants.push(Want { names, required: *required, requested: false });
+                let Implied { required, shows, .. } = *implied;
+                wants.push(Want { names, required, requested: false, shows });
             }
         }
         wants

@@ -140,6 +140,8 @@ pub struct PackageRecord {
     pub sh: Option<StorePath>,
     /// The first path of the closure that has `bin/env`.
     pub env: Option<StorePath>,
+    /// The first path of the closure that has `share/zoneinfo`.
+    pub zoneinfo: Option<StorePath>,
 }
 
 impl Package {

@@ -1,7 +1,7 @@
 //! Which packages an image gets, given what each name resolves to.
 
 use crate::{
-    image_name::ImageName,
+    image_name::{ImageName, Shows},
     oci_error::{ErrorCode, OciError},
     package::{PackageProblem, ProblemKind, Words},
     package_name::PackageName,
@@ -15,6 +15,8 @@ pub struct Selected<T> {
     pub package: T,
     /// Whether the image name spells it out, rather than implying it.
     pub requested: bool,
+    /// Which of its files show at the root of the image.
+    pub shows: Shows,
 }
 
 impl<T> Selected<T> {
@@ -23,7 +25,12 @@ impl<T> Selected<T> {
     where
         T: std::ops::Deref,
     {
-        Selected { package: &*self.package, requested: self.requested }
+        self.with(&*self.package)
+    }
+
+    /// The same of another view of the package.
+    pub fn with<U>(&self, package: U) -> Selected<U> {
+        Selected { package, requested: self.requested, shows: self.shows }
     }
 }
 
@@ -61,7 +68,9 @@ pub fn select<T>(
             }
         });
         match found {
-            Some(package) => selected.push(Selected { package, requested: want.requested }),
+            Some(package) => {
+                selected.push(Selected { package, requested: want.requested, shows: want.shows });
+            }
             None if want.required => {
                 // "Broken" says more than that another name for it does not exist.
                 let telling = failed.iter().position(|(_, problem)| problem.kind != ProblemKind::NotFound);
@@ -107,8 +116,11 @@ mod tests {
     fn takes_alternatives_and_leaves_out_what_is_optional() {
         let small = ["bash", "coreutils", "git"];
         assert_eq!(check("shell/git", &small).as_deref(), Ok("git bash coreutils"));
-        let large = ["bash", "bashinteractive", "coreutils", "nano", "cacert", "git"];
-        assert_eq!(check("shell/git", &large).as_deref(), Ok("git bashinteractive coreutils nano cacert"));
+        let large = ["bash", "bashinteractive", "coreutils", "nano", "cacert", "iana-etc", "git"];
+        assert_eq!(
+            check("shell/git", &large).as_deref(),
+            Ok("git bashinteractive coreutils nano cacert iana-etc")
+        );
     }
 
     #[test]
@@ -116,6 +128,18 @@ mod tests {
         let small = ["bash", "coreutils"];
         assert_eq!(check("shell/coreutils", &small).as_deref(), Ok("coreutils bash"));
         assert_eq!(check("shell/bash/coreutils", &small).as_deref(), Ok("bash coreutils"));
+    }
+
+    #[test]
+    fn what_is_asked_for_shows_whole() {
+        let shows = |image: &str| {
+            let image: ImageName = image.parse().expect("an image name");
+            let selected = select(&image, |name| Ok(name.to_string())).expect("everything is there");
+            let found = selected.into_iter().find(|selected| selected.package == "iana-etc");
+            found.expect("it is in every image").shows
+        };
+        assert_eq!(shows("git"), Shows::Only(&["etc/protocols", "etc/services"]));
+        assert_eq!(shows("git/iana-etc"), Shows::Everything);
     }
 
     #[test]

@@ -41,6 +41,7 @@ impl Repository {
             .args(arguments)
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("TZ", "UTC")
             .run()
             .succeeded()
     }

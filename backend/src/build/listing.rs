@@ -84,6 +84,12 @@ pub(super) fn has_program(path: &StorePath, program: &str, links: &Links<'_>) ->
     Ok(matches!(leads, Leads::File(_)))
 }
 
+/// Whether a store path has a directory at this place, or a symlink that leads to one in the closure.
+pub(super) fn has_directory(path: &StorePath, inside: &str, links: &Links<'_>) -> Result<bool, ListingError> {
+    let leads = links.follow(path, inside).map_err(error(&links.place(path).join(inside)))?;
+    Ok(matches!(leads, Leads::Directory(_)))
+}
+
 fn error(path: &Path) -> impl FnOnce(io::Error) -> ListingError {
     let path = path.to_owned();
     |source| ListingError::Read { path, source }

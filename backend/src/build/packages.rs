@@ -349,19 +349,21 @@ fn record(
         }
     }
     let links = Links::new(Path::new(STORE_DIR), closure.keys().copied());
-    let files = || {
-        let provider = |program| {
-            for path in closure.keys().copied() {
-                if listing::has_program(path, program, &links)? {
-                    return Ok(Some(path.clone()));
-                }
+    let first = |has: &dyn Fn(&StorePath) -> Result<bool, ListingError>| {
+        for path in closure.keys().copied() {
+            if has(path)? {
+                return Ok(Some(path.clone()));
             }
-            Ok::<_, ListingError>(None)
-        };
-        let outputs = package.outputs.iter().map(|output| &output.path);
-        Ok::<_, ListingError>((listing::read(outputs, &links)?, provider("sh")?, provider("env")?))
+        }
+        Ok::<_, ListingError>(None)
     };
-    let (listing, sh, env) = match files() {
+    let program = |name| first(&|path| listing::has_program(path, name, &links));
+    let files = || {
+        let listing = listing::read(package.outputs.iter().map(|output| &output.path), &links)?;
+        let zoneinfo = first(&|path| listing::has_directory(path, "share/zoneinfo", &links))?;
+        Ok::<_, ListingError>((listing, program("sh")?, program("env")?, zoneinfo))
+    };
+    let (listing, sh, env, zoneinfo) = match files() {
         Ok(files) => files,
         Err(error @ ListingError::TooLarge) => {
             return Ok(Err(PackageProblem::new(ProblemKind::BuildError, error.to_string())));
@@ -369,7 +371,7 @@ fn record(
         Err(ListingError::Read { path, source }) => return Err(BuildError::Read { path, source }),
     };
     let closure = closure.into_values().cloned().collect();
-    Ok(Ok(PackageRecord { package, closure, listing, sh, env }))
+    Ok(Ok(PackageRecord { package, closure, listing, sh, env, zoneinfo }))
 }
 
 fn not_built(nix: &Nix, blame: Blame, platform: Platform, progress: &Progress) -> PackageProblem {

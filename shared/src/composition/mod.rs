@@ -43,7 +43,7 @@ use crate::{
     package_name::PackageName,
     platform::Platform,
     protocol::PackageSetToken,
-    selection::{Selected, select},
+    selection::select,
 };
 use std::sync::Arc;
 
@@ -128,10 +128,7 @@ pub fn compose<'a>(
     if !archive::can_compress(set.recipe.encoding.compression) {
         return Err(ComposeError::Encoding);
     }
-    let packages: Vec<_> = selected
-        .iter()
-        .map(|selected| Selected { package: &selected.package.record, requested: selected.requested })
-        .collect();
+    let packages: Vec<_> = selected.iter().map(|selected| selected.with(&selected.package.record)).collect();
     let ingredients = Ingredients {
         name,
         platform: name.platform().unwrap_or(set.recipe.platform),

@@ -244,6 +244,7 @@ struct WirePackage<'a> {
     listing: WireListing<'a>,
     sh: Option<u32>,
     env: Option<u32>,
+    zoneinfo: Option<u32>,
     #[serde(borrow)]
     layers: Vec<WireLayer<'a>>,
     complete: bool,
@@ -329,6 +330,7 @@ impl<'a> WirePackage<'a> {
             listing: WireListing::new(&record.listing, position)?,
             sh: record.sh.as_ref().map(position).transpose()?,
             env: record.env.as_ref().map(position).transpose()?,
+            zoneinfo: record.zoneinfo.as_ref().map(position).transpose()?,
             layers: layers.collect(),
             complete: described.complete,
         })
@@ -380,6 +382,7 @@ impl<'a> WirePackage<'a> {
                 listing: self.listing.read(path)?,
                 sh: self.sh.map(path).transpose()?,
                 env: self.env.map(path).transpose()?,
+                zoneinfo: self.zoneinfo.map(path).transpose()?,
                 package: self.package,
                 closure,
             },

@@ -70,7 +70,15 @@ fn record(name: &str, dependencies: &[&str], sh: bool) -> PackageRecord {
         listing,
         sh: sh.then(|| store_path(name)),
         env: None,
+        zoneinfo: dependencies.first().map(|name| store_path(name)),
     }
+}
+
+/// What every image has, and of which two files show.
+fn services() -> PackageRecord {
+    let files = "etc/protocols; etc/rpc; etc/services";
+    let listing = Sketch::default().path(&store_path("iana-etc"), files).listing(&[]);
+    PackageRecord { listing, ..record("iana-etc", &[], false) }
 }
 
 fn packages() -> BTreeMap<PackageName, Option<PackageRecord>> {
@@ -80,6 +88,7 @@ fn packages() -> BTreeMap<PackageName, Option<PackageRecord>> {
         ("moreutils", None),
         ("nano", None),
         ("cacert", None),
+        ("iana-etc", Some(services())),
         ("git", Some(record("git", &["libc-2", "curl-8", "zlib-1"], false))),
         ("jq", Some(record("jq", &["libc-2", "onig-6"], false))),
         ("curl", Some(record("curl-8", &["libc-2", "zlib-1"], false))),

@@ -4,7 +4,7 @@
 //! [`Fixtures::lay`] adds what no package may replace, before the packages are merged. [`Fixtures::complete`]
 //! adds what a package may have in its own way, after that.
 
-use super::skeleton::Skeleton;
+use super::{Tree, skeleton::Skeleton};
 use crate::{
     StorePath,
     archive::{Content, Permissions},
@@ -26,6 +26,12 @@ const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
     user:x:1000:1000:user:/home/user:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nnobody:x:65534:\nuser:x:1000:\n";
 const NSSWITCH: &str = "hosts: files dns\n";
+/// What the image is, as os-release(5) says it. The same for every image: a revision in it would give every image
+/// another symlink layer with each commit, also where no package has changed. The image's label has the revision.
+const OS_RELEASE: &str = "NAME=Firn\nID=firn\nPRETTY_NAME=\"Firn image of Nix packages\"\n";
+/// Where C libraries, Go and others look for time zones: nixpkgs' C library in the first of these, and the others in
+/// the second.
+const ZONEINFO: [&str; 2] = ["etc/zoneinfo", "usr/share/zoneinfo"];
 
 /// What an image has at fixed places if its packages bring it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,6 +40,10 @@ pub struct Fixtures<'a> {
     pub sh: Option<&'a StorePath>,
     /// What has `bin/env`.
     pub env: Option<&'a StorePath>,
+    /// What has `share/zoneinfo`.
+    pub zoneinfo: Option<&'a StorePath>,
+    /// Files (paths without leading slash) that come from these packages, which show nothing else.
+    pub files: &'a [(&'a str, Tree<'a>)],
 }
 
 impl Fixtures<'_> {
@@ -51,7 +61,8 @@ impl Fixtures<'_> {
             root.add(path, Content::Directory(permissions));
         }
         let real = [(has_ca_bundle, "etc/ssl/certs"), (has_ca_bundle, "etc/pki/tls/certs")];
-        let real = real.into_iter().chain([(self.env.is_some(), "usr/bin")]);
+        let real =
+            real.into_iter().chain([(self.env.is_some(), "usr/bin"), (self.zoneinfo.is_some(), "usr/share")]);
         for (_, path) in real.filter(|(wanted, _)| *wanted) {
             root.add(path, Content::Directory(Permissions::DIRECTORY));
         }
@@ -62,15 +73,20 @@ impl Fixtures<'_> {
 
     /// Adds what is not there by now.
     pub(super) fn complete(&self, root: &mut Skeleton, has_ca_bundle: bool) {
-        let mut link = |path, target: String| root.add(path, Content::Symlink(target.into()));
+        root.add("etc/os-release", Content::File(Permissions::FILE, OS_RELEASE.into()));
+        let mut link = |path: &str, target: String| root.add(path, Content::Symlink(target.into()));
         if has_ca_bundle {
             CA_ALIASES.into_iter().for_each(|alias| link(alias, format!("/{CA_BUNDLE}")));
         }
-        for (provider, inside, path) in [(self.sh, "bin/sh", "bin/sh"), (self.env, "bin/env", "usr/bin/env")]
-        {
+        let programs = [(self.sh, "bin/sh", "bin/sh"), (self.env, "bin/env", "usr/bin/env")];
+        let zoneinfo = ZONEINFO.map(|path| (self.zoneinfo, "share/zoneinfo", path));
+        for (provider, inside, path) in programs.into_iter().chain(zoneinfo) {
             if let Some(provider) = provider {
                 link(path, format!("{provider}/{inside}"));
             }
+        }
+        for (path, tree) in self.files.iter().filter(|(path, tree)| tree.has(path)) {
+            link(path, format!("{}/{path}", tree.path));
         }
     }
 }

@@ -246,11 +246,12 @@ fn fixtures_never_dangle_and_never_displace() {
     let (bash, coreutils) = (store_path('b'), store_path('c'));
     let bare = Forest::new(&[], Fixtures::default()).expect("a forest");
     assert!(!bare.has("bin/sh") && !bare.has("usr") && !bare.has("etc/ssl"));
-    let full = Forest::new(&[], Fixtures { sh: Some(&bash), env: Some(&coreutils) }).expect("a forest");
+    let fixtures = Fixtures { sh: Some(&bash), env: Some(&coreutils), ..Fixtures::default() };
+    let full = Forest::new(&[], fixtures).expect("a forest");
     assert!(full.has("bin/sh") && full.has("usr/bin/env"));
     let own = store_path('a');
     let listing = package('a', "bin/sh");
-    let fixtures = Fixtures { sh: Some(&bash), env: None };
+    let fixtures = Fixtures { sh: Some(&bash), ..Fixtures::default() };
     let kept = Forest::new(&[Tree { path: &own, listing: &listing }], fixtures).expect("a forest");
     assert_eq!(content(&kept, "bin/sh"), Some(Content::Symlink(format!("{own}/bin/sh").into())));
 }
@@ -270,6 +271,50 @@ fn the_ca_bundle_has_its_three_names() {
             "{alias}"
         );
     }
+}
+
+#[test]
+fn the_image_says_what_it_is_unless_a_package_does() {
+    let forest = Forest::new(&[], Fixtures::default()).expect("a forest");
+    let Some(Content::File(Permissions::FILE, text)) = content(&forest, "etc/os-release") else {
+        panic!("every image has a file")
+    };
+    let text = String::from_utf8(text.to_vec()).expect("text");
+    assert!(text.lines().any(|line| line == "ID=firn"), "{text}");
+    packages(&["etc/os-release"]).check(&["etc/os-release -> a:/etc/os-release"], &[]);
+}
+
+#[test]
+fn time_zones_are_where_libraries_look() {
+    let (tzdata, own) = (store_path('z'), store_path('a'));
+    let fixtures = Fixtures { zoneinfo: Some(&tzdata), ..Fixtures::default() };
+    let forest = Forest::new(&[], fixtures).expect("a forest");
+    let target = Some(Content::Symlink(format!("{tzdata}/share/zoneinfo").into()));
+    for path in ["etc/zoneinfo", "usr/share/zoneinfo"] {
+        assert_eq!(content(&forest, path), target, "{path}");
+    }
+    let listing = package('a', "usr/share/app/x; etc/zoneinfo");
+    let forest = Forest::new(&[Tree { path: &own, listing: &listing }], fixtures).expect("a forest");
+    let kept = Some(Content::Symlink(format!("{own}/etc/zoneinfo").into()));
+    assert_eq!(content(&forest, "etc/zoneinfo"), kept, "what a package has, stays");
+    assert!(forest.has("usr/share/app"));
+    assert_eq!(content(&forest, "usr/share/zoneinfo"), target);
+}
+
+#[test]
+fn of_some_packages_single_files_show() {
+    let (iana, own) = (store_path('i'), store_path('a'));
+    let (iana_listing, own_listing) =
+        (package('i', "etc/services; etc/protocols; etc/rpc"), package('a', "etc/services"));
+    let tree = Tree { path: &iana, listing: &iana_listing };
+    let files = ["etc/services", "etc/protocols", "etc/missing"].map(|path| (path, tree));
+    let fixtures = Fixtures { files: &files, ..Fixtures::default() };
+    let forest = Forest::new(&[Tree { path: &own, listing: &own_listing }], fixtures).expect("a forest");
+    let link = |to: &StorePath, path: &str| Some(Content::Symlink(format!("{to}/{path}").into()));
+    assert_eq!(content(&forest, "etc/services"), link(&own, "etc/services"));
+    assert_eq!(content(&forest, "etc/protocols"), link(&iana, "etc/protocols"));
+    assert!(!forest.has("etc/rpc") && !forest.has("etc/missing"));
+    assert_eq!(forest.conflicts, []);
 }
 
 proptest! {

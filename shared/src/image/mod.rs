@@ -8,11 +8,11 @@ pub mod config;
 pub mod manifest;
 
 use crate::{
-    archive,
+    StorePath, archive,
     closure::{Closure, ClosureError},
     digest::Digest,
     forest::{Conflict, Fixtures, Forest, ForestError, Tree, USER_ID},
-    image_name::ImageName,
+    image_name::{ImageName, Shows},
     layer::{LayerEncoding, LayerPlan, LayerRecord},
     media_type::ManifestFormat,
     package::PackageRecord,
@@ -111,14 +111,24 @@ impl Blueprint {
             .collect();
         // Two names can mean one package.
         let mut seen = BTreeSet::new();
-        let trees: Vec<_> = records()
-            .flat_map(|record| record.package.outputs.iter().map(move |output| (output, &record.listing)))
-            .filter(|(output, _)| seen.insert(&output.path))
-            .map(|(output, listing)| Tree { path: &output.path, listing })
-            .collect();
+        let (mut trees, mut files) = (Vec::new(), Vec::new());
+        for selected in ingredients.packages {
+            let record = selected.package;
+            for output in &record.package.outputs {
+                let tree = Tree { path: &output.path, listing: &record.listing };
+                match selected.shows {
+                    Shows::Everything if seen.insert(&output.path) => trees.push(tree),
+                    Shows::Everything => {}
+                    Shows::Only(paths) => files.extend(paths.iter().map(|path| (*path, tree))),
+                }
+            }
+        }
+        let first = |provider: fn(&PackageRecord) -> Option<&StorePath>| records().filter_map(provider).min();
         let fixtures = Fixtures {
-            sh: records().filter_map(|record| record.sh.as_ref()).min(),
-            env: records().filter_map(|record| record.env.as_ref()).min(),
+            sh: first(|record| record.sh.as_ref()),
+            env: first(|record| record.env.as_ref()),
+            zoneinfo: first(|record| record.zoneinfo.as_ref()),
+            files: &files,
         };
         let forest = Forest::new(&trees, fixtures)?;
         let created = rfc3339(ingredients.revision_date.unwrap_or(0));

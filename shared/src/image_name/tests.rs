@@ -98,9 +98,12 @@ fn refuses() {
 fn wants_requested_before_implied() {
     let wants = parse("shell/zsh/git").wants();
     let names: Vec<_> = wants.iter().map(|want| want.names[0].as_str()).collect();
-    assert_eq!(names, ["git", "zsh", "bashinteractive", "coreutils", "moreutils", "nano", "cacert"]);
+    assert_eq!(
+        names,
+        ["git", "zsh", "bashinteractive", "coreutils", "moreutils", "nano", "cacert", "iana-etc"]
+    );
     assert_eq!(wants.iter().filter(|want| want.requested).count(), 2);
-    assert_eq!(parse("git").wants().len(), 2);
+    assert_eq!(parse("git").wants().len(), 3);
     assert_eq!(parse("user/git").wants(), parse("git").wants());
 }
 

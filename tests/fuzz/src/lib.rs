@@ -289,6 +289,7 @@ fn package() -> KnownPackage {
         listing: Listing::default(),
         sh: None,
         env: None,
+        zoneinfo: None,
     };
     let strategy = Sharing::default();
     KnownPackage::new(record, strategy.profile().expect("it has one"), HashMap::new(), false)

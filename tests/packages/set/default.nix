@@ -12,6 +12,7 @@ let
   };
   packages = debian // special // {
     bashInteractive = debian.bash;
+    netbase = debian.iana-etc;
     pkgs = packages;
   };
 in

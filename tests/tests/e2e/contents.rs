@@ -17,11 +17,12 @@ use tempfile::TempDir;
 const SHELL: [&str; 4] = ["bash", "coreutils", "moreutils", "nano"];
 
 /// What is at the root beside symlinks into the packages: directories and files of the image's own.
-pub(crate) const OWN: [&str; 22] = [
+pub(crate) const OWN: [&str; 23] = [
     "bin",
     "etc",
     "etc/group",
     "etc/nsswitch.conf",
+    "etc/os-release",
     "etc/passwd",
     "etc/pki",
     "etc/pki/tls",
@@ -42,6 +43,9 @@ pub(crate) const OWN: [&str; 22] = [
     "var/tmp",
 ];
 
+/// All that shows of `iana-etc` where nobody has asked for it.
+pub(crate) const SERVICES: [&str; 2] = ["etc/protocols", "etc/services"];
+
 /// Names in a package that Nix or the container runtime owns.
 const RESERVED: [&str; 6] = ["nix", "nix-support", "proc", "sys", "dev", "tmp"];
 
@@ -50,6 +54,8 @@ struct Unpacked {
     name: &'static str,
     root: PathBuf,
     outputs: Vec<String>,
+    /// Where `iana-etc` is.
+    services: String,
     _dir: TempDir,
 }
 
@@ -60,12 +66,15 @@ fn unpack(name: &'static str, shell: bool, attributes: &[&str]) -> Unpacked {
     let root = skopeo::unpack(&layout, "it", dir.path());
     let implied = if shell { &SHELL[..] } else { &[] };
     let attributes: Vec<&str> = attributes.iter().chain(implied).chain(&["cacert"]).copied().collect();
-    Unpacked { name, root, outputs: nix::build(package_set::bundled(), &attributes), _dir: dir }
+    let outputs = nix::build(package_set::bundled(), &attributes);
+    let services = nix::build(package_set::bundled(), &["iana-etc"]).remove(0);
+    Unpacked { name, root, outputs, services, _dir: dir }
 }
 
 impl Unpacked {
     fn holds_the_closure(&self) {
-        let closure = nix::closure(&self.outputs);
+        let all: Vec<String> = self.outputs.iter().chain([&self.services]).cloned().collect();
+        let closure = nix::closure(&all);
         let store = self.root.join("nix/store");
         let names = store
             .read_dir()
@@ -92,10 +101,13 @@ impl Unpacked {
         for (path, node) in everything.iter().filter(|(path, _)| !path.starts_with("nix")) {
             let own = path.as_os_str().is_empty() || OWN.iter().any(|own| Path::new(own) == path);
             let from_package = match node {
-                Node::Symlink(target) => self
-                    .outputs
-                    .iter()
-                    .any(|output| String::from_utf8_lossy(target) == format!("{output}/{}", path.display())),
+                Node::Symlink(target) => {
+                    let services = SERVICES.iter().any(|services| Path::new(services) == path);
+                    let mut outputs = self.outputs.iter().chain(services.then_some(&self.services));
+                    outputs.any(|output| {
+                        String::from_utf8_lossy(target) == format!("{output}/{}", path.display())
+                    })
+                }
                 Node::Directory(_) => self.outputs.iter().any(|output| Path::new(output).join(path).is_dir()),
                 Node::File(..) => false,
             };
@@ -113,8 +125,12 @@ impl Unpacked {
 
     /// Every file of every package is found from the root, unless another package has it too.
     fn shows_every_package(&self) {
-        let trees: Vec<(&String, Tree)> =
+        let mut trees: Vec<(&String, Tree)> =
             self.outputs.iter().map(|output| (output, tree::read(Path::new(output)))).collect();
+        let mut services = tree::read(Path::new(&self.services));
+        services.retain(|path, _| SERVICES.iter().any(|services| Path::new(services) == path));
+        assert_eq!(services.len(), SERVICES.len());
+        trees.push((&self.services, services));
         for (output, files) in &trees {
             for path in files.keys().filter(|path| !path.as_os_str().is_empty()) {
                 let first = path.iter().next().expect("a name");

@@ -120,7 +120,7 @@ fn umoci_unpacks_what_build_writes() {
     };
     unpack("gzip").succeeded();
     let root = dir.path().join("gzip-bundle/rootfs");
-    let packages = ["git", "bash", "coreutils", "moreutils", "nano", "cacert"];
+    let packages = ["git", "bash", "coreutils", "moreutils", "nano", "cacert", "iana-etc"];
     let closure = nix::closure(&nix::build(package_set::bundled(), &packages));
     assert_eq!(root.join("nix/store").read_dir().expect("a directory").count(), closure.len());
     for path in &closure {

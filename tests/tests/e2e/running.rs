@@ -104,6 +104,41 @@ fn users_have_names() {
 }
 
 #[test]
+fn services_and_protocols_have_names() {
+    check(
+        "shell/python3",
+        "python3 -c 'import socket
+print(socket.getservbyname(\"https\"), socket.getservbyport(22), socket.getprotobyname(\"udp\"))'
+         test ! -e /etc/rpc && test ! -e /etc/ethertypes",
+        "443 ssh 17",
+    );
+}
+
+#[test]
+fn time_zones_are_known_where_there_is_tzdata() {
+    let winter_and_summer =
+        "for time in 1700000000 1720000000; do TZ=Europe/Berlin date --date=@$time +%Z; done";
+    check("shell/tzdata", winter_and_summer, "CET\nCEST");
+    // Of the other place nixpkgs' C library knows.
+    check("shell/tzdata", "test /etc/zoneinfo/Asia/Tokyo -ef /usr/share/zoneinfo/Asia/Tokyo", "");
+    check("shell/python3", "test ! -L /etc/zoneinfo && test ! -e /usr/share/zoneinfo", "");
+}
+
+#[test]
+fn the_image_says_what_it_is() {
+    check(
+        "shell/python3",
+        "source /etc/os-release && echo \"$ID: $PRETTY_NAME\"",
+        "firn: Firn image of Nix packages",
+    );
+    check(
+        "shell/python3",
+        "python3 -c 'import platform; print(platform.freedesktop_os_release()[\"NAME\"])'",
+        "Firn",
+    );
+}
+
+#[test]
 fn scripts_find_their_interpreters() {
     check(
         "shell/git/curl",

@@ -29,7 +29,9 @@ fn a_path_that_changes_gives_a_new_image() {
     let set = dir.path().join("set");
     package_set::write(&set, &package_set::small("first"));
     let backend = Backend::serving(&set).start();
-    let first = digest(&backend.registry().built("greeting", "latest"));
+    let answer = backend.registry().built("greeting", "latest");
+    let first = digest(&answer);
+    assert_eq!(label(&answer, "created").as_deref(), Some("1970-01-01T00:00:00Z"), "a path has no date");
     assert_eq!(digest(&backend.registry().built("greeting", "latest")), first);
 
     package_set::write(&set, &package_set::small("second"));
@@ -77,6 +79,9 @@ fn a_repository_has_branches_tags_and_commits() {
         assert_eq!(label(&answer, "revision").as_deref(), Some(commit.as_str()), "{tag}");
         assert_eq!(label(&answer, "source"), Some(repository.url()), "{tag}");
         assert_eq!(answer.header("x-firn-revision"), Some(commit.as_str()), "{tag}");
+        let format = "--date=format-local:%Y-%m-%dT%H:%M:%SZ";
+        let committed = repository.git(&["show", "--no-patch", "--format=%cd", format, commit]);
+        assert_eq!(label(&answer, "created"), Some(committed), "{tag}");
     }
     // Ways to say the same are the same image, and commits are different ones.
     assert_eq!(digest(&ask("v1.0")), digest(&ask("light")));

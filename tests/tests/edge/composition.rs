@@ -87,6 +87,7 @@ fn package(name: &str) -> KnownPackage {
         listing: Listing::new(directories, vec![], vec![root]).expect("a listing"),
         sh: None,
         env: None,
+        zoneinfo: None,
     };
     let strategy = Sharing::default();
     KnownPackage::new(record, strategy.profile().expect("it has one"), layers, true)
@@ -112,7 +113,7 @@ impl Records {
             strategy.profile().expect("it has one"),
         );
         let known = ["git", "jq", "htop"].map(|name| (package_name(name), package(name)));
-        let absent = [(package_name("cacert"), KnownPackage::Absent)];
+        let absent = ["cacert", "iana-etc"].map(|name| (package_name(name), KnownPackage::Absent));
         Self { set, known: known.into_iter().chain(absent).collect() }
     }
 
@@ -289,8 +290,8 @@ async fn records_are_found_in_the_bucket() {
     }
     point(&edge, 0).await;
     assert_serves(&edge, "git/jq", &records.image("git/jq")).await;
-    // KV has them now: pointer, set, three names, two manifests by two keys each.
-    edge.await_keys(9).await;
+    // KV has them now: pointer, set, four names, two manifests by two keys each.
+    edge.await_keys(10).await;
 }
 
 /// The layers that a record names stay for twice as long as records count: a copy does not begin anew.
@@ -309,7 +310,7 @@ async fn copies_of_records_end_with_what_they_are_copies_of() {
     point(&edge, 0).await;
     let request = edge.request(Method::GET, IMAGE).header("x-test-fault", "r2-half-a-million-seconds-old");
     assert_eq!(source(&request.send().await.expect("an answer")), "composed");
-    edge.await_keys(7).await;
+    edge.await_keys(8).await;
     let keys: Vec<serde_json::Value> = edge.get("/.test/kv").await.json().await.expect("a list");
     for (key, _) in records.records() {
         let Some(copy) = keys.iter().find(|copy| copy["name"] == key.as_str()) else { continue };
@@ -328,14 +329,14 @@ async fn records_are_learned_from_the_backend() {
     for name in ["git", "jq"] {
         assert_eq!(source(&edge.get(&format!("/v2/{name}/manifests/latest")).await), "backend");
     }
-    // Two manifests by two keys each, the pointer, the set, git, jq and cacert.
-    edge.await_keys(9).await;
+    // Two manifests by two keys each, the pointer, the set, git, jq, cacert and iana-etc.
+    edge.await_keys(10).await;
     origin.stop();
     assert_serves(&edge, "git/jq", &records.image("git/jq")).await;
     let mut asked = origin.asked();
     asked.sort_unstable();
     asked.dedup();
-    assert_eq!(asked.len(), 4, "the set, git, jq and cacert: {asked:?}");
+    assert_eq!(asked.len(), 5, "the set, git, jq, cacert and iana-etc: {asked:?}");
 }
 
 #[tokio::test]

@@ -26,9 +26,9 @@ fn system() -> String {
 #[test]
 fn real_software_resolves_with_its_metadata() {
     let names = "bash bashinteractive bc busybox bzip2 cacert coreutils curl dash diffutils file findutils gawk git \
-         glibc gmp gnugrep gnumake gnused gnutar gzip hello htop jq less moreutils nano ncurses netbase nginx openssl \
-         pcre2 perl procps python3 readline ripgrep rsync socat sqlite tmux tree unzip vim wget which xz zlib zstd \
-         python3packages.requests python3packages.urllib3 python3packages.pyyaml perlpackages.error \
+         glibc gmp gnugrep gnumake gnused gnutar gzip hello htop iana-etc jq less moreutils nano ncurses netbase nginx \
+         openssl pcre2 perl procps python3 readline ripgrep rsync socat sqlite tmux tree tzdata unzip vim wget which xz \
+         zlib zstd python3packages.requests python3packages.urllib3 python3packages.pyyaml perlpackages.error \
          perlpackages.ipcrun perlpackages.iotty perlpackages.timedate perlpackages.timeduration";
     let names: Vec<&str> = names.split_whitespace().collect();
     for nix in evaluators() {

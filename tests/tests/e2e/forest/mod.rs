@@ -7,7 +7,7 @@ mod shapes;
 use crate::{
     backend,
     composition::{PACKAGES, see},
-    contents::OWN,
+    contents::{OWN, SERVICES},
 };
 use firn_shared::{
     image_name::ImageName,
@@ -116,7 +116,7 @@ fn host(target: &[u8]) -> &Path {
 }
 
 fn is_own(path: &Path) -> bool {
-    OWN.iter().chain(&["bin/sh"]).any(|own| Path::new(own) == path)
+    OWN.iter().chain(&SERVICES).chain(&["bin/sh"]).any(|own| Path::new(own) == path)
 }
 
 fn leads_to_directory(node: Option<&Node>) -> bool {
