@@ -6,7 +6,7 @@
 //! symlink to a directory counts as that directory. A test builds the same packages with the real one, and has the
 //! table of intended differences. These are the ones that matter:
 //!
-//! - Directories at the root are real, so that derived images can add to them.
+//! - Directories that people add to are real, so that derived images can add to them: `base::is_real` has which.
 //! - Where two packages have the same file, the first one's is kept and the other is reported, also where
 //!   `buildenv` would end.
 //! - A symlink that leads nowhere is kept, unless another package has something there.

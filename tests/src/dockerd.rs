@@ -1,13 +1,23 @@
 //! A Docker daemon of one's own.
 
 use crate::{
-    program::{Finished, Program, find},
+    program::{Finished, Program, find, find_all},
     service::{Service, scratch},
     wait::LONG,
 };
+use std::path::Path;
 use std::time::Duration;
 
 const GRACE: Duration = Duration::from_secs(15);
+
+/// What makes images of a `Dockerfile`.
+#[derive(Debug, Clone, Copy)]
+pub enum Builder {
+    /// The one that Docker began with.
+    Classic,
+    /// The default since Docker 23.
+    BuildKit,
+}
 
 /// A running daemon with nothing in it.
 pub struct Dockerd {
@@ -59,14 +69,16 @@ impl Dockerd {
         daemon
     }
 
-    fn docker_at(&self, docker: &std::path::Path, arguments: &[&str]) -> Finished {
+    fn docker_at(&self, docker: &Path, arguments: &[&str]) -> Finished {
+        self.client(docker).args(arguments).run()
+    }
+
+    fn client(&self, docker: &Path) -> Program {
         let dir = self.service.dir();
         Program::at(docker)
             .env("DOCKER_HOST", format!("unix://{}", dir.join("socket").display()))
             .env("DOCKER_CONFIG", dir.join("config"))
             .without_env("DOCKER_CONTEXT")
-            .args(arguments)
-            .run()
     }
 
     /// The docker command, talking to this daemon.
@@ -84,4 +96,26 @@ impl Dockerd {
         let arguments = [&["run", "--rm", "--network=none"], options, &[image], command].concat();
         self.docker(&arguments)
     }
+
+    /// Builds an image of a directory with a `Dockerfile`, without network: what it begins with has been pulled.
+    pub fn build(&self, builder: Builder, directory: &Path, tag: &str) -> Finished {
+        let buildkit = match builder {
+            Builder::Classic => "0",
+            Builder::BuildKit => "1",
+        };
+        // Others leave BuildKit to a plugin, which may not be installed.
+        let version = version(&find("dockerd"));
+        let docker = find_all("docker").find(|docker| self::version(docker) == version);
+        self.client(&docker.expect("a client of the daemon's version"))
+            .env("DOCKER_BUILDKIT", buildkit)
+            .args(["build", "--network=none", "--no-cache", "--tag", tag])
+            .args([directory])
+            .run()
+    }
+}
+
+/// `20.10.24+dfsg1` of `Docker version 20.10.24+dfsg1, build 5d6db84`.
+fn version(program: &Path) -> Option<String> {
+    let said = Program::at(program).args(["--version"]).run().succeeded();
+    said.split([' ', ',']).nth(2).map(str::to_owned)
 }

@@ -39,13 +39,16 @@ pub struct Finished {
 /// # Panics
 /// When it is not in `$PATH`; the message names the script that installs it.
 pub fn find(name: &str) -> PathBuf {
+    find_all(name).next().unwrap_or_else(|| panic!("{name} is not installed; run: {}", setup(name)))
+}
+
+/// All places where a program is, the first of `$PATH` first.
+pub(crate) fn find_all(name: &str) -> impl Iterator<Item = PathBuf> {
     let path = std::env::var_os("PATH").expect("$PATH is set");
     // dockerd and runc are in sbin, which is not in everybody's $PATH.
     let sbin = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
-    let mut places = std::env::split_paths(&path).chain(sbin).map(|dir| dir.join(name));
-    places
-        .find(|path| path.is_file())
-        .unwrap_or_else(|| panic!("{name} is not installed; run: {}", setup(name)))
+    let dirs: Vec<PathBuf> = std::env::split_paths(&path).chain(sbin).collect();
+    dirs.into_iter().map(move |dir| dir.join(name)).filter(|path| path.is_file())
 }
 
 /// Where a file is in the cache of tools.

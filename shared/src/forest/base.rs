@@ -91,8 +91,17 @@ impl Fixtures<'_> {
     }
 }
 
+/// Directories in which people and programs add and replace single files, at any depth.
+const OPEN: [&[u8]; 7] = [b"/etc", b"/home", b"/opt", b"/root", b"/run", b"/srv", b"/var"];
+/// Roots of their own, with directories like those at the image's root.
+const PREFIXES: [&[u8]; 2] = [b"/usr/local", b"/usr"];
+
 /// Whether the directory at this path (components joined by and beginning with slashes) is a real one, even if
-/// only one package has it: derived images can add to those.
+/// only one package has it. What is no real directory is a symlink into the store, and a derived image that copies
+/// a directory over it replaces it or fails. `docs/decisions/real-directories.md` has what it costs.
 pub(super) fn is_real(path: &[u8]) -> bool {
-    path.iter().filter(|byte| **byte == b'/').count() == 1
+    let below = |parent: &[u8]| path.strip_prefix(parent).filter(|rest| matches!(rest, [] | [b'/', ..]));
+    let from_prefix = PREFIXES.into_iter().find_map(below).unwrap_or(path);
+    let depth = from_prefix.iter().filter(|byte| **byte == b'/').count();
+    depth <= 1 || OPEN.into_iter().any(|open| below(open).is_some())
 }

@@ -1,5 +1,8 @@
 use super::*;
-use crate::{archive::Content, listing::tests::Sketch};
+use crate::{
+    archive::{Content, Permissions},
+    listing::tests::Sketch,
+};
 use proptest::prelude::*;
 
 fn store_path(letter: char) -> StorePath {
@@ -271,6 +274,49 @@ fn the_ca_bundle_has_its_three_names() {
             "{alias}"
         );
     }
+}
+
+#[test]
+fn derived_images_add_to_real_directories() {
+    let check = |files: &str, expect: &[&str]| packages(&[files]).check(expect, &[]);
+    check(
+        "etc/app/a.conf; etc/app/conf.d/x; etc/app/empty/",
+        &[
+            "etc/app/",
+            "etc/app/a.conf -> a:/etc/app/a.conf",
+            "etc/app/conf.d/",
+            "etc/app/conf.d/x -> a:/etc/app/conf.d/x",
+            "etc/app/empty/",
+        ],
+    );
+    check(
+        "var/lib/app/x; usr/local/share/app/x; usr/local/bin/x; usr/share/app/x; opt/app/lib/x; srv/www/x",
+        &[
+            "opt/",
+            "opt/app/",
+            "opt/app/lib/",
+            "opt/app/lib/x -> a:/opt/app/lib/x",
+            "srv/",
+            "srv/www/",
+            "srv/www/x -> a:/srv/www/x",
+            "usr/",
+            "usr/local/",
+            "usr/local/bin/",
+            "usr/local/bin/x -> a:/usr/local/bin/x",
+            "usr/local/share/",
+            "usr/local/share/app -> a:/usr/local/share/app",
+            "usr/share/",
+            "usr/share/app -> a:/usr/share/app",
+            "var/lib/",
+            "var/lib/app/",
+            "var/lib/app/x -> a:/var/lib/app/x",
+        ],
+    );
+    // Names that only begin like these are like others.
+    check(
+        "etcetera/a/x; usrlocal/b/x",
+        &["etcetera/", "etcetera/a -> a:/etcetera/a", "usrlocal/", "usrlocal/b -> a:/usrlocal/b"],
+    );
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod clients;
 mod commands;
 mod composition;
 mod contents;
+mod derived;
 mod edge;
 mod failing;
 mod forest;

@@ -68,7 +68,7 @@ const ROWS: [Row; 7] = [
     },
     Row {
         name: REAL,
-        reason: "people who derive an image add to those at its root",
+        reason: "people who derive an image add to those",
         fits: |d| d.actual == Some(&Node::Directory) && leads_to_directory(d.expect) && stays_real(d.path),
     },
     Row {
@@ -97,8 +97,8 @@ const ROWS: [Row; 7] = [
         name: NAMES,
         reason: "buildenv has files of its own under these names or had once; here they are names like others",
         fits: |d| {
-            let name = d.path.file_name().map(OsStr::as_bytes);
-            d.expect.is_none() && matches!(name, Some(b"log" | b"manifest.nix" | b"manifest.json"))
+            let special: [&[u8]; 3] = [b"log", b"manifest.nix", b"manifest.json"];
+            d.expect.is_none() && d.path.iter().any(|name| special.contains(&name.as_bytes()))
         },
     },
     Row {
@@ -125,7 +125,11 @@ fn leads_to_directory(node: Option<&Node>) -> bool {
 
 /// Whether a directory is real in every image that has it.
 fn stays_real(path: &Path) -> bool {
-    path.iter().count() == 1 || is_own(path)
+    let prefix = ["usr/local", "usr"].into_iter().find_map(|prefix| path.strip_prefix(prefix).ok());
+    let open = ["etc", "home", "opt", "root", "run", "srv", "var"];
+    prefix.unwrap_or(path).iter().count() <= 1
+        || open.iter().any(|open| path.starts_with(open))
+        || is_own(path)
 }
 
 /// How often each row was needed.
