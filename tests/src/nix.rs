@@ -1,8 +1,8 @@
 //! Nix itself, as the judge of what should be in an image.
 
-use crate::program::Program;
+use crate::program::{Program, cached, find};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// Nix' settings on this machine, as `setup/nix-env.sh` makes them.
@@ -18,6 +18,16 @@ pub fn config() -> &'static str {
                 .succeeded()
         }
     })
+}
+
+/// Where the programs are of every Nix that Firn is tested with: the machine's, and those of newer releases of Debian.
+///
+/// # Panics
+/// When one of them is not there; the message names the script that installs it.
+pub fn versions() -> [PathBuf; 3] {
+    let newer = |suite: &str| cached(&format!("nix-{suite}/bin/nix-instantiate"), "setup/newer-nix");
+    [find("nix-instantiate"), newer("trixie"), newer("forky")]
+        .map(|program| program.parent().expect("programs are in directories").to_owned())
 }
 
 /// A program of Nix.
