@@ -129,6 +129,7 @@ let
       drvPath = attemptOrExplain null drv.drvPath;
       built = map (output: { name = output; path = pathOf drv output; }) chosen;
       isBuildable = isString drvPath && drvPath != "" && builtins.all (output: output.path != null) built;
+      paths = [ drvPath ] ++ map (output: output.path) built;
     in
     if length rest > 1 || (rest != [ ] && fits == [ ]) then
       if length rest == 1 && !(drv ? ${head rest}) then
@@ -136,6 +137,11 @@ let
       else
         problem "not_a_package" "${quote full} is a package, and ${quote (join "." rest)} is no output of it"
           (map (output: "${full}.${output}") outputs)
+    else if isBuildable && builtins.any isPlaceholder paths then
+      problem "not_a_package"
+        "${quote full}, or something that it is made of, is content-addressed or impure, so that its store path is known only when it is built; this registry serves no such packages" [ ]
+    else if isBuildable && !(builtins.all isStorePath paths) then
+      problem "not_a_package" "${quote full} is no derivation of this Nix store" [ ]
     else if isBuildable then {
       ok = metadata drv full // {
         attribute = full;
@@ -150,6 +156,12 @@ let
       value = attemptOrExplain null (if drv ? ${output} then drv.${output}.outPath else drv.outPath);
     in
     if isString value then builtins.unsafeDiscardStringContext value else null;
+
+  # What stands for an output path that is not known yet: of a content-addressed or impure derivation, and of all that
+  # are made of such.
+  isPlaceholder = path: builtins.match "/[0-9a-z]{52}" path != null;
+  isStorePath = path:
+    builtins.match "${builtins.storeDir}/[0-9a-df-np-sv-z]{32}-[0-9a-zA-Z+._?=-]+" path != null;
 
   # Those that `meta` wants installed, less the documentation; else the default output.
   installed = drv: outputs:

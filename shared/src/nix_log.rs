@@ -14,10 +14,14 @@ const MAX_LINES: usize = 10_000;
 /// How many derivations are followed; a build of more is still counted right.
 const MAX_DERIVATIONS: usize = 2000;
 
-/// Activity types (`ActivityType` in Nix's `logging.hh`): one substitution, all builds, one build.
+/// Activity types (`ActivityType` in Nix's `logging.hh`): a path that is copied from another store, a file that is
+/// downloaded, all builds, one build, one substitution, a path that a binary cache is asked about.
+const COPY_PATH: u64 = 100;
+const FILE_TRANSFER: u64 = 101;
 const BUILDS: u64 = 104;
 const BUILD: u64 = 105;
 const SUBSTITUTE: u64 = 108;
+const QUERY_PATH_INFO: u64 = 109;
 /// Result types (`ResultType`, same place): a line that a builder printed; done, expected, running, failed.
 const LOG_LINE: u64 = 101;
 const PROGRESS: u64 = 105;
@@ -32,7 +36,7 @@ pub struct BuildLog {
     /// Builds that Nix knows of so far.
     expected: u64,
     #[serde(skip)]
-    activities: HashMap<u64, Activity>,
+    activities: HashMap<u64, Followed>,
     /// Which builder said each line that is kept, oldest first.
     #[serde(skip)]
     spoke: VecDeque<String>,
@@ -59,7 +63,7 @@ enum Status {
 }
 
 #[derive(Debug, Clone)]
-enum Activity {
+enum Followed {
     Builds,
     Derivation(String),
 }
@@ -92,20 +96,48 @@ enum Event {
     Other,
 }
 
-/// What one line of Nix's stderr says in words.
+/// What one line of Nix's stderr says, as far as it tells why something fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Spoken {
     /// An error of Nix's own, without the colours that it has for terminals.
     Error(String),
+    /// A warning, likewise.
+    Warning(String),
     /// A line that a builder printed.
     Builder(String),
+    /// An activity of this number has begun.
+    Started(u64, Activity),
+    /// An activity has ended, well or not.
+    Stopped(u64),
+}
+
+/// Something that Nix does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Activity {
+    /// It builds this derivation.
+    Build(String),
+    /// It waits for another machine: for a file, or a store path, or whether that is there.
+    Download,
 }
 
 impl Spoken {
-    /// The words of a line, if it has some that may matter.
+    /// What a line says, if it is anything that may matter.
     pub fn of(line: &str) -> Option<Self> {
         match event(line)? {
-            Event::Msg { level: 0, msg } => Some(Self::Error(without_colours(&msg))),
+            Event::Msg { level: 0, msg } => {
+                let text = without_colours(&msg);
+                // What expressions trace has this level too.
+                text.starts_with("error").then_some(Self::Error(text))
+            }
+            Event::Msg { level: 1, msg } => Some(Self::Warning(without_colours(&msg))),
+            Event::Start { id, kind: BUILD, mut fields } => match fields.get_mut(0)?.take() {
+                serde_json::Value::String(path) => Some(Self::Started(id, Activity::Build(path))),
+                _ => None,
+            },
+            Event::Start { id, kind: COPY_PATH | FILE_TRANSFER | SUBSTITUTE | QUERY_PATH_INFO, .. } => {
+                Some(Self::Started(id, Activity::Download))
+            }
+            Event::Stop { id } => Some(Self::Stopped(id)),
             Event::Result { kind: LOG_LINE, mut fields, .. } => match fields.get_mut(0)?.take() {
                 serde_json::Value::String(text) => Some(Self::Builder(text)),
                 _ => None,
@@ -134,18 +166,18 @@ impl BuildLog {
         let Some(event) = event(line) else { return };
         match event {
             Event::Start { id, kind: BUILDS, .. } => {
-                self.activities.insert(id, Activity::Builds);
+                self.activities.insert(id, Followed::Builds);
             }
             Event::Start { id, kind: kind @ (BUILD | SUBSTITUTE), fields } => {
                 let path = fields.first().and_then(|field| field.as_str()).map(str::to_owned);
                 if let Some(path) = path.filter(|_| self.derivations.len() < MAX_DERIVATIONS) {
                     let status = if kind == BUILD { Status::Building } else { Status::Substituting };
-                    self.activities.insert(id, Activity::Derivation(path.clone()));
+                    self.activities.insert(id, Followed::Derivation(path.clone()));
                     self.derivations.insert(path, Derivation { status, log: VecDeque::new() });
                 }
             }
             Event::Stop { id } => {
-                if let Some(Activity::Derivation(path)) = self.activities.remove(&id)
+                if let Some(Followed::Derivation(path)) = self.activities.remove(&id)
                     && let Some(derivation) = self.derivations.get_mut(&path)
                     && derivation.status != Status::Failed
                 {
@@ -153,11 +185,11 @@ impl BuildLog {
                 }
             }
             Event::Result { id, kind, fields } => match (self.activities.get(&id), kind) {
-                (Some(Activity::Builds), PROGRESS) => {
+                (Some(Followed::Builds), PROGRESS) => {
                     let number = |i: usize| fields.get(i).and_then(serde_json::Value::as_u64).unwrap_or(0);
                     (self.done, self.expected) = (number(0), number(1));
                 }
-                (Some(Activity::Derivation(path)), LOG_LINE) => {
+                (Some(Followed::Derivation(path)), LOG_LINE) => {
                     let text = fields.first().and_then(|field| field.as_str());
                     if let Some(text) = text {
                         let path = path.clone();
@@ -266,14 +298,20 @@ mod tests {
     }
 
     #[test]
-    fn words_are_nixs_or_a_builders() {
+    fn tells_what_matters_of_a_line() {
         let check = |line: &str, expect: Option<Spoken>| assert_eq!(Spoken::of(line), expect, "{line}");
         check(&line(7, "compiling"), Some(Spoken::Builder("compiling".into())));
         check(
             r#"@nix {"action":"msg","level":0,"msg":"\u001b[31;1merror:\u001b[0m path '\u001b[35;1mx\u001b[0m'"}"#,
             Some(Spoken::Error("error: path 'x'".into())),
         );
-        check(r#"@nix {"action":"msg","level":1,"msg":"warning"}"#, None);
+        check(r#"@nix {"action":"msg","level":1,"msg":"warning"}"#, Some(Spoken::Warning("warning".into())));
+        check(r#"@nix {"action":"msg","level":0,"msg":"trace: x"}"#, None);
+        check(r#"@nix {"action":"msg","level":3,"msg":"note"}"#, None);
+        check(&start(7, BUILD, DRV), Some(Spoken::Started(7, Activity::Build(DRV.into()))));
+        check(&start(7, FILE_TRANSFER, "https://example.org"), Some(Spoken::Started(7, Activity::Download)));
+        check(&start(7, BUILDS, ""), None);
+        check(r#"@nix {"action":"stop","id":7}"#, Some(Spoken::Stopped(7)));
         check(r#"@nix {"action":"result","id":1,"type":105,"fields":[11,40,1,0]}"#, None);
         check(r#"@nix {"action":"result","id":1,"type":101,"fields":[]}"#, None);
         check("plain text", None);

@@ -124,4 +124,18 @@ builtins.trace "imported with config ${builtins.toJSON config}" {
   aborts = abort "aborts gives up";
   infiniteRecursion = let x = x; in x;
   importsFromDerivation = import (drv "imported" { });
+
+  # Where their outputs are is not known before they are built.
+  contentAddressed = drv "content-addressed-1" {
+    __contentAddressed = true;
+    outputHashMode = "recursive";
+    outputHashAlgo = "sha256";
+  };
+  ofContentAddressed = drv "of-content-addressed-1" {
+    part = drv "part-1" { __contentAddressed = true; outputHashMode = "recursive"; outputHashAlgo = "sha256"; };
+  };
+  impure = drv "impure-1" { __impure = true; };
+  # Content-addressed, it seems, but an ordinary derivation to Nix.
+  floating = drv "floating-1" { outputHashMode = "recursive"; outputHashAlgo = "sha256"; };
+  noStorePath = { type = "derivation"; name = "no-store-path"; drvPath = "/etc/x.drv"; outPath = "/etc/passwd"; };
 }

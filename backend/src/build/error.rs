@@ -2,7 +2,7 @@
 
 use crate::{
     audience::Abandoned,
-    nix::{ProcessError, RealiseError, RequisitesError, ResolveError},
+    nix::{Obstacle, ProcessError, RealiseError, RequisitesError, ResolveError},
     package_set::{RepositoryError, RevisionError},
     packing::PackError,
     queue::QueueError,
@@ -261,9 +261,24 @@ impl BuildError {
             Self::Realise(
                 RealiseError::Process(ProcessError::Failed { .. }) | RealiseError::Hopeless { .. },
             ) => unavailable("Nix cannot build at the moment; the operator finds the reason in the log"),
-            Self::Realise(RealiseError::Passing(_)) => unavailable(
-                "a build failed for want of space or network; the operator finds the reason in the log",
+            Self::Resolve(ResolveError::Process(ProcessError::Hindered {
+                obstacle: Obstacle::Network,
+                ..
+            })) => unavailable(
+                "what the package set downloads cannot be reached; its operator finds the reason in the log",
             ),
+            Self::Resolve(ResolveError::Process(ProcessError::Hindered { .. })) => {
+                unavailable("Nix has no space left; the operator finds the reason in the log")
+            }
+            Self::Realise(RealiseError::Passing { obstacle, .. }) => unavailable(match obstacle {
+                Obstacle::Network => {
+                    "a build failed for want of network; the operator finds the reason in the log"
+                }
+                Obstacle::Space => {
+                    "a build failed for want of space; the operator finds the reason in the log"
+                }
+                Obstacle::Ended => "a build was interrupted; pull again",
+            }),
             Self::Shared(error) => error.to_oci_error_with(words),
             Self::Store(_) | Self::Pack(PackError::Write(_)) => unavailable(
                 "this registry's storage does not work at the moment; its operator finds the reason in the log",

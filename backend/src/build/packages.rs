@@ -1,12 +1,12 @@
 //! What is known of packages: remembered from earlier builds, or found out with Nix.
 
 use super::{
-    BuildError, Builder, LOOKUPS, Phase, Progress,
+    BuildError, Builder, LOOKUPS, Phase, Progress, chain,
     links::Links,
     listing::{self, ListingError},
 };
 use crate::{
-    nix::{Blame, GcRoot, Nix, RealiseError},
+    nix::{Blame, Fault, GcRoot, Nix, RealiseError},
     store::RecordKind,
 };
 use firn_shared::{
@@ -250,7 +250,8 @@ impl Builder {
             })
             .collect();
         progress.enter(Phase::Realising);
-        Ok(self.nix.realise(&packages, progress.audience(), |line| progress.nix_line(line)).await?)
+        let realised = self.nix.realise(&packages, progress.audience(), |line| progress.nix_line(line)).await;
+        Ok(realised.inspect_err(|_| tell_builders(progress))?)
     }
 
     /// Realises packages and reads their closures and contents.
@@ -266,23 +267,21 @@ impl Builder {
         let wanted: Vec<_> = packages.iter().map(|(_, package)| package).collect();
         let realising = self.nix.realise(&wanted, progress.audience(), |line| progress.nix_line(line));
         let (realised, early) = tokio::join!(realising, self.closures_in_store(&wanted));
-        let (mut hopeless, mut invalid) = (None, HashSet::new());
+        let (mut hopeless, mut invalid) = (Vec::new(), HashSet::new());
         let is_built = |package: &Package, invalid: &HashSet<StorePath>| {
             package.outputs.iter().all(|output| !invalid.contains(&output.path))
         };
         let root = match realised {
             Ok(root) => Some(root),
-            Err(RealiseError::Hopeless { blame, errors }) => {
-                tracing::info!(errors = errors.join("\n"), "packages cannot be realised");
-                for (drv, lines) in progress.log().builds() {
-                    tracing::info!(drv, log = lines.collect::<Vec<_>>().join("\n"), "builder output");
-                }
-                hopeless = Some(blame);
+            Err(RealiseError::Hopeless { faults, source }) => {
+                tell_builders(progress);
+                tracing::info!(error = %chain(&source), "packages cannot be realised");
                 invalid = self.nix.invalid(&outputs_of(wanted.iter().copied())).await?;
                 let good: Vec<_> = wanted.into_iter().filter(|package| is_built(package, &invalid)).collect();
                 if good.len() == packages.len() {
-                    return Err(RealiseError::Hopeless { blame, errors }.into());
+                    return Err(RealiseError::Hopeless { faults, source }.into());
                 }
+                hopeless = faults;
                 // They are there already; this only roots them.
                 if good.is_empty() {
                     None
@@ -290,7 +289,10 @@ impl Builder {
                     Some(self.nix.realise(&good, progress.audience(), |_| {}).await?)
                 }
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                tell_builders(progress);
+                return Err(error.into());
+            }
         };
         let built = packages.iter().map(|(_, package)| package);
         let outputs = outputs_of(built.filter(|package| is_built(package, &invalid)));
@@ -303,9 +305,10 @@ impl Builder {
             infos.into_iter().map(|info| (info.path.clone(), info)).collect();
         let (built, failed): (Vec<_>, Vec<_>) =
             packages.into_iter().partition(|(_, package)| is_built(package, &invalid));
-        let blame = hopeless.unwrap_or(Blame::Output);
-        let failed =
-            failed.into_iter().map(|(name, _)| (name, Err(not_built(&self.nix, blame, platform, progress))));
+        let failed = failed.into_iter().map(|(name, package)| {
+            let blame = blame(&hopeless, &package).unwrap_or(Blame::Output);
+            (name, Err(not_built(&self.nix, blame, platform, progress)))
+        });
         let mut records: Vec<_> = failed.collect();
         // It can be a million files.
         let reading = tokio::task::spawn_blocking(move || {
@@ -326,6 +329,25 @@ impl Builder {
         // What is there and not valid is read again when it has been realised.
         self.nix.requisites(&outputs).await.ok()
     }
+}
+
+/// Logs what builders printed last.
+fn tell_builders(progress: &Progress) {
+    for (drv, lines) in progress.log().builds() {
+        let lines: Vec<_> = lines.collect();
+        if !lines.is_empty() {
+            tracing::info!(drv, log = lines.join("\n"), "builder output");
+        }
+    }
+}
+
+/// What is to blame that there is no such package: what failed of itself, else what failed first, on which it may
+/// depend.
+fn blame(faults: &[Fault], package: &Package) -> Option<Blame> {
+    let is_about_it = |fault: &&Fault| {
+        fault.is_about(&package.drv) || package.outputs.iter().any(|output| fault.is_about(&output.path))
+    };
+    faults.iter().find(is_about_it).or(faults.first()).map(|fault| fault.blame)
 }
 
 fn outputs_of<'a>(packages: impl IntoIterator<Item = &'a Package>) -> Vec<StorePath> {
@@ -385,8 +407,16 @@ fn not_built(nix: &Nix, blame: Blame, platform: Platform, progress: &Progress) -
             "its builder does not make what it promises; the registry's operator finds the reason in the log"
                 .to_owned()
         }
+        Blame::Hash => {
+            "something that is downloaded to build it has another hash than the package set says; the registry's operator finds the reason in the log"
+                .to_owned()
+        }
+        Blame::Derivation => {
+            "Nix cannot build what its expression describes; the registry's operator finds the reason in the log"
+                .to_owned()
+        }
         Blame::Machine => format!(
-            "it has to be built, and this registry has no machine that builds for {}",
+            "it has to be built, and this registry has no machine that builds for {} and has what it needs",
             platform.system()
         ),
     };

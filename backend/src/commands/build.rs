@@ -36,12 +36,9 @@ async fn build(args: BuildArgs) -> Result<(), Failure> {
     // What the client of a registry would read is what the person at the terminal reads.
     let told =
         |error: &crate::build::BuildError| Failure::Error(error.to_oci_error_with(Words::Shown).message);
-    let set = builder.package_set(&args.tag, Client::NOBODY).await.map_err(|error| told(&error))?;
-    let image = match builder
-        .image(&args.image, &args.tag, &set, Client::NOBODY)
-        .await
-        .map_err(|error| told(&error))?
-    {
+    let unreported = |error| Failure::unreported(&error);
+    let set = builder.package_set(&args.tag, Client::NOBODY).await.map_err(unreported)?;
+    let image = match builder.image(&args.image, &args.tag, &set, Client::NOBODY).await.map_err(unreported)? {
         Request::Ready(image) => image,
         Request::Building(waiting) => waiting.outcome().await.map_err(|error| told(&error))?,
     };

@@ -3,7 +3,7 @@
 use super::{Failure, builder::BuilderArgs};
 use crate::audience::Client;
 use clap::Args;
-use firn_shared::{image_name::ImageName, package::Words, reference::Tag};
+use firn_shared::{image_name::ImageName, reference::Tag};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -89,8 +89,7 @@ fn table(rows: &[Row]) -> String {
 
 async fn rows(args: &LayersArgs) -> Result<Vec<Row>, Failure> {
     let builder = args.builder.builder().await?;
-    let told =
-        |error: crate::build::BuildError| Failure::Error(error.to_oci_error_with(Words::Shown).message);
+    let told = |error: crate::build::BuildError| Failure::unreported(&error);
     let set = builder.package_set(&args.tag, Client::NOBODY).await.map_err(told)?;
     let layers = builder.explain(&args.image, &set).await.map_err(told)?;
     let images = builder.images_by_layer().await.map_err(told)?;

@@ -15,6 +15,7 @@ mod upkeep;
 
 use crate::config::Alias;
 use clap::{ArgMatches, Parser, Subcommand};
+use firn_shared::package::Words;
 use std::process::ExitCode;
 
 /// A container registry with no images in it: the image name says what goes in.
@@ -107,6 +108,16 @@ impl Failure {
     /// Any other error, with all that caused it.
     fn error(error: &dyn std::error::Error) -> Self {
         Self::Error(crate::build::chain(error))
+    }
+
+    /// What the client of a registry would read. Where that refers to the log, the log has the reason: no build has
+    /// reported this error.
+    fn unreported(error: &crate::build::BuildError) -> Self {
+        let answer = error.to_oci_error_with(Words::Shown);
+        if answer.status() >= 500 {
+            tracing::error!(error = %crate::build::chain(error), "request failed");
+        }
+        Self::Error(answer.message)
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) fn run(args: SearchArgs) -> Result<(), Failure> {
 async fn search(args: SearchArgs) -> Result<(), Failure> {
     let builder = args.builder.builder().await?;
     let set = builder.package_set(&args.tag, Client::NOBODY).await;
-    let set = set.map_err(|error| Failure::Error(error.to_oci_error().message))?;
+    let set = set.map_err(|error| Failure::unreported(&error))?;
     let index = builder.names(&set.revision, args.builder.platform()).await.ok_or_else(|| {
         Failure::Error("the package set's names cannot be listed; the log above says why".into())
     })?;

@@ -3,7 +3,10 @@
 //! Nix resolves names and realises store paths, nothing else: no graph, tar or hash is ever a derivation.
 //! Callers give names as validated types; they reach Nix as one JSON argument.
 
+mod complaint;
+mod derivation;
 mod expressions;
+mod failure;
 mod family;
 mod index;
 mod probe;
@@ -12,10 +15,11 @@ mod realise;
 mod requisites;
 mod resolve;
 
+pub use failure::{Blame, Fault, Obstacle};
 pub use firn_shared::nix_log::BuildLog;
 pub use process::ProcessError;
 use process::{Bounds, Groups, Memory};
-pub use realise::{Blame, GcRoot, RealiseError};
+pub use realise::{GcRoot, RealiseError};
 pub use requisites::RequisitesError;
 pub use resolve::{Budget, ResolveError, ResolveRequest, Resolved};
 

@@ -1,11 +1,13 @@
 //! One Nix process: started in a group of its own, bounded in time and output, and never left behind.
 
-use super::{Nix, family::Family};
+use super::{Nix, complaint::Complaint, failure::Obstacle, family::Family};
+use rustix::fs::statvfs;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -26,9 +28,6 @@ const LOOK: Duration = Duration::from_millis(250);
 /// The longest line of stderr, in bytes: what is longer is cut. A line that Nix reports holds one of a builder's,
 /// which can be anything.
 const MAX_LINE: u64 = 64 << 10;
-
-/// How much of stderr is kept, in lines.
-const STDERR_TAIL: usize = 50;
 
 /// What one process may use.
 #[derive(Debug, Clone, Copy)]
@@ -91,29 +90,52 @@ pub enum ProcessError {
         /// Which program.
         program: &'static str,
     },
+    /// It failed, or took too long, because of circumstances.
+    #[error("{obstacle}")]
+    Hindered {
+        /// Which ones.
+        obstacle: Obstacle,
+        /// What became of it.
+        source: Box<ProcessError>,
+    },
     /// It ended with an error.
-    #[error("{program} failed with {status}: {}", stderr.join("\n"))]
+    // Indented, so that nothing that is said looks like a line of the log.
+    #[error("{program} failed with {status}: {}", stderr.join("\n  "))]
     Failed {
         /// Which program.
         program: &'static str,
         /// Its exit code, or -1 when a signal ended it.
         status: i32,
-        /// The last lines it wrote to stderr.
+        /// What it complained of, in words.
         stderr: Vec<String>,
     },
+}
+
+impl ProcessError {
+    /// It, because of this.
+    pub(super) fn hindered_by(self, obstacle: Obstacle) -> Self {
+        Self::Hindered { obstacle, source: Box::new(self) }
+    }
+}
+
+/// What Nix regards as a full disk: less than this is free, in bytes.
+const FULL: u64 = 8 << 20;
+
+/// Whether a disk is full that builds write to.
+fn disk_is_full() -> bool {
+    let places = [PathBuf::from("/nix/store"), PathBuf::from("/nix/var/nix"), std::env::temp_dir()];
+    places
+        .iter()
+        .any(|place| statvfs(place).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < FULL))
 }
 
 /// Signals that come from outside. Others are of a process's own making, such as that its stack is full.
 const FROM_OUTSIDE: [Signal; 4] = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP];
 
-/// What Nix says, with exit code 1, when it was asked to end: the words of 2.8 and 2.26.
-const INTERRUPTED: &str = "error: interrupted by the user";
-
-/// Whether a process that has failed was ended from outside. `said` is the end of its stderr.
-fn was_ended(status: ExitStatus, said: &VecDeque<String>) -> bool {
+/// Whether a process that has failed was ended from outside.
+fn was_ended(status: ExitStatus, complaint: &Complaint) -> bool {
     let signal = status.signal();
-    FROM_OUTSIDE.iter().any(|outside| signal == Some(outside.as_raw()))
-        || said.iter().any(|line| line == INTERRUPTED)
+    FROM_OUTSIDE.iter().any(|outside| signal == Some(outside.as_raw())) || complaint.is_interrupted()
 }
 
 /// The process groups that are running.
@@ -260,7 +282,7 @@ impl Nix {
         let stdout = group.child.stdout.take().expect("stdout is piped");
         let stderr = group.child.stderr.take().expect("stderr is piped");
 
-        let mut tail = VecDeque::new();
+        let mut complaint = Complaint::default();
         let work = async {
             let mut answer = Vec::new();
             let read = async {
@@ -276,10 +298,7 @@ impl Nix {
                     let text = String::from_utf8_lossy(&bytes);
                     let text = text.trim_end();
                     line(text);
-                    if tail.len() == STDERR_TAIL {
-                        tail.pop_front();
-                    }
-                    tail.push_back(text.to_owned());
+                    complaint.hear(text);
                     bytes.clear();
                 }
                 io::Result::Ok(())
@@ -291,7 +310,12 @@ impl Nix {
         let ended = tokio::select! {
             ended = tokio::time::timeout(bounds.time, work) => match ended {
                 Ok(result) => result.map_err(io),
-                Err(_) => Err(ProcessError::Timeout { program, limit: bounds.time }),
+                Err(_) => {
+                    let timeout = ProcessError::Timeout { program, limit: bounds.time };
+                    // Looked at before what was written is deleted.
+                    let builds = matches!(bounds.memory, Memory::Family(_));
+                    Err(if builds && disk_is_full() { timeout.hindered_by(Obstacle::Space) } else { timeout })
+                }
             },
             limit = exceeds(family.as_mut(), bounds.memory) => Err(ProcessError::Memory { program, limit }),
         };
@@ -311,12 +335,12 @@ impl Nix {
             duration_ms = started.elapsed().as_millis(),
             "nix process ended"
         );
-        if !status.success() && was_ended(status, &tail) {
+        if !status.success() && was_ended(status, &complaint) {
             return Err(ProcessError::Ended { program });
         }
         if !status.success() {
             let status = status.code().unwrap_or(-1);
-            return Err(ProcessError::Failed { program, status, stderr: tail.into() });
+            return Err(ProcessError::Failed { program, status, stderr: complaint.into_lines() });
         }
         if answer.len() as u64 > MAX_STDOUT {
             return Err(ProcessError::TooMuchOutput { program });

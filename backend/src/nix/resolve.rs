@@ -1,6 +1,6 @@
 //! Resolving names: one evaluation of `nix/resolve.nix` for all of them.
 
-use super::{Bounds, Memory, Nix, ProcessError};
+use super::{Bounds, Memory, Nix, ProcessError, failure::Said};
 use crate::{
     audience::{Abandoned, Audience},
     package_set::Source,
@@ -279,18 +279,35 @@ impl Nix {
             "--option",
             "allow-import-from-derivation",
             "false",
+            "--log-format",
+            "internal-json",
         ]
         .map(Into::into)
         .into();
         arguments.push(file.into());
         arguments.extend(["--argstr".into(), "request".into(), request.into()]);
         let bounds = Bounds { time, memory: Memory::OneProcess(self.eval_memory_bytes) };
-        self.run("nix-instantiate", arguments, bounds, |_| {}).await
+        let mut said = Said::default();
+        let result = self.run("nix-instantiate", arguments, bounds, |line| said.hear(line)).await;
+        result.map_err(|error| {
+            // What expressions download while they are evaluated.
+            let obstacle = match error {
+                ProcessError::Failed { .. } => said.obstacle(),
+                ProcessError::Timeout { .. } => said.obstacle_when_time_ran_out(),
+                _ => None,
+            };
+            match obstacle {
+                Some(obstacle) => error.hindered_by(obstacle),
+                None => error,
+            }
+        })
     }
 }
 
 /// What Nix says of a name that fails to evaluate when it is evaluated alone.
 fn explained(request: &ResolveRequest, name: &PackageName, stderr: &[String]) -> PackageProblem {
+    // All of it, for the operator.
+    tracing::info!(package.name = %name, error = %stderr.join("\n  "), "a package does not evaluate");
     if is_import_from_derivation(stderr) {
         return PackageProblem::new(ProblemKind::EvalError, IMPORTS_FROM_DERIVATION);
     }
@@ -298,7 +315,6 @@ fn explained(request: &ResolveRequest, name: &PackageName, stderr: &[String]) ->
     let places: Vec<String> = places.into_iter().flatten().map(|place| place.display().to_string()).collect();
     let places: Vec<&str> = places.iter().map(String::as_str).collect();
     let reason = Reason::of_evaluation(stderr, &places);
-    tracing::info!(package.name = %name, reason = reason.as_ref().map(Reason::as_str), "a package does not evaluate");
     PackageProblem { reason, ..PackageProblem::new(ProblemKind::EvalError, FAILS_TO_EVALUATE) }
 }
 

@@ -1,7 +1,7 @@
 //! `nix-instantiate` of one version, evaluating into a store of its own: nothing is written to /nix, and no
 //! package set, channel or configuration of the machine is seen.
 
-use firn_tests::program::cached;
+use firn_tests::nix;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
@@ -17,26 +17,26 @@ pub(crate) struct Evaluator {
     program: PathBuf,
     version: String,
     state: TempDir,
+    features: &'static str,
 }
 
-/// Every Nix that the expressions are tested with: the machine's, and a newer one.
-pub(crate) fn evaluators() -> [Evaluator; 2] {
-    let newer = "newer-nix-trixie/bin/nix-instantiate";
-    [
-        Evaluator::new(PathBuf::from("nix-instantiate"), "setup/nix"),
-        Evaluator::new(cached(newer, "setup/newer-nix"), "setup/newer-nix"),
-    ]
+/// Every Nix that the expressions are tested with: the machine's, and newer ones.
+pub(crate) fn evaluators() -> [Evaluator; 3] {
+    nix::versions().map(|programs| Evaluator::new(programs.join("nix-instantiate")))
 }
 
 impl Evaluator {
-    fn new(program: PathBuf, setup: &str) -> Self {
+    fn new(program: PathBuf) -> Self {
         let output = Command::new(&program).arg("--version").output();
-        let output = output.unwrap_or_else(|error| {
-            panic!("{} does not start ({error}); run: {setup}", program.display());
-        });
+        let output = output.unwrap_or_else(|error| panic!("{} does not start: {error}", program.display()));
         let version = String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned();
         assert!(version.contains(" 2."), "{}: {version:?} is no version of Nix", program.display());
-        Self { program, version, state: TempDir::new().expect("a temporary directory") }
+        Self { program, version, state: TempDir::new().expect("a temporary directory"), features: "" }
+    }
+
+    /// With these experimental features, of which an older version may not know some.
+    pub(crate) fn with_features(self, features: &'static str) -> Self {
+        Self { features, ..self }
     }
 
     pub(crate) fn version(&self) -> &str {
@@ -45,6 +45,9 @@ impl Evaluator {
 
     fn evaluate<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Output {
         let state = self.state.path();
+        let features = self.features;
+        let config =
+            format!("build-users-group =\nsubstitute = false\nextra-experimental-features = {features}\n");
         Command::new(&self.program)
             .args(["--eval", "--strict", "--json", "--read-write-mode"])
             .args(["--option", "allow-import-from-derivation", "false"])
@@ -53,7 +56,7 @@ impl Evaluator {
             .env("PATH", std::env::var_os("PATH").expect("$PATH is set"))
             .env("HOME", state)
             .env("NIX_REMOTE", state.join("store"))
-            .env("NIX_CONFIG", "build-users-group =\nsubstitute = false\n")
+            .env("NIX_CONFIG", config)
             .output()
             .expect("starts as it did before")
     }

@@ -30,7 +30,7 @@ fn lists_names_as_deep_as_it_is_told() {
 
 #[test]
 fn looks_into_every_set_of_a_small_package_set() {
-    let [nix, _] = evaluators();
+    let [nix, ..] = evaluators();
     let answer = nix.index(&request(json!({ "type": "path", "path": bundled() }), "sets")).expect("lists");
     let names = answer["names"].as_object().expect("sets");
     assert!(texts(&names["python3Packages"]).contains(&"pyYAML"));

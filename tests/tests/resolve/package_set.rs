@@ -111,7 +111,7 @@ fn only_what_holds_no_machine_code_is_there_for_another_system() {
 
 #[test]
 fn the_place_of_the_set_does_not_matter_and_the_salt_does() {
-    let [nix, _] = evaluators();
+    let [nix, ..] = evaluators();
     let names = ["git", "unusual-names", "slow-build", "many-paths"];
     let here = resolve(&nix, &bundled(), &system(), json!({}), &names);
     let elsewhere = tempfile::TempDir::new().expect("a temporary directory");

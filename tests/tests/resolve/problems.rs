@@ -77,3 +77,28 @@ fn what_nix_cannot_catch_ends_the_evaluation() {
         }
     }
 }
+
+/// Where their outputs are is known only when they are built.
+#[test]
+fn what_has_no_path_before_it_is_built_is_refused_by_name() {
+    let names = ["hello", "contentaddressed", "ofcontentaddressed", "impure", "nostorepath", "floating"];
+    for nix in evaluators() {
+        let nix = nix.with_features("ca-derivations impure-derivations");
+        let answer = nix.resolve(&request(&names)).expect("resolves");
+        for name in ["contentaddressed", "ofcontentaddressed", "impure"] {
+            let problem = &answer["packages"][name]["problem"];
+            assert_eq!(problem["kind"], "not_a_package", "{}: {name}: {answer}", nix.version());
+            let message = problem["message"].as_str().expect("a text");
+            assert!(message.contains("content-addressed or impure"), "{}: {message}", nix.version());
+        }
+        assert_eq!(answer["packages"]["nostorepath"]["problem"]["kind"], "not_a_package");
+        assert!(answer["packages"]["hello"]["ok"].is_object(), "{}: {answer}", nix.version());
+        // A hash that is not given is computed when it is built, and so is the path; unless the derivation does not
+        // say that it is content-addressed, which counts as an ordinary one.
+        assert!(answer["packages"]["floating"]["ok"].is_object(), "{}: {answer}", nix.version());
+    }
+    for nix in evaluators() {
+        let error = nix.resolve(&request(&["contentaddressed"])).expect_err("the feature is off");
+        assert!(error.contains("ca-derivations"), "{}: {error}", nix.version());
+    }
+}

@@ -1,0 +1,112 @@
+//! What a Nix process complains of on its stderr: the first lines and the last ones. The first error is the cause of
+//! those that follow it; and of one error the innermost part, which stands at the end, says most.
+
+use firn_shared::nix_log::Spoken;
+use std::collections::VecDeque;
+
+/// How many lines are kept from the beginning, and from the end.
+const KEPT: usize = 30;
+
+/// The longest line that is kept, in characters; what is longer is cut.
+const MAX_LINE: usize = 2000;
+
+/// What Nix says when it was asked to end, with exit code 1. All of 2.8, 2.26 and 2.34 say it so.
+const INTERRUPTED: &str = "error: interrupted by the user";
+
+/// Errors and warnings in words, whether they come as text or in Nix's structured log.
+#[derive(Debug, Default)]
+pub(super) struct Complaint {
+    first: Vec<String>,
+    last: VecDeque<String>,
+    left_out: usize,
+    is_interrupted: bool,
+}
+
+impl Complaint {
+    /// Takes in a line of stderr.
+    pub(super) fn hear(&mut self, line: &str) {
+        if !line.starts_with("@nix ") {
+            self.keep(line);
+        } else if let Some(Spoken::Error(text) | Spoken::Warning(text)) = Spoken::of(line) {
+            text.lines().for_each(|line| self.keep(line));
+        }
+    }
+
+    /// Whether Nix was asked to end.
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.is_interrupted
+    }
+
+    /// The lines.
+    pub(super) fn into_lines(self) -> Vec<String> {
+        let gap = (self.left_out > 0).then(|| format!("… {} lines left out …", self.left_out));
+        self.first.into_iter().chain(gap).chain(self.last).collect()
+    }
+
+    fn keep(&mut self, line: &str) {
+        let line = line.trim_end();
+        self.is_interrupted |= line == INTERRUPTED;
+        // What would move a terminal's cursor is left out.
+        let line = line.chars().filter(|c| !c.is_control() || *c == '\t').take(MAX_LINE).collect();
+        if self.first.len() < KEPT {
+            self.first.push(line);
+            return;
+        }
+        if self.last.len() == KEPT {
+            self.last.pop_front();
+            self.left_out += 1;
+        }
+        self.last.push_back(line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(said: &[String]) -> Vec<String> {
+        let mut complaint = Complaint::default();
+        said.iter().for_each(|line| complaint.hear(line));
+        complaint.into_lines()
+    }
+
+    #[test]
+    fn keeps_words_and_no_json() {
+        let said = [
+            r#"@nix {"action":"start","id":1,"level":3,"parent":0,"text":"x","type":105}"#.to_owned(),
+            r#"@nix {"action":"msg","level":0,"msg":"\u001b[31;1merror:\u001b[0m one\n\n       two"}"#.into(),
+            r#"@nix {"action":"msg","level":0,"msg":"trace: three"}"#.into(),
+            "four\u{1b}[2J\r  ".into(),
+        ];
+        assert_eq!(lines(&said), ["error: one", "", "       two", "four[2J"]);
+    }
+
+    #[test]
+    fn keeps_both_ends() {
+        let said: Vec<String> = (0..1000).map(|i| i.to_string()).collect();
+        let kept = lines(&said);
+        assert_eq!(kept.len(), 2 * KEPT + 1);
+        assert_eq!((kept[0].as_str(), kept[KEPT].as_str()), ("0", "… 940 lines left out …"));
+        assert_eq!(kept[2 * KEPT], "999");
+        assert_eq!(lines(&["ä".repeat(5000)])[0].chars().count(), MAX_LINE);
+    }
+
+    #[test]
+    fn hears_that_it_is_interrupted() {
+        let check = |line: &str, expect: bool| {
+            let mut complaint = Complaint::default();
+            complaint.hear(line);
+            assert_eq!(complaint.is_interrupted(), expect, "{line}");
+        };
+        check("error: interrupted by the user", true);
+        check(
+            r#"@nix {"action":"msg","level":0,"msg":"\u001b[31;1merror:\u001b[0m interrupted by the user"}"#,
+            true,
+        );
+        check(
+            r#"@nix {"action":"result","id":1,"type":101,"fields":["error: interrupted by the user"]}"#,
+            false,
+        );
+        check("error: it was interrupted by the user", false);
+    }
+}

@@ -1,0 +1,100 @@
+//! What a derivation's file says of its first output. Nothing else of it is read.
+//!
+//! The format is ATerm (Nix manual, "Derivations", "ATerm format"): `Derive([("out","PATH","METHOD","HASH")…`.
+
+use rustix::fs::OFlags;
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// The beginning of a derivation's file in which the first output is, in bytes.
+const BEGINNING: u64 = 4096;
+
+/// A derivation's first output.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Derivation {
+    path: String,
+    hash: String,
+}
+
+impl Derivation {
+    /// Reads a derivation; nothing when there is none, or it makes no sense.
+    pub(super) fn read(drv: &Path) -> Option<Self> {
+        // Builders can put what they like into Nix's log, also the name of a FIFO: opening one waits for a writer.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(drv).ok()?;
+        let mut text = Vec::new();
+        file.take(BEGINNING).read_to_end(&mut text).ok()?;
+        Self::parse(&String::from_utf8_lossy(&text))
+    }
+
+    /// The first derivation whose path is in a message of Nix, between quotes.
+    pub(super) fn named_in(message: &str) -> Option<Self> {
+        message
+            .split(['\'', '"'])
+            .find(|part| part.starts_with('/') && part.ends_with(".drv"))
+            .and_then(|path| Self::read(Path::new(path)))
+    }
+
+    /// A fixed-output or impure derivation: Nix checks nothing of it but its output's hash, if that.
+    pub(super) fn may_use_the_network(&self) -> bool {
+        !self.hash.is_empty()
+    }
+
+    /// Where the output is, or will be, if that is known.
+    pub(super) fn output(&self) -> Option<&Path> {
+        (!self.path.is_empty()).then(|| Path::new(&self.path))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (_, output) = text.split_once("[(\"")?;
+        let (output, _) = output.split_once("\")")?;
+        let fields: Vec<&str> = output.split("\",\"").collect();
+        let [_name, path, _method, hash] = fields[..] else { return None };
+        Some(Self { path: path.to_owned(), hash: hash.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_who_may_use_the_network() {
+        let check = |text: &str, expect: Option<bool>| {
+            let derivation = Derivation::parse(text);
+            assert_eq!(derivation.map(|derivation| derivation.may_use_the_network()), expect, "{text}");
+        };
+        check(r#"Derive([("out","/nix/store/x-a","","")],[],["#, Some(false));
+        check(r#"Derive([("dev","/nix/store/x-a-dev","",""),("out","/nix/store/x-a","","")],["#, Some(false));
+        check(r#"Derive([("out","/nix/store/x-a","sha256","00ff")],["#, Some(true));
+        check(r#"Derive([("out","/nix/store/x-a","r:sha256","00ff")],["#, Some(true));
+        // Content-addressed, whose hash is not known yet; and impure.
+        check(r#"Derive([("out","","r:sha256","")],["#, Some(false));
+        check(r#"DrvWithVersion("xp-dyn-drv",[("out","","r:sha256","impure")],["#, Some(true));
+        check("Derive([", None);
+        check("", None);
+    }
+
+    #[test]
+    fn finds_derivations_in_messages() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let drv = dir.path().join("x.drv");
+        std::fs::write(&drv, r#"Derive([("out","/nix/store/x-a","sha256","00ff")],[]"#).expect("written");
+        let named = |message: String| Derivation::named_in(&message).is_some();
+        assert!(named(format!("error: builder for '{}' failed with exit code 1", drv.display())));
+        assert!(named(format!("error: Cannot build '{}'.\n Reason: builder failed.", drv.display())));
+        assert!(!named("error: builder for '/nix/store/nothing.drv' failed".into()));
+        assert!(!named("error: timed out after 2 seconds".into()));
+    }
+
+    #[test]
+    fn waits_for_nobody() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let fifo = dir.path().join("x.drv");
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).expect("a FIFO");
+        assert_eq!(Derivation::read(&fifo), None);
+    }
+}
