@@ -151,6 +151,13 @@ impl Package {
     }
 }
 
+impl PackageRecord {
+    /// Whether it is the same package under another name: the same outputs of one derivation.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.package.outputs == other.package.outputs
+    }
+}
+
 impl PackageProblem {
     /// How many names a message suggests.
     const SUGGESTIONS: usize = 3;

@@ -15,6 +15,10 @@ use std::str::FromStr;
 #[serde(try_from = "String", into = "String")]
 pub struct PackageName(Box<str>);
 
+/// The most attributes that a name is made of, an output included. Package sets hold each other without end
+/// (`pkgsMusl.pkgsMusl`, `python3.pkgs.python.pkgs`), and each such name is an evaluation and an image.
+pub const MAX_PARTS: usize = 4;
+
 /// Why a component is not a package name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParsePackageNameError {
@@ -24,6 +28,9 @@ pub enum ParsePackageNameError {
     /// Longer than any image name ([`MAX_NAME_LEN`]).
     #[error("a package name has at most {MAX_NAME_LEN} characters, this one has {0}")]
     Length(usize),
+    /// More parts than [`MAX_PARTS`].
+    #[error("a package name has at most {MAX_PARTS} parts with dots between them, {0:?} has more")]
+    Depth(String),
     /// An upper-case letter.
     #[error("image names are lower case: write {0:?}, it finds camelCase attributes too")]
     UpperCase(String),
@@ -61,6 +68,8 @@ impl FromStr for PackageName {
             Err(ParsePackageNameError::Empty)
         } else if text.len() > MAX_NAME_LEN {
             Err(ParsePackageNameError::Length(text.len()))
+        } else if is_component(text) && text.split('.').count() > MAX_PARTS {
+            Err(ParsePackageNameError::Depth(quoted()))
         } else if is_component(text) {
             Ok(Self(text.into()))
         } else if is_component(&text.to_ascii_lowercase()) {

@@ -40,15 +40,17 @@ pub struct SelectionError(pub Vec<(PackageName, PackageProblem)>);
 
 /// The packages of an image in the order that decides conflicts.
 ///
-/// Of each want the first name that resolves is taken; a want that is not required may come to nothing.
+/// Of each want the first name that resolves is taken; a want that is not required may come to nothing. Names that
+/// are the same package by `is_same` (an alias and its target) count once, as the first of them.
 ///
 /// # Errors
 /// All required wants of which no name resolves, so that a person can mend them at once.
 pub fn select<T>(
     image: &ImageName,
+    is_same: impl Fn(&T, &T) -> bool,
     mut resolve: impl FnMut(&PackageName) -> Result<T, PackageProblem>,
 ) -> Result<Vec<Selected<T>>, SelectionError> {
-    let mut selected = Vec::new();
+    let mut selected: Vec<Selected<T>> = Vec::new();
     let mut problems = Vec::new();
     let mut taken = BTreeSet::new();
     for want in image.wants() {
@@ -68,6 +70,8 @@ pub fn select<T>(
             }
         });
         match found {
+            // Whether it was requested is said by the first: what is implied comes last.
+            Some(package) if selected.iter().any(|there| is_same(&there.package, &package)) => {}
             Some(package) => {
                 selected.push(Selected { package, requested: want.requested, shows: want.shows });
             }
@@ -103,13 +107,16 @@ mod tests {
 
     fn check(image: &str, known: &[&str]) -> Result<String, String> {
         let image: ImageName = image.parse().expect("an image name");
-        select(&image, |name| match name.as_str() {
+        let resolve = |name: &PackageName| match name.as_str() {
             "brokenpkg" => Err(problem(ProblemKind::Broken)),
+            "alias" => Ok("git".to_owned()),
+            "shellalias" => Ok("bash".to_owned()),
             name if known.contains(&name) => Ok(name.to_owned()),
             _ => Err(problem(ProblemKind::NotFound)),
-        })
-        .map(|selected| selected.into_iter().map(|s| s.package).collect::<Vec<_>>().join(" "))
-        .map_err(|error| error.to_oci_error(Words::Shown).message)
+        };
+        select(&image, PartialEq::eq, resolve)
+            .map(|selected| selected.into_iter().map(|s| s.package).collect::<Vec<_>>().join(" "))
+            .map_err(|error| error.to_oci_error(Words::Shown).message)
     }
 
     #[test]
@@ -134,12 +141,22 @@ mod tests {
     fn what_is_asked_for_shows_whole() {
         let shows = |image: &str| {
             let image: ImageName = image.parse().expect("an image name");
-            let selected = select(&image, |name| Ok(name.to_string())).expect("everything is there");
+            let selected = select(&image, |a: &String, b| a == b, |name| Ok(name.to_string())).expect("everything is there");
             let found = selected.into_iter().find(|selected| selected.package == "iana-etc");
             found.expect("it is in every image").shows
         };
         assert_eq!(shows("git"), Shows::Only(&["etc/protocols", "etc/services"]));
         assert_eq!(shows("git/iana-etc"), Shows::Everything);
+    }
+
+    #[test]
+    fn takes_a_package_with_two_names_once() {
+        let known = ["bash", "coreutils", "git"];
+        assert_eq!(check("alias/git", &known).as_deref(), Ok("git"));
+        assert_eq!(check("shell/shellalias", &known).as_deref(), Ok("bash coreutils"));
+        let image: ImageName = "shell/shellalias".parse().expect("an image name");
+        let all = select(&image, |_: &(), &()| true, |_| Ok(())).expect("all there");
+        assert_eq!(all, [Selected { package: (), requested: true, shows: Shows::Everything }]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use firn_shared::{
     image::{Blueprint, Ingredients, SmallBlob},
     image_name::ImageName,
     layer::{LayerPlan, LayerRecord},
+    package::PackageRecord,
     package_source::Revision,
     selection::select,
 };
@@ -93,7 +94,8 @@ impl Builder {
         let platform = self.platform_of(name);
         let requested: BTreeSet<_> = name.packages().cloned().collect();
         let known = self.packages_of(revision, platform, recalled, &requested, progress).await?;
-        let selected = select(name, |package| known.package(package))?;
+        let is_same = |one: &Arc<PackageRecord>, other: &Arc<PackageRecord>| one.is_same(other);
+        let selected = select(name, is_same, |package| known.package(package))?;
         let packages: Vec<_> = selected.iter().map(|selected| selected.as_deref()).collect();
         let revision_date = known.revision_date;
         let blueprint = Blueprint::new(

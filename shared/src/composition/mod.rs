@@ -107,13 +107,14 @@ pub fn compose<'a>(
 ) -> Result<Image, ComposeError> {
     let mut unknown = None;
     let absent = || PackageProblem::new(ProblemKind::NotFound, "");
-    let selected = select(name, |package| match known(package) {
+    let resolve = |package: &PackageName| match known(package) {
         Some(known) => known.described().ok_or_else(absent),
         None => {
             unknown.get_or_insert_with(|| package.clone());
             Err(absent())
         }
-    });
+    };
+    let selected = select(name, |one, other| one.record.is_same(&other.record), resolve);
     if let Some(package) = unknown {
         return Err(ComposeError::Unknown(package));
     }

@@ -161,10 +161,11 @@ impl Published {
     /// The way of the backend, which has the whole profile and every layer.
     fn build(&self, image: &str) -> Image {
         let (name, packages) = (name(image), packages());
-        let selected = select(&name, |package| match packages.get(package) {
+        let resolve = |package: &PackageName| match packages.get(package) {
             Some(Some(record)) => Ok(record),
             _ => Err(PackageProblem::new(ProblemKind::NotFound, "")),
-        });
+        };
+        let selected = select(&name, |one: &&PackageRecord, other| one.is_same(other), resolve);
         let ingredients = Ingredients {
             name: &name,
             platform: Platform::Amd64,

@@ -59,14 +59,75 @@ fn only_derivations_are_packages() {
         ("list", "not_a_package []"),
         ("nothing", "not_a_package []"),
         ("path", "not_a_package []"),
-        // Nothing inside a derivation is reachable but its outputs.
-        ("hello.override", r#"not_a_package ["hello.out"]"#),
-        ("hello.outPath", r#"not_a_package ["hello.out"]"#),
-        ("hello.outpath", r#"not_found ["out"]"#),
-        ("hello.meta", r#"not_a_package ["hello.out"]"#),
-        ("hello.tests.version", r#"not_a_package ["hello.out"]"#),
-        ("hello.out.out", r#"not_a_package ["hello.out"]"#),
+        // Most of what a derivation holds is no package.
+        ("hello.override", "eval_error []"),
+        ("hello.outPath", "not_a_package []"),
+        ("hello.outpath", "not_a_package []"),
+        ("hello.meta", r#"not_a_package ["hello.meta.description", …"#),
+        ("hello.meta.description", "not_a_package []"),
+        ("hello.drvattrs", r#"not_a_package ["hello.drvAttrs.builder", …"#),
+        ("hello.nope", r#"not_found ["out"]"#),
+        ("hello.nope.nope", r#"not_found ["out"]"#),
+        ("hello.out.out", "not_a_package []"),
+        ("gcc.isgnu", "not_a_package []"),
+        ("gcc.gone", "eval_error []"),
+        ("gcc.gone.more", "eval_error []"),
     ]);
+}
+
+#[test]
+fn finds_packages_in_packages() {
+    check(&[
+        ("gcc.cc", r#"ok gcc.cc gcc-14 ["out"]"#),
+        ("gcc.cc.out", r#"ok gcc.cc gcc-14 ["out"]"#),
+        // An output comes before an attribute.
+        ("gcc.man", r#"ok gcc gcc-wrapper-14 ["man"]"#),
+        ("hello.tests.version", r#"ok hello.tests.version hello-tests ["out"]"#),
+        (
+            "python3.pythonpackages.requests",
+            r#"ok python3.pythonPackages.requests python3-requests-2 ["out"]"#,
+        ),
+        ("python3.pythonpackages.request", r#"not_found ["PyYAML", …"#),
+    ]);
+}
+
+#[test]
+fn names_that_differ_by_case_only_are_one_where_their_derivations_are() {
+    check(&[
+        ("aliascase", r#"ok aliasCase alias-1 ["out"]"#),
+        ("renamedcase", r#"ok renamedcasE renamed-1 ["out"]"#),
+        ("gonecase", "eval_error []"),
+        ("refusedcase", "unfree []"),
+        ("halfrefused", r#"ambiguous ["halfRefused", "halfrefuseD"]"#),
+        ("aliasset.inner", r#"ok aliasSet.inner alias-set-1 ["out"]"#),
+        ("aliasset.more", r#"ok aliasseT.more alias-set-more-1 ["out"]"#),
+        ("aliasset.nope", "not_found […"),
+    ]);
+}
+
+#[test]
+fn the_set_again_is_gone_through_once() {
+    check(&[
+        ("pkgsmusl.hello", r#"ok pkgsMusl.hello hello-musl-2.10 ["out"]"#),
+        ("pkgscross.riscv64.hello", r#"ok pkgsCross.riscv64.hello hello-riscv64-2.10 ["out"]"#),
+        (
+            "pkgscross.riscv64.python3packages.requests",
+            r#"ok pkgsCross.riscv64.python3Packages.requests python3-requests-riscv64-2 ["out"]"#,
+        ),
+        ("pkgs.hello", "not_a_package []"),
+        ("pkgs.pkgs.pkgs.hello", "not_a_package []"),
+        ("pkgsmusl.pkgsmusl.hello", "not_a_package []"),
+        ("pkgsmusl.pkgs.hello", "not_a_package []"),
+        ("python3.pkgs.hello", "not_a_package []"),
+        ("pkgscross.riscv64.pkgsmusl.hello", "not_a_package []"),
+        ("pkgsmusl.pkgscross.riscv64.hello", "not_a_package []"),
+    ]);
+    for nix in evaluators() {
+        let answer = nix.resolve(&request(&["pkgsmusl.pkgscross.riscv64.hello"])).expect("resolves");
+        let message = &answer["packages"]["pkgsmusl.pkgscross.riscv64.hello"]["problem"]["message"];
+        let expect = "‘pkgsMusl.pkgsCross.riscv64’ is the package set again; ask for ‘hello’ without it";
+        assert_eq!(*message, expect, "{}", nix.version());
+    }
 }
 
 #[test]

@@ -214,7 +214,8 @@ fn top(registry: &Registry, name: &str) -> Tree {
 
 /// The outputs of an image in the order that decides conflicts.
 fn outputs(name: &ImageName, known: &BTreeMap<String, Vec<String>>) -> Vec<String> {
-    let selected = select(name, |package| {
+    let is_same = |one: &&Vec<String>, other: &&Vec<String>| one == other;
+    let selected = select(name, is_same, |package| {
         known.get(package.as_str()).ok_or_else(|| PackageProblem::new(ProblemKind::NotFound, ""))
     });
     let mut seen = BTreeSet::new();
