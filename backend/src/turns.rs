@@ -59,6 +59,12 @@ impl Turns {
         Arc::new(Self { per_client: (at_once - 1).max(1), state })
     }
 
+    /// Whether nobody has a turn or waits for one.
+    pub fn is_idle(&self) -> bool {
+        let state = self.state();
+        state.held.is_empty() && state.tickets.is_empty()
+    }
+
     /// Waits for a turn. Whoever stops waiting costs others nothing.
     ///
     /// # Errors
@@ -188,6 +194,16 @@ mod tests {
 
     async fn take(turns: &Arc<Turns>, last: u8) -> Turn {
         turns.take(&Audience::of(client(last))).await.expect("nobody dismisses it")
+    }
+
+    #[tokio::test]
+    async fn is_idle_while_nobody_has_a_turn() {
+        let turns = Turns::new(2);
+        assert!(turns.is_idle());
+        let turn = take(&turns, 1).await;
+        assert!(!turns.is_idle());
+        drop(turn);
+        assert!(turns.is_idle());
     }
 
     /// The order in which all have their turns, one after the other.

@@ -111,7 +111,7 @@ fn is_refused(source: &PackageSource, text: &str) -> bool {
 
 #[test]
 fn a_package_set_cannot_suggest_what_cannot_be_asked_for() {
-    let index = NameIndex::new(&Names { names: [(String::new(), names())].into() });
+    let index = NameIndex::new(&Names { names: [(String::new(), names())].into(), ..Names::default() });
     for text in names() {
         for found in index.nearest(&text, 5) {
             assert!(found.name.as_str().parse::<ImageName>().is_ok(), "{:?}", found.name);

@@ -19,15 +19,22 @@ const MAINSTREAM: [&str; 10] = [
     "fishplugins",
 ];
 
+/// How many variants of a name are counted.
+const MAX_FAMILY: usize = 100;
+
 /// How a name is like the wanted one, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Likeness {
-    /// The same, perhaps in another set or with other separators.
+    /// The same, perhaps in another set, with other separators, or with GNU's prefix.
     Same,
-    /// One letter is wrong, missing, too many, or swapped with its neighbour.
+    /// Two neighbouring letters are swapped.
+    Swapped,
+    /// It begins with the wanted word: somebody left out the rest (`postgres`).
+    Longer,
+    /// One letter is wrong, missing or too many.
     Typo,
-    /// One begins with the other.
-    Prefix,
+    /// The wanted word begins with it.
+    Shorter,
     /// A few letters are wrong.
     Typos,
     /// The wanted word is somewhere in it.
@@ -35,16 +42,29 @@ enum Likeness {
 }
 
 /// The names that are most like the wanted one, best first and at most `limit`.
+///
+/// Of several names that begin with the wanted word the one comes first that most others begin with: `postgres`
+/// means `postgresql`, which has `postgresql_15` and more beside it, rather than the shorter `postgrest`.
 pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>, limit: usize) -> Vec<&'a str> {
-    let mut ranked: Vec<_> = names
+    let alike: Vec<_> = names
         .into_iter()
-        .filter_map(|name| {
-            let (likeness, distance) = compare(wanted, name)?;
-            let (set, _) = split(name);
-            let side = !set.is_empty() && !MAINSTREAM.contains(&set);
-            Some(((likeness, distance, side, !set.is_empty(), name.len(), name), name))
-        })
+        .filter_map(|name| compare(wanted, name).map(|(likeness, distance)| (likeness, distance, name)))
         .collect();
+    let longer = alike.iter().filter(|(likeness, ..)| *likeness == Likeness::Longer);
+    let mut longer: Vec<&str> = longer.map(|(.., name)| *name).collect();
+    longer.sort_unstable();
+    let family = |name: &str| {
+        let begins = longer.partition_point(|other| *other < name);
+        longer[begins..].iter().take_while(|other| other.starts_with(name)).take(MAX_FAMILY).count()
+    };
+    let rank = |&(likeness, distance, name): &(Likeness, usize, &'a str)| {
+        let (set, _) = split(name);
+        let side = !set.is_empty() && !MAINSTREAM.contains(&set);
+        let rest = if likeness == Likeness::Longer { MAX_FAMILY - family(name) } else { 0 };
+        let first = if likeness == Likeness::Longer { 0 } else { distance };
+        (likeness, first, side, rest, distance, !set.is_empty(), name.len(), name)
+    };
+    let mut ranked: Vec<_> = alike.iter().map(|alike| (rank(alike), alike.2)).collect();
     ranked.sort_unstable();
     ranked.dedup();
     ranked.into_iter().take(limit).map(|(_, name)| name).collect()
@@ -61,7 +81,7 @@ fn compare(wanted: &str, name: &str) -> Option<(Likeness, usize)> {
     let off = distance_within(wanted_set, set, tolerance(wanted_set));
     match (likeness, off) {
         (_, Some(off)) => Some((likeness.max(Likeness::Typo), distance + off)),
-        (Likeness::Same, None) => Some((Likeness::Prefix, 0)),
+        (Likeness::Same, None) => Some((Likeness::Shorter, 0)),
         (_, None) => None,
     }
 }
@@ -72,17 +92,31 @@ fn compare_words(wanted: &str, word: &str) -> Option<(Likeness, usize)> {
     if wanted == word || (surplus <= 4 && !wanted.is_empty() && letters(wanted) == letters(word)) {
         return Some((Likeness::Same, surplus));
     }
+    // GNU's programs have the project's name in front in nixpkgs: gnumake, gnutar.
+    if word.strip_prefix("gnu") == Some(wanted) {
+        return Some((Likeness::Same, surplus));
+    }
     // A beginning that is too short says little: git is not what gitfull means.
     let is_most = word.len() > 2 && word.len() * 2 > wanted.len();
-    let begins = (wanted.len() > 1 && word.starts_with(wanted)) || (is_most && wanted.starts_with(word));
     let distance = distance_within(wanted, word, tolerance(wanted));
     match distance {
+        Some(1) if surplus == 0 && is_anagram(wanted, word) => Some((Likeness::Swapped, 1)),
+        _ if wanted.len() > 1 && word.starts_with(wanted) => Some((Likeness::Longer, surplus)),
         Some(distance @ ..=1) => Some((Likeness::Typo, distance)),
-        _ if begins => Some((Likeness::Prefix, surplus)),
+        _ if is_most && wanted.starts_with(word) => Some((Likeness::Shorter, surplus)),
         Some(distance) => Some((Likeness::Typos, distance)),
         None if wanted.len() > 2 && word.contains(wanted) => Some((Likeness::Contains, surplus)),
         None => None,
     }
+}
+
+fn is_anagram(a: &str, b: &str) -> bool {
+    let sorted = |text: &str| {
+        let mut bytes = text.as_bytes().to_vec();
+        bytes.sort_unstable();
+        bytes
+    };
+    sorted(a) == sorted(b)
 }
 
 /// How many letters may be wrong.
@@ -114,10 +148,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const NAMES: [&str; 20] = [
+    const NAMES: [&str; 24] = [
         "git",
         "gitfull",
         "git-lfs",
+        "gtimelog",
+        "gnumake",
+        "mako",
+        "cmake",
         "htop",
         "hello",
         "nginx",
@@ -140,13 +178,17 @@ mod tests {
     #[test]
     fn finds_what_was_meant() {
         let check = |wanted: &str, expect: &[&str]| assert_eq!(nearest(wanted, NAMES, 3), expect, "{wanted}");
-        check("gti", &["git"]);
+        check("gti", &["git", "gtimelog"]);
         check("helo", &["hello"]);
         check("python", &["python3"]);
         check("node-js", &["nodejs"]);
         check("nodejs20", &["nodejs_20", "nodejs"]);
         check("vscod", &["vscode", "vscodium"]);
-        check("postgres", &["postgrest", "postgresql", "postgresql_15"]);
+        // What is left out at the end before what is misspelt, and the head of the family first.
+        check("postgres", &["postgresql", "postgrest", "postgresql_15"]);
+        check("node", &["nodejs", "nodejs_20"]);
+        check("vs", &["vscode", "vscodium"]);
+        check("make", &["gnumake", "mako", "cmake"]);
         check("grep", &["ripgrep"]);
         // In a set, in the one that people mean first.
         check("requests", &["python3packages.requests", "pypy3packages.requests"]);

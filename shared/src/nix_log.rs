@@ -103,6 +103,8 @@ pub enum Spoken {
     Error(String),
     /// A warning, likewise.
     Warning(String),
+    /// What an expression traces (`builtins.trace`).
+    Trace(String),
     /// A line that a builder printed.
     Builder(String),
     /// An activity of this number has begun.
@@ -127,7 +129,10 @@ impl Spoken {
             Event::Msg { level: 0, msg } => {
                 let text = without_colours(&msg);
                 // What expressions trace has this level too.
-                text.starts_with("error").then_some(Self::Error(text))
+                match text.strip_prefix("trace: ") {
+                    Some(traced) => Some(Self::Trace(traced.to_owned())),
+                    None => text.starts_with("error").then_some(Self::Error(text)),
+                }
             }
             Event::Msg { level: 1, msg } => Some(Self::Warning(without_colours(&msg))),
             Event::Start { id, kind: BUILD, mut fields } => match fields.get_mut(0)?.take() {

@@ -196,6 +196,8 @@ impl Starting {
         environment.push(("FIRN_LOG".into(), Some("info,firn_backend=debug".into())));
         // A test that is over waits for no build.
         environment.push(("FIRN_GRACE".into(), Some("0".into())));
+        // The Nix processes that tests count are those of requests.
+        environment.push(("FIRN_SURVEY".into(), Some("false".into())));
         environment.extend(self.environment);
         let service = Service::start("backend", scratch, GRACE, &environment, command);
         let address = service.until("is listening", LONG, || {

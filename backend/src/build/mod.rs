@@ -17,6 +17,7 @@ mod package_set;
 mod packages;
 mod progress;
 mod request;
+mod survey;
 mod whole;
 
 pub(crate) use error::DEFECT;
@@ -42,6 +43,7 @@ use firn_shared::{
 use moka::sync::Cache;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use whole::WholeImages;
 
@@ -113,6 +115,9 @@ pub struct Builder {
     /// Names of package sets, and that they cannot be listed.
     indexes: Cache<CacheKey, IndexOutcome>,
     index_flights: Flights<IndexOutcome>,
+    surveys: Flights<()>,
+    survey_turns: Arc<Turns>,
+    surveys_allowed: AtomicBool,
     /// What an edge composes from and was written not long ago, by key.
     published: Cache<CacheKey, ()>,
 }
@@ -145,6 +150,9 @@ impl Builder {
             whole: whole::none_whole(),
             indexes: Cache::builder().max_capacity(MAX_INDEXES).time_to_live(limits.failure_ttl).build(),
             index_flights: Flights::default(),
+            surveys: Flights::default(),
+            survey_turns: Turns::new(1),
+            surveys_allowed: AtomicBool::new(false),
             published: composition::none_published(),
         })
     }

@@ -4,6 +4,7 @@ use super::{BuildError, Builder, chain, names_key};
 use crate::{
     audience::{Audience, Client},
     flights::Flight,
+    nix::NamesRequest,
     store::RecordKind,
 };
 use firn_shared::{
@@ -39,19 +40,29 @@ impl Builder {
         })
     }
 
-    async fn index(&self, key: &CacheKey, revision: &Revision, platform: Platform) -> Option<NameIndex> {
+    async fn index(
+        self: &Arc<Self>,
+        key: &CacheKey,
+        revision: &Revision,
+        platform: Platform,
+    ) -> Option<NameIndex> {
         let failed = |error: &dyn std::error::Error| {
             tracing::warn!(error = %chain(error), "no index of names");
         };
         match self.store.record::<Names>(RecordKind::Names, key).await {
-            Ok(Some(names)) => return Some(NameIndex::new(&names)),
+            Ok(Some(names)) => {
+                let index = NameIndex::new(&names);
+                self.survey(*key, names, revision, platform);
+                return Some(index);
+            }
             Ok(None) => {}
             Err(error) => failed(&error),
         }
         let started = std::time::Instant::now();
         let source = self.packages.files(revision, &Audience::of(Client::NOBODY)).await;
         let source = source.inspect_err(|error| failed(error)).ok()?;
-        let names = self.nix.names(&source, platform, self.recipe.allow_unfree).await;
+        let allow_unfree = self.recipe.allow_unfree;
+        let names = self.nix.names(NamesRequest { source: &source, platform, allow_unfree }).await;
         let names = names.inspect_err(|error| failed(error)).ok()?;
         let index = NameIndex::new(&names);
         tracing::info!(names = index.len(), duration_ms = started.elapsed().as_millis(), "names listed");
@@ -64,6 +75,7 @@ impl Builder {
             Ok(false) => return None,
             Err(error) => failed(&error),
         }
+        self.survey(*key, names, revision, platform);
         Some(index)
     }
 

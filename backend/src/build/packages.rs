@@ -50,7 +50,7 @@ pub(crate) fn package_key(
 
 /// Under which key the index of a package set's names is remembered.
 pub(crate) fn names_key(revision: &Revision, platform: Platform, allow_unfree: bool) -> CacheKey {
-    CacheKey::builder("names-1")
+    CacheKey::builder("names-2")
         .field(serde_json::to_vec(revision).expect("revisions serialise"))
         .field(platform.system())
         .field([u8::from(allow_unfree)])

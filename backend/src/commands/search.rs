@@ -18,7 +18,8 @@ pub(super) struct SearchArgs {
     #[arg(long, value_name = "N", default_value_t = 25)]
     limit: usize,
 
-    /// Print the result as JSON: [{"name": what to ask for, "attribute": its spelling in the set}]
+    /// Print the result as JSON: [{"name": what to ask for, "attribute": its spelling in the set}], with "version",
+    /// "main_program" and "description" where a server has collected them
     #[arg(long)]
     json: bool,
 
@@ -45,8 +46,11 @@ async fn search(args: SearchArgs) -> Result<(), Failure> {
         let width = found.iter().map(|found| found.name.as_str().len()).max().unwrap_or(0);
         for found in &found {
             // The spelling in the package set is said only where it is another.
-            let attribute = if found.attribute == found.name.as_str() { "" } else { &found.attribute };
-            println!("{}", format!("{:width$}  {attribute}", found.name).trim_end());
+            let attribute = Some(&found.attribute).filter(|attribute| *attribute != found.name.as_str());
+            let summary = &found.summary;
+            let known = [attribute, summary.version.as_ref(), summary.description.as_ref()];
+            let known: Vec<_> = known.into_iter().flatten().map(String::as_str).collect();
+            println!("{}", format!("{:width$}  {}", found.name, printable(&known.join("  "))).trim_end());
         }
     }
     if found.is_empty() {
@@ -57,4 +61,9 @@ async fn search(args: SearchArgs) -> Result<(), Failure> {
         )));
     }
     Ok(())
+}
+
+/// The text in one line, and nothing that moves a terminal's cursor: a package set can say what it likes.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

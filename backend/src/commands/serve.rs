@@ -7,7 +7,7 @@ use crate::{
     upkeep::look_after,
 };
 use axum::serve::ListenerExt;
-use clap::Args;
+use clap::{ArgAction, Args};
 use firn_shared::authentication::Secret;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,6 +41,17 @@ pub(super) struct ServeArgs {
     #[arg(long, env = "FIRN_GRACE", value_name = "SECONDS", value_parser = seconds(), default_value_t = 5)]
     grace: u64,
 
+    /// Whether versions, descriptions and main programs of all packages are collected in the background, at low
+    /// priority, once somebody has asked for a name that is not there
+    #[arg(
+        long,
+        env = "FIRN_SURVEY",
+        value_name = "BOOL",
+        default_value_t = true,
+        action = ArgAction::Set
+    )]
+    survey: bool,
+
     #[command(flatten)]
     builder: BuilderArgs,
 }
@@ -70,6 +81,9 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
         manifests: ReadyManifests::new(policy.grace),
     };
     let builder = Arc::clone(&app.builder);
+    if args.survey {
+        builder.allow_surveys();
+    }
     let listener = TcpListener::bind(args.listen)
         .await
         .map_err(|error| Failure::Error(format!("cannot listen on {}: {error}", args.listen)))?;

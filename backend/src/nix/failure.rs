@@ -204,7 +204,7 @@ impl Said {
             Some(Spoken::Stopped(id)) => {
                 self.running.remove(&id);
             }
-            Some(Spoken::Builder(_) | Spoken::Started(..)) | None => {}
+            Some(Spoken::Builder(_) | Spoken::Started(..) | Spoken::Trace(_)) | None => {}
         }
     }
 

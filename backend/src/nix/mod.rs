@@ -9,6 +9,7 @@ mod expressions;
 mod failure;
 mod family;
 mod index;
+mod pieces;
 mod probe;
 mod process;
 mod realise;
@@ -17,6 +18,7 @@ mod resolve;
 
 pub use failure::{Blame, Fault, Obstacle};
 pub use firn_shared::nix_log::BuildLog;
+pub use index::NamesRequest;
 pub use process::ProcessError;
 use process::{Bounds, Groups, Memory};
 pub use realise::{GcRoot, RealiseError};
@@ -30,6 +32,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+/// How often it is looked whether evaluations have ended, by what can wait.
+const LOOK_FOR_QUIET: Duration = Duration::from_millis(500);
 
 /// A Nix installation with its limits.
 #[derive(Debug)]
@@ -71,6 +76,13 @@ impl Nix {
     /// How long a build may take.
     pub fn build_timeout(&self) -> Duration {
         self.build_timeout
+    }
+
+    /// Returns when no evaluation runs.
+    pub async fn quiet(&self) {
+        while !self.evaluations.is_idle() {
+            tokio::time::sleep(LOOK_FOR_QUIET).await;
+        }
     }
 
     /// How many Nix processes have been started so far. An image of known packages starts none.

@@ -4,7 +4,7 @@ use super::{Bounds, Memory, Nix, ProcessError};
 use std::time::Duration;
 
 /// Both answer at once; this only bounds a Nix that hangs.
-const LIMIT: Bounds = Bounds { time: Duration::from_secs(30), memory: Memory::Unbounded };
+const LIMIT: Bounds = Bounds { time: Duration::from_secs(30), memory: Memory::Unbounded, gives_way: false };
 
 impl Nix {
     /// What Nix says its version is.

@@ -2,7 +2,7 @@
 
 use super::{Nix, complaint::Complaint, failure::Obstacle, family::Family};
 use rustix::fs::statvfs;
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit, setpriority_process};
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
@@ -29,6 +29,9 @@ const LOOK: Duration = Duration::from_millis(250);
 /// which can be anything.
 const MAX_LINE: u64 = 64 << 10;
 
+/// How nice a process is that gives way: it gets what others leave (`man 7 sched`).
+const LOW_PRIORITY: i32 = 19;
+
 /// What one process may use.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
@@ -36,6 +39,8 @@ pub(super) struct Bounds {
     pub(super) time: Duration,
     /// How much memory.
     pub(super) memory: Memory,
+    /// Whether other processes come first.
+    pub(super) gives_way: bool,
 }
 
 /// How much memory may be used, in bytes, and by whom.
@@ -278,6 +283,9 @@ impl Nix {
         if let (Some(pid), Memory::OneProcess(memory)) = (pid, bounds.memory) {
             let limit = Rlimit { current: Some(memory), maximum: Some(memory) };
             prlimit(Some(pid), Resource::As, limit).map_err(|error| io(error.into()))?;
+        }
+        if let (Some(pid), true) = (pid, bounds.gives_way) {
+            setpriority_process(Some(pid), LOW_PRIORITY).map_err(|error| io(error.into()))?;
         }
         let stdout = group.child.stdout.take().expect("stdout is piped");
         let stderr = group.child.stderr.take().expect("stderr is piped");

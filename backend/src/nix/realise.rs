@@ -85,7 +85,11 @@ impl Nix {
         arguments.extend(["--add-root".into(), link.clone().into(), "--indirect".into()]);
         arguments.extend(["--keep-going".into(), "--timeout".into(), timeout.to_string().into()]);
         arguments.extend(["--log-format".into(), "internal-json".into()]);
-        let bounds = Bounds { time: self.build_timeout, memory: Memory::Family(self.build_memory_bytes) };
+        let bounds = Bounds {
+            time: self.build_timeout,
+            memory: Memory::Family(self.build_memory_bytes),
+            gives_way: false,
+        };
         let mut said = Said::default();
         let hear = |text: &str| {
             said.hear(text);

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 /// Reading the database takes milliseconds; this only bounds a lock that somebody never gives back.
-const LIMIT: Bounds = Bounds { time: Duration::from_secs(60), memory: Memory::Unbounded };
+const LIMIT: Bounds = Bounds { time: Duration::from_secs(60), memory: Memory::Unbounded, gives_way: false };
 
 /// Why the database could not be read.
 #[derive(Debug, thiserror::Error)]

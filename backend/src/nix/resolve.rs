@@ -255,7 +255,8 @@ impl Nix {
         let _turn = self.evaluations.take(audience).await?;
         let started = Instant::now();
         budget.evaluations = budget.evaluations.saturating_sub(1);
-        let answer = self.evaluate_file(self.expressions.resolve(), request, budget.left).await;
+        let answer =
+            self.evaluate_file(self.expressions.resolve(), request, budget.left, false, |_| {}).await;
         budget.left = match answer {
             Err(ProcessError::Timeout { .. }) => Duration::ZERO,
             _ => budget.left.saturating_sub(started.elapsed()),
@@ -263,12 +264,15 @@ impl Nix {
         serde_json::from_slice(&answer?).map_err(ResolveError::Answer)
     }
 
-    /// What an expression of ours answers to a request, as JSON, within this time.
+    /// What an expression of ours answers to a request, as JSON, within this time. Each line of stderr goes to `line`.
+    /// One that gives way has a low priority.
     pub(super) async fn evaluate_file(
         &self,
         file: PathBuf,
         request: &impl Serialize,
         time: Duration,
+        gives_way: bool,
+        mut line: impl FnMut(&str),
     ) -> Result<Vec<u8>, ProcessError> {
         let request = serde_json::to_string(request).expect("names and paths serialise");
         let mut arguments: Vec<_> = [
@@ -286,9 +290,12 @@ impl Nix {
         .into();
         arguments.push(file.into());
         arguments.extend(["--argstr".into(), "request".into(), request.into()]);
-        let bounds = Bounds { time, memory: Memory::OneProcess(self.eval_memory_bytes) };
+        let bounds = Bounds { time, memory: Memory::OneProcess(self.eval_memory_bytes), gives_way };
         let mut said = Said::default();
-        let result = self.run("nix-instantiate", arguments, bounds, |line| said.hear(line)).await;
+        let result = self.run("nix-instantiate", arguments, bounds, |text| {
+            said.hear(text);
+            line(text);
+        }).await;
         result.map_err(|error| {
             // What expressions download while they are evaluated.
             let obstacle = match error {

@@ -16,6 +16,7 @@ mod edge;
 mod failing;
 mod forest;
 mod hard_links;
+mod names;
 mod nix_use;
 mod outputs;
 mod packing;

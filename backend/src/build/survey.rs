@@ -1,0 +1,126 @@
+//! Learning in the background what a package set holds: the programs, versions and descriptions of its packages,
+//! and which attributes are sets of packages though their names do not say so.
+//!
+//! For all of nixpkgs that takes minutes of one core, so it is done for servers alone, and after somebody has asked
+//! for a name that is not there: until then nobody needs it. Each piece of the set is one evaluation, with the
+//! bounds of any other, at low priority, and begun only when no request waits for an evaluation. What a piece has
+//! shown is kept in the store at once: a server that starts again goes on where another has stopped.
+
+use super::{Builder, chain};
+use crate::{
+    nix::{NamesRequest, ResolveError},
+    package_set::RevisionError,
+    store::{RecordKind, StoreError},
+    turns::Client,
+};
+use firn_shared::{
+    cache_key::CacheKey,
+    name_index::{NameIndex, Names},
+    package_source::Revision,
+    platform::Platform,
+};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// How many attributes one evaluation looks at: of nixpkgs in July 2026 that takes 1 to 4 s and at most 500 MB.
+const PIECE: usize = 500;
+
+/// Why a survey ended early. It goes on when the names are needed again.
+#[derive(Debug, thiserror::Error)]
+enum SurveyError {
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Revision(#[from] RevisionError),
+    #[error("the package set has changed meanwhile")]
+    Changed,
+    #[error("the server is ending")]
+    Closed,
+}
+
+fn piece_key(names: &CacheKey, number: usize) -> CacheKey {
+    CacheKey::builder("survey-1").field(names.to_string()).field(number.to_string()).build()
+}
+
+impl Builder {
+    /// From now on what packages are is collected in the background.
+    pub fn allow_surveys(&self) {
+        self.surveys_allowed.store(true, Ordering::Relaxed);
+    }
+
+    /// Collects what is not known yet behind these names, unless somebody is at it.
+    pub(super) fn survey(
+        self: &Arc<Self>,
+        key: CacheKey,
+        names: Names,
+        revision: &Revision,
+        platform: Platform,
+    ) {
+        if names.surveyed || !self.surveys_allowed.load(Ordering::Relaxed) {
+            return;
+        }
+        let (builder, revision) = (Arc::clone(self), revision.clone());
+        let work = move || async move {
+            // One at a time, whatever the package set.
+            let _turn = builder.survey_turns.take(Client::NOBODY).await;
+            let started = Instant::now();
+            match builder.try_survey(key, names, &revision, platform).await {
+                Ok(packages) => {
+                    tracing::info!(
+                        packages,
+                        duration_ms = started.elapsed().as_millis(),
+                        "packages surveyed"
+                    );
+                }
+                Err(error) => tracing::info!(error = %chain(&error), "survey of packages interrupted"),
+            }
+        };
+        // It is done in a task of its own, which nobody has to wait for.
+        drop(self.surveys.join(key, work));
+    }
+
+    /// Returns how many packages there are among the set's own attributes.
+    async fn try_survey(
+        &self,
+        key: CacheKey,
+        mut names: Names,
+        revision: &Revision,
+        platform: Platform,
+    ) -> Result<usize, SurveyError> {
+        let source = self.packages.files(revision, Client::NOBODY).await?;
+        let request = NamesRequest { source: &source, platform, allow_unfree: self.recipe.allow_unfree };
+        let attributes = names.names.get("").cloned().unwrap_or_default();
+        let mut pieces = Vec::new();
+        for (number, attributes) in attributes.chunks(PIECE).enumerate() {
+            let piece_key = piece_key(&key, number);
+            let piece = match self.store.record::<Names>(RecordKind::Names, &piece_key).await? {
+                Some(piece) => piece,
+                None => {
+                    self.nix.quiet().await;
+                    if self.is_closed() {
+                        return Err(SurveyError::Closed);
+                    }
+                    let piece = self.nix.survey(request, attributes).await?;
+                    if !self.packages.is_current(revision).await? {
+                        return Err(SurveyError::Changed);
+                    }
+                    self.store.put_record(RecordKind::Names, &piece_key, &piece).await?;
+                    tracing::debug!(number, packages = piece.packages.len(), "piece surveyed");
+                    piece
+                }
+            };
+            names.merge(piece);
+            pieces.push(piece_key);
+        }
+        names.surveyed = true;
+        self.store.put_record(RecordKind::Names, &key, &names).await?;
+        self.indexes.insert(key, Some(Arc::new(NameIndex::new(&names))));
+        for piece in pieces {
+            self.store.remove_record(RecordKind::Names, &piece).await?;
+        }
+        Ok(names.packages.len())
+    }
+}
