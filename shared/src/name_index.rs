@@ -66,9 +66,8 @@ impl Names {
 }
 
 impl NameIndex {
-    /// An index of these names. Attributes that no image name can spell are left out, and so are sets of packages,
-    /// which are nothing to ask for; of several attributes that one name spells, the one is kept that the resolver
-    /// takes.
+    /// An index of these names. It leaves out attributes that no image name can spell, and sets, because an image name
+    /// means a package. Of several attributes that one name spells, it keeps the one that the resolver takes.
     pub fn new(names: &Names) -> Self {
         let mut attributes: HashMap<PackageName, Box<str>> = HashMap::new();
         let mut programs: HashMap<Box<str>, Vec<PackageName>> = HashMap::new();

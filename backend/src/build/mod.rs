@@ -33,7 +33,6 @@ pub(crate) use whole::{StoredManifest, parts};
 
 use crate::{
     flights::Flights, nix::Nix, package_set::PackageSet, packing::Packer, queue::Queue, store::Store,
-    turns::Turns,
 };
 use evaluations::Evaluations;
 use firn_shared::{
@@ -115,9 +114,9 @@ pub struct Builder {
     /// Names of package sets, and that they cannot be listed.
     indexes: Cache<CacheKey, IndexOutcome>,
     index_flights: Flights<IndexOutcome>,
-    surveys: Flights<()>,
-    survey_turns: Arc<Turns>,
     surveys_allowed: AtomicBool,
+    /// Held while a survey runs.
+    surveying: Arc<tokio::sync::Mutex<()>>,
     /// What an edge composes from and was written not long ago, by key.
     published: Cache<CacheKey, ()>,
 }
@@ -150,9 +149,8 @@ impl Builder {
             whole: whole::none_whole(),
             indexes: Cache::builder().max_capacity(MAX_INDEXES).time_to_live(limits.failure_ttl).build(),
             index_flights: Flights::default(),
-            surveys: Flights::default(),
-            survey_turns: Turns::new(1),
             surveys_allowed: AtomicBool::new(false),
+            surveying: Arc::default(),
             published: composition::none_published(),
         })
     }

@@ -111,7 +111,7 @@ impl Nix {
         Ok(names)
     }
 
-    /// One evaluation, which may fail because of what it looks at. Metadata is collected in the background.
+    /// One evaluation, which may fail because of what it looks at. One that collects metadata gives way to others.
     async fn look(
         &self,
         request: NamesRequest<'_>,

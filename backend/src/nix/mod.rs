@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How often it is looked whether evaluations have ended, by what can wait.
+/// How often background work looks whether all evaluations have ended.
 const LOOK_FOR_QUIET: Duration = Duration::from_millis(500);
 
 /// A Nix installation with its limits.

@@ -29,7 +29,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// which can be anything.
 const MAX_LINE: u64 = 64 << 10;
 
-/// How nice a process is that gives way: it gets what others leave (`man 7 sched`).
+/// The nice value of a process that gives way to others (`man 7 sched`).
 const LOW_PRIORITY: i32 = 19;
 
 /// What one process may use.
