@@ -55,6 +55,23 @@ pub enum RealiseError {
 static NEXT_ROOT: AtomicU64 = AtomicU64::new(0);
 
 impl Nix {
+    /// A root for paths that are these outputs of their derivations, and the link that Nix is to make for the first.
+    pub(super) fn new_root<'a>(&self, outputs: impl Iterator<Item = &'a str>) -> (GcRoot, PathBuf) {
+        let link = self.gc_roots.path().join(NEXT_ROOT.fetch_add(1, Ordering::Relaxed).to_string());
+        // Nix numbers the links from the second on, and adds the output: link, link-2, link-3-dev, …
+        let links = outputs.zip(1..).map(|(output, number)| {
+            let mut link = link.clone().into_os_string();
+            if number > 1 {
+                link.push(format!("-{number}"));
+            }
+            if output != "out" {
+                link.push(format!("-{output}"));
+            }
+            PathBuf::from(link)
+        });
+        (GcRoot { links: links.collect() }, link)
+    }
+
     /// Realises the selected outputs of packages; they stay in the store while the root exists.
     ///
     /// One package that fails does not stop the others. Clients take turns. Each line of Nix's structured log goes to `line`.
@@ -68,7 +85,6 @@ impl Nix {
         mut line: impl FnMut(&str) + Send,
     ) -> Result<GcRoot, RealiseError> {
         let _turn = self.realisations.take(audience).await?;
-        let link = self.gc_roots.path().join(NEXT_ROOT.fetch_add(1, Ordering::Relaxed).to_string());
         let timeout = self.build_timeout.as_secs();
         let mut arguments = vec!["--realise".into()];
         for package in packages {
@@ -76,13 +92,9 @@ impl Nix {
                 arguments.push(format!("{}!{}", package.drv, output.name).into());
             }
         }
-        // Nix numbers the links of further paths: link, link-2, …
-        let links = (0..arguments.len()).map(|i| match i {
-            0 => link.clone(),
-            i => PathBuf::from(format!("{}-{}", link.display(), i + 1)),
-        });
-        let root = GcRoot { links: links.collect() };
-        arguments.extend(["--add-root".into(), link.clone().into(), "--indirect".into()]);
+        let outputs = packages.iter().flat_map(|package| &package.outputs);
+        let (root, link) = self.new_root(outputs.map(|output| output.name.as_str()));
+        arguments.extend(["--add-root".into(), link.into(), "--indirect".into()]);
         arguments.extend(["--keep-going".into(), "--timeout".into(), timeout.to_string().into()]);
         arguments.extend(["--log-format".into(), "internal-json".into()]);
         let bounds = Bounds {

@@ -1,6 +1,6 @@
 //! What Nix's database knows of store paths: whether they are valid, and what they need at run time.
 
-use super::{Bounds, Memory, Nix, ProcessError};
+use super::{Bounds, GcRoot, Memory, Nix, ProcessError};
 use firn_shared::{
     StorePath,
     closure::PathInfo,
@@ -36,12 +36,34 @@ impl Nix {
         let mut arguments = vec!["--query".into(), "--requisites".into()];
         arguments.extend(paths.iter().map(|path| path.as_str().into()));
         let answer = self.run("nix-store", arguments, LIMIT, |_| {}).await?;
-        let requisites: Vec<_> = store_paths(&answer)?;
+        self.path_infos(&store_paths::<Vec<_>>(&answer)?).await
+    }
+
+    /// The records of these paths.
+    ///
+    /// # Errors
+    /// When a path is not in the store, or Nix cannot be run.
+    pub async fn path_infos(&self, paths: &[StorePath]) -> Result<Vec<PathInfo>, RequisitesError> {
         let mut arguments = vec!["--dump-db".into()];
-        arguments.extend(requisites.iter().map(|path| path.as_str().into()));
+        arguments.extend(paths.iter().map(|path| path.as_str().into()));
         let dump = self.run("nix-store", arguments, LIMIT, |_| {}).await?;
         Ok(dump_db::parse(&String::from_utf8_lossy(&dump))?)
     }
+
+    /// Keeps store paths that are valid in the store, with what they refer to.
+    ///
+    /// # Errors
+    /// When a path is not in the store, or Nix cannot be run.
+    pub async fn hold(&self, paths: &[StorePath]) -> Result<GcRoot, ProcessError> {
+        let (root, link) = self.new_root(paths.iter().map(|_| "out"));
+        // It makes a path that is valid a root, and must not fetch one that is not.
+        let mut arguments = vec!["--realise".into(), "--option".into(), "substitute".into(), "false".into()];
+        arguments.extend(["--add-root".into(), link.into(), "--indirect".into()]);
+        arguments.extend(paths.iter().map(|path| path.as_str().into()));
+        self.run("nix-store", arguments, LIMIT, |_| {}).await?;
+        Ok(root)
+    }
+
     /// Those of these paths that are not valid. Something may lie there nevertheless: what Nix has rejected.
     ///
     /// # Errors
