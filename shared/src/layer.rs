@@ -4,7 +4,7 @@ use crate::{
     StorePath,
     cache_key::CacheKey,
     closure::ClosurePath,
-    digest::{DiffId, Digest},
+    digest::{DiffId, Digest, NarHash},
     media_type::LayerCompression,
 };
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,8 @@ pub struct LayerPlan {
     pub key: CacheKey,
     /// The members, sorted.
     pub paths: Vec<StorePath>,
+    /// The digests of their NAR serialisations, in the same order: the contents that the layer has to have.
+    pub nar_hashes: Vec<NarHash>,
     /// Their NAR sizes together, in bytes.
     pub nar_size: u64,
 }
@@ -59,6 +61,7 @@ impl LayerPlan {
         Self {
             key,
             nar_size: members.iter().map(|member| member.nar_size).sum(),
+            nar_hashes: members.iter().map(|member| member.nar_hash).collect(),
             paths: members.into_iter().map(|member| member.path.clone()).collect(),
         }
     }

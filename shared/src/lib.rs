@@ -39,6 +39,7 @@ pub mod protocol;
 pub mod reason;
 pub mod reference;
 pub mod selection;
+pub mod settlement;
 pub mod source_url;
 pub mod store_path;
 

@@ -142,6 +142,10 @@ pub struct PackageRecord {
     pub env: Option<StorePath>,
     /// The first path of the closure that has `share/zoneinfo`.
     pub zoneinfo: Option<StorePath>,
+    /// How often it was decided which content a path has, for those paths of the closure that were found to have
+    /// several; see [`crate::settlement`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub decided: BTreeMap<StorePath, u32>,
 }
 
 impl Package {

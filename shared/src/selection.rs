@@ -141,7 +141,8 @@ mod tests {
     fn what_is_asked_for_shows_whole() {
         let shows = |image: &str| {
             let image: ImageName = image.parse().expect("an image name");
-            let selected = select(&image, |a: &String, b| a == b, |name| Ok(name.to_string())).expect("everything is there");
+            let selected = select(&image, |a: &String, b| a == b, |name| Ok(name.to_string()))
+                .expect("everything is there");
             let found = selected.into_iter().find(|selected| selected.package == "iana-etc");
             found.expect("it is in every image").shows
         };

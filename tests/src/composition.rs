@@ -8,6 +8,8 @@ use firn_shared::{
     },
     image::Image,
     image_name::ImageName,
+    package_name::PackageName,
+    platform::Platform,
     protocol::PackageSetToken,
 };
 use std::cell::RefCell;
@@ -45,15 +47,25 @@ impl<'a> Published<'a> {
     /// When it takes the backend.
     pub fn compose(&self, name: &ImageName) -> Result<Image, ComposeError> {
         let platform = name.platform().unwrap_or(self.set.recipe.platform);
-        compose(name, &self.set, |package| {
-            let key = package_key(&self.token, platform, package);
-            *self.known.borrow_mut().entry(key).or_insert_with(|| {
-                let bytes = record(self.registry, &key)?;
-                self.sizes.borrow_mut().insert(package.to_string(), bytes.len());
-                let known = KnownPackage::decode(&key, &bytes).expect("a record");
-                // Tests end.
-                Some(Box::leak(Box::new(known)))
-            })
+        compose(name, &self.set, |package| self.look_up(package, platform))
+    }
+
+    /// What is known of a package for the default platform.
+    ///
+    /// # Panics
+    /// When the name is none.
+    pub fn known(&self, package: &str) -> Option<&'static KnownPackage> {
+        self.look_up(&package.parse().expect("a package name"), self.set.recipe.platform)
+    }
+
+    fn look_up(&self, package: &PackageName, platform: Platform) -> Option<&'static KnownPackage> {
+        let key = package_key(&self.token, platform, package);
+        *self.known.borrow_mut().entry(key).or_insert_with(|| {
+            let bytes = record(self.registry, &key)?;
+            self.sizes.borrow_mut().insert(package.to_string(), bytes.len());
+            let known = KnownPackage::decode(&key, &bytes).expect("a record");
+            // Tests end.
+            Some(Box::leak(Box::new(known)))
         })
     }
 }

@@ -16,7 +16,9 @@ use firn_shared::{
     layer::{LayerPlan, LayerRecord},
     layering::RevisionProfile,
     package::{PackageRecord, ProblemKind},
+    package_name::PackageName,
     package_source::Revision,
+    platform::Platform,
     protocol::PackageSetToken,
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -67,6 +69,15 @@ impl Builder {
         Ok(Some(bytes))
     }
 
+    /// Has what is published of a package written again.
+    pub(super) fn forget_published(&self, revision: &Revision, platform: Platform, name: &PackageName) {
+        self.published.invalidate(&package_key(&self.set_token(revision), platform, name));
+    }
+
+    fn set_token(&self, revision: &Revision) -> PackageSetToken {
+        self.token(revision).to_string().parse().expect("keys are visible ASCII")
+    }
+
     async fn try_publish(
         &self,
         name: &ImageName,
@@ -76,8 +87,7 @@ impl Builder {
     ) -> Result<(), BuildError> {
         let recipe = &self.recipe;
         let Some(profile) = recipe.strategy.profile() else { return Ok(()) };
-        let token: &PackageSetToken =
-            &self.token(revision).to_string().parse().expect("keys are visible ASCII");
+        let token = &self.set_token(revision);
         let platform = self.platform_of(name);
         let packages = name.candidates().into_iter().map(|package| async move {
             let key = package_key(token, platform, &package);
@@ -85,7 +95,10 @@ impl Builder {
                 return Ok(());
             }
             let described = match known.package(&package) {
-                Ok(record) => self.described(&record, profile, packed).await?,
+                Ok(record) => {
+                    let described = self.described(&record, profile, packed).await?;
+                    self.with_former_layers(described, &key).await?
+                }
                 // It may be built another time.
                 Err(problem) if problem.kind == ProblemKind::BuildError => return Ok(()),
                 Err(_) => KnownPackage::Absent,
@@ -146,5 +159,26 @@ impl Builder {
         let complete = found.iter().all(|(_, layer)| layer.is_some());
         let layers = found.into_iter().filter_map(|(key, layer)| Some((key, layer?))).collect();
         Ok(KnownPackage::new(record.clone(), profile, layers, complete))
+    }
+
+    /// The same with the layers that the record before names and this one does not, as far as they are there: edges
+    /// may still have that one, and compose images of these layers.
+    async fn with_former_layers(
+        &self,
+        mut described: KnownPackage,
+        key: &CacheKey,
+    ) -> Result<KnownPackage, BuildError> {
+        let before = self.store.composition(key).await?;
+        let Some(before) = before.and_then(|bytes| KnownPackage::decode(key, &bytes).ok()) else {
+            return Ok(described);
+        };
+        for (key, layer) in before.layers() {
+            if !described.has_layer(key)
+                && self.store.record::<LayerRecord>(RecordKind::Layer, key).await?.as_ref() == Some(layer)
+            {
+                described.add_layer(*key, layer.clone());
+            }
+        }
+        Ok(described)
     }
 }

@@ -74,6 +74,9 @@ pub enum BuildError {
     /// A store path lacks something that it had once: it is being deleted, or that was interrupted.
     #[error("{0}, or another path of its layer, is not whole in the Nix store")]
     Incomplete(StorePath),
+    /// A store path has other bytes than when it was recorded: it was built again since.
+    #[error("{0} has another content in the Nix store than on record")]
+    OtherContent(StorePath),
     /// The image would be larger than the operator allows.
     #[error("the image holds {} MiB, and this registry allows {} MiB", size >> 20, limit >> 20)]
     TooLarge {
@@ -167,10 +170,11 @@ impl BuildError {
         )
     }
 
-    /// Whether a store path was gone when it was to be packed; realising it again helps.
+    /// Whether a store path was gone, or another, when it was to be packed; realising it again and looking at what
+    /// that gives helps.
     pub fn is_vanished(&self) -> bool {
         match self {
-            Self::Vanished(_) | Self::Incomplete(_) => true,
+            Self::Vanished(_) | Self::Incomplete(_) | Self::OtherContent(_) => true,
             Self::Pack(PackError::Read { source, .. }) => source.kind() == std::io::ErrorKind::NotFound,
             Self::Shared(error) => error.is_vanished(),
             _ => false,
@@ -287,6 +291,7 @@ impl BuildError {
             | Self::Realise(RealiseError::Process(_))
             | Self::Vanished(_)
             | Self::Incomplete(_)
+            | Self::OtherContent(_)
             | Self::Requisites(_)
             | Self::Closure(_)
             | Self::Undescribable(_)

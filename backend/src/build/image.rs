@@ -10,7 +10,7 @@ use firn_shared::{
     cache_key::CacheKey,
     image::{Blueprint, Ingredients, SmallBlob},
     image_name::ImageName,
-    layer::{LayerPlan, LayerRecord},
+    layer::LayerRecord,
     package::PackageRecord,
     package_source::Revision,
     selection::select,
@@ -59,22 +59,34 @@ impl Builder {
         recalled: Recalled,
         progress: &Progress,
     ) -> Result<ImageRecord, BuildError> {
-        // What was realised just now stays in the Nix store until its layers are packed.
         let group = |closure: &Closure| self.recipe.strategy.group(closure, self.recipe.layer_budget);
-        let (blueprint, mut known) = self.prepare(name, revision, recalled, progress, group).await?;
-        let mut looked = Instant::now();
-        let mut layers = self.pack_vanished(&blueprint.layers, name, revision, progress).await?;
-        known.let_go();
-        // Garbage collection leaves a layer's blob alone for the grace period after its record is gone, so a
-        // layer that was found counts for that long: half for the others to be packed, half for the image to
-        // be stored. Another look costs little, because nothing is packed twice.
-        for _ in 1..ATTEMPTS {
-            if looked.elapsed() < self.limits.grace / 2 {
-                break;
+        let (mut blueprint, mut known) = self.prepare(name, revision, recalled, progress, group).await?;
+        let (mut looks, mut realised) = (0, 0);
+        let layers = loop {
+            let looked = Instant::now();
+            let packed = self.pack_missing(&blueprint.layers, &known.held(), progress).await;
+            let layers = match packed {
+                // Known packages whose store paths were garbage-collected, or built again, before this layer was ever
+                // packed.
+                Err(error) if error.is_vanished() && realised < ATTEMPTS => {
+                    tracing::info!(image.name = %name, error = %chain(&error), "realising again");
+                    realised += 1;
+                    known = self.known_anew(name, revision, known, progress).await?;
+                    blueprint = self.blueprint(name, revision, &mut known, progress, group).await?;
+                    continue;
+                }
+                layers => layers?,
+            };
+            // What was realised stays in the Nix store until its layers are packed.
+            known.let_go();
+            looks += 1;
+            // Garbage collection leaves a layer's blob alone for the grace period after its record is gone, so a
+            // layer that was found counts for that long: half for the others to be packed, half for the image to
+            // be stored. Another look costs little, because nothing is packed twice.
+            if looked.elapsed() < self.limits.grace / 2 || looks == ATTEMPTS {
+                break layers;
             }
-            looked = Instant::now();
-            layers = self.pack_vanished(&blueprint.layers, name, revision, progress).await?;
-        }
+        };
         let packed = blueprint.layers.iter().map(|plan| plan.key).zip(layers.iter().cloned()).collect();
         let record = self.store_image(blueprint, &layers, name, revision, key).await?;
         // Before the answer: an edge asks for it as soon as it has that.
@@ -93,7 +105,25 @@ impl Builder {
     ) -> Result<(Blueprint, Known), BuildError> {
         let platform = self.platform_of(name);
         let requested: BTreeSet<_> = name.packages().cloned().collect();
-        let known = self.packages_of(revision, platform, recalled, &requested, progress).await?;
+        let mut known = self.packages_of(revision, platform, recalled, &requested, progress).await?;
+        let blueprint = self.blueprint(name, revision, &mut known, progress, group).await?;
+        Ok((blueprint, known))
+    }
+
+    /// The same of packages that are known. Where their records disagree about a store path, they are made to agree.
+    async fn blueprint(
+        &self,
+        name: &ImageName,
+        revision: &Revision,
+        known: &mut Known,
+        progress: &Progress,
+        group: impl FnOnce(&Closure) -> Vec<Vec<usize>>,
+    ) -> Result<Blueprint, BuildError> {
+        let platform = self.platform_of(name);
+        if let Err(error) = self.settle(name, revision, known).await? {
+            tracing::info!(image.name = %name, error = %chain(&error), "realising what records disagree about");
+            *known = self.known_anew(name, revision, std::mem::take(known), progress).await?;
+        }
         let is_same = |one: &Arc<PackageRecord>, other: &Arc<PackageRecord>| one.is_same(other);
         let selected = select(name, is_same, |package| known.package(package))?;
         let packages: Vec<_> = selected.iter().map(|selected| selected.as_deref()).collect();
@@ -110,27 +140,7 @@ impl Builder {
         for conflict in &blueprint.conflicts {
             tracing::info!(image.name = %name, path = conflict.path, dropped = %conflict.dropped, "conflict");
         }
-        Ok((blueprint, known))
-    }
-
-    /// Packs what is missing; what has to be packed and is gone from the Nix store is realised again.
-    async fn pack_vanished(
-        self: &Arc<Self>,
-        plans: &[LayerPlan],
-        name: &ImageName,
-        revision: &Revision,
-        progress: &Progress,
-    ) -> Result<Vec<LayerRecord>, BuildError> {
-        match self.pack_missing(plans, progress).await {
-            // Known packages whose store paths were garbage-collected before this layer was ever packed.
-            Err(error) if error.is_vanished() => {
-                tracing::info!(image.name = %name, error = %chain(&error), "realising again");
-                let names = name.candidates();
-                let _root = self.bring_back(revision, self.platform_of(name), names, progress).await?;
-                self.pack_missing(plans, progress).await
-            }
-            layers => layers,
-        }
+        Ok(blueprint)
     }
 
     /// Composes an image of its layers and stores what it consists of.

@@ -1,9 +1,18 @@
 //! Packing the layers that were never packed.
 
 use super::{BuildError, Builder, LOOKUPS, Phase, Progress};
-use crate::{flights::Flight, packing::Tree, store::RecordKind};
-use firn_shared::layer::{LayerPlan, LayerRecord};
+use crate::{
+    flights::Flight,
+    nix::{GcRoot, ProcessError, RequisitesError},
+    packing::Tree,
+    store::RecordKind,
+};
+use firn_shared::{
+    StorePath,
+    layer::{LayerPlan, LayerRecord},
+};
 use futures::{StreamExt, TryStreamExt, stream};
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -14,14 +23,15 @@ use tokio::sync::Semaphore;
 const AT_ONCE: usize = 4;
 
 impl Builder {
-    /// The packed layers for these plans, in their order.
+    /// The packed layers for these plans, in their order. `held` are store paths that stay in the Nix store meanwhile.
     ///
     /// # Errors
-    /// [`BuildError::is_vanished`] when a store path that has to be packed is gone; nothing has been packed
-    /// of it then.
+    /// [`BuildError::is_vanished`] when a store path that has to be packed is gone or has another content than the
+    /// plan says; nothing has been packed of it then.
     pub(super) async fn pack_missing(
         self: &Arc<Self>,
         plans: &[LayerPlan],
+        held: &HashSet<&StorePath>,
         progress: &Progress,
     ) -> Result<Vec<LayerRecord>, BuildError> {
         let lookups: Vec<_> = plans.iter().map(|plan| self.packed(plan)).collect();
@@ -32,6 +42,7 @@ impl Builder {
         if let Some(gone) = needed.find(|path| Path::new(path.as_str()).symlink_metadata().is_err()) {
             return Err(BuildError::Vanished(gone.clone()));
         }
+        let _root = self.hold_missing(missing.iter().map(|i| &plans[*i]), held).await?;
         progress.enter(Phase::Packing { done: 0, total: missing.len() });
 
         // Largest first, so that the last one to finish is a small one.
@@ -54,6 +65,40 @@ impl Builder {
             records[i] = Some(record);
         }
         Ok(records.into_iter().map(|record| record.expect("what was missing is packed")).collect())
+    }
+
+    /// Makes sure that the members of layers that have to be packed have the contents that the plans say, and that
+    /// they stay until the root that is returned is dropped: a layer is known by its members' contents, and one with
+    /// others would end up in every image that names them.
+    ///
+    /// What Nix has on record is believed. To hash the files as well would take a tenth of the time of packing.
+    async fn hold_missing(
+        &self,
+        missing: impl Iterator<Item = &LayerPlan> + Clone,
+        held: &HashSet<&StorePath>,
+    ) -> Result<Option<GcRoot>, BuildError> {
+        let paths: Vec<_> = missing.clone().flat_map(|plan| &plan.paths).cloned().collect();
+        let Some(first) = paths.first() else { return Ok(None) };
+        let invalid = |error: ProcessError| match error {
+            // Files may be left of a path that Nix has forgotten.
+            ProcessError::Failed { .. } => BuildError::Vanished(first.clone()),
+            error => BuildError::Requisites(error.into()),
+        };
+        let others: Vec<_> = paths.iter().filter(|path| !held.contains(path)).cloned().collect();
+        let root = match others.is_empty() {
+            true => None,
+            false => Some(self.nix.hold(&others).await.map_err(invalid)?),
+        };
+        let infos = self.nix.path_infos(&paths).await.map_err(|error| match error {
+            RequisitesError::Process(error) => invalid(error),
+            error => BuildError::Requisites(error),
+        })?;
+        let hashes: HashMap<_, _> = infos.into_iter().map(|info| (info.path, info.nar_hash)).collect();
+        let mut planned = missing.flat_map(|plan| plan.paths.iter().zip(&plan.nar_hashes));
+        match planned.find(|(path, hash)| hashes.get(*path) != Some(*hash)) {
+            Some((path, _)) => Err(BuildError::OtherContent(path.clone())),
+            None => Ok(root),
+        }
     }
 
     /// The layer, if it has been packed and its blob is there.

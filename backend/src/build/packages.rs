@@ -10,14 +10,16 @@ use crate::{
     store::RecordKind,
 };
 use firn_shared::{
-    StorePath,
+    Closure, StorePath,
     cache_key::CacheKey,
-    closure::PathInfo,
+    closure::{ClosureError, PathInfo},
+    image_name::ImageName,
     package::{Package, PackageProblem, PackageRecord, ProblemKind, Resolution},
     package_name::PackageName,
     package_source::Revision,
     platform::Platform,
-    selection::SelectionError,
+    selection::{SelectionError, select},
+    settlement::{self, Settlement},
     store_path::STORE_DIR,
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -64,13 +66,31 @@ pub(super) struct Known {
     pub(super) revision_date: Option<i64>,
     packages: HashMap<PackageName, Result<Arc<PackageRecord>, PackageProblem>>,
     /// Keeps what was realised just now, until the layers are packed.
-    _root: Option<GcRoot>,
+    root: Option<GcRoot>,
+    /// Those that the root does not keep, because they were known before.
+    remembered: HashSet<PackageName>,
 }
 
 impl Known {
     /// What was realised may go from the Nix store.
     pub(super) fn let_go(&mut self) {
-        self._root = None;
+        self.root = None;
+    }
+
+    /// The store paths that stay in the Nix store until they are let go.
+    pub(super) fn held(&self) -> HashSet<&StorePath> {
+        let realised = |name: &PackageName| self.root.is_some() && !self.remembered.contains(name);
+        let records = self.packages.iter().filter(|(name, _)| realised(name));
+        let records = records.filter_map(|(_, package)| package.as_ref().ok());
+        records.flat_map(|record| &record.closure).map(|info| &info.path).collect()
+    }
+
+    /// The packages of an image.
+    fn selected(&self, name: &ImageName) -> Result<Vec<(PackageName, Arc<PackageRecord>)>, SelectionError> {
+        type Named = (PackageName, Arc<PackageRecord>);
+        let is_same = |(_, one): &Named, (_, other): &Named| one.is_same(other);
+        let selected = select(name, is_same, |package| Ok((package.clone(), self.package(package)?)))?;
+        Ok(selected.into_iter().map(|selected| selected.package).collect())
     }
 
     /// What is known of a name. Every name that was asked for is there.
@@ -130,6 +150,7 @@ impl Builder {
         for (name, remembered) in found {
             if let Some(remembered) = remembered {
                 known.revision_date = known.revision_date.or(remembered.revision_date);
+                known.remembered.insert(name.clone());
                 known.packages.insert(name, remembered.package.map(Arc::new));
             } else if let Some((revision_date, package)) = self.evaluations.package(&key(&name)) {
                 known.revision_date = known.revision_date.or(revision_date);
@@ -202,7 +223,7 @@ impl Builder {
         }
         progress.enter(Phase::Realising);
         let (root, realised) = self.realise(packages, platform, progress).await?;
-        known._root = root;
+        known.root = root;
         let mut records = Vec::new();
         for (name, package) in realised {
             match &package {
@@ -227,31 +248,107 @@ impl Builder {
         Ok(stream::iter(writes).buffer_unordered(LOOKUPS).try_collect().await?)
     }
 
-    /// Makes the store paths of these names exist again, and their derivations too if those are gone.
-    pub(super) async fn bring_back(
+    /// Makes the records of an image's packages agree about what they share, by what they say.
+    ///
+    /// # Errors
+    /// When the store fails. The inner one says that it takes a Nix store; see [`Builder::known_anew`].
+    pub(super) async fn settle(
         &self,
+        name: &ImageName,
         revision: &Revision,
-        platform: Platform,
-        names: BTreeSet<PackageName>,
+        known: &mut Known,
+    ) -> Result<Result<(), ClosureError>, BuildError> {
+        let selected = known.selected(name)?;
+        let records: Vec<&PackageRecord> = selected.iter().map(|(_, record)| &**record).collect();
+        let Err(error @ ClosureError::Contradiction(_)) =
+            Closure::new(records.iter().flat_map(|record| &record.closure))
+        else {
+            return Ok(Ok(()));
+        };
+        let settlement = match Settlement::new(&records) {
+            Ok(settlement) => settlement,
+            Err(error) => return Ok(Err(error)),
+        };
+        tracing::info!(image.name = %name, error = %error, "records of packages are brought in line");
+        let renewed = selected
+            .iter()
+            .filter_map(|(package, record)| Some((package.clone(), settlement.renewed(record)?)));
+        self.replace(revision, self.platform_of(name), known, renewed.collect()).await?;
+        Ok(Ok(()))
+    }
+
+    /// Makes the store paths of an image's packages exist again, and their derivations too if those are gone, and reads
+    /// anew what is known of them: what is built again may have other bytes. They stay in the Nix store like packages
+    /// that were never known before.
+    ///
+    /// # Errors
+    /// As for those.
+    pub(super) async fn known_anew(
+        &self,
+        name: &ImageName,
+        revision: &Revision,
+        mut known: Known,
         progress: &Progress,
-    ) -> Result<GcRoot, BuildError> {
+    ) -> Result<Known, BuildError> {
+        let platform = self.platform_of(name);
+        let before: BTreeMap<_, _> = known.selected(name)?.into_iter().collect();
         progress.enter(Phase::Resolving);
-        let requested = BTreeSet::new();
-        let resolved = self.resolve(revision, platform, names, &requested, progress.audience()).await?;
+        let names = before.keys().cloned().collect();
+        let resolved = self.resolve(revision, platform, names, &BTreeSet::new(), progress.audience()).await?;
         if !resolved.undecided.is_empty() {
             return Err(BuildError::undecided(&self.nix, resolved.undecided));
         }
-        let packages: Vec<_> = resolved
-            .packages
-            .values()
-            .filter_map(|resolution| match resolution {
-                Resolution::Ok(package) => Some(package),
-                Resolution::Problem(_) => None,
-            })
-            .collect();
+        let (mut packages, mut problems) = (Vec::new(), Vec::new());
+        for (name, resolution) in resolved.packages {
+            match resolution {
+                Resolution::Ok(package) => packages.push((name, package)),
+                Resolution::Problem(problem) => problems.push((name.clone(), problem.settle(&name))),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(SelectionError(problems).into());
+        }
         progress.enter(Phase::Realising);
-        let realised = self.nix.realise(&packages, progress.audience(), |line| progress.nix_line(line)).await;
-        Ok(realised.inspect_err(|_| tell_builders(progress))?)
+        let (root, realised) = self.realise(packages, platform, progress).await?;
+        let records: Vec<&PackageRecord> = before.values().map(Arc::as_ref).collect();
+        let mut renewed = Vec::new();
+        for (name, package) in realised {
+            match package {
+                Ok(mut record) => {
+                    settlement::decide(&mut record, &records);
+                    if *before[&name] != record {
+                        renewed.push((name, record));
+                    }
+                }
+                Err(problem) => problems.push((name, problem)),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(SelectionError(problems).into());
+        }
+        self.replace(revision, platform, &mut known, renewed).await?;
+        known.root = root;
+        known.remembered = known.packages.keys().filter(|name| !before.contains_key(name)).cloned().collect();
+        Ok(known)
+    }
+
+    /// Puts records in the place of others.
+    async fn replace(
+        &self,
+        revision: &Revision,
+        platform: Platform,
+        known: &mut Known,
+        renewed: Vec<(PackageName, PackageRecord)>,
+    ) -> Result<(), BuildError> {
+        let mut records = Vec::new();
+        for (name, record) in renewed {
+            let key = package_key(revision, platform, self.recipe.allow_unfree, &name);
+            records
+                .push((key, Remembered { revision_date: known.revision_date, package: Ok(record.clone()) }));
+            self.forget_published(revision, platform, &name);
+            known.packages.insert(name, Ok(Arc::new(record)));
+        }
+        self.remember(records).await
     }
 
     /// Realises packages and reads their closures and contents.
@@ -393,7 +490,7 @@ fn record(
         Err(ListingError::Read { path, source }) => return Err(BuildError::Read { path, source }),
     };
     let closure = closure.into_values().cloned().collect();
-    Ok(Ok(PackageRecord { package, closure, listing, sh, env, zoneinfo }))
+    Ok(Ok(PackageRecord { package, closure, listing, sh, env, zoneinfo, decided: BTreeMap::new() }))
 }
 
 fn not_built(nix: &Nix, blame: Blame, platform: Platform, progress: &Progress) -> PackageProblem {

@@ -292,10 +292,12 @@ impl Nix {
         arguments.extend(["--argstr".into(), "request".into(), request.into()]);
         let bounds = Bounds { time, memory: Memory::OneProcess(self.eval_memory_bytes), gives_way };
         let mut said = Said::default();
-        let result = self.run("nix-instantiate", arguments, bounds, |text| {
-            said.hear(text);
-            line(text);
-        }).await;
+        let result = self
+            .run("nix-instantiate", arguments, bounds, |text| {
+                said.hear(text);
+                line(text);
+            })
+            .await;
         result.map_err(|error| {
             // What expressions download while they are evaluated.
             let obstacle = match error {

@@ -1,4 +1,4 @@
-//! Records: small, immutable, versioned and self-checking.
+//! Records: small, versioned and self-checking.
 //!
 //! A record is one line `firn-record 1 sha256:<digest of the rest>` and then JSON, in gzip for kinds that are
 //! large. One that does not check goes to quarantine: it can be made again.

@@ -294,7 +294,7 @@ impl<'a> Run<'a> {
         let Ok(key) = object.name().parse() else { return Ok(None) };
         let Some(bytes) = self.store.read(&object.location).await? else { return Ok(None) };
         let known = KnownPackage::decode(&key, &bytes).ok();
-        Ok(known.map(|known| known.layers().map(|layer| layer.digest).collect()))
+        Ok(known.map(|known| known.layers().map(|(_, layer)| layer.digest).collect()))
     }
 
     async fn read_layers(&self, inventory: &Inventory) -> Result<Vec<(StoredObject, Digest)>, StoreError> {

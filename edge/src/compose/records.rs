@@ -8,7 +8,8 @@ use crate::{backend, blob_location::BUCKET, config::Config, kv::Kv, manifest::Fe
 use firn_shared::{
     cache_key::CacheKey,
     composition::{
-        KnownPackage, MAX_RECORD_BYTES, PATH, PackageSetRecord, ReadRecordError, package_key, package_set_key,
+        KnownPackage, MAX_RECORD_BYTES, PATH, PackageSetRecord, ReadRecordError, disagree, package_key,
+        package_set_key,
     },
     endpoint::Method,
     image_name::ImageName,
@@ -187,6 +188,11 @@ impl Records {
         if known.as_ref().is_some_and(|record| record.is_final()) {
             return known;
         }
+        self.ask(config, key, known).await
+    }
+
+    /// The backend's record, or the known one where it has none.
+    async fn ask<T: Record>(&self, config: &Config, key: CacheKey, known: Option<Rc<T>>) -> Option<Rc<T>> {
         let path = format!("{PATH}{key}");
         let question = backend::Question::about(Method::Get, &path);
         // That it has none is an answer.
@@ -224,8 +230,17 @@ pub(crate) async fn learn(env: &Env, config: &Config, image: &ImageName, fetched
     };
     let platform = image.platform().unwrap_or(set.recipe.platform);
     // One after the other: nobody waits for it, and the backend has others to answer.
+    let mut packages = Vec::new();
     for name in image.candidates() {
-        records.find_or_ask::<KnownPackage>(config, package_key(token, platform, &name)).await;
+        let key = package_key(token, platform, &name);
+        let known = records.find_or_ask::<KnownPackage>(config, key).await;
+        packages.extend(known.map(|known| (key, known)));
+    }
+    // The backend has just made them agree.
+    if disagree(packages.iter().map(|(_, known)| &**known)) {
+        for (key, known) in packages {
+            records.ask(config, key, Some(known)).await;
+        }
     }
     records.keep_found().await;
 }

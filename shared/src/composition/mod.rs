@@ -15,7 +15,9 @@
 //!
 //! **Where the records are.** In the backend's object store under [`crate::object_key::composition_key`], where an
 //! edge with access to the same bucket finds them; and at the backend's [`PATH`]`<key>`. Keys are computed by both
-//! sides. Records are immutable but for layers that become known later; a newer one replaces an older one.
+//! sides. A newer record replaces an older one: layers become known later, and records that disagree about the content
+//! of a store path are made to agree ([`crate::settlement`]). Images of records that still disagree are settled by the
+//! same rule as the backend's.
 //!
 //! **For whoever deletes old objects.** A record promises that the layers it names exist
 //! ([`KnownPackage::layers`]). The backend writes a record anew when it is needed, once a day at most, so its age says
@@ -35,6 +37,7 @@ pub use record::{KnownPackage, PackageSetRecord, ReadRecordError, RecipeRecord, 
 use crate::{
     archive,
     cache_key::CacheKey,
+    closure::{Closure, ClosureError},
     image::{self, Blueprint, BlueprintError, Image, Ingredients},
     image_name::ImageName,
     layer::LayerRecord,
@@ -70,7 +73,8 @@ pub enum ComposeError {
     /// Layers are encoded in a way that this build leaves out.
     #[error("layers are zstd, which is not composed here")]
     Encoding,
-    /// The packages make no image.
+    /// The packages make no image, or their closures contradict each other in a way that [`crate::settlement`] does not
+    /// decide.
     #[error(transparent)]
     Blueprint(#[from] BlueprintError),
     /// More than the operator allows.
@@ -94,6 +98,13 @@ pub fn package_key(token: &PackageSetToken, platform: Platform, name: &PackageNa
 fn key(kind: &str, token: &PackageSetToken) -> crate::cache_key::CacheKeyBuilder {
     let builder = CacheKey::builder(kind).field(VERSION.to_le_bytes()).field(image::FORMAT.to_le_bytes());
     builder.field(token.as_str())
+}
+
+/// Whether records name different contents of one store path: one of them is out of date then.
+pub fn disagree<'a>(packages: impl IntoIterator<Item = &'a KnownPackage>) -> bool {
+    let described = packages.into_iter().filter_map(KnownPackage::described);
+    let closures = described.flat_map(|described| &described.record.closure);
+    matches!(Closure::new(closures), Err(ClosureError::Contradiction(_)))
 }
 
 /// The image of a name, given what is known of each of [`ImageName::candidates`].

@@ -175,9 +175,21 @@ impl KnownPackage {
         self.described().is_none_or(|described| described.complete)
     }
 
-    /// The layers that the record promises to exist.
-    pub fn layers(&self) -> impl Iterator<Item = &LayerRecord> {
-        self.described().into_iter().flat_map(|described| described.layers.values())
+    /// The layers that the record promises to exist, by their keys.
+    pub fn layers(&self) -> impl Iterator<Item = (&CacheKey, &LayerRecord)> {
+        self.described().into_iter().flat_map(|described| &described.layers)
+    }
+
+    /// Whether it names the layer with this key.
+    pub fn has_layer(&self, key: &CacheKey) -> bool {
+        self.described().is_some_and(|described| described.layers.contains_key(key))
+    }
+
+    /// Promises a layer too that the package's own image does not have, or not any more.
+    pub fn add_layer(&mut self, key: CacheKey, layer: LayerRecord) {
+        if let Self::Described(described) = self {
+            described.layers.insert(key, layer);
+        }
     }
 
     pub(super) fn described(&self) -> Option<&Described> {
@@ -245,6 +257,8 @@ struct WirePackage<'a> {
     sh: Option<u32>,
     env: Option<u32>,
     zoneinfo: Option<u32>,
+    /// Indices into the closure, and how often it was decided which content that has.
+    decided: Vec<(u32, u32)>,
     #[serde(borrow)]
     layers: Vec<WireLayer<'a>>,
     complete: bool,
@@ -331,6 +345,11 @@ impl<'a> WirePackage<'a> {
             sh: record.sh.as_ref().map(position).transpose()?,
             env: record.env.as_ref().map(position).transpose()?,
             zoneinfo: record.zoneinfo.as_ref().map(position).transpose()?,
+            decided: record
+                .decided
+                .iter()
+                .map(|(path, decided)| Ok((position(path)?, *decided)))
+                .collect::<Result<_, _>>()?,
             layers: layers.collect(),
             complete: described.complete,
         })
@@ -383,6 +402,11 @@ impl<'a> WirePackage<'a> {
                 sh: self.sh.map(path).transpose()?,
                 env: self.env.map(path).transpose()?,
                 zoneinfo: self.zoneinfo.map(path).transpose()?,
+                decided: self
+                    .decided
+                    .into_iter()
+                    .map(|(index, decided)| Ok((path(index)?, decided)))
+                    .collect::<Result<_, &'static str>>()?,
                 package: self.package,
                 closure,
             },

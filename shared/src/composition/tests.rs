@@ -8,6 +8,7 @@ use crate::{
     media_type::LayerCompression,
     package::{Output, Package, PackageRecord},
     package_source::Revision,
+    settlement::Settlement,
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -71,6 +72,7 @@ fn record(name: &str, dependencies: &[&str], sh: bool) -> PackageRecord {
         sh: sh.then(|| store_path(name)),
         env: None,
         zoneinfo: dependencies.first().map(|name| store_path(name)),
+        decided: BTreeMap::new(),
     }
 }
 
@@ -121,20 +123,25 @@ struct Published {
     strategy: Sharing,
 }
 
+/// A package with the layers of its own image.
+fn described(record: PackageRecord, strategy: &Sharing) -> KnownPackage {
+    let closure = Closure::new(&record.closure).expect("a closure");
+    let layers = strategy.group(&closure, BUDGET).into_iter().map(|members| {
+        let key = LayerPlan::new(members.into_iter().map(|i| &closure.paths()[i]), &encoding()).key;
+        (key, packed(&key))
+    });
+    let layers = layers.collect();
+    KnownPackage::new(record, strategy.profile().expect("it has one"), layers, true)
+}
+
 fn published() -> Published {
     let strategy = strategy();
     let profile = strategy.profile().expect("it has one");
     let revision =
         Revision::Git { url: "https://example.org".into(), rev: "0a".repeat(20).parse().expect("a commit") };
     let known = packages().into_iter().map(|(name, record)| {
-        let Some(record) = record else { return (name, KnownPackage::Absent) };
-        let closure = Closure::new(&record.closure).expect("a closure");
-        let layers = strategy.group(&closure, BUDGET).into_iter().map(|members| {
-            let key = LayerPlan::new(members.into_iter().map(|i| &closure.paths()[i]), &encoding()).key;
-            (key, packed(&key))
-        });
-        let layers = layers.collect();
-        (name, KnownPackage::new(record, profile, layers, true))
+        let known = record.map_or(KnownPackage::Absent, |record| described(record, &strategy));
+        (name, known)
     });
     let known = known.collect();
     let version = strategy.version();
@@ -188,6 +195,41 @@ fn composes_what_the_backend_builds() {
         ["git", "git/jq", "shell/git/jq", "user/shell/curl/git", "shell/coreutils", "amd64/jq/git/curl"]
     {
         assert_eq!(published.compose(image), Ok(published.build(image)), "{image}");
+    }
+}
+
+/// `jq` was recorded when `libc-2` had been built again.
+#[test]
+fn records_that_disagree_make_the_image_of_those_that_agree() {
+    for content in [[0x00; 32], [0xff; 32]] {
+        let mut published = published();
+        let strategy = published.strategy.clone();
+        let mut know = |name: &str, record: &PackageRecord| {
+            published.known.insert(package_name(name), described(record.clone(), &strategy));
+        };
+        // Their links lead to their first dependency.
+        let git = record("git", &["curl-8", "libc-2", "zlib-1"], false);
+        let mut jq = record("jq", &["onig-6", "libc-2"], false);
+        (jq.closure[1].nar_hash, jq.closure[1].nar_size) = (NarHash::from_bytes(content), 3_000_000);
+        know("git", &git);
+        know("jq", &jq);
+        let image = published.compose("git/jq").expect("the rule decides");
+        assert!(disagree(published.known.values()));
+        let jq_wins = content < *NarHash::of(b"libc-2").as_bytes();
+        // A link of curl leads to the content that it was recorded with.
+        assert_eq!(published.compose("curl/jq").is_err(), jq_wins);
+
+        let settlement = Settlement::new(&[&git, &jq]).expect("settled");
+        for (name, record) in [("git", &git), ("jq", &jq)] {
+            let renewed = settlement.renewed(record).unwrap_or_else(|| record.clone());
+            published.known.insert(package_name(name), described(renewed, &strategy));
+        }
+        assert_eq!(published.compose("git/jq"), Ok(image));
+        // What is known of one content alone.
+        jq.sh = Some(store_path("libc-2"));
+        published.known.insert(package_name("jq"), described(jq, &strategy));
+        published.known.insert(package_name("git"), described(git, &strategy));
+        assert_eq!(published.compose("git/jq").is_ok(), jq_wins);
     }
 }
 

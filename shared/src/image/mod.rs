@@ -19,6 +19,7 @@ use crate::{
     package_source::Revision,
     platform::Platform,
     selection::Selected,
+    settlement,
 };
 use config::{ExecutionConfig, ImageConfig};
 use manifest::{Descriptor, Manifest};
@@ -97,14 +98,15 @@ impl Blueprint {
     /// their indices; `encoding` says how they will be packed, and how the symlink layer is.
     ///
     /// # Errors
-    /// When the packages' closures contradict each other, or their files are too many to be shown together.
+    /// When the packages' closures contradict each other in a way that [`settlement`] does not decide, or their files are
+    /// too many to be shown together.
     pub fn new(
         ingredients: Ingredients<'_>,
         group: impl FnOnce(&Closure) -> Vec<Vec<usize>>,
         encoding: &LayerEncoding,
     ) -> Result<Self, BlueprintError> {
         let records = || ingredients.packages.iter().map(|selected| selected.package);
-        let closure = Closure::new(records().flat_map(|record| &record.closure))?;
+        let closure = settlement::closure(&records().collect::<Vec<_>>())?;
         let layers = group(&closure)
             .into_iter()
             .map(|members| LayerPlan::new(members.into_iter().map(|i| &closure.paths()[i]), encoding))

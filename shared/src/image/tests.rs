@@ -40,6 +40,7 @@ fn record(name: &str) -> PackageRecord {
         sh: None,
         env: None,
         zoneinfo: None,
+        decided: BTreeMap::new(),
     }
 }
 

@@ -27,7 +27,7 @@ use firn_shared::{
     platform::Platform,
     reference::{Reference, Tag},
 };
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Something that is fed bytes.
 pub type Target = fn(&[u8]);
@@ -290,6 +290,7 @@ fn package() -> KnownPackage {
         sh: None,
         env: None,
         zoneinfo: None,
+        decided: BTreeMap::new(),
     };
     let strategy = Sharing::default();
     KnownPackage::new(record, strategy.profile().expect("it has one"), HashMap::new(), false)

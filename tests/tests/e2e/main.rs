@@ -24,6 +24,7 @@ mod popularity;
 mod private_sources;
 mod readers;
 mod reasons;
+mod rebuilt;
 mod registry_api;
 mod reproducible;
 mod running;

@@ -52,9 +52,14 @@ pub(crate) struct Records {
 }
 
 fn package(name: &str) -> KnownPackage {
+    package_with(name, NarHash::of(b"libc"), None)
+}
+
+/// A package that was recorded when `libc` had this content, and perhaps a shell in this path.
+fn package_with(name: &str, libc: NarHash, sh: Option<&str>) -> KnownPackage {
     let info = |path: &str, references: Vec<StorePath>| PathInfo {
         path: store_path(path),
-        nar_hash: NarHash::of(path.as_bytes()),
+        nar_hash: if path == "libc" { libc } else { NarHash::of(path.as_bytes()) },
         nar_size: 1000,
         references,
     };
@@ -85,9 +90,10 @@ fn package(name: &str) -> KnownPackage {
         },
         closure,
         listing: Listing::new(directories, vec![], vec![root]).expect("a listing"),
-        sh: None,
+        sh: sh.map(store_path),
         env: None,
         zoneinfo: None,
+        decided: BTreeMap::new(),
     };
     let strategy = Sharing::default();
     KnownPackage::new(record, strategy.profile().expect("it has one"), layers, true)
@@ -337,6 +343,38 @@ async fn records_are_learned_from_the_backend() {
     asked.sort_unstable();
     asked.dedup();
     assert_eq!(asked.len(), 5, "the set, git, jq, cacert and iana-etc: {asked:?}");
+}
+
+/// A path that was built twice has one content in an image, by the backend's rule. Where that takes more than records,
+/// the backend is asked, and then for records that agree.
+#[tokio::test]
+async fn records_that_disagree_are_settled_or_asked_for_anew() {
+    let agreeing = Records::new();
+    let disagreeing = |sh| {
+        let mut records = Records::new();
+        // The content that loses.
+        let libc = NarHash::from_bytes([0xff; 32]);
+        records.known.insert(package_name("jq"), package_with("jq", libc, sh));
+        records
+    };
+    let (edge, origin) = pair(Settings::forgetful).await;
+    let settled = disagreeing(None);
+    assert_eq!(settled.image("git/jq"), agreeing.image("git/jq"));
+    settled.put_into_kv(&edge).await;
+    assert_serves(&edge, "git/jq", &agreeing.image("git/jq")).await;
+    assert_eq!(origin.seen().len(), 0);
+
+    // Only of that content it is known that it has a shell.
+    disagreeing(Some("libc")).put_into_kv(&edge).await;
+    origin.publish(agreeing.records());
+    let response = edge.get("/v2/git/htop/jq/manifests/latest").await;
+    assert_eq!((response.status().as_u16(), source(&response)), (200, "backend"));
+    let name = "user/git/jq";
+    eventually("the edge has learned", async || {
+        let path = format!("/v2/{name}/manifests/latest");
+        (source(&edge.get(&path).await) == "composed").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
