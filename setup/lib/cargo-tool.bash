@@ -1,6 +1,7 @@
 # Programs from crates.io, compiled once per version into the cache. Sourced after cache.bash.
 
-# cargo_tool CRATE VERSION [CARGO-INSTALL-OPTION…]: afterwards $FIRN_CACHE/CRATE-VERSION/bin has it.
+# cargo_tool CRATE VERSION [CARGO-INSTALL-OPTION…]: afterwards $FIRN_CACHE/CRATE-VERSION/bin has it. With `--path DIR` it
+# is the repository's own, and the version is whatever changes when its source does.
 cargo_tool() {
     local crate=$1 version=$2 name=$1-$2 stage
     shift 2
@@ -19,10 +20,12 @@ cargo_tool() {
 # Called by cargo_tool alone, whose variables it reads. The caller's flags and target directory are for the
 # project, not for its tools. Little optimisation: these programs run for a second at a time.
 cargo_tool_install() {
+    local what=("$crate" --version "$version")
+    [[ " $* " != *" --path "* ]] || what=()
     env -u RUSTFLAGS -u RUSTC -u CARGO_BUILD_TARGET CARGO_TARGET_DIR="$stage/target" \
         CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=0 \
         CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-        cargo install "$crate" --version "$version" --root "$stage" "$@" </dev/null >&2
+        cargo install "${what[@]}" --root "$stage" "$@" </dev/null >&2
 }
 
 # The version of CRATE in the workspace's Cargo.lock, else the one given.

@@ -1,4 +1,4 @@
-//! A real S3 server (s3s-fs) with one empty bucket, which checks signatures by code that is not Firn's.
+//! A real S3 server (s3s-fs, see `tests/s3`) with one empty bucket, which checks signatures by code that is not Firn's.
 
 use crate::{
     program::cached,
@@ -34,14 +34,14 @@ impl S3 {
         let scratch = scratch("s3");
         let root = scratch.join("root");
         std::fs::create_dir_all(root.join(BUCKET)).expect("the bucket can be made");
-        let program = cached("s3s-fs-0.14.1/bin/s3s-fs", "setup/s3-server").into_os_string();
+        let program = cached("firn-test-s3-1/bin/firn-test-s3", "setup/s3-server").into_os_string();
         let mut command = vec![program, root.into_os_string()];
         // The system picks a port that is free; the log says which.
         let options = ["--host=127.0.0.1", "--port=0"].map(str::to_owned);
         let keys = [format!("--access-key={ACCESS_KEY_ID}"), format!("--secret-key={SECRET_ACCESS_KEY}")];
         command.extend(options.into_iter().chain(keys).map(Into::into));
         // With a few lines for each request, so that tests can tell who sent it.
-        let environment = [("RUST_LOG".to_owned(), Some("s3s_fs=info,s3s::ops=debug".to_owned()))];
+        let environment = [("RUST_LOG".to_owned(), Some("firn_test_s3=info,s3s::ops=debug".to_owned()))];
         let service = Service::start("s3", scratch, GRACE, &environment, command);
         let endpoint = service.until("is listening", LONG, || {
             let log = service.log();

@@ -99,44 +99,6 @@ impl Store {
         let bytes = serde_json::to_vec(blobs).expect("digests are text keys");
         self.put_unbounded(&Path::from(CONDEMNED), bytes).await
     }
-
-    /// One collection at a time, as long as the guard exists and `lease` has not passed; nothing where another
-    /// process is at it.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn lease(&self, lease: Duration) -> Result<Option<Lease>, StoreError> {
-        let location = Path::from(format!("{FOLDER}/lease"));
-        let now = self.now_ms().await?;
-        let lease_ms = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
-        if let Some(held) = self.object(&location).await? {
-            let age = now.saturating_sub(held.modified_ms);
-            // One from the future is of a clock that has been set right since.
-            if (0..lease_ms).contains(&age) {
-                return Ok(None);
-            }
-            self.delete(&location).await?;
-        }
-        self.put_unbounded(&location, std::process::id().to_string().into_bytes()).await?;
-        Ok(Some(Lease { store: self.clone(), location }))
-    }
-}
-
-/// The right to collect garbage.
-#[derive(Debug)]
-pub struct Lease {
-    store: Store,
-    location: Path,
-}
-
-impl Lease {
-    /// Gives it up.
-    ///
-    /// # Errors
-    /// When the store fails; it passes by itself then.
-    pub async fn end(self) -> Result<(), StoreError> {
-        self.store.delete(&self.location).await
-    }
 }
 
 #[cfg(test)]
@@ -160,17 +122,5 @@ mod tests {
         let later = store.now_ms().await.expect("a time");
         assert!(store.delete_blob(&digest, later).await.expect("the store works"));
         assert_eq!(store.blob_size(&digest).await.expect("the store works"), None);
-    }
-
-    #[tokio::test]
-    async fn one_collects_at_a_time() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let store = Store::open("memory://", dir.path()).expect("a store");
-        let hour = Duration::from_secs(3600);
-        let lease = store.lease(hour).await.expect("the store works").expect("nobody else");
-        assert!(store.lease(hour).await.expect("the store works").is_none());
-        assert!(store.lease(Duration::ZERO).await.expect("the store works").is_some(), "it has passed");
-        lease.end().await.expect("given up");
-        assert!(store.lease(hour).await.expect("the store works").is_some());
     }
 }

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, PersistError};
 
 /// A directory of objects.
 #[derive(Debug, Clone)]
@@ -39,6 +39,22 @@ impl Files {
         .await
     }
 
+    /// Writes a small object where there is none. Returns whether it did.
+    pub(super) async fn create(&self, location: &Location, bytes: Vec<u8>) -> Result<bool, StoreError> {
+        let staging = Arc::clone(&self.staging);
+        let root = self.root.clone();
+        blocking(self.path(location), move |path| {
+            let mut file = staging.file()?;
+            file.write_all(&bytes)?;
+            let placed = place_with(file, &root, path, |file| file.persist_noclobber(path));
+            match placed {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+                placed => placed.map(|()| true),
+            }
+        })
+        .await
+    }
+
     /// Makes an object of a file that was written in the staging folder.
     pub(super) async fn adopt(&self, file: NamedTempFile, location: &Location) -> Result<(), StoreError> {
         let root = self.root.clone();
@@ -50,21 +66,31 @@ impl Files {
     }
 }
 
-async fn blocking(
+async fn blocking<T: Send + 'static>(
     path: PathBuf,
-    work: impl FnOnce(&Path) -> io::Result<()> + Send + 'static,
-) -> Result<(), StoreError> {
+    work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+) -> Result<T, StoreError> {
     let at = path.clone();
     let done = tokio::task::spawn_blocking(move || work(&at)).await;
     done.map_err(io::Error::other).flatten().map_err(|source| StoreError::File { path, source })
 }
 
-/// Syncs the file, gives it its name below `root`, and syncs that.
+/// Syncs the file, gives it its name below `root`, and syncs that. It replaces one of that name.
 fn place(file: NamedTempFile, root: &Path, path: &Path) -> io::Result<()> {
+    place_with(file, root, path, |file| file.persist(path))
+}
+
+/// The same, with another way to give the file its name.
+fn place_with(
+    file: NamedTempFile,
+    root: &Path,
+    path: &Path,
+    name: impl FnOnce(NamedTempFile) -> Result<File, PersistError>,
+) -> io::Result<()> {
     file.as_file().sync_all()?;
     let parent = path.parent().unwrap_or(root);
     make_directory(root, parent)?;
-    file.persist(path).map_err(|error| error.error)?;
+    name(file).map_err(|error| error.error)?;
     sync_directory(parent)
 }
 

@@ -8,7 +8,7 @@
 //! - `composition/<2 digits>/<key>`: what an edge composes images from; [`firn_shared::composition`] says for how
 //!   long it has to be kept;
 //! - `composed/<2 digits>/<64 digits>`: empty, written by an edge that shares the bucket, for each blob of its own;
-//! - `upkeep/`: what garbage collection remembers; `quarantine/`: what was found to be corrupt.
+//! - `upkeep/`: what garbage collection remembers, and its lease; `quarantine/`: what was found to be corrupt.
 //!
 //! Nothing is ever changed in place. A blob appears whole and verified or not at all; a record says which
 //! blobs belong together and is written after them. So a crash at any moment leaves at worst something that
@@ -19,6 +19,7 @@ mod budget;
 mod composition;
 mod deletion;
 mod files;
+mod lease;
 mod objects;
 mod place;
 mod probe;
@@ -30,7 +31,7 @@ mod tags;
 
 pub use blobs::{BlobReader, SMALL, StagedBlob};
 pub use budget::{BudgetSpent, footprint};
-pub use deletion::Lease;
+pub use lease::Lease;
 pub use objects::{ObjectKind, StoredObject};
 pub use place::is_variable_of;
 pub use quarantine::Verdict;
@@ -42,7 +43,8 @@ use budget::Budget;
 use files::Files;
 use firn_shared::Digest;
 use object_store::{
-    ObjectStore, ObjectStoreExt, PutPayload, local::LocalFileSystem, memory::InMemory, path::Path as Location,
+    ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, local::LocalFileSystem, memory::InMemory,
+    path::Path as Location,
 };
 use place::{Place, Variables};
 use pulls::Pulls;
@@ -83,6 +85,12 @@ pub enum StoreError {
     /// A blob's bytes are not what its digest says; it is in quarantine now.
     #[error("{0} is corrupt")]
     Corrupt(Digest),
+    /// The store overwrites an object that was to be written only where there is none.
+    #[error("storage does not honour conditional puts (If-None-Match), which Firn's locks are made of")]
+    Unconditional,
+    /// Another process holds the lease, or this one could not renew it in time.
+    #[error("the lease on the storage was lost to another process, or could not be renewed in time")]
+    LeaseLost,
     /// There is no room left for what was to be written.
     #[error("storage is full")]
     Budget(#[source] BudgetSpent),
@@ -172,6 +180,11 @@ impl Store {
         }
     }
 
+    /// Removes blobs that are being written, for when this process ends.
+    pub(crate) fn remove_unfinished(&self) {
+        self.staging.remove();
+    }
+
     /// Writes a small object, durably, if there is room; it replaces one that is there.
     async fn put(&self, location: &Location, bytes: Vec<u8>) -> Result<(), StoreError> {
         let room = self.budget.reserve(bytes.len() as u64)?;
@@ -187,6 +200,24 @@ impl Store {
             None => {
                 self.objects.put(location, PutPayload::from(bytes)).await?;
                 Ok(())
+            }
+        }
+    }
+
+    /// Writes a small object, durably, where there is none. Returns whether it did; of several at once, one does.
+    ///
+    /// After an error it may be there all the same. A client of a bucket tries again by itself, so that `false` may be
+    /// about an object that an earlier attempt has written.
+    async fn create(&self, location: &Location, bytes: Vec<u8>) -> Result<bool, StoreError> {
+        match &self.files {
+            Some(files) => files.create(location, bytes).await,
+            None => {
+                let options = PutOptions::from(PutMode::Create);
+                match self.objects.put_opts(location, PutPayload::from(bytes), options).await {
+                    Ok(_) => Ok(true),
+                    Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+                    Err(error) => Err(error.into()),
+                }
             }
         }
     }

@@ -22,8 +22,9 @@
 //!   bytes again under the same name, perhaps while they are being deleted: see `store/deletion.rs`.
 //! - *Package records* are read once at the start of a build; one that goes later costs the next image an
 //!   evaluation.
-//! - *Two collections at once* are kept apart by a lease. If one outlives it they do each other's work twice;
-//!   the worst is that something is condemned later.
+//! - *Two collections at once* are kept apart by a lease (`store/lease.rs`). What the store does late of one that was
+//!   stopped, beside the next one, is a deletion of what had been due for the grace period, or a list of condemned blobs
+//!   in place of the next one's: blobs are condemned later then.
 //! - *An edge that composes images* (`firn_shared::composition`) has no records here: what it needs is held by age.
 //!   A record that it composes from holds its layers for as long as an image that nobody pulls stays, counted from
 //!   the last build or request that needed it; with a disk budget for the grace period alone, since layers are what
@@ -48,8 +49,10 @@ use std::time::Duration;
 
 /// How many records are read at once.
 const AT_ONCE: usize = 16;
-/// After how long a collection is believed to be dead.
-const LEASE: Duration = Duration::from_secs(900);
+/// After how long at most a collection that has said nothing is believed to be dead.
+const LONGEST_LEASE: Duration = Duration::from_secs(120);
+/// Shorter ones could not be renewed in time.
+const SHORTEST_LEASE: Duration = Duration::from_secs(4);
 /// After how long a mark of a deletion is believed to be a dead process's.
 const DELETION_MS: i64 = 600_000;
 
@@ -154,16 +157,15 @@ pub async fn collect(
     if dry_run {
         return Run::new(store, policy, true).await?.run().await.map(Some);
     }
-    let Some(lease) = store.lease(LEASE).await? else { return Ok(None) };
+    // What is done late by a collection that was stopped is done within the grace period.
+    let length = (policy.grace / 4).clamp(SHORTEST_LEASE, LONGEST_LEASE);
+    let Some(lease) = store.lease(length).await? else { return Ok(None) };
+    tracing::debug!(term = lease.term(), "collecting garbage");
     let collection = async {
         store.write_pulls().await?;
         Run::new(store, policy, false).await?.run().await
     };
-    let collection = collection.await;
-    // Also after a failure: others would not collect for as long as the lease is.
-    let ended = lease.end().await;
-    let mut collection = collection?;
-    ended?;
+    let mut collection = lease.hold(collection).await??;
     collection.used_bytes = store.recount().await?;
     Ok(Some(collection))
 }

@@ -1,0 +1,183 @@
+use super::*;
+use crate::store::conformance::{Subject, subjects};
+use futures::future::{join_all, pending};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+async fn lease(store: &Store, length: Duration) -> Option<Lease> {
+    store.lease(length).await.expect("the store works")
+}
+
+/// The lease, as soon as it can be had.
+async fn next_lease(store: &Store, length: Duration) -> Lease {
+    loop {
+        if let Some(lease) = lease(store, length).await {
+            return lease;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Holders give the lease up or die; whoever follows, there is never more than one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_one_holds_it() {
+    const TASKS: usize = 8;
+    const TERMS: usize = 24;
+    const DEATHS: [usize; 2] = [7, 15];
+    let races = subjects().into_iter().map(|subject| async move {
+        let Subject { store, url, dir: _dir } = subject;
+        let (holders, held) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let terms = std::sync::Mutex::new(std::collections::BTreeSet::new());
+        let tasks = (0..TASKS).map(|_| async {
+            while held.load(Ordering::SeqCst) < TERMS {
+                // Longer than anybody here holds it, so that it need not be renewed.
+                let Some(lease) = lease(&store, Duration::from_secs(2)).await else {
+                    tokio::task::yield_now().await;
+                    continue;
+                };
+                assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "{url}: somebody else holds it");
+                assert!(terms.lock().expect("unbroken").insert(lease.term()), "{url}: a term of two holders");
+                // Time for others to be wrong about it.
+                for _ in 0..3 {
+                    store.now_ms().await.expect("the store works");
+                    tokio::task::yield_now().await;
+                }
+                assert_eq!(holders.fetch_sub(1, Ordering::SeqCst), 1, "{url}: somebody else holds it");
+                if DEATHS.contains(&held.fetch_add(1, Ordering::SeqCst)) {
+                    drop(lease);
+                } else {
+                    lease.hold(async {}).await.expect("given up");
+                }
+            }
+        });
+        join_all(tasks).await;
+        // No more than the latest one and what was written after it.
+        assert!(store.terms().await.expect("the store works").len() <= 2, "{url}");
+    });
+    join_all(races).await;
+}
+
+/// Of many who see that a holder is dead, one follows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_takes_over() {
+    for Subject { store, url, .. } in subjects() {
+        for _ in 0..5 {
+            drop(next_lease(&store, Duration::ZERO).await);
+            let latest = store.terms().await.expect("the store works").pop().expect("a term");
+            while store.standing(latest).await.expect("the store works") != Standing::Free {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            let tries = (0..8).map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move { lease(&store, HOUR).await })
+            });
+            let mut held: Vec<_> =
+                join_all(tries).await.into_iter().filter_map(|tried| tried.expect("no panic")).collect();
+            let last = held.pop().expect("somebody follows");
+            assert!(held.is_empty(), "{url}: {held:?} and {last:?}");
+            last.end().await.expect("given up");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_works_for_long_renews_it() {
+    const LENGTH: Duration = Duration::from_secs(4);
+    let all = subjects().into_iter().map(|subject| async move {
+        let Subject { store, url, dir: _dir } = subject;
+        let held = lease(&store, LENGTH).await.expect("nobody else");
+        let first = held.term();
+        let others = async {
+            let started = Instant::now();
+            while started.elapsed() < LENGTH * 2 {
+                assert!(lease(&store, LENGTH).await.is_none(), "{url}: it is held");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        held.hold(others).await.expect("it is renewed");
+        assert!(lease(&store, LENGTH).await.expect("it is given up").term() > first + 1, "{url}");
+    });
+    join_all(all).await;
+}
+
+/// Whoever was followed by somebody else gives up nothing that is not its own.
+#[tokio::test]
+async fn only_ones_own_is_given_up() {
+    for Subject { store, url, .. } in subjects() {
+        let first = lease(&store, Duration::ZERO).await.expect("nobody else");
+        let second = next_lease(&store, HOUR).await;
+        first.end().await.expect("the store works");
+        assert!(lease(&store, HOUR).await.is_none(), "{url}: it is the second one's");
+        second.end().await.expect("given up");
+        assert!(lease(&store, HOUR).await.is_some(), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn who_was_slow_holds_nothing() {
+    for Subject { store, url, .. } in subjects() {
+        for _ in 0..3 {
+            next_lease(&store, HOUR).await.end().await.expect("given up");
+        }
+        // Its number was free when it looked, and is free again.
+        assert!(!store.begin(2, "slow", HOUR).await.expect("the store works"), "{url}");
+        let lease = lease(&store, HOUR).await.expect("what the slow one wrote counts for nothing");
+        assert_eq!(lease.term(), 4, "{url}");
+    }
+}
+
+/// A client that tries again is told that its object is there already.
+#[tokio::test]
+async fn what_an_earlier_attempt_has_written_is_ones_own() {
+    for Subject { store, url, .. } in subjects() {
+        store.create(&location(1), Term::of("it", HOUR).bytes()).await.expect("written");
+        assert!(store.begin(1, "it", HOUR).await.expect("the store works"), "{url}");
+        assert!(!store.begin(1, "another", HOUR).await.expect("the store works"), "{url}");
+    }
+}
+
+/// The holder stops, and nobody else begins before its time would have been over.
+#[tokio::test]
+async fn a_clock_that_was_set_back_leaves_nobody_with_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let url = format!("file://{}", dir.path().join("storage").display());
+    let store = Store::open(&url, &dir.path().join("staging")).expect("a store");
+    let length = Duration::from_secs(2);
+    let held = lease(&store, length).await.expect("nobody else");
+    let file = dir.path().join("storage").join(location(held.term()).as_ref());
+    let file = std::fs::File::options().write(true).open(file).expect("the term");
+    file.set_modified(SystemTime::now() + 24 * HOUR).expect("the time can be set");
+    assert!(lease(&store, length).await.is_none());
+    let lost = held.hold(pending::<()>()).await;
+    assert!(matches!(lost, Err(StoreError::LeaseLost)), "{lost:?}");
+    next_lease(&store, length).await.end().await.expect("given up");
+}
+
+/// A holder that cannot reach the store stops before others begin.
+#[tokio::test]
+async fn who_cannot_renew_stops() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let storage = dir.path().join("storage");
+    let store =
+        Store::open(&format!("file://{}", storage.display()), &dir.path().join("staging")).expect("a store");
+    let held = lease(&store, Duration::from_secs(2)).await.expect("nobody else");
+    std::fs::remove_dir_all(storage.join("upkeep")).expect("removed");
+    std::fs::write(storage.join("upkeep"), "in the way").expect("written");
+    let lost = held.hold(pending::<()>()).await;
+    assert!(matches!(lost, Err(StoreError::LeaseLost)), "{lost:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_passes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let url = format!("file://{}", dir.path().join("storage").display());
+    let store = Store::open(&url, &dir.path().join("staging")).expect("a store");
+    store.put_unbounded(&location(7), b"garbage".to_vec()).await.expect("written");
+    assert!(lease(&store, HOUR).await.is_none());
+    let file =
+        std::fs::File::options().write(true).open(dir.path().join("storage").join(location(7).as_ref()));
+    file.expect("the term").set_modified(SystemTime::now() - 2 * HOUR).expect("the time can be set");
+    assert_eq!(lease(&store, HOUR).await.expect("it has passed").term(), 8);
+}
