@@ -5,6 +5,7 @@
 //! judged by tools that others wrote. Whatever is missing on the machine is an error that names the script
 //! that installs it; nothing is skipped.
 
+pub mod azurite;
 pub mod backend;
 pub mod buildenv;
 pub mod caller;
@@ -13,6 +14,7 @@ pub mod containerd;
 pub mod dockerd;
 pub mod edge;
 pub mod gates;
+pub mod gcs;
 pub mod git;
 pub mod git_server;
 pub mod image;

@@ -1,10 +1,15 @@
-//! What Firn relies on, tried on every store that can be had here: memory, files, and a real S3 server.
+//! What Firn relies on, tried on every store that can be had here: memory, files, a real S3 server, and emulators of
+//! Azure's and Google's storage.
 //!
 //! One law a test, run on each store in turn; each gets stores that nobody else uses.
 
 use super::*;
 use firn_shared::{cache_key::CacheKey, image_name::ImageName, reference::Tag};
-use firn_tests::s3::{BUCKET, S3};
+use firn_tests::{
+    azurite::{Azurite, CONTAINER},
+    gcs::{self, Gcs},
+    s3::{BUCKET, S3},
+};
 use futures::{TryStreamExt, future::join_all};
 use object_store::{PutMode, PutOptions, path::Path as Location};
 use std::collections::BTreeSet;
@@ -21,10 +26,20 @@ pub(super) struct Subject {
     pub(super) dir: TempDir,
 }
 
-/// The server is shared; each store is a prefix of its own in the bucket.
+/// The servers are shared; each store is a prefix of its own in the bucket.
 fn s3() -> &'static S3 {
     static S3: OnceLock<S3> = OnceLock::new();
     S3.get_or_init(S3::start)
+}
+
+fn azurite() -> &'static Azurite {
+    static AZURITE: OnceLock<Azurite> = OnceLock::new();
+    AZURITE.get_or_init(Azurite::start)
+}
+
+fn gcs() -> &'static Gcs {
+    static GCS: OnceLock<Gcs> = OnceLock::new();
+    GCS.get_or_init(Gcs::start)
 }
 
 /// One fresh store of each kind.
@@ -35,18 +50,22 @@ pub(super) fn subjects() -> Vec<Subject> {
 fn subjects_with(s3: &S3) -> Vec<Subject> {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let variables = s3.environment().map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let variables = s3.environment().into_iter().chain(azurite().environment()).chain(gcs().environment());
+    let variables: Variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let subject = |kind: &str| {
         let dir = tempfile::tempdir().expect("a directory");
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let url = match kind {
             "file" => format!("file://{}", dir.path().join("storage").display()),
-            "s3" => format!("s3://{BUCKET}/{}", COUNT.fetch_add(1, Ordering::Relaxed)),
+            "s3" => format!("s3://{BUCKET}/{number}"),
+            "az" => format!("az://{CONTAINER}/{number}"),
+            "gs" => format!("gs://{}/{number}", gcs::BUCKET),
             _ => "memory://".to_owned(),
         };
         let store = Store::open_with(&url, &dir.path().join("staging"), &variables).expect("a store");
         Subject { store, url, dir }
     };
-    ["memory", "file", "s3"].map(subject).into()
+    ["memory", "file", "s3", "az", "gs"].map(subject).into()
 }
 
 fn bytes(size: usize) -> Vec<u8> {

@@ -90,11 +90,6 @@ impl Provider {
         Ok(match self {
             Self::S3 => {
                 let builder = AmazonS3Builder::new().with_bucket_name(name).with_retry(retry());
-                // Whoever writes http:// means it; other tools ask for no second variable either.
-                let plain = |(name, value): (&String, &String)| {
-                    name.starts_with("AWS_ENDPOINT") && value.starts_with("http://")
-                };
-                let builder = builder.with_allow_http(variables.iter().any(plain));
                 let settings = self.settings(variables, AmazonS3ConfigKey::Client);
                 Arc::new(
                     settings
@@ -129,8 +124,22 @@ impl Provider {
         variables: &'a Variables,
         client: fn(ClientConfigKey) -> K,
     ) -> impl Iterator<Item = (K, &'a str)> {
-        let ours = PATIENCE.into_iter().map(move |(key, value)| (client(key), value));
+        // Whoever writes http:// means it; other tools ask for no second variable either.
+        let is_plain = |(name, value): (&String, &String)| {
+            name.starts_with(self.endpoint_variable()) && value.starts_with("http://")
+        };
+        let plain = variables.iter().any(is_plain).then_some((ClientConfigKey::AllowHttp, "true"));
+        let ours = PATIENCE.into_iter().chain(plain).map(move |(key, value)| (client(key), value));
         ours.chain(variables.iter().filter_map(move |(name, value)| Some((self.key(name)?, value.as_str()))))
+    }
+
+    /// How the variable is called, or begins, that says where the service is.
+    const fn endpoint_variable(self) -> &'static str {
+        match self {
+            Self::S3 => "AWS_ENDPOINT",
+            Self::Gcs => "GOOGLE_BASE_URL",
+            Self::Azure => "AZURE_STORAGE_ENDPOINT",
+        }
     }
 
     /// What a variable is about, where it is one of this provider's.

@@ -17,6 +17,8 @@ pub(crate) struct Staging {
 }
 
 const LOCK: &str = "lock";
+/// How often it is tried to remove a folder in which something is written.
+const REMOVALS: usize = 10;
 /// How long it takes at most to lock a folder that was just made.
 const MAKING: Duration = Duration::from_secs(60);
 
@@ -58,6 +60,16 @@ impl Staging {
     pub(crate) fn file(&self) -> io::Result<NamedTempFile> {
         // As other files are, so that whoever may read the folder may read blobs too.
         Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(self.dir.path())
+    }
+
+    /// Removes the folder, for when this process ends though something may still write in it.
+    pub(crate) fn remove(&self) {
+        // What somebody has just written makes it fail once; what cannot be removed is left to the next process.
+        for _ in 0..REMOVALS {
+            if remove_dir_all(self.dir.path()).is_ok() {
+                break;
+            }
+        }
     }
 
     /// Where the folder is, for error messages.

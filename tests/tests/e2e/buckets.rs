@@ -1,8 +1,10 @@
 //! Backend and edge on one bucket: the backend writes, the edge sends clients there.
 
 use firn_tests::{
+    azurite::{Azurite, CONTAINER},
     backend::Backend,
     dockerd::Dockerd,
+    gcs::{self, Gcs},
     image::Image,
     package_set,
     registry::ACCEPT,
@@ -60,25 +62,52 @@ fn docker_pulls_from_the_bucket() {
 }
 
 /// Another backend on the same bucket has nothing to build, and the first one may lose all that it has.
-#[test]
-fn all_state_is_in_the_bucket() {
-    let s3 = S3::start();
-    let storage = format!("s3://{BUCKET}");
-    let plain = |s3: &S3| {
-        let backend = Backend::serving(package_set::bundled()).env("FIRN_STORAGE", &storage);
-        s3.environment().into_iter().fold(backend, |backend, (name, value)| backend.env(name, value)).start()
+fn all_state_is_in(storage: &str, environment: &[(&str, &str)], name: &str, set: &str) {
+    let start = || {
+        let backend = Backend::serving_expression(set).env("FIRN_STORAGE", storage);
+        environment.iter().fold(backend, |backend, (name, value)| backend.env(name, value)).start()
     };
-    let first = plain(&s3);
-    let image = Image::pull(&first.registry(), "shell/git");
+    let first = start();
+    let image = Image::pull(&first.registry(), name);
     image.layers(&first.registry());
     assert!(first.nix_processes() > 0);
     drop(first);
-    let second = plain(&s3);
-    let again = Image::pull(&second.registry(), "shell/git");
+    let second = start();
+    let again = Image::pull(&second.registry(), name);
     again.layers(&second.registry());
     assert_eq!(again.digests(), image.digests());
     assert_eq!(second.nix_processes(), 0);
-    let tags = second.registry().request("GET", "/v2/shell/git/tags/list", &ACCEPT).json();
+    let tags = second.registry().request("GET", &format!("/v2/{name}/tags/list"), &ACCEPT).json();
     assert_eq!(tags["tags"][0], "latest");
+}
+
+#[test]
+fn all_state_is_in_s3() {
+    let s3 = S3::start();
+    all_state_is_in(&format!("s3://{BUCKET}"), &s3.environment(), "shell/git", &package_set::salted());
     assert_eq!(s3.unfinished_uploads(), 0);
+}
+
+/// A package whose layer goes there in parts.
+const LARGE: &str = r#"{ system, ... }: {
+  large = derivation {
+    name = "large-1.0";
+    inherit system;
+    builder = "/bin/bash";
+    args = [ "-e" "-c" "mkdir -p $out/share; head -c 20000000 /dev/urandom > $out/share/large; exit 0" ];
+    PATH = "/usr/bin:/bin";
+  };
+}
+"#;
+
+#[test]
+fn all_state_is_in_azure() {
+    let azurite = Azurite::start();
+    all_state_is_in(&format!("az://{CONTAINER}/some/where"), &azurite.environment(), "large", LARGE);
+}
+
+#[test]
+fn all_state_is_in_google() {
+    let gcs = Gcs::start();
+    all_state_is_in(&format!("gs://{}/some/where", gcs::BUCKET), &gcs.environment(), "large", LARGE);
 }
