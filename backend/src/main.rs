@@ -1,7 +1,10 @@
 //! The command line.
 
 use clap::{CommandFactory, FromArgMatches};
-use firn_backend::{commands::Cli, config::with_nixery_aliases};
+use firn_backend::{
+    commands::{Cli, LogWriter},
+    config::with_nixery_aliases,
+};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -14,7 +17,7 @@ fn main() -> ExitCode {
     };
     let filter = EnvFilter::try_from_env("FIRN_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let color = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(color).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(color).with_writer(LogWriter::default).init();
     rustls::crypto::ring::default_provider().install_default().expect("installed once, here");
     cli.run(&matches, &aliases)
 }

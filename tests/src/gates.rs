@@ -56,6 +56,11 @@ import {bundled} {{ inherit system config; }}
         )
     }
 
+    /// The directory, which is among the arguments of the builders.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
     /// Lets a package's builder take the steps up to this one.
     ///
     /// # Panics

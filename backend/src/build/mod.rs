@@ -185,6 +185,12 @@ impl Builder {
         self.queue.empty().await;
     }
 
+    /// Removes what is unfinished, for when this process ends though something may still write it.
+    pub fn remove_files(&self) {
+        self.store.remove_unfinished();
+        self.nix.remove_roots();
+    }
+
     /// Where the results are.
     pub fn store(&self) -> &Store {
         &self.store

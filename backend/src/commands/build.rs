@@ -1,9 +1,14 @@
 //! `firn build`: one image, without a server.
 
-use super::{Failure, builder::BuilderArgs};
-use crate::{audience::Client, build::Request, output::Output};
+use super::{Failure, builder::BuilderArgs, interrupt, progress_bar::Shown};
+use crate::{
+    audience::Client,
+    build::{Builder, Request},
+    output::Output,
+};
 use clap::Args;
 use firn_shared::{image_name::ImageName, package::Words, reference::Tag};
+use std::sync::Arc;
 
 #[derive(Debug, Args)]
 pub(super) struct BuildArgs {
@@ -26,13 +31,12 @@ pub(super) struct BuildArgs {
     builder: BuilderArgs,
 }
 
-pub(super) fn run(args: BuildArgs) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::error(&error))?;
-    runtime.block_on(build(args))
+pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
+    interrupt::run(&args.builder, async |builder| build(args, builder).await)
 }
 
-async fn build(args: BuildArgs) -> Result<(), Failure> {
-    let builder = args.builder.builder().await?;
+async fn build(args: &BuildArgs, builder: Arc<Builder>) -> Result<(), Failure> {
+    let mut shown = Shown::new("looking at the package set");
     // What the client of a registry would read is what the person at the terminal reads.
     let told =
         |error: &crate::build::BuildError| Failure::Error(error.to_oci_error_with(Words::Shown).message);
@@ -40,8 +44,12 @@ async fn build(args: BuildArgs) -> Result<(), Failure> {
     let set = builder.package_set(&args.tag, Client::NOBODY).await.map_err(unreported)?;
     let image = match builder.image(&args.image, &args.tag, &set, Client::NOBODY).await.map_err(unreported)? {
         Request::Ready(image) => image,
-        Request::Building(waiting) => waiting.outcome().await.map_err(|error| told(&error))?,
+        Request::Building(waiting) => tokio::select! {
+            image = waiting.outcome() => image.map_err(|error| told(&error))?,
+            () = shown.follow(&waiting.progress) => unreachable!("it never ends by itself"),
+        },
     };
+    drop(shown);
     if let Some(output) = &args.output {
         let written = output.write(builder.store(), &image, args.tag.as_str()).await;
         written.map_err(|error| Failure::error(&error))?;

@@ -1,13 +1,14 @@
 //! `firn layers`: why an image has the layers that it has.
 
-use super::{Failure, builder::BuilderArgs};
-use crate::audience::Client;
+use super::{Failure, builder::BuilderArgs, interrupt};
+use crate::{audience::Client, build::Builder};
 use clap::Args;
 use firn_shared::{image_name::ImageName, reference::Tag};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::sync::Arc;
 
 #[derive(Debug, Args)]
 pub(super) struct LayersArgs {
@@ -43,9 +44,8 @@ struct Row {
     shared_with: Vec<String>,
 }
 
-pub(super) fn run(args: LayersArgs) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::error(&error))?;
-    let rows = runtime.block_on(rows(&args))?;
+pub(super) fn run(args: &LayersArgs) -> Result<(), Failure> {
+    let rows = interrupt::run(&args.builder, async |builder| rows(args, builder).await)?;
     let text = if args.json {
         serde_json::to_string(&rows).expect("texts and numbers serialise") + "\n"
     } else {
@@ -87,8 +87,7 @@ fn table(rows: &[Row]) -> String {
     text
 }
 
-async fn rows(args: &LayersArgs) -> Result<Vec<Row>, Failure> {
-    let builder = args.builder.builder().await?;
+async fn rows(args: &LayersArgs, builder: Arc<Builder>) -> Result<Vec<Row>, Failure> {
     let told = |error: crate::build::BuildError| Failure::unreported(&error);
     let set = builder.package_set(&args.tag, Client::NOBODY).await.map_err(told)?;
     let layers = builder.explain(&args.image, &set).await.map_err(told)?;

@@ -5,9 +5,11 @@ mod builder;
 mod check_config;
 mod fsck;
 mod gc;
+mod interrupt;
 mod layers;
 mod pack;
 mod popularity;
+mod progress_bar;
 mod search;
 mod serve;
 mod simulate;
@@ -16,6 +18,8 @@ mod upkeep;
 use crate::config::Alias;
 use clap::{ArgMatches, Parser, Subcommand};
 use firn_shared::package::Words;
+pub use progress_bar::LogWriter;
+use rustix::process::Signal;
 use std::process::ExitCode;
 
 /// A container registry with no images in it: the image name says what goes in.
@@ -59,10 +63,10 @@ impl Cli {
         }
         let result = match self.command {
             Command::Serve(args) => serve::run(args),
-            Command::Build(args) => build::run(args),
-            Command::Layers(args) => layers::run(args),
+            Command::Build(args) => build::run(&args),
+            Command::Layers(args) => layers::run(&args),
             Command::Popularity(args) => popularity::run(args),
-            Command::Search(args) => search::run(args),
+            Command::Search(args) => search::run(&args),
             Command::CheckConfig(args) => {
                 let (_, matches) = matches.subcommand().expect("a command was given");
                 return check_config::run(&args, matches, aliases);
@@ -75,17 +79,7 @@ impl Cli {
             Command::Pack(args) => pack::run(args),
             Command::Simulate(args) => simulate::run(args),
         };
-        match result {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(Failure::Usage(message)) => {
-                eprintln!("firn: {message}");
-                ExitCode::from(2)
-            }
-            Err(Failure::Error(message)) => {
-                eprintln!("firn: {message}");
-                ExitCode::FAILURE
-            }
-        }
+        result.map_or_else(Failure::exit_code, |()| ExitCode::SUCCESS)
     }
 }
 
@@ -94,6 +88,8 @@ impl Cli {
 enum Failure {
     /// The command line or the environment is wrong: exit code 2.
     Usage(String),
+    /// A signal said so: the exit code is 128 and its number.
+    Signal(Signal),
     /// Anything else: exit code 1.
     Error(String),
 }
@@ -105,6 +101,24 @@ impl From<crate::config::ConfigError> for Failure {
 }
 
 impl Failure {
+    /// Says why; returns the exit code.
+    fn exit_code(self) -> ExitCode {
+        match self {
+            Self::Usage(message) => {
+                eprintln!("firn: {message}");
+                ExitCode::from(2)
+            }
+            Self::Signal(signal) => {
+                eprintln!("firn: interrupted");
+                ExitCode::from(u8::try_from(128 + signal.as_raw()).unwrap_or(u8::MAX))
+            }
+            Self::Error(message) => {
+                eprintln!("firn: {message}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
     /// Any other error, with all that caused it.
     fn error(error: &dyn std::error::Error) -> Self {
         Self::Error(crate::build::chain(error))

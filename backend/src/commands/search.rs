@@ -1,9 +1,10 @@
 //! `firn search`: what is there to put into an image.
 
-use super::{Failure, builder::BuilderArgs};
-use crate::audience::Client;
+use super::{Failure, builder::BuilderArgs, interrupt};
+use crate::{audience::Client, build::Builder};
 use clap::Args;
 use firn_shared::reference::Tag;
+use std::sync::Arc;
 
 #[derive(Debug, Args)]
 pub(super) struct SearchArgs {
@@ -27,13 +28,11 @@ pub(super) struct SearchArgs {
     builder: BuilderArgs,
 }
 
-pub(super) fn run(args: SearchArgs) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::error(&error))?;
-    runtime.block_on(search(args))
+pub(super) fn run(args: &SearchArgs) -> Result<(), Failure> {
+    interrupt::run(&args.builder, async |builder| search(args, builder).await)
 }
 
-async fn search(args: SearchArgs) -> Result<(), Failure> {
-    let builder = args.builder.builder().await?;
+async fn search(args: &SearchArgs, builder: Arc<Builder>) -> Result<(), Failure> {
     let set = builder.package_set(&args.tag, Client::NOBODY).await;
     let set = set.map_err(|error| Failure::unreported(&error))?;
     let index = builder.names(&set.revision, args.builder.platform()).await.ok_or_else(|| {

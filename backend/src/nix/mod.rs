@@ -73,6 +73,11 @@ impl Nix {
         })
     }
 
+    /// Removes the links to what builds need, for when this process ends.
+    pub(crate) fn remove_roots(&self) {
+        self.gc_roots.remove();
+    }
+
     /// How long a build may take.
     pub fn build_timeout(&self) -> Duration {
         self.build_timeout

@@ -5,5 +5,6 @@ mod clock;
 mod corruption;
 mod disk;
 mod garbage;
+mod interrupted;
 mod killed;
 mod storage;

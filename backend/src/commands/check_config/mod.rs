@@ -5,7 +5,7 @@
 mod probes;
 mod settings;
 
-use super::serve::ServeArgs;
+use super::{interrupt::unless_interrupted, serve::ServeArgs};
 use crate::config::Alias;
 use clap::{ArgMatches, Args};
 use serde::Serialize;
@@ -76,7 +76,10 @@ pub(super) fn run(args: &CheckConfigArgs, matches: &ArgMatches, aliases: &[Alias
         std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
     settings.extend(settings::of_bucket(&environment, args.serve.builder()));
     let mut findings = settings::misunderstandings(&environment, aliases);
-    findings.extend(runtime.block_on(probes::all(args.serve.builder())));
+    match runtime.block_on(unless_interrupted(probes::all(args.serve.builder()))) {
+        Ok(found) => findings.extend(found),
+        Err(failure) => return failure.exit_code(),
+    }
     let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
     let report = Report { settings, findings };
     if args.json {
