@@ -7,6 +7,7 @@ pub mod binary_cache;
 pub mod build;
 pub mod commands;
 pub mod config;
+mod descriptors;
 pub mod flights;
 pub mod http;
 pub mod nix;

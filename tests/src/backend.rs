@@ -27,6 +27,7 @@ pub struct Starting {
     environment: Vec<(String, Option<String>)>,
     data: Option<PathBuf>,
     set: Option<String>,
+    within: Vec<String>,
 }
 
 /// The program under test: `$FIRN_BIN`, else the one that was built with the tests.
@@ -81,7 +82,8 @@ impl Backend {
 
     /// A backend with these options and no others, but for where it listens and keeps its data.
     pub fn with(arguments: &[&str]) -> Starting {
-        Starting { arguments: Vec::new(), environment: Vec::new(), data: None, set: None }.args(arguments)
+        Starting { arguments: Vec::new(), environment: Vec::new(), data: None, set: None, within: Vec::new() }
+            .args(arguments)
     }
 
     /// `HOST:PORT`, as it stands before an image's name.
@@ -170,6 +172,12 @@ impl Starting {
         self
     }
 
+    /// Started by another program with its arguments, such as `prlimit --nofile=128:1024`.
+    pub fn within(mut self, program: &[&str]) -> Self {
+        self.within = program.iter().map(ToString::to_string).collect();
+        self
+    }
+
     /// Starts it.
     ///
     /// # Panics
@@ -183,7 +191,8 @@ impl Starting {
             package_set::write(&set, expression);
             arguments.extend(["--pkgs-path".into(), set.display().to_string()]);
         }
-        let mut command = vec![firn().into_os_string(), "serve".into()];
+        let mut command: Vec<_> = self.within.into_iter().map(Into::into).collect();
+        command.extend([firn().into_os_string(), "serve".into()]);
         command.extend(["--data".into(), data.into_os_string()]);
         // The system picks a port that is free.
         let listens = self.environment.iter().any(|(name, _)| name == "PORT");

@@ -2,11 +2,11 @@
 
 use super::{Failure, builder::BuilderArgs};
 use crate::{
-    config::seconds,
-    http::{App, IdleListener, ReadyManifests, router},
+    config::{ClientArgs, seconds},
+    descriptors,
+    http::{self, App, ReadyManifests, router},
     upkeep::look_after,
 };
-use axum::serve::ListenerExt;
 use clap::{ArgAction, Args};
 use firn_shared::authentication::Secret;
 use std::net::SocketAddr;
@@ -15,9 +15,6 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-
-/// How long nothing may move on a connection at least, beside the time that a request waits for its build.
-const IDLE: Duration = Duration::from_secs(60);
 
 /// How long requests that are under way may take once all builds have ended.
 const GRACE: Duration = Duration::from_secs(10);
@@ -53,6 +50,9 @@ pub(super) struct ServeArgs {
     survey: bool,
 
     #[command(flatten)]
+    clients: ClientArgs,
+
+    #[command(flatten)]
     builder: BuilderArgs,
 }
 
@@ -73,6 +73,7 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let (stop, mut stopped) = watch::channel(false);
     let policy = args.builder.retention.policy();
     let wait = Duration::from_secs(args.wait);
+    let clients = args.clients;
     let app = App {
         ending,
         builder: args.builder.builder().await?,
@@ -88,18 +89,18 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
         .await
         .map_err(|error| Failure::Error(format!("cannot listen on {}: {error}", args.listen)))?;
     let address = listener.local_addr().map_err(|error| Failure::error(&error))?;
-    // Tapped because axum knows the client's address only of its own listeners.
-    let listener = IdleListener::new(listener, wait + IDLE).tap_io(|_| {});
-    tracing::info!(%address, "listening");
+    let open_files = descriptors::raise();
+    tracing::info!(%address, open_files, "listening");
     let upkeep = tokio::spawn(look_after(builder.store().clone(), policy, stopped.clone()));
-    let server = axum::serve(listener, router(app).into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(async move {
+    let mut server = tokio::spawn(async move {
+        let told_to_stop = async {
             // An error means that the sender is gone, which is a reason to stop too.
             let _ = stopped.wait_for(|stopped| *stopped).await;
-        });
-    let mut server = tokio::spawn(server.into_future());
+        };
+        http::serve(listener, router(app), &clients, told_to_stop).await;
+    });
     tokio::select! {
-        ended = &mut server => ended.map_err(std::io::Error::other).flatten().map_err(|error| Failure::error(&error)),
+        ended = &mut server => ended.map_err(|error| Failure::error(&error)),
         grace = told_to_end(Duration::from_secs(args.grace)) => {
             tracing::info!(grace_seconds = grace.as_secs(), "ending");
             builder.close();

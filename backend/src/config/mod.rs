@@ -1,6 +1,7 @@
 //! Options: one struct a concern, each with its environment variables and defaults in one place, read once.
 
 mod bounds;
+mod clients;
 mod image;
 mod nix;
 mod nixery;
@@ -9,6 +10,7 @@ mod source;
 mod storage;
 
 pub(crate) use bounds::seconds;
+pub use clients::ClientArgs;
 pub use image::ImageArgs;
 pub use nix::NixArgs;
 pub use nixery::{Alias, nixery_variables, with_nixery_aliases};

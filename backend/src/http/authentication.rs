@@ -1,5 +1,6 @@
 //! Who may ask: everybody, or only the edge that knows the secret.
 
+use super::crowd::Place;
 use axum::http::request::Parts;
 use firn_shared::{
     authentication::{HEADER, Secret},
@@ -19,5 +20,10 @@ pub(super) fn check(secret: Option<&Secret>, request: &Parts) -> Result<(), OciE
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |duration| duration.as_secs());
     secret
         .verify(request.method.as_str(), request.uri.path(), proof, now)
-        .map_err(|error| OciError::new(ErrorCode::Denied, error.to_string()))
+        .map_err(|error| OciError::new(ErrorCode::Denied, error.to_string()))?;
+    // A query is what the edge has given to a client.
+    if let (Some(place), Some(_)) = (request.extensions.get::<Place>(), in_header) {
+        place.is_the_edges();
+    }
+    Ok(())
 }

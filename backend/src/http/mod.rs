@@ -9,14 +9,16 @@ mod blobs;
 mod builds;
 mod composition;
 mod content;
-mod idle;
+mod crowd;
 mod manifests;
 mod metrics;
+mod pace;
 mod ready;
+mod server;
 mod tags;
 
-pub use idle::IdleListener;
 pub use ready::ReadyManifests;
+pub use server::serve;
 
 use crate::{audience::Client, build::Builder};
 use answer::{Answer, into_response};

@@ -1,6 +1,7 @@
 //! One Nix process: started in a group of its own, bounded in time and output, and never left behind.
 
 use super::{Nix, complaint::Complaint, failure::Obstacle, family::Family};
+use crate::descriptors;
 use rustix::fs::statvfs;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit, setpriority_process};
 use std::collections::HashSet;
@@ -9,7 +10,7 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -145,11 +146,30 @@ fn was_ended(status: ExitStatus, complaint: &Complaint) -> bool {
 
 /// The process groups that are running.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Groups(Arc<Mutex<HashSet<Pid>>>);
+pub(super) struct Groups(Arc<Mutex<HashSet<Pid>>>, Arc<AtomicBool>);
 
 impl Groups {
     fn running(&self) -> MutexGuard<'_, HashSet<Pid>> {
         self.0.lock().expect("nothing panics while holding the lock")
+    }
+
+    /// From now on nothing is to run.
+    fn close(&self) {
+        self.1.store(true, Ordering::SeqCst);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.1.load(Ordering::SeqCst)
+    }
+
+    /// Returns when none is left, or false after the grace period.
+    async fn gone(&self) -> bool {
+        let gone = async {
+            while !self.running().is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(GRACE, gone).await.is_ok()
     }
 
     fn signal(&self, signal: Signal) {
@@ -232,17 +252,22 @@ async fn skip_rest(reader: &mut (impl AsyncBufRead + Unpin), line: &[u8]) -> io:
 }
 
 impl Nix {
-    /// Ends every process that is running: asks, waits, then makes it. For when the server ends.
+    /// Ends every process that is running: asks, waits, then makes it. None is started from now on. For when Firn
+    /// itself ends.
     pub async fn end_all(&self) {
+        self.groups.close();
         self.groups.signal(Signal::TERM);
-        let gone = async {
-            while !self.groups.running().is_empty() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        if tokio::time::timeout(GRACE, gone).await.is_err() {
-            self.groups.signal(Signal::KILL);
+        if !self.groups.gone().await {
+            self.kill_all().await;
         }
+    }
+
+    /// The same without asking.
+    pub async fn kill_all(&self) {
+        self.groups.close();
+        self.groups.signal(Signal::KILL);
+        // Whoever has started them ends what those have started.
+        self.groups.gone().await;
     }
 
     /// Runs a program of Nix to its end and returns what it printed. Each line of stderr goes to `line`.
@@ -280,6 +305,13 @@ impl Nix {
         let groups = self.groups.clone();
         groups.running().extend(pid);
         let mut group = Group { child, id: pid, pid, groups };
+        // Asked after it can be found, so that either this or whoever ends all processes ends it.
+        if group.groups.is_closed() {
+            return Err(ProcessError::Ended { program });
+        }
+        if let Some(pid) = pid {
+            descriptors::restore(pid);
+        }
         if let (Some(pid), Memory::OneProcess(memory)) = (pid, bounds.memory) {
             let limit = Rlimit { current: Some(memory), maximum: Some(memory) };
             prlimit(Some(pid), Resource::As, limit).map_err(|error| io(error.into()))?;

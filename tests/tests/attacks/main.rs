@@ -3,5 +3,7 @@
 
 mod evaluations;
 mod identity;
+mod leases;
 mod queue;
 mod refs;
+mod slow_clients;
