@@ -84,7 +84,7 @@ pub async fn serve(
         tokio::spawn(async move {
             // That a client goes away, or is too slow, is no matter.
             if let Err(error) = connection.await {
-                tracing::trace!(%peer, %error, "connection ended");
+                tracing::debug!(%peer, %error, "connection ended");
             }
         });
     }
