@@ -3,8 +3,9 @@
 //! A build is shared by all clients that ask for its image, so its place among other builds depends on who asks at the
 //! moment and not on who asked first. An audience says who that is, and whether it is anybody at all.
 
+use firn_shared::client_network::ClientNetwork;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -12,22 +13,16 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 /// For whom something is done, as far as fairness goes.
-///
-/// Of an IPv6 address only the first 64 bits count: whoever has one has all with the same beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Client(Option<IpAddr>);
+pub struct Client(Option<ClientNetwork>);
 
 impl Client {
     /// Firn itself, the person at the command line, or an edge that does not say for whom it asks.
     pub const NOBODY: Self = Self(None);
 
-    /// Whoever is at this address.
+    /// The client at this address.
     pub fn at(address: IpAddr) -> Self {
-        const NETWORK: u128 = !0 << 64;
-        Self(Some(match address.to_canonical() {
-            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & NETWORK)),
-            address => address,
-        }))
+        Self(Some(ClientNetwork::of(address)))
     }
 
     /// Whether this is one client rather than any number of them.

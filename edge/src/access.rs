@@ -1,6 +1,6 @@
 //! Who may pull, when the deployment is private.
 
-use crate::{config::Access, edge::Edge, limit};
+use crate::{config::Access, edge::Edge, limit::Limit};
 use firn_shared::oci_error::{ErrorCode, OciError};
 
 /// Lets a request in, or asks who it is from.
@@ -17,7 +17,7 @@ pub(crate) async fn check(edge: &Edge) -> Result<(), OciError> {
     }
     // Clients ask once without saying who they are, to learn that they must.
     if given.is_some() {
-        limit::check(edge).await?;
+        Limit::Misses.check(edge).await?;
     }
     Err(OciError::new(ErrorCode::Unauthorized, "this registry is private: log in with docker login first"))
 }

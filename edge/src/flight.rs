@@ -2,8 +2,8 @@
 //! the same answer, in one Durable Object.
 
 use crate::{
-    answer, backend, compose, config::Config, edge::Edge, manifest::Fetched, memory, routes::Wanted,
-    store::Store,
+    answer, backend, compose, config::Config, edge::Edge, limit::Limit, manifest::Fetched, memory,
+    routes::Wanted, store::Store,
 };
 use firn_shared::{
     edge_cache::request_key,
@@ -26,16 +26,28 @@ const JOIN_MILLIS: u64 = backend::PATIENCE_MILLIS + 1_000;
 /// long to show it everywhere, and locations that found nothing there remember that.
 const LANDED_SECONDS: u64 = 60;
 
+/// The header by which the Durable Object is told of [`Purpose::Refresh`].
+const REFRESH: &str = "x-firn-refresh";
+
+/// Why the backend is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A client waits for the answer. If that starts a flight, it counts as the client's miss.
+    Answer,
+    /// What a tag names is looked up again, after the client has its answer. Counts against no one.
+    Refresh,
+}
+
 /// Asks the backend for an image by tag, and remembers the answer.
 ///
 /// # Errors
-/// As [`backend::manifest`].
-pub(crate) async fn board(edge: &Rc<Edge>, wanted: &Wanted) -> Result<Fetched, OciError> {
+/// As [`backend::manifest`]; `TOOMANYREQUESTS` when the client has started too many flights.
+pub(crate) async fn board(edge: &Rc<Edge>, wanted: &Wanted, purpose: Purpose) -> Result<Fetched, OciError> {
     let path = format!("/v2/{}/manifests/{}", wanted.image, wanted.tag);
     // One that did not answer a moment ago is left out: it would keep its image from everybody.
     let mut joined = None;
     if !memory::is_down(BINDING) {
-        let Some(answer) = backend::within(JOIN_MILLIS, join(edge, wanted, &path)).await else {
+        let Some(answer) = backend::within(JOIN_MILLIS, join(edge, wanted, &path, purpose)).await else {
             memory::mark_down(BINDING);
             return Err(backend::taking_long());
         };
@@ -51,6 +63,9 @@ pub(crate) async fn board(edge: &Rc<Edge>, wanted: &Wanted) -> Result<Fetched, O
         }
     }
     // Without Durable Objects, or when theirs is out of order.
+    if purpose == Purpose::Answer {
+        Limit::Misses.check(edge).await?;
+    }
     let fetched = ask(&edge.config, &path, edge.accept().as_deref(), edge.client().as_deref()).await?;
     if let Some(store) = Store::open(&edge.env, &edge.config) {
         let (wanted, copy) = (wanted.clone(), fetched.clone());
@@ -63,13 +78,16 @@ pub(crate) async fn board(edge: &Rc<Edge>, wanted: &Wanted) -> Result<Fetched, O
     Ok(fetched)
 }
 
-async fn join(edge: &Edge, wanted: &Wanted, path: &str) -> worker::Result<Response> {
+async fn join(edge: &Edge, wanted: &Wanted, path: &str, purpose: Purpose) -> worker::Result<Response> {
     let name = request_key(&wanted.image, &wanted.tag, wanted.format).to_string();
     let stub = edge.env.durable_object(BINDING)?.get_by_name(&name)?;
     let headers = Headers::new();
     headers.set("accept", edge.accept().as_deref().unwrap_or(wanted.format.manifest()))?;
     if let Some(client) = edge.client() {
         headers.set(CLIENT, &client)?;
+    }
+    if purpose == Purpose::Refresh {
+        headers.set(REFRESH, "1")?;
     }
     let mut init = RequestInit::new();
     init.with_headers(headers);
@@ -125,12 +143,27 @@ impl Flight {
         {
             return Ok(fetched);
         }
-        let running = self.running.borrow().clone();
-        let flight = match running {
+        if let Some(flight) = self.running() {
+            return flight.await;
+        }
+        let header = |name| request.headers().get(name).ok().flatten();
+        let admitted = match header(REFRESH) {
+            None => Limit::Misses.check_for(&self.env, header(CLIENT).as_deref()).await,
+            Some(_) => Ok(()),
+        };
+        // Another request may have started it meanwhile, and joining that one is no miss.
+        let flight = match self.running() {
             Some(flight) => flight,
-            None => self.start(config, request)?,
+            None => {
+                admitted?;
+                self.start(config, request)?
+            }
         };
         flight.await
+    }
+
+    fn running(&self) -> Option<Running> {
+        self.running.borrow().clone()
     }
 
     /// Asks, and goes on when whoever asked first hangs up.

@@ -7,6 +7,12 @@ use crate::{
 };
 use serde::Deserialize;
 
+/// The answer to whoever asks for a tag of [`Tag::is_of_referrers`]: there are no such tags, whatever the package set,
+/// so that nobody has to be asked.
+pub fn no_referrers_tag(tag: &Tag) -> OciError {
+    OciError::new(ErrorCode::ManifestUnknown, format!("{tag}: nothing is attached to images here"))
+}
+
 /// One page of a tag list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagsPage {

@@ -8,6 +8,7 @@ pub mod authentication;
 pub mod base_url;
 pub mod byte_range;
 pub mod cache_key;
+pub mod client_network;
 pub mod closure;
 pub mod composition;
 pub mod credentials;

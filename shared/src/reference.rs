@@ -42,6 +42,20 @@ impl Tag {
         &self.0
     }
 
+    /// Whether clients put this tag on what belongs to an image rather than on an image: `sha256-<64 digits>`, the
+    /// fallback for registries without referrers (distribution spec v1.1.1, "Referrers Tag Schema"), or the same
+    /// with an ending, as cosign's `.sig`, `.att` and `.sbom`. Verifiers ask for it at each pull.
+    pub fn is_of_referrers(&self) -> bool {
+        const DIGITS: usize = 64;
+        let Some((digits, ending)) =
+            self.0.strip_prefix("sha256-").and_then(|rest| rest.split_at_checked(DIGITS))
+        else {
+            return false;
+        };
+        let is_digit = |b: u8| b.is_ascii_digit() || matches!(b, b'a'..=b'f');
+        digits.bytes().all(is_digit) && (ending.is_empty() || ending.starts_with('.'))
+    }
+
     /// Whether this is `latest`.
     pub fn is_latest(&self) -> bool {
         &*self.0 == Self::LATEST
@@ -93,6 +107,24 @@ mod tests {
         assert_eq!("latest".parse(), Ok(Reference::Tag(Tag::default())));
         let digest = Digest::of(b"x");
         assert_eq!(digest.to_string().parse(), Ok(Reference::Digest(digest)));
+    }
+
+    #[test]
+    fn knows_the_tags_of_referrers() {
+        let check = |text: &str, expect: bool| {
+            let tag: Tag = text.parse().expect("a tag");
+            assert_eq!(tag.is_of_referrers(), expect, "{text}");
+        };
+        let digest = Digest::of(b"x").to_string().replace(':', "-");
+        check(&digest, true);
+        for ending in [".sig", ".att", ".sbom"] {
+            check(&format!("{digest}{ending}"), true);
+        }
+        check(&format!("{digest}0"), false);
+        check(&digest[..70], false);
+        check(&digest.to_uppercase(), false);
+        check("sha256-tools", false);
+        check("latest", false);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use axum::{
 };
 use bytes::Bytes;
 use firn_shared::{
-    Digest,
+    Digest, discovery,
     endpoint::{Method, RepositoryName},
     image_name::ImageName,
     media_type::ManifestFormat,
@@ -42,6 +42,7 @@ pub(super) async fn get(
 ) -> Answer {
     match reference {
         Reference::Digest(digest) => by_digest(app, method, digest, &request.headers).await,
+        Reference::Tag(tag) if tag.is_of_referrers() => Err(discovery::no_referrers_tag(&tag)),
         Reference::Tag(tag) => by_tag(app, method, name, &tag, request, client).await,
     }
 }

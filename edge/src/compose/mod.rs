@@ -11,7 +11,7 @@ mod records;
 pub(crate) use blobs::is_kept_here;
 pub(crate) use records::learn;
 
-use crate::{cache::Key, edge::Edge, limit, manifest::Manifest, store::Store};
+use crate::{cache::Key, edge::Edge, manifest::Manifest, store::Store};
 use blobs::Shelf;
 use firn_shared::{
     composition::compose,
@@ -20,7 +20,6 @@ use firn_shared::{
     image::{Image, SmallBlob},
     image_name::ImageName,
     media_type::ManifestFormat,
-    oci_error::OciError,
     protocol::PackageSetToken,
     reference::Tag,
 };
@@ -43,82 +42,55 @@ pub(crate) fn is_on(edge: &Edge) -> bool {
 }
 
 /// Whether an image of a package set can be composed.
-///
-/// # Errors
-/// As [`by_tag`].
-pub(crate) async fn is_possible(
-    edge: &Rc<Edge>,
-    package_set: &PackageSetToken,
-    name: &ImageName,
-) -> Result<bool, OciError> {
-    Ok(image(edge, package_set, name).await?.is_some())
+pub(crate) async fn is_possible(edge: &Rc<Edge>, package_set: &PackageSetToken, name: &ImageName) -> bool {
+    image(edge, package_set, name).await.is_some()
 }
 
 /// The manifest of an image of a package set, if it can be composed; its blobs are stored then.
-///
-/// # Errors
-/// `TOOMANYREQUESTS` when the client asks for too much that is not in the cache.
 pub(crate) async fn by_tag(
     edge: &Rc<Edge>,
     package_set: &PackageSetToken,
     name: &ImageName,
     format: ManifestFormat,
-) -> Result<Option<Manifest>, OciError> {
-    match image(edge, package_set, name).await? {
-        Some(composed) => Ok(store(edge, composed, package_set, name, format).await),
-        None => Ok(None),
-    }
+) -> Option<Manifest> {
+    let composed = image(edge, package_set, name).await?;
+    store(edge, composed, package_set, name, format).await
 }
 
 /// The manifest with a digest, if that is the one of the image of this name in the package set that `latest`
 /// named last. So it is found where KV does not show yet what another location has composed a moment ago.
-///
-/// # Errors
-/// As [`by_tag`].
-pub(crate) async fn by_digest(
-    edge: &Rc<Edge>,
-    name: &RepositoryName,
-    digest: &Digest,
-) -> Result<Option<Manifest>, OciError> {
-    let Some(kv) = Store::open(&edge.env, &edge.config) else { return Ok(None) };
-    let (Ok(name), Some(pointer)) = (name.image(), kv.pointer(&Tag::default()).await) else {
-        return Ok(None);
-    };
-    let Some(composed) = image(edge, &pointer.package_set, &name).await? else { return Ok(None) };
+pub(crate) async fn by_digest(edge: &Rc<Edge>, name: &RepositoryName, digest: &Digest) -> Option<Manifest> {
+    let name = name.image().ok()?;
+    let pointer = Store::open(&edge.env, &edge.config)?.pointer(&Tag::default()).await?;
+    let composed = image(edge, &pointer.package_set, &name).await?;
     let is = |manifest: &SmallBlob| manifest.digest == *digest;
     let format = if is(&composed.image.oci) {
         ManifestFormat::Oci
     } else if composed.image.docker.as_ref().is_some_and(is) {
         ManifestFormat::Docker
     } else {
-        return Ok(None);
+        return None;
     };
-    Ok(store(edge, composed, &pointer.package_set, &name, format).await)
+    store(edge, composed, &pointer.package_set, &name, format).await
 }
 
-async fn image(
-    edge: &Rc<Edge>,
-    package_set: &PackageSetToken,
-    name: &ImageName,
-) -> Result<Option<Composed>, OciError> {
-    let Some(shelf) = Shelf::of(&edge.env, &edge.config) else { return Ok(None) };
+async fn image(edge: &Rc<Edge>, package_set: &PackageSetToken, name: &ImageName) -> Option<Composed> {
+    let shelf = Shelf::of(&edge.env, &edge.config)?;
     let records = Records::open(&edge.env, &edge.config);
-    let Some(set) = records.package_set(package_set).await else { return Ok(None) };
+    let set = records.package_set(package_set).await?;
     let packages = records.packages(package_set, name.platform().unwrap_or(set.recipe.platform), name).await;
     edge.later(records.keep_found());
     if !name.packages().all(|name| packages.contains_key(name)) {
-        return Ok(None);
+        return None;
     }
-    // It takes more of the Worker than anything else does, and leaves something behind.
-    limit::check(edge).await?;
     match compose(name, &set, |name| packages.get(name).map(Rc::as_ref)) {
-        Ok(image) => Ok(Some(Composed { image, revision: set.revision.id().to_owned(), shelf })),
+        Ok(image) => Some(Composed { image, revision: set.revision.id().to_owned(), shelf }),
         Err(reason) => {
             let line = serde_json::json!({
                 "message": "not composed", "image": name.to_string(), "reason": reason.to_string(),
             });
             console_log!("{line}");
-            Ok(None)
+            None
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     answer::Answer,
     backend::{self, Question},
     edge::Edge,
-    limit,
+    limit::Limit,
 };
 use firn_shared::{
     endpoint::Method,
@@ -25,7 +25,7 @@ pub(crate) async fn builds(edge: &Edge, method: Method, id: &str) -> Result<Answ
     if !valid {
         return Err(OciError::new(ErrorCode::ManifestUnknown, "builds have other ids than that").into());
     }
-    limit::check(edge).await?;
+    Limit::LookUps.check(edge).await?;
     let (path, accept) = (format!("{BUILDS}{id}"), edge.accept());
     let question = Question { accept: accept.as_deref(), scattered: true, ..Question::about(method, &path) };
     let response = backend::response(&edge.config, question).await?;

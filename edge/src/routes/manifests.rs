@@ -8,13 +8,15 @@ use crate::{
     compose,
     config::Access,
     edge::Edge,
-    flight, limit,
+    flight::{self, Purpose},
+    limit::Limit,
     manifest::{Fetched, Manifest},
     memory, repository,
     store::Store,
 };
 use firn_shared::{
     digest::Digest,
+    discovery,
     edge_cache::{Freshness, TagPointer},
     endpoint::{Method, RepositoryName},
     image_name::ImageName,
@@ -35,6 +37,7 @@ pub(crate) async fn manifests(
 ) -> Result<Answer, Failure> {
     let (manifest, source) = match reference {
         Reference::Digest(digest) => by_digest(edge, name, digest).await?,
+        Reference::Tag(tag) if tag.is_of_referrers() => return Err(discovery::no_referrers_tag(&tag).into()),
         Reference::Tag(tag) => {
             let wanted = Wanted { image: name.image()?, tag, format: edge.format() };
             let image = wanted.image.clone();
@@ -84,11 +87,16 @@ async fn by_tag(edge: &Rc<Edge>, wanted: Wanted) -> Result<(Manifest, Source), O
         return Ok((manifest, Source::Cache));
     }
     let Some((store, pointer)) = pointer(edge, &wanted.tag).await else {
+        Limit::LookUps.check(edge).await?;
         return Ok((ask(edge, &wanted).await?.manifest, Source::Backend));
     };
     let freshness = pointer.freshness(&wanted.tag, memory::now(), edge.config.tag_ttl_seconds);
     if freshness == Freshness::Stale {
-        return match ask(edge, &wanted).await {
+        let asked = match Limit::LookUps.check(edge).await {
+            Ok(()) => ask(edge, &wanted).await,
+            Err(refused) => Err(refused),
+        };
+        return match asked {
             Ok(fetched) => Ok((fetched.manifest, Source::Backend)),
             // An image that was right a while ago is better than none, unless a newer one is being made.
             Err(error) if is_put_off(&error) => known(edge, &store, &pointer, &wanted).await?.ok_or(error),
@@ -124,7 +132,8 @@ async fn known(
     let found = match store.manifest(&pointer.package_set, image, *format).await {
         Some(manifest) => Some((manifest, Source::Kv)),
         None => {
-            let composed = compose::by_tag(edge, &pointer.package_set, image, *format).await?;
+            Limit::LookUps.check(edge).await?;
+            let composed = compose::by_tag(edge, &pointer.package_set, image, *format).await;
             composed.map(|manifest| (manifest, Source::Composed))
         }
     };
@@ -141,8 +150,7 @@ async fn known(
 
 /// Asks the backend, together with everybody else who wants the same.
 async fn ask(edge: &Rc<Edge>, wanted: &Wanted) -> Result<Fetched, OciError> {
-    limit::check(edge).await?;
-    let fetched = flight::board(edge, wanted).await?;
+    let fetched = flight::board(edge, wanted, Purpose::Answer).await?;
     Key::digest(edge, &fetched.manifest.metadata.digest).keep(edge, &fetched.manifest);
     Ok(fetched)
 }
@@ -153,7 +161,7 @@ fn revalidate(edge: &Rc<Edge>, wanted: Wanted) {
         let edge = edge.clone();
         edge.clone().later(async move {
             // When it fails, the pointer ages on, and a request that needs it to be right will say so.
-            let _ = flight::board(&edge, &wanted).await;
+            let _ = flight::board(&edge, &wanted, Purpose::Refresh).await;
         });
     }
 }
@@ -177,11 +185,11 @@ async fn by_digest(
         key.keep(edge, &manifest);
         return Ok((manifest, Source::Kv));
     }
-    if let Some(manifest) = compose::by_digest(edge, name, &digest).await? {
+    Limit::LookUps.check(edge).await?;
+    if let Some(manifest) = compose::by_digest(edge, name, &digest).await {
         key.keep(edge, &manifest);
         return Ok((manifest, Source::Composed));
     }
-    limit::check(edge).await?;
     let path = format!("/v2/{name}/manifests/{digest}");
     let (accept, client) = (edge.accept(), edge.client());
     let question = backend::Question {

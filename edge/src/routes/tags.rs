@@ -9,7 +9,7 @@ use crate::{
     answer::{self, Answer},
     backend, compose,
     edge::Edge,
-    limit,
+    limit::Limit,
     store::Store,
 };
 use firn_shared::{
@@ -28,13 +28,13 @@ const MAX_BYTES: usize = 1 << 20;
 /// Answers a request for a list of tags.
 pub(crate) async fn tags(edge: &Rc<Edge>, method: Method, name: &RepositoryName) -> Result<Answer, Failure> {
     let image = name.image()?;
-    limit::check(edge).await?;
+    Limit::LookUps.check(edge).await?;
     let theirs = theirs(edge, name).await;
     let is_unknown = |error: &OciError| matches!(error.code, ErrorCode::NameUnknown | ErrorCode::Unavailable);
     if !compose::is_on(edge) || theirs.as_ref().is_err_and(|error| !is_unknown(error)) {
         return Ok(answer::tags(method, theirs?));
     }
-    let own = own(edge, &image, theirs.as_ref().ok()).await?;
+    let own = own(edge, &image, theirs.as_ref().ok()).await;
     let page = match theirs {
         Ok(theirs) => TagsPage::merged(name, &theirs, &own, edge.query())?,
         Err(error) if own.is_empty() => return Err(error.into()),
@@ -60,23 +60,23 @@ async fn theirs(edge: &Edge, name: &RepositoryName) -> Result<TagsPage, OciError
 }
 
 /// The tags by which this edge answers for an image.
-async fn own(edge: &Rc<Edge>, image: &ImageName, theirs: Option<&TagsPage>) -> Result<Vec<Tag>, OciError> {
-    let Some(store) = Store::open(&edge.env, &edge.config) else { return Ok(Vec::new()) };
+async fn own(edge: &Rc<Edge>, image: &ImageName, theirs: Option<&TagsPage>) -> Vec<Tag> {
+    let Some(store) = Store::open(&edge.env, &edge.config) else { return Vec::new() };
     let mut tags = store.noted_tags(image).await;
     let latest = Tag::default();
     let is_listed = theirs.is_some_and(|page| page.has(&latest));
-    if !is_listed && answers(edge, &store, image, &latest).await? {
+    if !is_listed && answers(edge, &store, image, &latest).await {
         tags.push(latest);
     }
-    Ok(tags)
+    tags
 }
 
 /// Whether the edge has, or could compose, what a tag named last.
-async fn answers(edge: &Rc<Edge>, store: &Store, image: &ImageName, tag: &Tag) -> Result<bool, OciError> {
-    let Some(pointer) = store.pointer(tag).await else { return Ok(false) };
+async fn answers(edge: &Rc<Edge>, store: &Store, image: &ImageName, tag: &Tag) -> bool {
+    let Some(pointer) = store.pointer(tag).await else { return false };
     for format in [ManifestFormat::Oci, ManifestFormat::Docker] {
         if store.manifest(&pointer.package_set, image, format).await.is_some() {
-            return Ok(true);
+            return true;
         }
     }
     compose::is_possible(edge, &pointer.package_set, image).await

@@ -7,4 +7,4 @@ mod origin;
 mod workerd;
 
 pub use origin::{Behaviour, Origin, Seen};
-pub use workerd::{Edge, Settings};
+pub use workerd::{Edge, Reads, Settings};

@@ -4,6 +4,7 @@
 //   x-test-fault: objects-hang                                 no Durable Object answers in this request
 //   x-test-fault: r2-half-a-million-seconds-old                objects in R2 are that much older in this request
 //   /.test/kv/<key>, /.test/r2/<key>       PUT, GET, DELETE; /.test/kv lists keys with their metadata
+//   /.test/reads                           how often KV and R2 were read
 //   /.test/points                          what was counted: miniflare's Analytics Engine keeps nothing
 import Inner, { Flight, Repository } from "./index.js";
 import { WorkerEntrypoint } from "cloudflare:workers";
@@ -11,6 +12,13 @@ export { Flight, Repository };
 
 const points = [];
 const counter = { writeDataPoint: (point) => void points.push(point) };
+
+const reads = { kv: 0, r2: 0 };
+
+const counting = (store, read) => (...rest) => {
+  reads[store] += 1;
+  return read(...rest);
+};
 
 const broken = (what) => async () => {
   throw new Error(`${what} failed: 429 Too Many Requests`);
@@ -35,6 +43,20 @@ const writeProtected = (bucket) => {
   result.put = broken("R2 PUT");
   return result;
 };
+
+// The same bindings, with their reads counted.
+function counted(env) {
+  const { MANIFESTS: kv, BLOBS: r2 } = env;
+  const result = { ...env, PULLS: counter };
+  if (kv) {
+    result.MANIFESTS = Object.fromEntries(["put", "list", "delete"].map((name) => [name, kv[name].bind(kv)]));
+    for (const name of ["get", "getWithMetadata"]) result.MANIFESTS[name] = counting("kv", kv[name].bind(kv));
+  }
+  result.BLOBS = new R2Bucket();
+  result.BLOBS.put = r2.put.bind(r2);
+  for (const name of ["get", "head"]) result.BLOBS[name] = counting("r2", r2[name].bind(r2));
+  return result;
+}
 
 const older = (bucket, seconds) => {
   const result = new R2Bucket();
@@ -75,6 +97,7 @@ function withFaults(env, faults) {
 }
 
 async function inspect(env, request, url) {
+  if (url.pathname === "/.test/reads") return Response.json(reads);
   if (url.pathname === "/.test/points") return Response.json(points);
   const [store, ...rest] = url.pathname.slice("/.test/".length).split("/");
   const key = rest.join("/");
@@ -98,8 +121,8 @@ export default class extends WorkerEntrypoint {
     const url = new URL(request.url);
     if (url.pathname.startsWith("/.test/")) return inspect(this.env, request, url);
     const faults = (request.headers.get("x-test-fault") ?? "").split(",").filter(Boolean);
-    const counted = { ...this.env, PULLS: counter };
-    const env = faults.length ? withFaults(counted, faults) : counted;
+    const known = counted(this.env);
+    const env = faults.length ? withFaults(known, faults) : known;
     return new Inner(this.ctx, env).fetch(request);
   }
 }

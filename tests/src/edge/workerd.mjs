@@ -32,9 +32,14 @@ const miniflare = new Miniflare(
       ...(settings.flights ? { FLIGHTS: { className: "Flight", useSQLite: true } } : {}),
       ...(settings.repositories ? { REPOSITORIES: { className: "Repository", useSQLite: true } } : {}),
     },
-    ratelimits: settings.limit
-      ? { MISSES: { namespace_id: "1", simple: { limit: settings.limit, period: 60 } } }
-      : {},
+    ratelimits: Object.fromEntries(
+      [
+        ["LOOKUPS", settings.look_ups],
+        ["MISSES", settings.misses],
+      ]
+        .filter(([, limit]) => limit)
+        .map(([name, limit]) => [name, { namespace_id: name, simple: { limit, period: 60 } }]),
+    ),
     analyticsEngineDatasets: { PULLS: { dataset: "test" } },
     cacheAPI: settings.cache,
   }),

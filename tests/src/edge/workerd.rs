@@ -25,8 +25,19 @@ pub struct Settings {
     pub repositories: bool,
     /// Whether the Cache API keeps anything.
     pub cache: bool,
+    /// How many look-ups a client has in a minute.
+    pub look_ups: Option<u32>,
     /// How many misses a client has in a minute.
-    pub limit: Option<u32>,
+    pub misses: Option<u32>,
+}
+
+/// How often something was read.
+#[derive(Debug, Clone, Copy, Default, serde::Deserialize)]
+pub struct Reads {
+    /// From KV.
+    pub kv: u64,
+    /// From R2.
+    pub r2: u64,
 }
 
 /// A running Worker; it ends with this value.
@@ -50,7 +61,8 @@ impl Settings {
             flights: true,
             repositories: true,
             cache: true,
-            limit: None,
+            look_ups: None,
+            misses: None,
         }
     }
 
@@ -120,6 +132,11 @@ impl Edge {
     /// The points that it has written to Analytics Engine.
     pub async fn points(&self) -> serde_json::Value {
         self.get("/.test/points").await.json().await.expect("a list")
+    }
+
+    /// How often it has read KV and R2.
+    pub async fn reads(&self) -> Reads {
+        self.get("/.test/reads").await.json().await.expect("two numbers")
     }
 
     /// A request for a path.

@@ -48,7 +48,7 @@ async fn who_is_not_listed_is_asked_to_log_in() {
 
 #[tokio::test]
 async fn guesses_are_limited() {
-    let (edge, _origin) = pair(|settings| Settings { limit: Some(3), ..private(settings) }).await;
+    let (edge, _origin) = pair(|settings| Settings { misses: Some(3), ..private(settings) }).await;
     let guess = || edge.request(Method::GET, "/v2/").basic_auth("ann", Some("guess")).send();
     until_limited(3, async |_| {
         let response = guess().await.expect("an answer");

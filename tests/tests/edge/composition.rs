@@ -459,7 +459,7 @@ async fn old_pointers_do_not_count() {
 }
 
 #[tokio::test]
-async fn composing_can_be_switched_off_and_counts_as_a_miss() {
+async fn composing_can_be_switched_off_and_counts_as_a_look_up() {
     let records = Records::new();
     let (edge, origin) = pair(|settings| settings.with("FIRN_COMPOSE", "false")).await;
     origin.publish(records.records());
@@ -467,7 +467,7 @@ async fn composing_can_be_switched_off_and_counts_as_a_miss() {
     assert_eq!(source(&edge.get(IMAGE).await), "backend");
     assert!(origin.asked().is_empty());
 
-    let (edge, _origin) = pair(|settings| Settings { limit: Some(2), ..settings }).await;
+    let (edge, _origin) = pair(|settings| Settings { look_ups: Some(2), misses: Some(1), ..settings }).await;
     records.put_into_kv(&edge).await;
     let names = ["git", "jq", "htop", "git/jq", "git/htop", "htop/jq", "git/htop/jq"];
     let names = ["", "user/", "root/"].iter().flat_map(|of| names.map(|name| format!("{of}{name}")));
@@ -479,6 +479,26 @@ async fn composing_can_be_switched_off_and_counts_as_a_miss() {
     })
     .await;
     assert_eq!(refusal(refused).await, (429, "TOOMANYREQUESTS".to_owned()));
+}
+
+/// A refusal must not cost more than it saves.
+#[tokio::test]
+async fn a_refused_client_makes_nobody_read_records() {
+    let records = Records::new();
+    let (edge, origin) = pair(|settings| Settings { look_ups: Some(1), ..settings.forgetful() }).await;
+    records.put_into_kv(&edge).await;
+    let name =
+        format!("/v2/{}/manifests/latest", (0..40).map(|i| format!("p{i}")).collect::<Vec<_>>().join("/"));
+    let before = std::cell::Cell::default();
+    until_limited(1, async |_| {
+        before.set(edge.reads().await);
+        edge.get(&name).await
+    })
+    .await;
+    let (before, after) = (before.get(), edge.reads().await);
+    assert!(after.kv - before.kv <= 2, "the tag's pointer and the manifest: {before:?}, {after:?}");
+    assert_eq!(after.r2, before.r2);
+    assert!(origin.seen().len() <= 1);
 }
 
 /// Where other blobs are elsewhere, what was composed is here.

@@ -149,7 +149,7 @@ async fn backends_share_the_work() {
 
 #[tokio::test]
 async fn misses_are_limited_and_hits_are_not() {
-    let (edge, origin) = pair(|settings| Settings { limit: Some(3), ..settings }).await;
+    let (edge, origin) = pair(|settings| Settings { misses: Some(3), ..settings }).await;
     let asked = origin.seen().len();
     let (response, answered) = until_limited(3, async |i| {
         let response = edge.get(&format!("/v2/a{i}/manifests/latest")).await;
@@ -166,10 +166,57 @@ async fn misses_are_limited_and_hits_are_not() {
     }
 }
 
+/// Many machines behind one address want the same new image.
+#[tokio::test]
+async fn joining_what_others_ask_for_is_no_miss() {
+    let (edge, origin) = pair(|settings| Settings { misses: Some(1), ..settings.forgetful() }).await;
+    origin.behave(Behaviour::Slow(Duration::from_millis(1500)));
+    for (name, expect) in [("a", 200), ("b", 429)] {
+        let path = format!("/v2/{name}/manifests/latest");
+        let answers = join_all((0..60).map(|_| edge.request(Method::HEAD, &path).send())).await;
+        let statuses: Vec<u16> =
+            answers.into_iter().map(|answer| answer.expect("an answer").status().as_u16()).collect();
+        // A minute of the clock may end meanwhile, and the limit with it.
+        assert!(
+            statuses.iter().all(|status| *status == expect || (name, *status) == ("b", 200)),
+            "{statuses:?}"
+        );
+    }
+    let asked = origin.seen().iter().filter(|seen| seen.uri.starts_with("/v2/a/")).count();
+    assert_eq!(asked, 1);
+}
+
+#[tokio::test]
+async fn a_client_is_a_network() {
+    let (edge, _origin) = pair(|settings| Settings { misses: Some(3), ..settings }).await;
+    let ask = async |name: &str, address: &str| {
+        let request = edge.request(Method::GET, &format!("/v2/{name}/manifests/latest"));
+        request.header("cf-connecting-ip", address).send().await.expect("an answer")
+    };
+    until_limited(3, async |i| ask(&format!("a{i}"), &format!("2001:db8:0:1:{i:x}::1")).await).await;
+    for other in ["2001:db8:0:2::1", "203.0.113.7"] {
+        assert_eq!(ask("b", other).await.status(), 200, "{other}");
+    }
+}
+
+/// Verifiers ask for these at each pull.
+#[tokio::test]
+async fn tags_of_signatures_cost_nothing() {
+    let limits = |settings| Settings { look_ups: Some(1), misses: Some(1), ..settings };
+    let (edge, origin) = pair(limits).await;
+    let digest = Digest::of(b"a manifest").hex();
+    for ending in ["", ".sig", ".att", ".sbom", ".sig", ".sig"] {
+        let response = edge.get(&format!("/v2/shell/git/manifests/sha256-{digest}{ending}")).await;
+        assert_eq!(refusal(response).await, (404, "MANIFEST_UNKNOWN".to_owned()), "{ending}");
+    }
+    assert!(origin.seen().is_empty());
+    assert_eq!(edge.get(TAG).await.status(), 200, "nothing has been counted");
+}
+
 /// Who asks for lists of tags asks the backend.
 #[tokio::test]
 async fn lists_of_tags_are_limited() {
-    let (edge, origin) = pair(|settings| Settings { limit: Some(2), ..settings }).await;
+    let (edge, origin) = pair(|settings| Settings { look_ups: Some(2), ..settings }).await;
     let (refused, answered) = until_limited(2, async |_| {
         let response = edge.get("/v2/shell/git/tags/list").await;
         assert!([200, 429].contains(&response.status().as_u16()));
@@ -216,7 +263,7 @@ async fn an_old_image_is_better_than_being_put_off() {
     }
     // Once more where the clock's minute has ended meanwhile, and the limit with it.
     eventually("the limit is reached", async || {
-        let (edge, _origin) = with_old_image(|settings| Settings { limit: Some(1), ..settings }).await;
+        let (edge, _origin) = with_old_image(|settings| Settings { look_ups: Some(1), ..settings }).await;
         until_limited(1, async |_| edge.get("/builds/0a1b").await).await;
         (header(&edge.get(TAG).await, "x-firn-source") == "kv").then_some(())
     })

@@ -4,8 +4,9 @@ use flate2::{Compression, write::GzEncoder};
 use std::io::Write;
 use std::path::Path;
 
-/// In bytes, compressed as Cloudflare counts it.
-const MAX_GZIPPED: usize = 300 << 10;
+/// In bytes, compressed as Cloudflare counts it. Composing with links between store paths, lists of tags and two limits
+/// took it from 290 KB to 333 KB.
+const MAX_GZIPPED: usize = 400_000;
 
 #[test]
 fn the_worker_is_small() {
