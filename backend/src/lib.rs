@@ -5,6 +5,7 @@
 pub mod audience;
 pub mod binary_cache;
 pub mod build;
+mod child_environment;
 pub mod commands;
 pub mod config;
 mod descriptors;
@@ -12,6 +13,7 @@ pub mod flights;
 pub mod http;
 pub mod nix;
 pub mod output;
+pub mod own_environment;
 pub mod package_set;
 pub mod packing;
 pub mod queue;

@@ -4,11 +4,19 @@ use clap::{CommandFactory, FromArgMatches};
 use firn_backend::{
     commands::{Cli, LogWriter},
     config::with_nixery_aliases,
+    own_environment,
 };
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    // Only the server runs package code for others.
+    if std::env::args_os().nth(1).is_some_and(|command| command == "serve")
+        && let Err(error) = own_environment::hide_secrets()
+    {
+        eprintln!("firn: cannot take the secrets out of the environment: {error}; put them into files");
+        return ExitCode::FAILURE;
+    }
     let (command, aliases) = with_nixery_aliases(Cli::command(), |name| std::env::var(name).ok());
     let matches = command.get_matches();
     let cli = match Cli::from_arg_matches(&matches) {

@@ -5,7 +5,7 @@ mod builder;
 use axum::{body::Body, http::Request};
 use builder::builder;
 use firn_backend::{
-    http::{App, ReadyManifests, router},
+    http::{App, MetricsAccess, ReadyManifests, router},
     package_set::PackageSet,
     store::Store,
 };
@@ -47,6 +47,7 @@ async fn hostile_names_are_refused_before_nix() {
     let registry = router(App {
         builder: Arc::clone(&builder),
         secret: None,
+        metrics: MetricsAccess::Open,
         wait: Duration::from_secs(1),
         ending: watch::channel(false).1,
         manifests: ReadyManifests::new(Duration::from_secs(60)),

@@ -14,6 +14,9 @@ use std::time::Duration;
 /// How long requests that are under way are given when a test is over.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// The token that tests read `/metrics` with.
+const METRICS_TOKEN: &str = "figures";
+
 /// A running backend with its own data.
 pub struct Backend {
     service: Service,
@@ -122,7 +125,8 @@ impl Backend {
     }
 
     fn metric(&self, name: &str) -> u64 {
-        let metrics = self.registry().get("/metrics").text();
+        let authorization = format!("Bearer {METRICS_TOKEN}");
+        let metrics = self.registry().request("GET", "/metrics", &[("authorization", &authorization)]).text();
         let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.expect("the metric is there").parse().expect("a number")
     }
@@ -207,6 +211,7 @@ impl Starting {
         environment.push(("FIRN_GRACE".into(), Some("0".into())));
         // The Nix processes that tests count are those of requests.
         environment.push(("FIRN_SURVEY".into(), Some("false".into())));
+        environment.push(("FIRN_METRICS_TOKEN".into(), Some(METRICS_TOKEN.into())));
         environment.extend(self.environment);
         let service = Service::start("backend", scratch, GRACE, &environment, command);
         let address = service.until("is listening", LONG, || {

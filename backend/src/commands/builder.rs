@@ -4,13 +4,16 @@ use super::Failure;
 use crate::{
     build::{Builder, Limits, Recipe},
     config::{ImageArgs, NixArgs, RetentionArgs, SourceArgs, StorageArgs},
-    nix::Nix,
+    nix::{Nix, OwnFiles},
+    own_environment,
     package_set::PackageSet,
     packing::Packer,
     store::Store,
 };
 use clap::Args;
-use firn_shared::platform::Platform;
+use firn_shared::{package_source::Revisions, platform::Platform};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -36,8 +39,29 @@ impl BuilderArgs {
         self.nix.platform()
     }
 
+    /// Nix with these options, kept from Firn's own files and these secret ones.
+    ///
+    /// # Errors
+    /// As [`Nix::new`].
+    pub(super) fn nix(&self, secrets: Vec<PathBuf>) -> io::Result<Nix> {
+        let storage = self.storage.storage_url().map_err(io::Error::other)?;
+        let hidden = storage.strip_prefix("file://").map(PathBuf::from).into_iter().collect();
+        let named =
+            ["GOOGLE_APPLICATION_CREDENTIALS", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SHARED_CREDENTIALS_FILE"];
+        let named = named.into_iter().filter_map(own_environment::variable).map(PathBuf::from);
+        let secrets = secrets.into_iter().chain(named).collect();
+        let strangers = self.source.source().is_ok_and(|(_, revisions)| revisions == Revisions::Any);
+        let others = OwnFiles { hidden, secrets, strangers, ..OwnFiles::default() };
+        Nix::new(&self.nix, &self.storage.data_dir().map_err(io::Error::other)?, others)
+    }
+
     /// A builder with these options.
     pub(super) async fn builder(&self) -> Result<Arc<Builder>, Failure> {
+        self.builder_beside(Vec::new()).await
+    }
+
+    /// The same in a process that has these files with secrets.
+    pub(super) async fn builder_beside(&self, secrets: Vec<PathBuf>) -> Result<Arc<Builder>, Failure> {
         let (source, revisions) = self.source.source()?;
         let data = self.storage.data_dir()?;
         let url = self.storage.storage_url()?;
@@ -45,7 +69,14 @@ impl BuilderArgs {
         let store =
             Store::open(&url, &staging).map_err(|error| Failure::Usage(crate::build::chain(&error)))?;
         let store = self.retention.limit(store).await.map_err(|error| Failure::error(&error))?;
-        let nix = Nix::new(&self.nix, &data).map_err(|error| Failure::error(&error))?;
+        let nix = self.nix(secrets).map_err(|error| Failure::error(&error))?;
+        if revisions == Revisions::Any && !nix.is_apart() {
+            return Err(Failure::Usage(
+                "--revisions any lets strangers choose what is run here, and Nix cannot be kept apart from Firn: install \
+                 bubblewrap (bwrap), or choose --revisions refs"
+                    .into(),
+            ));
+        }
         let threads = available_parallelism().map_err(|error| Failure::error(&error))?;
         let packer = Packer::new(self.image.compression, threads).map_err(|error| Failure::error(&error))?;
         let recipe = Recipe {

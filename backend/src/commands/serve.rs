@@ -2,13 +2,13 @@
 
 use super::{Failure, builder::BuilderArgs};
 use crate::{
-    config::{ClientArgs, seconds},
+    config::{ClientArgs, MetricsArgs, SecretArgs, seconds},
     descriptors,
-    http::{self, App, ReadyManifests, router},
+    http::{self, App, MetricsAccess, ReadyManifests, router},
     upkeep::look_after,
 };
 use clap::{ArgAction, Args};
-use firn_shared::authentication::Secret;
+use firn_shared::Digest;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,9 +25,11 @@ pub(super) struct ServeArgs {
     #[arg(long, env = "FIRN_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
 
-    /// Secret shared with the edge; if set, only the edge is answered
-    #[arg(long, env = "FIRN_SECRET", value_name = "TEXT", hide_env_values = true)]
-    secret: Option<String>,
+    #[command(flatten)]
+    secret: SecretArgs,
+
+    #[command(flatten)]
+    metrics: MetricsArgs,
 
     /// Seconds that a request waits for its build before the client is told to come back
     #[arg(long, env = "FIRN_WAIT", value_name = "SECONDS", value_parser = seconds(), default_value_t = 25)]
@@ -69,6 +71,18 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
 }
 
 async fn serve(args: ServeArgs) -> Result<(), Failure> {
+    let secret = args.secret.secret()?;
+    if secret.is_none() && !args.listen.ip().is_loopback() {
+        tracing::warn!(
+            address = %args.listen,
+            "everybody who reaches this address is answered; FIRN_SECRET_FILE lets in only the edge"
+        );
+    }
+    let metrics = match args.metrics.token()? {
+        Some(token) => MetricsAccess::Bearer(Digest::of(token.as_bytes())),
+        None if secret.is_none() && args.listen.ip().is_loopback() => MetricsAccess::Open,
+        None => MetricsAccess::Closed,
+    };
     let (hand_back, ending) = watch::channel(false);
     let (stop, mut stopped) = watch::channel(false);
     let policy = args.builder.retention.policy();
@@ -76,8 +90,12 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let clients = args.clients;
     let app = App {
         ending,
-        builder: args.builder.builder().await?,
-        secret: args.secret.filter(|secret| !secret.is_empty()).map(|secret| Arc::new(Secret::new(secret))),
+        builder: args
+            .builder
+            .builder_beside(args.secret.file().into_iter().chain(args.metrics.metrics_token_file).collect())
+            .await?,
+        secret: secret.map(Arc::new),
+        metrics,
         wait,
         manifests: ReadyManifests::new(policy.grace),
     };

@@ -6,15 +6,17 @@ mod image;
 mod nix;
 mod nixery;
 mod retention;
+mod secret;
 mod source;
 mod storage;
 
 pub(crate) use bounds::seconds;
 pub use clients::ClientArgs;
 pub use image::ImageArgs;
-pub use nix::NixArgs;
+pub use nix::{IsolationArg, NixArgs};
 pub use nixery::{Alias, nixery_variables, with_nixery_aliases};
 pub use retention::RetentionArgs;
+pub use secret::{MetricsArgs, SecretArgs};
 pub use source::SourceArgs;
 pub use storage::StorageArgs;
 

@@ -1,7 +1,7 @@
 //! How Nix is run.
 
 use super::bounds::{mebibytes, seconds};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use firn_shared::platform::Platform;
 
 /// Limits and switches for evaluating and building.
@@ -48,6 +48,11 @@ pub struct NixArgs {
     #[arg(long, env = "FIRN_BUILD_MEMORY", value_name = "MIB", value_parser = mebibytes())]
     pub build_memory: Option<u64>,
 
+    /// Whether Nix runs in namespaces of its own, where package code cannot read Firn's memory and secrets; takes
+    /// bubblewrap (bwrap)
+    #[arg(long, env = "FIRN_ISOLATION", value_enum, default_value_t = IsolationArg::Auto)]
+    pub isolation: IsolationArg,
+
     /// Serve packages whose licence is unfree
     #[arg(long, env = "FIRN_ALLOW_UNFREE")]
     pub allow_unfree: bool,
@@ -55,6 +60,17 @@ pub struct NixArgs {
     /// Platform of images whose name asks for none [default: this machine's]
     #[arg(long, env = "FIRN_PLATFORM", value_name = "PLATFORM")]
     pub platform: Option<Platform>,
+}
+
+/// When Nix is kept apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum IsolationArg {
+    /// Where callers may choose any commit (--revisions any), which takes it
+    Auto,
+    /// Always; the server does not start where it does not work
+    Always,
+    /// Never
+    Never,
 }
 
 impl NixArgs {

@@ -16,8 +16,14 @@ use firn_shared::{
     oci_error::{ErrorCode, OciError},
 };
 
-/// Blobs never change, and must arrive as they are: their digest is over the bytes on the wire.
-const CACHE_CONTROL: &str = "public, max-age=31536000, immutable, no-transform";
+/// Blobs never change, and must arrive as they are: their digest is over the bytes on the wire. What only the edge's
+/// clients may have, caches on the way keep for nobody.
+fn cache_control(app: &App) -> &'static str {
+    match app.secret {
+        None => "public, max-age=31536000, immutable, no-transform",
+        Some(_) => "private, max-age=31536000, immutable, no-transform",
+    }
+}
 
 pub(super) async fn get(app: &App, method: Method, digest: Digest, headers: &HeaderMap) -> Answer {
     let store = app.builder.store();
@@ -39,7 +45,7 @@ pub(super) async fn get(app: &App, method: Method, digest: Digest, headers: &Hea
         response.headers_mut().insert(name, value);
     };
     insert(header::CONTENT_TYPE, media_type::BLOB);
-    insert(header::CACHE_CONTROL, CACHE_CONTROL);
+    insert(header::CACHE_CONTROL, cache_control(app));
     insert(header::ACCEPT_RANGES, "bytes");
     insert(header::ETAG, &entity_tag(&digest));
     insert(header::HeaderName::from_static("docker-content-digest"), &digest.to_string());

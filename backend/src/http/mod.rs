@@ -17,6 +17,7 @@ mod ready;
 mod server;
 mod tags;
 
+pub use metrics::MetricsAccess;
 pub use ready::ReadyManifests;
 pub use server::serve;
 
@@ -48,6 +49,8 @@ pub struct App {
     pub builder: Arc<Builder>,
     /// If set, only who knows it is answered.
     pub secret: Option<Arc<Secret>>,
+    /// Who may read `/metrics`.
+    pub metrics: MetricsAccess,
     /// How long a request waits for its build before the client is told to come back. containerd gives up
     /// after 30 s.
     pub wait: Duration,

@@ -74,6 +74,22 @@ impl Family {
     }
 }
 
+/// The process that bubblewrap has started, if this is one of bubblewrap's (see `isolation`); else the process itself.
+/// bubblewrap takes two: the one that waits for the other, and the first of the process namespace.
+pub(super) fn behind_bubblewrap(pid: Pid) -> Pid {
+    let mut at = pid;
+    while let Ok(process) = Process::new(at.as_raw_nonzero().get())
+        && process.stat().is_ok_and(|stat| stat.comm == "bwrap")
+        && let Some(child) = process.tasks().into_iter().flatten().flatten().find_map(|task| {
+            let child = task.children().ok()?.into_iter().next()?;
+            Pid::from_raw(child.cast_signed())
+        })
+    {
+        at = child;
+    }
+    at
+}
+
 /// A process that runs, and when it was started, in clock ticks since the machine was.
 fn started_at(pid: i32) -> Option<(Process, u64)> {
     let process = Process::new(pid).ok()?;

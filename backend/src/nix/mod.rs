@@ -9,6 +9,7 @@ mod expressions;
 mod failure;
 mod family;
 mod index;
+mod isolation;
 mod pieces;
 mod probe;
 mod process;
@@ -19,13 +20,18 @@ mod resolve;
 pub use failure::{Blame, Fault, Obstacle};
 pub use firn_shared::nix_log::BuildLog;
 pub use index::NamesRequest;
+pub use isolation::{Isolation, IsolationError, OwnFiles};
 pub use process::ProcessError;
 use process::{Bounds, Groups, Memory};
 pub use realise::{GcRoot, RealiseError};
 pub use requisites::RequisitesError;
 pub use resolve::{Budget, ResolveError, ResolveRequest, Resolved};
 
-use crate::{config::NixArgs, store::OwnFolder, turns::Turns};
+use crate::{
+    config::{IsolationArg, NixArgs},
+    store::OwnFolder,
+    turns::Turns,
+};
 use expressions::Expressions;
 use std::io;
 use std::path::Path;
@@ -40,6 +46,8 @@ const LOOK_FOR_QUIET: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Nix {
     expressions: Expressions,
+    /// None where Nix runs beside Firn as any other process.
+    isolation: Option<Isolation>,
     /// For links to what builds need; what a killed process has left is gone.
     gc_roots: OwnFolder,
     eval_timeout: Duration,
@@ -53,14 +61,26 @@ pub struct Nix {
 }
 
 impl Nix {
-    /// Nix with state (expressions, GC roots) in this directory.
+    /// Nix with state (expressions, GC roots) in this directory. `others` are what Nix must not see besides.
     ///
     /// # Errors
-    /// When the directory cannot be written.
-    pub fn new(args: &NixArgs, dir: &Path) -> io::Result<Self> {
+    /// When the directory cannot be written, or Nix cannot be kept apart although it has to.
+    pub fn new(args: &NixArgs, dir: &Path, others: OwnFiles) -> io::Result<Self> {
         let gc_roots = OwnFolder::new(&dir.join("gcroots"))?;
+        let expressions = Expressions::install(&dir.join("nix"))?;
+        let mut own = others.clone();
+        own.hidden.push(dir.to_owned());
+        own.written.extend([dir.join("nix"), dir.join("gcroots")]);
+        own.read.push(dir.join("sources"));
+        let isolation = match args.isolation {
+            IsolationArg::Always => Some(Isolation::new(&own).map_err(io::Error::other)?),
+            // Where it has to be and does not work, the caller says so.
+            IsolationArg::Auto if others.strangers => Isolation::new(&own).ok(),
+            IsolationArg::Auto | IsolationArg::Never => None,
+        };
         Ok(Self {
-            expressions: Expressions::install(&dir.join("nix"))?,
+            expressions,
+            isolation,
             gc_roots,
             eval_timeout: Duration::from_secs(args.eval_timeout),
             build_timeout: Duration::from_secs(args.nix_timeout),
@@ -76,6 +96,11 @@ impl Nix {
     /// Removes the links to what builds need, for when this process ends.
     pub(crate) fn remove_roots(&self) {
         self.gc_roots.remove();
+    }
+
+    /// Whether package code is kept away from Firn's memory and secrets.
+    pub fn is_apart(&self) -> bool {
+        self.isolation.is_some()
     }
 
     /// How long a build may take.

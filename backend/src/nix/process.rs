@@ -1,9 +1,16 @@
 //! One Nix process: started in a group of its own, bounded in time and output, and never left behind.
 
-use super::{Nix, complaint::Complaint, failure::Obstacle, family::Family};
-use crate::descriptors;
+use super::{
+    Nix,
+    complaint::Complaint,
+    failure::Obstacle,
+    family::{Family, behind_bubblewrap},
+};
+use crate::{child_environment, descriptors};
 use rustix::fs::statvfs;
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit, setpriority_process};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, kill_process, kill_process_group, prlimit, setpriority_process,
+};
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
@@ -140,7 +147,8 @@ const FROM_OUTSIDE: [Signal; 4] = [Signal::KILL, Signal::TERM, Signal::INT, Sign
 
 /// Whether a process that has failed was ended from outside.
 fn was_ended(status: ExitStatus, complaint: &Complaint) -> bool {
-    let signal = status.signal();
+    // bubblewrap, and shells, say 128 and the signal's number.
+    let signal = status.signal().or_else(|| status.code()?.checked_sub(128));
     FROM_OUTSIDE.iter().any(|outside| signal == Some(outside.as_raw())) || complaint.is_interrupted()
 }
 
@@ -174,10 +182,21 @@ impl Groups {
 
     fn signal(&self, signal: Signal) {
         for pid in self.running().iter() {
-            // Fails when the group is gone, which is what was wanted.
-            let _ = kill_process_group(*pid, signal);
+            send(*pid, signal);
         }
     }
+}
+
+/// Sends a signal to the process group of a Nix process. Where bubblewrap is between, which would end everything at once
+/// when it is asked to, Nix alone is asked.
+fn send(group: Pid, signal: Signal) {
+    let nix = behind_bubblewrap(group);
+    // Fails when it is gone, which is what was wanted.
+    let _ = if signal == Signal::TERM && nix != group {
+        kill_process(nix, signal)
+    } else {
+        kill_process_group(group, signal)
+    };
 }
 
 /// Ends the whole process group unless it has ended by itself.
@@ -204,8 +223,7 @@ impl Group {
 
     fn signal(&self, signal: Signal) {
         if let Some(pid) = self.pid {
-            // Fails when the group is gone, which is what was wanted.
-            let _ = kill_process_group(pid, signal);
+            send(pid, signal);
         }
     }
 }
@@ -270,6 +288,26 @@ impl Nix {
         self.groups.gone().await;
     }
 
+    /// How a program is started: apart from Firn, where that works here. A limit of one process's memory is set there
+    /// before the program begins.
+    fn command_line(
+        &self,
+        program: &'static str,
+        arguments: Vec<OsString>,
+        memory: Memory,
+    ) -> (OsString, Vec<OsString>) {
+        match (&self.isolation, memory) {
+            (None, _) => (program.into(), arguments),
+            (Some(isolation), Memory::OneProcess(bytes)) => {
+                let script = format!("ulimit -v {} && exec \"$0\" \"$@\"", bytes >> 10);
+                let shell = ["-c".into(), script.into(), program.into()];
+                let arguments: Vec<OsString> = shell.into_iter().chain(arguments).collect();
+                isolation.wrap("/bin/sh".as_ref(), &arguments)
+            }
+            (Some(isolation), _) => isolation.wrap(program.as_ref(), &arguments),
+        }
+    }
+
     /// Runs a program of Nix to its end and returns what it printed. Each line of stderr goes to `line`.
     pub(super) async fn run(
         &self,
@@ -281,8 +319,10 @@ impl Nix {
         let io = |source| ProcessError::Io { program, source };
         self.processes.fetch_add(1, Ordering::Relaxed);
         let started = std::time::Instant::now();
-        let mut command = Command::new(program);
+        let (file, arguments) = self.command_line(program, arguments, bounds.memory);
+        let mut command = Command::new(file);
         // Nothing is looked up by accident: no channel, no overlays. Nix's and git's own settings still count.
+        command.env_clear().envs(child_environment::for_nix());
         for (variable, file) in
             [("NIX_USER_CONF_FILES", ".config/nix/nix.conf"), ("GIT_CONFIG_GLOBAL", ".gitconfig")]
         {
@@ -292,8 +332,6 @@ impl Nix {
         }
         let child = command
             .args(&arguments)
-            .env_remove("NIX_PATH")
-            .env_remove("XDG_CONFIG_HOME")
             .env("HOME", self.expressions.home())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -312,7 +350,7 @@ impl Nix {
         if let Some(pid) = pid {
             descriptors::restore(pid);
         }
-        if let (Some(pid), Memory::OneProcess(memory)) = (pid, bounds.memory) {
+        if let (Some(pid), Memory::OneProcess(memory), None) = (pid, bounds.memory, &self.isolation) {
             let limit = Rlimit { current: Some(memory), maximum: Some(memory) };
             prlimit(Some(pid), Resource::As, limit).map_err(|error| io(error.into()))?;
         }

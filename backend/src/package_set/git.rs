@@ -1,11 +1,12 @@
 //! Git, as the operator has configured it: a process with a limit, which sees the operator's own settings.
 //!
-//! Private repositories work as they do at the operator's prompt: git runs with the environment of Firn, so that
+//! Private repositories work as they do at the operator's prompt: git gets what it takes its settings from, so that
 //! `~/.netrc`, credential helpers, `~/.ssh` and SSH agents count. That environment is for git alone; nothing here is
 //! needed by Nix, which is given what was fetched as a directory. Credentials that stand in the repository's URL are
 //! given to git as a setting in its environment, because any user of the machine can see a process's arguments, and
 //! are removed from all that it says.
 
+use crate::child_environment;
 use firn_shared::source_url::SourceUrl;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::OsStr;
@@ -13,23 +14,6 @@ use std::future::Future;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
-
-/// What a Firn that is started by git, as from a hook, inherits about a repository that is not meant
-/// (`git rev-parse --local-env-vars`, but for the variables that hold settings).
-const NOT_INHERITED: [&str; 12] = [
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_DIR",
-    "GIT_GRAFT_FILE",
-    "GIT_IMPLICIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_NAMESPACE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_PREFIX",
-    "GIT_REPLACE_REF_BASE",
-    "GIT_SHALLOW_FILE",
-    "GIT_WORK_TREE",
-];
 
 /// Settings that must not depend on the machine: nothing runs but what was asked for, and the files of a commit are
 /// the same everywhere.
@@ -111,9 +95,7 @@ impl<'a> Git<'a> {
         other: impl Future<Output = T>,
     ) -> Result<String, Interrupted<T>> {
         let mut command = Command::new("git");
-        for variable in NOT_INHERITED {
-            command.env_remove(variable);
-        }
+        command.env_clear().envs(child_environment::for_git());
         let insteads = self
             .url
             .has_credentials()

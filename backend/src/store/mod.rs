@@ -50,7 +50,6 @@ use place::{Place, Variables};
 use pulls::Pulls;
 use quarantine::Health;
 use staging::Staging;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tags::NotedTags;
@@ -127,9 +126,7 @@ impl Store {
     /// # Errors
     /// When the URL means nothing or a directory cannot be made.
     pub fn open(url: &str, staging: &Path) -> Result<Self, StoreError> {
-        let text =
-            |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-        Self::open_with(url, staging, &std::env::vars_os().filter_map(text).collect())
+        Self::open_with(url, staging, &crate::own_environment::texts().collect())
     }
 
     /// The same with these variables instead of the environment's.

@@ -4,7 +4,7 @@ use clap::Parser;
 use firn_backend::{
     build::{Builder, Limits, Recipe},
     config::NixArgs,
-    nix::Nix,
+    nix::{Nix, OwnFiles},
     package_set::PackageSet,
     packing::{Encoder, Packer},
     store::Store,
@@ -22,7 +22,8 @@ struct Options {
 
 /// A builder of images from a package set, with its results in a store and Nix's state in a directory.
 pub(crate) fn builder(store: Store, packages: PackageSet, state: &Path) -> Arc<Builder> {
-    let nix = Nix::new(&Options::parse_from(["test"]).nix, state).expect("a directory for state");
+    let nix = Nix::new(&Options::parse_from(["test"]).nix, state, OwnFiles::default())
+        .expect("a directory for state");
     let packer = Packer::new(Encoder::GZIP, std::num::NonZeroUsize::MIN).expect("threads");
     let recipe = Recipe {
         strategy: Box::new(Sharing::default()),

@@ -7,7 +7,7 @@ use crate::{
     site::{Site, image},
 };
 use firn_backend::{
-    http::{App, ReadyManifests, router},
+    http::{App, MetricsAccess, ReadyManifests, router},
     package_set::PackageSet,
 };
 use firn_shared::{
@@ -70,6 +70,7 @@ async fn what_is_asked_for_is_read_at_once() {
     let registry = router(App {
         builder: builder(store, packages, dir.path()),
         secret: None,
+        metrics: MetricsAccess::Open,
         wait: Duration::from_secs(1),
         ending: watch::channel(false).1,
         manifests: ReadyManifests::new(Duration::from_secs(60)),

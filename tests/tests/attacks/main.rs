@@ -6,4 +6,5 @@ mod identity;
 mod leases;
 mod queue;
 mod refs;
+mod secrets;
 mod slow_clients;

@@ -24,7 +24,7 @@ pub(super) async fn all(args: &BuilderArgs) -> Vec<Finding> {
         Ok(data) => data,
         Err(error) => return vec![Finding::new(Level::Invalid, "data", error.to_string())],
     };
-    let (nix, nix_finding) = match Nix::new(&args.nix, &data) {
+    let (nix, nix_finding) = match args.nix(Vec::new()) {
         Ok(nix) => {
             let finding = probe_nix(&nix).await;
             (Some(nix), finding)

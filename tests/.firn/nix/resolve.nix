@@ -1,0 +1,242 @@
+# Resolves the names that people ask for to derivations of a package set.
+#
+#   nix-instantiate --eval --strict --json --read-write-mode \
+#     --option allow-import-from-derivation false resolve.nix --argstr request "$JSON"
+#
+# request: { "source": see load-pkgs.nix, "system": "x86_64-linux", "config": { "allowUnfree": false },
+#            "attributes": [ "git", "openssl.dev", "python3packages.requests" ], "explain": false }
+# answer:  { "packages": { "<as asked>": { "ok": package } | { "problem": problem } },
+#            "revision": commit or null, "revision_date": seconds since 1970 or null }
+#
+# The .drv files of what resolves are written as a side effect; nothing is built. One name is evaluated at
+# a time, and what `tryEval` can catch becomes a problem of that name alone. What it cannot catch (a missing
+# attribute, a type error, abort) ends the evaluation: ask for each name by itself then. With "explain"
+# nothing is caught, so that Nix' own message says what a `throw` says; ask for one name only.
+#
+# Works with Nix 2.8 and newer, and assumes nothing of the package set but that it is an attribute set:
+# neither `lib` nor `stdenv`, nor what other names evaluate to.
+{ request }:
+let
+  inherit (builtins)
+    attrNames concatMap elem elemAt filter genList head isAttrs isList isString length listToAttrs
+    replaceStrings split stringLength tail tryEval;
+
+  asked = builtins.fromJSON request;
+  inherit (asked) system;
+  config = asked.config or { };
+  explain = asked.explain or false;
+  set = import ./load-pkgs.nix { inherit (asked) source; inherit system config; };
+  packages =
+    if isAttrs set.packages then set.packages
+    else throw "the package source is not an attribute set of packages but a ${builtins.typeOf set.packages}";
+
+  # The value, or `other` where evaluating it throws.
+  attempt = other: value:
+    let result = tryEval value; in
+    if result.success then result.value else other;
+  # As above, but lets the throw through when it is to be explained.
+  attemptOrExplain = other: value: if explain then value else attempt other value;
+
+  failed = { _type = "firn-failed"; };
+  isFailed = value: isAttrs value && attempt null (value._type or null) == "firn-failed";
+
+  problem = kind: message: candidates: { problem = { inherit kind message candidates; }; };
+  # `reason` is what the package set says about it, which not everybody may see.
+  refused = kind: message: reason: {
+    problem = { inherit kind message; candidates = [ ]; reason = if reason == "" then null else reason; };
+  };
+  # `candidates` are what there is below `prefix`, the part of the name that was found.
+  notFound = prefix: message: candidates: {
+    problem = { kind = "not_found"; inherit message candidates prefix; };
+  };
+  quote = text: "‘${text}’";
+  join = separator: parts:
+    if parts == [ ] then "" else builtins.foldl' (all: part: "${all}${separator}${part}") (head parts) (tail parts);
+
+  letters = text: filter (part: isString part && part != "") (split "" text);
+  lower = replaceStrings (letters "ABCDEFGHIJKLMNOPQRSTUVWXYZ") (letters "abcdefghijklmnopqrstuvwxyz");
+
+  # The attributes of `value` that `component` can mean: itself, else those that differ by case only, else
+  # the same with an underscore in front (which image names cannot start with).
+  matches = value: component:
+    let
+      differingByCase = text:
+        filter (name: stringLength name == stringLength text && lower name == text) (attrNames value);
+      from = text: if value ? ${text} then [ text ] else differingByCase text;
+      plain = from component;
+    in
+    if plain != [ ] then plain else from "_${component}";
+
+  isDerivation = value: isAttrs value && attempt null (value.type or null) == "derivation";
+
+  # { found = value; path = [names]; } or { problem = …; }; `path` is where `value` was found.
+  descend = value: path: components:
+    let
+      component = head components;
+      fits = matches value component;
+      name = head fits;
+      inner = attemptOrExplain failed value.${name};
+      innerPath = path ++ [ name ];
+      full = join "." innerPath;
+      rest = tail components;
+      prefix = join "." path;
+    in
+    if fits == [ ] then
+      notFound prefix
+        "${if path == [ ] then "the package set" else quote prefix} has no attribute ${quote component}"
+        (attrNames value)
+    else if length fits > 1 then
+      problem "ambiguous" "${quote component} fits several attributes" (map (fit: join "." (path ++ [ fit ])) fits)
+    else if isFailed inner then
+      problem "eval_error" "evaluating ${quote full} fails" [ ]
+    else if rest == [ ] || isDerivation inner then {
+      found = inner;
+      path = innerPath;
+      inherit rest;
+    }
+    else if isAttrs inner then descend inner innerPath rest
+    else problem "not_a_package" "${quote full} is ${kindOf inner}, so it has no packages in it" [ ];
+
+  kindOf = value:
+    let type = builtins.typeOf value; in
+    if type == "lambda" then "a function" else "a ${type}";
+
+  resolve = attribute:
+    let
+      components = filter isString (split "\\." attribute);
+      result = descend packages [ ] components;
+      inherit (result) found;
+      full = join "." result.path;
+      # Names only: what they are would have to be evaluated.
+      members = map (name: "${full}.${name}") (firsts 20 (attrNames found));
+    in
+    if elem "" components then notFound "" "${quote attribute} has an empty component" [ ]
+    else if result ? problem then result
+    else if isDerivation found then package found full result.rest
+    else if isAttrs found then
+      problem "not_a_package" "${quote full} is a set, not a package; ask for something in it" members
+    else problem "not_a_package" "${quote full} is ${kindOf found}, not a package" [ ];
+
+  firsts = count: list: genList (elemAt list) (if length list < count then length list else count);
+
+  # A derivation and what was asked of it: an output, or nothing.
+  package = drv: full: rest:
+    let
+      named = strings (attempt [ ] (drv.outputs or [ ]));
+      outputs = if named == [ ] then [ "out" ] else named;
+      fits = matches (listToAttrs (map (name: { inherit name; value = null; }) outputs)) (head rest);
+      chosen = if rest == [ ] then installed drv outputs else fits;
+      drvPath = attemptOrExplain null drv.drvPath;
+      built = map (output: { name = output; path = pathOf drv output; }) chosen;
+      isBuildable = isString drvPath && drvPath != "" && builtins.all (output: output.path != null) built;
+    in
+    if length rest > 1 || (rest != [ ] && fits == [ ]) then
+      if length rest == 1 && !(drv ? ${head rest}) then
+        notFound full "the package ${quote full} has no output ${quote (head rest)}" outputs
+      else
+        problem "not_a_package" "${quote full} is a package, and ${quote (join "." rest)} is no output of it"
+          (map (output: "${full}.${output}") outputs)
+    else if isBuildable then {
+      ok = metadata drv full // {
+        attribute = full;
+        drv = builtins.unsafeDiscardStringContext drvPath;
+        outputs = built;
+      };
+    }
+    else refusal drv full;
+
+  pathOf = drv: output:
+    let
+      value = attemptOrExplain null (if drv ? ${output} then drv.${output}.outPath else drv.outPath);
+    in
+    if isString value then builtins.unsafeDiscardStringContext value else null;
+
+  # Those that `meta` wants installed, less the documentation; else the default output.
+  installed = drv: outputs:
+    let
+      meta = metaOf drv;
+      wanted = filter (output: elem output outputs) (strings (attempt [ ] (meta.outputsToInstall or [ ])));
+      programs = filter (output: !(elem output [ "man" "doc" "devdoc" "info" ])) wanted;
+      default = attempt null (drv.outputName or null);
+    in
+    if programs != [ ] then programs
+    else if isString default && elem default outputs then [ default ]
+    else firsts 1 outputs;
+
+  strings = value: if isList value then concatMap (item: let text = string item; in if text == null then [ ] else [ text ]) value else [ ];
+
+  # The text without context, or null where it is none or evaluating it throws.
+  string = value:
+    let text = attempt null value; in
+    if isString text && text != "" then builtins.unsafeDiscardStringContext text else null;
+
+  metaOf = drv: let meta = attempt { } (drv.meta or { }); in if isAttrs meta then meta else { };
+
+  metadata = drv: full:
+    let
+      meta = metaOf drv;
+      name = string (drv.name or null);
+      parsed = builtins.parseDrvName (if name == null then "" else name);
+      orElse = other: value: if value == null && other != "" then other else value;
+      homepages = attempt null (meta.homepage or null);
+    in
+    {
+      name = orElse full name;
+      pname = orElse parsed.name (string (drv.pname or null));
+      version = orElse parsed.version (string (drv.version or null));
+      license = concatMap licenseName (listOf (attempt null (meta.license or null)));
+      main_program = string (meta.mainProgram or null);
+      description = string (meta.description or null);
+      homepage = if isList homepages && homepages != [ ] then string (head homepages) else string homepages;
+    };
+
+  listOf = value: if value == null then [ ] else if isList value then value else [ value ];
+
+  licenseName = value:
+    let
+      license = attempt null value;
+      names =
+        if isAttrs license then map string [ (license.spdxId or null) (license.shortName or null) (license.fullName or null) ]
+        else [ (string license) ];
+    in
+    firsts 1 (filter (name: name != null) names);
+
+  # Why nixpkgs' check-meta, or what corresponds to it, will not have a derivation built. It checks in this
+  # order. Newer sets say the result in `meta`; older ones only what it follows from.
+  refusal = drv: full:
+    let
+      meta = metaOf drv;
+      name = string (drv.name or null);
+      flag = flagName: other:
+        let said = attempt null (meta.${flagName} or null); in
+        if said == true || said == false then said else other;
+      isUnfree = value: let license = attempt null value; in isAttrs license && attempt true (license.free or true) == false;
+      unfree = flag "unfree" (builtins.any isUnfree (listOf (attempt null (meta.license or null))));
+      broken = flag "broken" false;
+      vulnerabilities = strings (attempt [ ] (meta.knownVulnerabilities or [ ]));
+      insecure = flag "insecure" (vulnerabilities != [ ]);
+      # Platforms can be patterns too; only a newer set's own `unsupported` understands these.
+      listed = attempt [ ] (meta.platforms or [ ]);
+      platforms = if isList listed then listed else [ ];
+      isListed = platforms == [ ] || !(builtins.all isString platforms) || elem system platforms;
+      isBad = let bad = attempt [ ] (meta.badPlatforms or [ ]); in isList bad && elem system bad;
+      unsupported = flag "unsupported" (!isListed || isBad);
+      licenses = join ", " (metadata drv full).license;
+    in
+    if unfree && !(config.allowUnfree or false) then
+      refused "unfree" "${quote full} has an unfree license, which this package set is not configured to allow" licenses
+    else if broken && !(config.allowBroken or false) then
+      problem "broken" "${quote full} is marked as broken in this package set" [ ]
+    else if unsupported && !(config.allowUnsupportedSystem or false) then
+      problem "unsupported_system" "${quote full} is not available on ${system}" [ ]
+    else if insecure && !(elem name (config.permittedInsecurePackages or [ ])) then
+      refused "insecure" "${quote full} is marked as insecure" (join "; " vulnerabilities)
+    else
+      problem "eval_error" "evaluating ${quote full} fails" [ ];
+in
+{
+  # The set is loaded even if nothing is asked of it: that tells whether it can be.
+  packages = builtins.seq packages (listToAttrs (map (name: { inherit name; value = resolve name; }) asked.attributes));
+  inherit (set) revision;
+  revision_date = set.date;
+}
