@@ -33,6 +33,7 @@ pub(crate) use whole::{StoredManifest, parts};
 
 use crate::{
     flights::Flights, nix::Nix, package_set::PackageSet, packing::Packer, queue::Queue, store::Store,
+    turns::Turns,
 };
 use evaluations::Evaluations;
 use firn_shared::{
