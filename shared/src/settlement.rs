@@ -10,8 +10,8 @@
 //! ([`Settlement::renewed`]) stay in line, whatever other images do.
 //!
 //! **What it does not decide.** A record says more about some paths than their bytes: what lies below its outputs and
-//! below the directories that links in them lead to, and which path has `bin/sh`. When the content that it says this about loses, nobody can tell from records what the
-//! other content has. The same goes for contents that refer to different paths. Then, and when the content that wins
+//! below the directories that links in them lead to, and which path has `bin/sh`, `bin/env` or time zones. When the
+//! content that it says this about loses, nobody can tell from records what the other content has. The same goes for contents that refer to different paths. Then, and when the content that wins
 //! has to be packed and is in no Nix store any more, a backend makes the records anew from what its Nix store has.
 //! [`decide`] marks in them that this was decided, so that it wins over what others still have on record.
 
