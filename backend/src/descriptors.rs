@@ -35,6 +35,6 @@ pub(crate) fn limit() -> u64 {
 pub(crate) fn restore(process: Pid) {
     if let Some(original) = ORIGINAL.get() {
         // It may have ended.
-        let _ = prlimit(Some(process), Resource::Nofile, original.clone());
+        let _ = prlimit(Some(process), Resource::Nofile, *original);
     }
 }
