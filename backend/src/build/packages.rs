@@ -187,7 +187,7 @@ impl Builder {
             let is_there = Path::new(package.drv.as_str()).exists();
             is_there || !unknown.insert(name.clone())
         });
-        let mut implied = Vec::new();
+        let (mut implied, mut noticed) = (Vec::new(), Vec::new());
         let mut undecided = BTreeSet::new();
         if !unknown.is_empty() {
             progress.enter(Phase::Resolving);
@@ -206,13 +206,15 @@ impl Builder {
                             let revision_date = known.revision_date;
                             implied.push((key(&name), Remembered { revision_date, package }));
                         }
-                        self.problems.insert(key(&name), problem.clone());
+                        noticed.push((key(&name), problem.clone()));
                         known.packages.insert(name, Err(problem));
                     }
                 }
             }
         }
         self.remember(implied).await?;
+        // Only now: a record that is half written is read, found wanting and replaced by the next build.
+        noticed.into_iter().for_each(|(key, problem)| self.problems.insert(key, problem));
         // Nothing is realised for an image that there cannot be.
         let hopeless = known.hopeless(requested);
         if !hopeless.is_empty() {
