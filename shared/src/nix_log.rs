@@ -311,7 +311,7 @@ mod tests {
             Some(Spoken::Error("error: path 'x'".into())),
         );
         check(r#"@nix {"action":"msg","level":1,"msg":"warning"}"#, Some(Spoken::Warning("warning".into())));
-        check(r#"@nix {"action":"msg","level":0,"msg":"trace: x"}"#, None);
+        check(r#"@nix {"action":"msg","level":0,"msg":"trace: x"}"#, Some(Spoken::Trace("x".into())));
         check(r#"@nix {"action":"msg","level":3,"msg":"note"}"#, None);
         check(&start(7, BUILD, DRV), Some(Spoken::Started(7, Activity::Build(DRV.into()))));
         check(&start(7, FILE_TRANSFER, "https://example.org"), Some(Spoken::Started(7, Activity::Download)));

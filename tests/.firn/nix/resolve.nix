@@ -69,73 +69,108 @@ let
 
   isDerivation = value: isAttrs value && attempt null (value.type or null) == "derivation";
 
-  # { found = value; path = [names]; } or { problem = …; }; `path` is where `value` was found.
-  descend = value: path: components:
+  # Whether a set is the package set again, mostly for another machine (pkgsMusl, pkgsCross.riscv64): it has
+  # nine of ten of its names. Such sets hold each other without end.
+  isAgain = value:
+    let shared = length (attrNames (builtins.intersectAttrs packages value)); in
+    size >= 10 && shared * 10 >= size * 9;
+  size = length (attrNames packages);
+
+  # What `components` mean in `at`, which is { value; path = [names]; again = whether the path went through a
+  # set that is the package set again; }: { ok = package; } or { problem = …; }.
+  descend = at: components:
     let
       component = head components;
-      fits = matches value component;
-      name = head fits;
-      inner = attemptOrExplain failed value.${name};
-      innerPath = path ++ [ name ];
-      full = join "." innerPath;
-      rest = tail components;
-      prefix = join "." path;
+      fits = matches at.value component;
+      results = map (name: enter at name (tail components)) fits;
+      prefix = join "." at.path;
     in
     if fits == [ ] then
       notFound prefix
-        "${if path == [ ] then "the package set" else quote prefix} has no attribute ${quote component}"
-        (attrNames value)
-    else if length fits > 1 then
-      problem "ambiguous" "${quote component} fits several attributes" (map (fit: join "." (path ++ [ fit ])) fits)
-    else if isFailed inner then
-      problem "eval_error" "evaluating ${quote full} fails" [ ]
-    else if rest == [ ] || isDerivation inner then {
-      found = inner;
-      path = innerPath;
-      inherit rest;
-    }
-    else if isAttrs inner then descend inner innerPath rest
-    else problem "not_a_package" "${quote full} is ${kindOf inner}, so it has no packages in it" [ ];
+        "${if at.path == [ ] then "the package set" else quote prefix} has no attribute ${quote component}"
+        (attrNames at.value)
+    else if length fits == 1 then head results
+    else agreed component (map (fit: join "." (at.path ++ [ fit ])) fits) results;
+
+  # What attributes come to that differ by case only. Mostly one is an alias of the other: the same
+  # derivation, or a `throw` that says the new name.
+  agreed = component: attributes: results:
+    let
+      isGone = result: result ? problem && elem result.problem.kind [ "eval_error" "not_found" ];
+      present = filter (result: !(isGone result)) results;
+      first = head present;
+      agrees = result:
+        if first ? ok then result ? ok && result.ok.drv == first.ok.drv
+        else result ? problem && result.problem.kind == first.problem.kind;
+    in
+    if present == [ ] then head results
+    else if builtins.all agrees present then first
+    else problem "ambiguous" "${quote component} fits several attributes" attributes;
+
+  # What `rest` means in the attribute `name` of `at`.
+  enter = at: name: rest:
+    let
+      value = attemptOrExplain failed at.value.${name};
+      path = at.path ++ [ name ];
+      full = join "." path;
+      again = isAgain value;
+      # Names only: what they are would have to be evaluated.
+      members = map (member: "${full}.${member}") (firsts 20 (attrNames value));
+    in
+    if isFailed value then problem "eval_error" "evaluating ${quote full} fails" [ ]
+    else if isDerivation value then inPackage value { inherit value path; inherit (at) again; } rest
+    else if !(isAttrs value) then
+      problem "not_a_package"
+        "${quote full} is ${kindOf value}, ${if rest == [ ] then "not a package" else "so it has no packages in it"}" [ ]
+    else if rest == [ ] then
+      problem "not_a_package" "${quote full} is a set, not a package; ask for something in it" members
+    else if again && (at.again || name == "pkgs") then
+      problem "not_a_package" "${quote full} is the package set again; ask for ${quote (join "." rest)} without it" [ ]
+    else descend { inherit value path; again = at.again || again; } rest;
 
   kindOf = value:
     let type = builtins.typeOf value; in
     if type == "lambda" then "a function" else "a ${type}";
 
   resolve = attribute:
-    let
-      components = filter isString (split "\\." attribute);
-      result = descend packages [ ] components;
-      inherit (result) found;
-      full = join "." result.path;
-      # Names only: what they are would have to be evaluated.
-      members = map (name: "${full}.${name}") (firsts 20 (attrNames found));
-    in
+    let components = filter isString (split "\\." attribute); in
     if elem "" components then notFound "" "${quote attribute} has an empty component" [ ]
-    else if result ? problem then result
-    else if isDerivation found then package found full result.rest
-    else if isAttrs found then
-      problem "not_a_package" "${quote full} is a set, not a package; ask for something in it" members
-    else problem "not_a_package" "${quote full} is ${kindOf found}, not a package" [ ];
+    else descend { value = packages; path = [ ]; again = false; } components;
 
   firsts = count: list: genList (elemAt list) (if length list < count then length list else count);
 
-  # A derivation and what was asked of it: an output, or nothing.
-  package = drv: full: rest:
+  outputsOf = drv:
+    let named = strings (attempt [ ] (drv.outputs or [ ])); in
+    if named == [ ] then [ "out" ] else named;
+
+  # What `rest` means in a derivation: nothing more, an output, or else an attribute (gcc.cc, python3.pkgs.requests).
+  inPackage = drv: at: rest:
     let
-      named = strings (attempt [ ] (drv.outputs or [ ]));
-      outputs = if named == [ ] then [ "out" ] else named;
+      full = join "." at.path;
+      outputs = outputsOf drv;
       fits = matches (listToAttrs (map (name: { inherit name; value = null; }) outputs)) (head rest);
-      chosen = if rest == [ ] then installed drv outputs else fits;
+    in
+    if rest == [ ] then package drv full (installed drv outputs)
+    else if fits != [ ] && length rest == 1 then package drv full fits
+    else if fits != [ ] then
+      problem "not_a_package" "${quote "${full}.${head fits}"} is an output of a package, so it has no packages in it" [ ]
+    else if matches drv (head rest) == [ ] then
+      notFound full "the package ${quote full} has no output ${quote (head rest)}" outputs
+    else descend at rest;
+
+  # These outputs of a derivation.
+  package = drv: full: chosen:
+    let
       drvPath = attemptOrExplain null drv.drvPath;
       built = map (output: { name = output; path = pathOf drv output; }) chosen;
       isBuildable = isString drvPath && drvPath != "" && builtins.all (output: output.path != null) built;
+      paths = [ drvPath ] ++ map (output: output.path) built;
     in
-    if length rest > 1 || (rest != [ ] && fits == [ ]) then
-      if length rest == 1 && !(drv ? ${head rest}) then
-        notFound full "the package ${quote full} has no output ${quote (head rest)}" outputs
-      else
-        problem "not_a_package" "${quote full} is a package, and ${quote (join "." rest)} is no output of it"
-          (map (output: "${full}.${output}") outputs)
+    if isBuildable && builtins.any isPlaceholder paths then
+      problem "not_a_package"
+        "${quote full}, or something that it is made of, is content-addressed or impure, so that its store path is known only when it is built; this registry serves no such packages" [ ]
+    else if isBuildable && !(builtins.all isStorePath paths) then
+      problem "not_a_package" "${quote full} is no derivation of this Nix store" [ ]
     else if isBuildable then {
       ok = metadata drv full // {
         attribute = full;
@@ -150,6 +185,12 @@ let
       value = attemptOrExplain null (if drv ? ${output} then drv.${output}.outPath else drv.outPath);
     in
     if isString value then builtins.unsafeDiscardStringContext value else null;
+
+  # What stands for an output path that is not known yet: of a content-addressed or impure derivation, and of all that
+  # are made of such.
+  isPlaceholder = path: builtins.match "/[0-9a-z]{52}" path != null;
+  isStorePath = path:
+    builtins.match "${builtins.storeDir}/[0-9a-df-np-sv-z]{32}-[0-9a-zA-Z+._?=-]+" path != null;
 
   # Those that `meta` wants installed, less the documentation; else the default output.
   installed = drv: outputs:
