@@ -90,11 +90,11 @@ fn check_config_says_what_counts_and_why() {
             .env("FIRN_WAIT", "7")
             .env("NIX_TIMEOUT", "99")
             .env("FIRN_LISTN", "127.0.0.1:1")
-            .env("FIRN_POPULARITY_URL", "https://me:token@example.org/x?key=hidden")
+            .env("FIRN_POPULARITY_URL", "https://me:passphrase@example.org/x?key=hidden")
             .run()
     };
     let finished = check(&["--json"]);
-    for secret in ["nobody may see", "token", "hidden"] {
+    for secret in ["nobody may see", "passphrase", "hidden"] {
         assert!(!finished.all().contains(secret), "{secret}: {}", finished.text());
     }
     let report: Value = serde_json::from_str(&finished.succeeded()).expect("JSON");
