@@ -487,18 +487,19 @@ async fn a_refused_client_makes_nobody_read_records() {
     let records = Records::new();
     let (edge, origin) = pair(|settings| Settings { look_ups: Some(1), ..settings.forgetful() }).await;
     records.put_into_kv(&edge).await;
-    let name =
-        format!("/v2/{}/manifests/latest", (0..40).map(|i| format!("p{i}")).collect::<Vec<_>>().join("/"));
+    // A new name each time: the backend makes what is asked for, and then KV has it.
+    let names: Vec<_> = (0..40).map(|i| format!("p{i}")).collect();
+    let name = |i| format!("/v2/{}/q{i}/manifests/latest", names.join("/"));
     let before = std::cell::Cell::default();
-    until_limited(1, async |_| {
+    let (_, answered) = until_limited(1, async |i| {
         before.set(edge.reads().await);
-        edge.get(&name).await
+        edge.get(&name(i)).await
     })
     .await;
     let (before, after) = (before.get(), edge.reads().await);
     assert!(after.kv - before.kv <= 2, "the tag's pointer and the manifest: {before:?}, {after:?}");
     assert_eq!(after.r2, before.r2);
-    assert!(origin.seen().len() <= 1);
+    assert_eq!(origin.seen().len(), answered);
 }
 
 /// Where other blobs are elsewhere, what was composed is here.
