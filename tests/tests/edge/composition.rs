@@ -369,12 +369,19 @@ async fn records_that_disagree_are_settled_or_asked_for_anew() {
     origin.publish(agreeing.records());
     let response = edge.get("/v2/git/htop/jq/manifests/latest").await;
     assert_eq!((response.status().as_u16(), source(&response)), (200, "backend"));
-    let name = "user/git/jq";
+    // Looked for in KV: what is asked for meanwhile the backend answers, and then that is remembered.
+    let records = agreeing.records();
     eventually("the edge has learned", async || {
-        let path = format!("/v2/{name}/manifests/latest");
-        (source(&edge.get(&path).await) == "composed").then_some(())
+        for (key, expect) in &records {
+            let kept = edge.get(&format!("/.test/kv/{key}")).await.bytes().await.expect("a value");
+            if kept != expect.as_slice() {
+                return None;
+            }
+        }
+        Some(())
     })
     .await;
+    assert_eq!(source(&edge.get("/v2/user/git/jq/manifests/latest").await), "composed");
 }
 
 #[tokio::test]
