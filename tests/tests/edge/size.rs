@@ -4,8 +4,7 @@ use flate2::{Compression, write::GzEncoder};
 use std::io::Write;
 use std::path::Path;
 
-/// In bytes, compressed as Cloudflare counts it. Composing with links between store paths, lists of tags and two limits
-/// took it from 290 KB to 333 KB.
+/// In bytes, compressed as Cloudflare counts it. It was 333,365 when composing knew links between store paths.
 const MAX_GZIPPED: usize = 400_000;
 
 #[test]
