@@ -85,8 +85,10 @@ fn package_code_sees_no_secrets() {
 
 #[test]
 fn strangers_choose_no_commit_where_nix_is_not_kept_apart() {
+    let data = tempfile::tempdir().expect("a directory");
     let finished =
         command(&["serve", "--pkgs-repo", "file:///none", "--revisions", "any", "--isolation", "never"])
+            .env("FIRN_DATA", data.path())
             .limit(Duration::from_secs(60))
             .run();
     assert_eq!(finished.status, 2, "{finished:?}");
