@@ -21,7 +21,10 @@ unset FIRN_LISTEN FIRN_DATA FIRN_STORAGE FIRN_SECRET FIRN_PKGS_REPO FIRN_CHANNEL
 # On a disk, and where the newer root can have it.
 work=$(mktemp -d /var/tmp/firn-pulls-XXXXXX)
 servers=()
+puller=
 stop() {
+    # The client first, which has what it stores open.
+    [[ -z $puller ]] || { kill "$puller"; wait "$puller" || true; } 2>/dev/null
     ((${#servers[@]} == 0)) || { kill "${servers[@]}"; wait "${servers[@]}" || true; } 2>/dev/null
     rm -rf --one-file-system "$work"
 }
@@ -68,7 +71,7 @@ declare -A client_name=(
     [docker20]="Docker 20.10" [docker28]="Docker 28 (containerd store)" [podman5]="podman 5.8"
     [containerd2]="containerd 2.1"
 )
-# pulls CLIENT PORT IMAGE…: what `client` prints, of a client with nothing, and with the images' plain names.
+# pulls CLIENT PORT IMAGE…: a client with nothing pulls the images. `work/pulled` then has what `client` prints.
 pulls() {
     local client=$1 at=localhost:$2 dir=$work/storage
     local images=("${@:3}")
@@ -82,8 +85,11 @@ pulls() {
     containerd2) set -- "$newer/run" --bind "$work" "$work/client" containerd ;;
     *) fail "$client is no client; there are: ${!client_name[*]}" ;;
     esac
-    setpriv --pdeathsig TERM -- "$@" "$dir" "${images[@]}" >"$work/printed" || fail "${client_name[$client]} could not pull"
-    sed "s|^$at/||" "$work/printed"
+    # Waited for in a way that lets a signal end it.
+    setpriv --pdeathsig TERM -- "$@" "$dir" "${images[@]}" >"$work/pulled" &
+    puller=$!
+    wait "$puller" || fail "${client_name[$client]} could not pull"
+    puller=
 }
 layers_of() { jq '.layers | length' "$work/$1/$2.json"; }
 bytes_of() { jq '[.layers[].size] | add' "$work/$1/$2.json"; }
