@@ -24,8 +24,8 @@ servers=()
 puller=
 stop() {
     # The client first, which has what it stores open.
-    [[ -z $puller ]] || { kill "$puller"; wait "$puller" || true; } 2>/dev/null
-    ((${#servers[@]} == 0)) || { kill "${servers[@]}"; wait "${servers[@]}" || true; } 2>/dev/null
+    [[ -z $puller ]] || { kill "$puller"; wait "$puller"; } 2>/dev/null || true
+    ((${#servers[@]} == 0)) || { kill "${servers[@]}"; wait "${servers[@]}"; } 2>/dev/null || true
     rm -rf --one-file-system "$work"
 }
 trap stop EXIT
