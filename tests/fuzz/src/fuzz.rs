@@ -14,4 +14,6 @@ static TARGET: LazyLock<firn_fuzz::Target> = LazyLock::new(|| {
     })
 });
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| TARGET(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    TARGET(bytes);
+});
