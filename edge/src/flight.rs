@@ -6,6 +6,7 @@ use crate::{
     routes::Wanted, store::Store,
 };
 use firn_shared::{
+    client_network::ClientNetwork,
     edge_cache::request_key,
     endpoint::{Endpoint, Method},
     media_type::ManifestFormat,
@@ -105,12 +106,23 @@ async fn ask(
 }
 
 type Answer = Result<Rc<Fetched>, OciError>;
-type Running = Shared<LocalBoxFuture<'static, Answer>>;
 /// An answer, and when it came, in seconds since 1970.
 type Landed = (Rc<Fetched>, u64);
 
+/// A question that is under way.
+#[derive(Clone)]
+struct Running {
+    /// For whom it was asked; none where that is not known.
+    asker: Option<ClientNetwork>,
+    answer: Shared<LocalBoxFuture<'static, Answer>>,
+}
+
 /// One image that is being asked for. Within one Durable Object, and only there, requests may wait for each
 /// other's promises.
+///
+/// The question is asked for one client, whose quota may be used up. That refusal is the client's alone: the next of
+/// those who wait has it asked for itself, and the others wait for that. So each asks once at most, and where nobody is
+/// refused there is one question.
 #[durable_object]
 pub struct Flight {
     env: Env,
@@ -137,64 +149,83 @@ impl DurableObject for Flight {
 impl Flight {
     async fn answer(&self, request: &Request) -> Answer {
         let config = Config::of(&self.env)?;
+        let purpose = match header(request, REFRESH) {
+            None => Purpose::Answer,
+            Some(_) => Purpose::Refresh,
+        };
+        let asker = header(request, CLIENT).and_then(|text| text.parse().ok()).map(ClientNetwork::of);
+        let deadline = memory::now_millis() + backend::PATIENCE_MILLIS;
         let landed = self.landed.borrow().clone();
         if let Some((fetched, since)) = landed
             && memory::now().saturating_sub(since) < LANDED_SECONDS.min(config.tag_ttl_seconds)
         {
             return Ok(fetched);
         }
-        if let Some(flight) = self.running() {
-            return flight.await;
-        }
-        let header = |name| request.headers().get(name).ok().flatten();
-        let admitted = match header(REFRESH) {
-            None => Limit::Misses.check_for(&self.env, header(CLIENT).as_deref()).await,
-            Some(_) => Ok(()),
-        };
-        // Another request may have started it meanwhile, and joining that one is no miss.
-        let flight = match self.running() {
-            Some(flight) => flight,
-            None => {
-                admitted?;
-                self.start(config, request)?
+        loop {
+            let running = self.running.borrow().clone();
+            let running = match running {
+                Some(running) => running,
+                None => self.start(config.clone(), request, asker, purpose)?,
+            };
+            let left = deadline.saturating_sub(memory::now_millis());
+            match backend::within(left, running.answer).await {
+                None => return Err(backend::taking_long()),
+                Some(Err(error)) if error.is_of_client_quota() && running.asker != asker => {}
+                Some(answer) => return answer,
             }
-        };
-        flight.await
+        }
     }
 
-    fn running(&self) -> Option<Running> {
-        self.running.borrow().clone()
-    }
-
-    /// Asks, and goes on when whoever asked first hangs up.
-    fn start(&self, config: Rc<Config>, request: &Request) -> Result<Running, OciError> {
+    /// Asks for a client, and goes on when that hangs up.
+    fn start(
+        &self,
+        config: Rc<Config>,
+        request: &Request,
+        asker: Option<ClientNetwork>,
+        purpose: Purpose,
+    ) -> Result<Running, OciError> {
         let path = request.path();
-        let accept = request.headers().get("accept").ok().flatten();
+        let accept = header(request, "accept");
         let Endpoint::Manifest(name, Reference::Tag(tag)) = Endpoint::parse(&path)? else {
             return Err(OciError::new(ErrorCode::Internal, "flights are for manifests by tag"));
         };
         let image = name.image()?;
         let format = ManifestFormat::negotiate(accept.as_deref());
-        let store = Store::open(&self.env, &config);
+        let client = header(request, CLIENT);
         let (env, copy) = (self.env.clone(), config.clone());
-        let client = request.headers().get(CLIENT).ok().flatten();
-        let question =
-            async move { ask(&config, &path, accept.as_deref(), client.as_deref()).await.map(Rc::new) };
-        let flight = question.boxed_local().shared();
-        *self.running.borrow_mut() = Some(flight.clone());
-        let (work, running, landed) = (flight.clone(), self.running.clone(), self.landed.clone());
-        self.state.wait_until(async move {
-            let answer = work.await;
+        let (running, landed) = (self.running.clone(), self.landed.clone());
+        let question = async move {
+            let admitted = match purpose {
+                Purpose::Answer => Limit::Misses.check_for(&env, client.as_deref()).await,
+                Purpose::Refresh => Ok(()),
+            };
+            let answer = match admitted {
+                Ok(()) => ask(&copy, &path, accept.as_deref(), client.as_deref()).await.map(Rc::new),
+                Err(refused) => Err(refused),
+            };
             if let Ok(fetched) = &answer {
                 *landed.borrow_mut() = Some((fetched.clone(), memory::now()));
             }
+            // Before anybody hears of the answer, and asks again.
             running.borrow_mut().take();
+            answer
+        };
+        let running = Running { asker, answer: question.boxed_local().shared() };
+        *self.running.borrow_mut() = Some(running.clone());
+        let (work, env) = (running.answer.clone(), self.env.clone());
+        self.state.wait_until(async move {
             // Nobody waits for KV.
-            if let (Ok(fetched), Some(store)) = (answer, store) {
+            if let Ok(fetched) = work.await
+                && let Some(store) = Store::open(&env, &config)
+            {
                 store.learn(&image, &tag, format, &fetched).await;
-                compose::learn(&env, &copy, &image, &fetched).await;
+                compose::learn(&env, &config, &image, &fetched).await;
             }
         });
-        Ok(flight)
+        Ok(running)
     }
+}
+
+fn header(request: &Request, name: &str) -> Option<String> {
+    request.headers().get(name).ok().flatten()
 }

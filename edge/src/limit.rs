@@ -63,7 +63,8 @@ impl Limit {
                 ErrorCode::Toomanyrequests,
                 "too many images at once that are not in the cache; ask again in a moment",
             )
-            .retry_after(RETRY_SECONDS)),
+            .retry_after(RETRY_SECONDS)
+            .of_client_quota()),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Docker shows the `message` of a 4xx answer and hides that of a 5xx, so whatever a person can act on is a
 //! 4xx. Messages never carry Nix's stderr, file system paths or other internals.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The spec's error codes, as far as a registry that nobody pushes to can meet them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -58,15 +58,50 @@ pub struct OciError {
     pub code: ErrorCode,
     /// A sentence for a person: what is wrong and what to do.
     pub message: String,
+    /// What programs go by, where there is more to say than the code.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_detail")]
+    pub detail: Option<Detail>,
     /// Seconds after which asking again makes sense: the `Retry-After` header.
     #[serde(skip)]
     pub retry_after_seconds: Option<u32>,
 }
 
+/// An error's `detail`, which the spec leaves to the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detail {
+    /// Whose quota is used up.
+    pub quota: Quota,
+}
+
+/// Whose quota a refusal is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quota {
+    /// That of the client for whom it was asked. The refusal says nothing about any other client.
+    Client,
+}
+
+/// The details of other registries, and of other versions of Firn, are no reason not to read an error.
+fn known_detail<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Detail>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).ok())
+}
+
 impl OciError {
     /// An error with this message.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry_after_seconds: None }
+        Self { code, message: message.into(), detail: None, retry_after_seconds: None }
+    }
+
+    /// The same, about the quota of the client that asked: it must be told to no other.
+    pub fn of_client_quota(mut self) -> Self {
+        self.detail = Some(Detail { quota: Quota::Client });
+        self
+    }
+
+    /// Whether it is true of the client that asked, and of no other.
+    pub fn is_of_client_quota(&self) -> bool {
+        matches!(self.detail, Some(Detail { quota: Quota::Client }))
     }
 
     /// The same, telling clients to ask again after some seconds.
@@ -80,7 +115,7 @@ impl OciError {
         self.code.status()
     }
 
-    /// The body: `{"errors":[{"code":…,"message":…}]}`.
+    /// The body: `{"errors":[{"code":…,"message":…}]}`, with a `detail` where there is one.
     pub fn body(&self) -> Vec<u8> {
         serde_json::to_vec(&serde_json::json!({ "errors": [self] })).expect("strings serialise")
     }
@@ -112,7 +147,20 @@ mod tests {
         for garbage in ["", "{}", "[]", r#"{"errors":[]}"#, r#"{"errors":[{"code":"X","message":""}]}"#] {
             assert_eq!(OciError::from_body(garbage.as_bytes()), None, "{garbage}");
         }
+        // What others put there is not Firn's to understand.
+        for detail in ["null", "7", r#""x""#, r#"{"quota":"planet"}"#, r#"[{"Type":"repository"}]"#] {
+            let body = format!(r#"{{"errors":[{{"code":"DENIED","message":"no","detail":{detail}}}]}}"#);
+            assert_eq!(OciError::from_body(body.as_bytes()).expect("an error").detail, None, "{detail}");
+        }
         let code = serde_json::to_string(&ErrorCode::ManifestUnknown).expect("codes serialise");
         assert_eq!(code, "\"MANIFEST_UNKNOWN\"");
+    }
+    #[test]
+    fn says_whose_quota_is_used_up() {
+        let error = OciError::new(ErrorCode::Toomanyrequests, "two are waiting").of_client_quota();
+        let body = String::from_utf8(error.body()).expect("JSON is UTF-8");
+        assert!(body.contains(r#""detail":{"quota":"client"}"#), "{body}");
+        assert!(OciError::from_body(body.as_bytes()).expect("an error").is_of_client_quota());
+        assert!(!OciError::new(ErrorCode::Toomanyrequests, "being built").is_of_client_quota());
     }
 }

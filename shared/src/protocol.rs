@@ -1,7 +1,7 @@
 //! What edge and backend say to each other beyond the registry API: headers on the backend's answers.
 //!
-//! A manifest (200) carries [`REVISION`] and [`PACKAGE_SET`]. Errors are the registry's own. How the edge
-//! proves who it is stands in [`crate::authentication`].
+//! A manifest (200) carries [`REVISION`] and [`PACKAGE_SET`]. Errors are the registry's own; whose quota a refusal is
+//! about stands in its [`crate::oci_error::Detail`]. How the edge proves who it is stands in [`crate::authentication`].
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

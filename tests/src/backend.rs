@@ -146,6 +146,27 @@ impl Backend {
         self.log()
     }
 
+    /// Stops it where it is. It listens, and answers nobody.
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let process = Pid::from_raw(self.service.process().cast_signed()).expect("a process number");
+        kill_process(process, signal).expect("it runs");
+    }
+
     /// How many images are waiting or being built.
     pub fn waiting(&self) -> u64 {
         self.metric("firn_builds")

@@ -225,13 +225,17 @@ impl BuildError {
             },
             Self::Revision(RevisionError::Path(_)) => unavailable("the package set cannot be read"),
             Self::Moving => unavailable("the package set keeps changing; ask again when it has settled"),
-            Self::Queue(error @ QueueError::Closed) => unavailable(&error.to_string()),
+            Self::Queue(error @ QueueError::Closed)
+            | Self::Revision(RevisionError::Queue(error @ QueueError::Closed)) => {
+                unavailable(&error.to_string())
+            }
+            // Also where all places are taken: a client that has fewer than others may be given one of theirs.
             Self::Queue(error) => {
-                OciError::new(ErrorCode::Toomanyrequests, error.to_string()).retry_after(10)
+                OciError::new(ErrorCode::Toomanyrequests, error.to_string()).retry_after(10).of_client_quota()
             }
             Self::Revision(RevisionError::Queue(_)) => {
                 let message = "too many branches and tags are being looked up; ask again in a moment";
-                OciError::new(ErrorCode::Toomanyrequests, message).retry_after(10)
+                OciError::new(ErrorCode::Toomanyrequests, message).retry_after(10).of_client_quota()
             }
             Self::Abandoned(abandoned)
             | Self::Resolve(ResolveError::Abandoned(abandoned))

@@ -4,6 +4,7 @@
 //   x-test-fault: objects-hang                                 no Durable Object answers in this request
 //   x-test-fault: r2-half-a-million-seconds-old                objects in R2 are that much older in this request
 //   /.test/kv/<key>, /.test/r2/<key>       PUT, GET, DELETE; /.test/kv lists keys with their metadata
+//   /.test/boarded                         how many requests have been sent to the objects that ask the backend
 //   /.test/reads                           how often KV and R2 were read
 //   /.test/points                          what was counted: miniflare's Analytics Engine keeps nothing
 import Inner, { Flight, Repository } from "./index.js";
@@ -36,6 +37,23 @@ const brokenObjects = (namespace, fetch = broken("a Durable Object")) =>
     get: (target, name) =>
       name === "getByName" ? () => ({ fetch }) : Reflect.get(target, name),
   });
+// Counts what is sent to the objects.
+let boarded = 0;
+const countedObjects = (namespace) =>
+  new Proxy(namespace, {
+    get: (target, name) => {
+      if (name !== "getByName") return Reflect.get(target, name);
+      return (...rest) => {
+        const stub = target.getByName(...rest);
+        return {
+          fetch: (...request) => {
+            boarded += 1;
+            return stub.fetch(...request);
+          },
+        };
+      };
+    },
+  });
 const writeProtected = (bucket) => {
   const result = new R2Bucket();
   result.get = bucket.get.bind(bucket);
@@ -52,6 +70,7 @@ function counted(env) {
     result.MANIFESTS = Object.fromEntries(["put", "list", "delete"].map((name) => [name, kv[name].bind(kv)]));
     for (const name of ["get", "getWithMetadata"]) result.MANIFESTS[name] = counting("kv", kv[name].bind(kv));
   }
+  if (env.FLIGHTS) result.FLIGHTS = countedObjects(env.FLIGHTS);
   result.BLOBS = new R2Bucket();
   result.BLOBS.put = r2.put.bind(r2);
   for (const name of ["get", "head"]) result.BLOBS[name] = counting("r2", r2[name].bind(r2));
@@ -97,6 +116,7 @@ function withFaults(env, faults) {
 }
 
 async function inspect(env, request, url) {
+  if (url.pathname === "/.test/boarded") return Response.json(boarded);
   if (url.pathname === "/.test/reads") return Response.json(reads);
   if (url.pathname === "/.test/points") return Response.json(points);
   const [store, ...rest] = url.pathname.slice("/.test/".length).split("/");

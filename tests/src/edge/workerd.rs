@@ -134,6 +134,11 @@ impl Edge {
         self.get("/.test/points").await.json().await.expect("a list")
     }
 
+    /// How many requests it has sent to the objects that ask the backend.
+    pub async fn boarded(&self) -> usize {
+        self.get("/.test/boarded").await.json().await.expect("a number")
+    }
+
     /// How often it has read KV and R2.
     pub async fn reads(&self) -> Reads {
         self.get("/.test/reads").await.json().await.expect("two numbers")

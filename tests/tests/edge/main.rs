@@ -9,6 +9,7 @@ mod faults;
 mod manifests;
 mod misses;
 mod observation;
+mod quotas;
 mod size;
 
 use firn_shared::oci_error::OciError;

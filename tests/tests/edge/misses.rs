@@ -100,7 +100,8 @@ async fn the_backends_refusals_are_passed_on() {
         (ErrorCode::Toomanyrequests, 429, Some(7)),
         (ErrorCode::Unavailable, 503, Some(9)),
     ] {
-        let error = OciError { code, message: "there is no gti".into(), retry_after_seconds: retry_after };
+        let mut error = OciError::new(code, "there is no gti");
+        error.retry_after_seconds = retry_after;
         origin.behave(Behaviour::Refuse(error.clone()));
         let response = edge.get(TAG).await;
         assert_eq!(response.status(), status);
