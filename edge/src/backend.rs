@@ -263,9 +263,17 @@ pub(crate) async fn within<T>(millis: u64, work: impl Future<Output = T>) -> Opt
 /// # Errors
 /// When there is none in time, or the place cannot be reached.
 pub(crate) async fn storage(request: Request) -> worker::Result<Response> {
+    fetch_within(STORAGE_MILLIS, request).await
+}
+
+/// The answer to a request that is signed by nobody.
+///
+/// # Errors
+/// When there is none in time, or nobody can be reached.
+pub(crate) async fn fetch_within(millis: u64, request: Request) -> worker::Result<Response> {
     let controller = AbortController::default();
     let signal = controller.signal();
-    match within(STORAGE_MILLIS, Fetch::Request(request).send_with_signal(&signal)).await {
+    match within(millis, Fetch::Request(request).send_with_signal(&signal)).await {
         Some(answer) => answer,
         None => {
             controller.abort();
@@ -276,7 +284,7 @@ pub(crate) async fn storage(request: Request) -> worker::Result<Response> {
 
 /// Waits. The `worker` crate's own wakes who waits before it says that the time is over, and whoever looks at once,
 /// as `settle` does, would wait forever.
-async fn sleep(millis: u64) {
+pub(crate) async fn sleep(millis: u64) {
     struct Timer(web_sys::WorkerGlobalScope, i32);
     impl Drop for Timer {
         fn drop(&mut self) {

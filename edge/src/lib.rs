@@ -20,6 +20,7 @@ mod limit;
 mod manifest;
 mod memory;
 mod observe;
+mod probe;
 mod repository;
 mod routes;
 mod settle;
@@ -68,6 +69,7 @@ async fn respond(edge: &Rc<Edge>, method: Method) -> Result<Answer, Failure> {
         return Ok(answer::health(method));
     }
     access::check(edge).await?;
+    probe::check(edge).await?;
     if let Some(id) = edge.path().strip_prefix(BUILDS) {
         return routes::builds(edge, method, id).await;
     }

@@ -23,10 +23,24 @@ thread_local! {
     static POINTERS: RefCell<HashMap<Tag, (TagPointer, u64)>> = RefCell::default();
     static REVALIDATED: RefCell<HashMap<String, u64>> = RefCell::default();
     static DOWN: RefCell<HashMap<String, u64>> = RefCell::default();
+    static STANDINGS: RefCell<HashMap<String, (Standing, u64)>> = RefCell::default();
     static MANIFESTS: RefCell<Manifests> = RefCell::default();
     static VERIFIED: RefCell<HashMap<Digest, u32>> = RefCell::default();
     static NOTED_TAGS: RefCell<HashSet<String>> = RefCell::default();
     static BELONGING: RefCell<HashMap<String, HashSet<Digest>>> = RefCell::default();
+}
+
+/// Whom a backend answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is being asked.
+    Asked,
+    /// Nobody but the edge.
+    Closed,
+    /// Everybody.
+    Open,
+    /// It could not be asked.
+    Unknown,
 }
 
 /// Manifests with the time until which they count, and their bytes in all.
@@ -149,9 +163,25 @@ pub(crate) fn mark_down(backend: &str) {
     });
 }
 
-/// Remembers that a backend answered.
+/// Remembers that a backend answered. Where it could not be found out whom it answers, it can be now.
 pub(crate) fn mark_up(backend: &str) {
     DOWN.with_borrow_mut(|down| down.remove(backend));
+    STANDINGS.with_borrow_mut(|standings| {
+        if standings.get(backend).is_some_and(|(standing, _)| *standing == Standing::Unknown) {
+            standings.remove(backend);
+        }
+    });
+}
+
+/// What was found out about whom a backend answers, and when, in seconds since 1970.
+pub(crate) fn standing(backend: &str) -> Option<(Standing, u64)> {
+    STANDINGS.with_borrow(|standings| standings.get(backend).copied())
+}
+
+/// Remembers whom a backend answers.
+pub(crate) fn remember_standing(backend: &str, standing: Standing) {
+    // As many as there are backends.
+    STANDINGS.with_borrow_mut(|standings| standings.insert(backend.to_owned(), (standing, now())));
 }
 
 /// Whether a backend failed a moment ago.

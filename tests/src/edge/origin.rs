@@ -7,6 +7,7 @@ use axum::{
     http::{HeaderMap, Response, StatusCode},
 };
 use firn_shared::{
+    authentication::HEADER,
     composition::PATH,
     digest::Digest,
     discovery::TagsPage,
@@ -73,6 +74,10 @@ struct Shared {
     events: Arc<Notify>,
     records: HashMap<String, Vec<u8>>,
     asked: Vec<String>,
+    /// Whether it answers what is not signed.
+    is_open: bool,
+    /// How often it was asked whether it does.
+    probed: usize,
 }
 
 impl Origin {
@@ -87,6 +92,8 @@ impl Origin {
             events: Arc::default(),
             records: HashMap::new(),
             asked: Vec::new(),
+            is_open: false,
+            probed: 0,
         };
         let shared = Arc::new(Mutex::new(shared));
         let router = Router::new().fallback(answer).with_state(shared.clone());
@@ -107,6 +114,16 @@ impl Origin {
     /// From now on, has these records, by key, for who composes images.
     pub fn publish(&self, records: impl IntoIterator<Item = (String, Vec<u8>)>) {
         self.shared.lock().expect("no panic").records.extend(records);
+    }
+
+    /// From now on, answers everybody.
+    pub fn open(&self) {
+        self.shared.lock().expect("no panic").is_open = true;
+    }
+
+    /// How often it was asked something that is not signed to see whether it answers.
+    pub fn probed(&self) -> usize {
+        self.shared.lock().expect("no panic").probed
     }
 
     /// The keys of the records that it has been asked for so far and has.
@@ -157,6 +174,14 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
             };
             shared.asked.push(key.to_owned());
             return Response::new(Body::from(record));
+        }
+        if let Ok(Endpoint::Referrers(..)) = Endpoint::parse(request.uri().path()) {
+            assert!(!request.headers().contains_key(HEADER), "nobody asks for referrers but to see this");
+            shared.probed += 1;
+            return match shared.is_open {
+                true => Response::new(Body::from("{}")),
+                false => error(&OciError::new(ErrorCode::Denied, "not signed")),
+            };
         }
         shared.seen.push(Seen {
             method: request.method().to_string(),

@@ -1,9 +1,15 @@
 //! A private deployment: who may pull, and what.
 
-use crate::{header, pair, refusal, until_limited};
+use crate::{header, now, pair, put_image, refusal, until_limited};
 use firn_shared::digest::Digest;
-use firn_tests::edge::{Edge, Origin, Settings};
+use firn_tests::{
+    backend::Backend,
+    edge::{Edge, Origin, Settings},
+    package_set,
+};
+use futures::future::join_all;
 use reqwest::{Method, Response};
+use std::net::TcpListener;
 
 const TAG: &str = "/v2/shell/git/manifests/latest";
 
@@ -97,6 +103,63 @@ async fn what_cannot_be_told_is_not_served() {
     assert_eq!(get(&edge, TAG).await.status(), 200);
     let (edge, _origin) = pair(|settings| Settings { repositories: false, ..private(settings) }).await;
     assert_eq!(refusal(get(&edge, TAG).await).await, (500, "INTERNAL".to_owned()));
+}
+
+/// A private edge whose backend answers everybody is not private.
+#[tokio::test]
+async fn a_backend_without_a_secret_is_noticed() {
+    let open = Backend::serving_expression(&package_set::small("open")).start();
+    let edge = Edge::start(private(Settings::new(&format!("http://{}", open.address())))).await;
+    for path in ["/v2/greeting/manifests/latest", "/v2/"] {
+        let response = get(&edge, path).await;
+        assert!(!header(&response, "retry-after").is_empty());
+        assert_eq!(response.status(), 503);
+        let body = response.text().await.expect("a body");
+        assert!(body.contains("FIRN_SECRET") && body.contains("UNAVAILABLE"), "{body}");
+    }
+    assert_eq!(edge.get("/v2/").await.status(), 401);
+    assert_eq!(edge.get("/healthz").await.status(), 200);
+    let origin = Origin::start().await;
+    origin.open();
+    let edge = Edge::start(private(Settings::new(&origin.url))).await;
+    put_image(&edge, "shell/git", now()).await;
+    for _ in 0..3 {
+        assert_eq!(get(&edge, TAG).await.status(), 503, "not even what is in the cache");
+    }
+    assert_eq!((origin.probed(), origin.seen().len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_backend_is_probed_once() {
+    let (edge, origin) = pair(private).await;
+    assert_eq!(edge.get(TAG).await.status(), 401);
+    assert_eq!(origin.probed(), 0, "strangers cause nothing");
+    for response in join_all((0..20).map(|_| get(&edge, TAG))).await {
+        assert_eq!(response.status(), 200);
+    }
+    assert_eq!(origin.probed(), 1);
+    let origin = Origin::start().await;
+    let edge = Edge::start(Settings::new(&origin.url)).await;
+    assert_eq!(edge.get(TAG).await.status(), 200);
+    assert_eq!(origin.probed(), 0, "a public edge has nothing to hide");
+}
+
+/// A backend that cannot be asked keeps nobody from what is in the cache.
+#[tokio::test]
+async fn a_backend_that_is_gone_takes_nothing_down() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let gone = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = |listener: &TcpListener| format!("http://{}", listener.local_addr().expect("an address"));
+    let urls = [url(&silent), url(&gone)];
+    drop(gone);
+    for url in urls {
+        let edge = Edge::start(private(Settings::new(&url))).await;
+        put_image(&edge, "shell/git", now()).await;
+        for _ in 0..2 {
+            let response = get(&edge, TAG).await;
+            assert_eq!(response.status(), 200, "{url}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -12,8 +12,16 @@ mod observation;
 mod quotas;
 mod size;
 
-use firn_shared::oci_error::OciError;
+use firn_shared::{
+    digest::Digest,
+    edge_cache::{ManifestMetadata, TagPointer, manifest_key},
+    media_type::ManifestFormat,
+    oci_error::OciError,
+    protocol::PackageSetToken,
+    reference::Tag,
+};
 use firn_tests::edge::{Edge, Origin, Settings};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// An edge in front of a good backend.
 async fn pair(settings: impl FnOnce(Settings) -> Settings) -> (Edge, Origin) {
@@ -36,6 +44,27 @@ async fn until_limited(
         }
     }
     panic!("there is no limit");
+}
+
+/// Has KV hold the backend's image of a name, for `latest`, which named its package set at this time (seconds since
+/// 1970).
+async fn put_image(edge: &Edge, name: &str, checked: u64) -> Digest {
+    let (bytes, format) = (Origin::manifest(name, "set-1", ManifestFormat::Oci), ManifestFormat::Oci);
+    let set: PackageSetToken = "set-1".parse().expect("a token");
+    let digest = Digest::of(&bytes);
+    let metadata =
+        ManifestMetadata { digest, media_type: format.manifest().into(), revision: None, created: 0 };
+    let metadata = serde_json::to_string(&metadata).expect("texts and numbers serialise");
+    let key = manifest_key(&set, &name.parse().expect("a name"), format);
+    edge.put("kv", &key.to_string(), bytes, Some(&metadata)).await;
+    let pointer = serde_json::to_vec(&TagPointer { package_set: set, checked }).expect("it serialises");
+    edge.put("kv", &TagPointer::key(&Tag::default()).to_string(), pointer, None).await;
+    digest
+}
+
+/// Now, in seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
 /// A header's text; empty where there is none.

@@ -1,14 +1,11 @@
 //! What the edge asks of the backend, how often, and what it does when there is no good answer.
 
-use crate::{header, pair, refusal, until_limited};
+use crate::{header, pair, put_image, refusal, until_limited};
 use firn_shared::{
     authentication::{HEADER, Secret},
     digest::Digest,
-    edge_cache::{ManifestMetadata, TagPointer, manifest_key},
-    media_type::ManifestFormat,
     oci_error::{ErrorCode, OciError},
-    protocol::{CLIENT, PackageSetToken},
-    reference::Tag,
+    protocol::CLIENT,
 };
 use firn_tests::{
     edge::{Behaviour, Edge, Origin, Settings},
@@ -231,19 +228,7 @@ async fn lists_of_tags_are_limited() {
 /// An edge whose KV has an image that was right long ago.
 async fn with_old_image(settings: impl FnOnce(Settings) -> Settings) -> (Edge, Origin) {
     let (edge, origin) = pair(|base| settings(base.forgetful())).await;
-    let (bytes, format) = (Origin::manifest("shell/git", "set-1", ManifestFormat::Oci), ManifestFormat::Oci);
-    let set: PackageSetToken = "set-1".parse().expect("a token");
-    let metadata = ManifestMetadata {
-        digest: Digest::of(&bytes),
-        media_type: format.manifest().into(),
-        revision: None,
-        created: 0,
-    };
-    let metadata = serde_json::to_string(&metadata).expect("texts and numbers serialise");
-    let key = manifest_key(&set, &"shell/git".parse().expect("a name"), format);
-    edge.put("kv", &key.to_string(), bytes, Some(&metadata)).await;
-    let pointer = serde_json::to_vec(&TagPointer { package_set: set, checked: 0 }).expect("it serialises");
-    edge.put("kv", &TagPointer::key(&Tag::default()).to_string(), pointer, None).await;
+    put_image(&edge, "shell/git", 0).await;
     (edge, origin)
 }
 
