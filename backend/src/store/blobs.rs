@@ -60,7 +60,7 @@ impl io::Write for StagedBlob {
     }
 }
 
-fn location(digest: &Digest) -> Path {
+pub(super) fn location(digest: &Digest) -> Path {
     Path::from(blob_key(digest))
 }
 

@@ -4,7 +4,8 @@
 //! - `images/`, `layers/`, `packages/`, `names/`, each with `<2 digits>/<key>`: small immutable records;
 //! - `tags/<key of a name>/<tag>`: empty, the tags by which an image has been had;
 //! - `staging/`, in directories alone: what is being written. Everywhere else it is in the data directory;
-//! - `pulls/<2 digits>/<key of an image>`: empty, as old as the last pull;
+//! - `pulls/<2 digits>/<key of an image, or digits of its manifest's digest>`: as old as the last pull, with the number of
+//!   uses in it;
 //! - `composition/<2 digits>/<key>`: what an edge composes images from; [`firn_shared::composition`] says for how
 //!   long it has to be kept;
 //! - `composed/<2 digits>/<64 digits>`: empty, written by an edge that shares the bucket, for each blob of its own;

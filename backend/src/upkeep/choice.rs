@@ -1,7 +1,12 @@
 //! Which images go: those that nobody has pulled for long, those that are old, and, while the rest is larger
-//! than the budget allows, those that were pulled longest ago.
+//! than the budget allows, those that were used least.
+//!
+//! Names are free, so that anybody can have a thousand images made that nobody wants. Such a flood is told from what is
+//! in demand by its uses: an image that was used once goes before one that was used again, however long ago that was
+//! within reason (a week without a pull halves the uses). And what was made a moment ago, which nothing may remove
+//! before its grace period is over, does not drive out what is in demand: images that were used repeatedly keep half of
+//! the room.
 
-use crate::store::footprint;
 use firn_shared::Digest;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -30,7 +35,7 @@ pub enum Reason {
     Unused,
     /// It was built long ago.
     Old,
-    /// Others were pulled later, and there is no room for all.
+    /// Others were used more, or later, and there is no room for all.
     Budget,
 }
 
@@ -41,6 +46,8 @@ pub(super) struct Candidate {
     pub(super) pulled_ms: i64,
     /// When it was built, likewise.
     pub(super) built_ms: i64,
+    /// How often it was used, as far as that was counted.
+    pub(super) uses: u32,
     /// All its blobs; none where they cannot be found out.
     pub(super) blobs: Option<Vec<Digest>>,
     /// The space of its records, in bytes.
@@ -50,9 +57,11 @@ pub(super) struct Candidate {
 /// The part of the budget that is filled at most: the rest is for what is being built, and for what is gone
 /// but for its grace period.
 const FILLED: (u64, u64) = (4, 5);
+/// After how long without a pull uses count half.
+const WEEK_MS: i64 = 7 * 24 * 3600 * 1000;
 
-/// For each image why it goes, or nothing. `sizes` are those of all blobs, `others` the bytes of what belongs to
-/// no image and stays, `now_ms` is the store's clock.
+/// For each image why it goes, or nothing. `sizes` is the space of each blob with its record, `others` that of what
+/// belongs to no image and stays, both in bytes; `now_ms` is the store's clock.
 pub(super) fn choose(
     images: &[Candidate],
     sizes: &HashMap<Digest, u64>,
@@ -77,35 +86,76 @@ pub(super) fn choose(
     let Some(budget) = policy.budget else { return reasons };
 
     let goal = budget / FILLED.1 * FILLED.0;
-    let mut users: HashMap<&Digest, u32> = HashMap::new();
-    let mut held = others;
-    for (image, _) in images.iter().zip(&reasons).filter(|(_, reason)| reason.is_none()) {
-        held += image.records;
-        for digest in image.blobs.iter().flatten() {
-            let users = users.entry(digest).or_default();
-            if *users == 0 {
-                held += footprint(sizes.get(digest).copied().unwrap_or_default());
-            }
-            *users += 1;
+    let rank = |i: &usize| (worth(&images[*i], now_ms), images[*i].pulled_ms);
+    let is_wanted = |i: &usize| worth(&images[*i], now_ms) > 1;
+    let mut by_rank: Vec<usize> = (0..images.len()).filter(|i| reasons[*i].is_none()).collect();
+    by_rank.sort_by_key(rank);
+    let (mut all, mut wanted) = (Room::new(sizes, others), Room::new(sizes, 0));
+    for i in &by_rank {
+        all.take(&images[*i]);
+        if is_wanted(i) {
+            wanted.take(&images[*i]);
         }
     }
-    let mut by_pull: Vec<usize> = (0..images.len()).filter(|i| reasons[*i].is_none()).collect();
-    by_pull.sort_by_key(|i| images[*i].pulled_ms);
-    for i in by_pull {
-        if held <= goal || is_young(&images[i]) {
+    for i in by_rank {
+        if all.held <= goal || is_wanted(&i) && wanted.held <= goal / 2 {
             break;
         }
+        if is_young(&images[i]) {
+            continue;
+        }
         reasons[i] = Some(Reason::Budget);
-        held = held.saturating_sub(images[i].records);
-        for digest in images[i].blobs.iter().flatten() {
-            let users = users.entry(digest).or_default();
-            *users = users.saturating_sub(1);
-            if *users == 0 {
-                held = held.saturating_sub(footprint(sizes.get(digest).copied().unwrap_or_default()));
-            }
+        all.leave(&images[i]);
+        if is_wanted(&i) {
+            wanted.leave(&images[i]);
         }
     }
     reasons
+}
+
+/// What an image's uses are worth now.
+fn worth(image: &Candidate, now_ms: i64) -> u32 {
+    let weeks = now_ms.saturating_sub(image.pulled_ms).max(0) / WEEK_MS;
+    image.uses.checked_shr(u32::try_from(weeks).unwrap_or(u32::MAX)).unwrap_or(0).max(1)
+}
+
+/// The space that some images take together: what several of them have counts once.
+struct Room<'a> {
+    sizes: &'a HashMap<Digest, u64>,
+    users: HashMap<&'a Digest, u32>,
+    held: u64,
+}
+
+impl<'a> Room<'a> {
+    fn new(sizes: &'a HashMap<Digest, u64>, held: u64) -> Self {
+        Self { sizes, users: HashMap::new(), held }
+    }
+
+    fn size(&self, digest: &Digest) -> u64 {
+        self.sizes.get(digest).copied().unwrap_or_default()
+    }
+
+    fn take(&mut self, image: &'a Candidate) {
+        self.held += image.records;
+        for digest in image.blobs.iter().flatten() {
+            let users = self.users.entry(digest).or_default();
+            *users += 1;
+            if *users == 1 {
+                self.held += self.size(digest);
+            }
+        }
+    }
+
+    fn leave(&mut self, image: &'a Candidate) {
+        self.held = self.held.saturating_sub(image.records);
+        for digest in image.blobs.iter().flatten() {
+            let users = self.users.entry(digest).or_default();
+            *users = users.saturating_sub(1);
+            if *users == 0 {
+                self.held = self.held.saturating_sub(self.size(digest));
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -119,9 +169,14 @@ mod tests {
         Candidate {
             pulled_ms: NOW - pulled_days_ago * DAY_MS,
             built_ms: NOW - built_days_ago * DAY_MS,
+            uses: 1,
             blobs: Some(blobs.iter().map(|blob| Digest::of(&[*blob])).collect()),
             records: 4096,
         }
+    }
+
+    fn used(uses: u32, image: Candidate) -> Candidate {
+        Candidate { uses, ..image }
     }
 
     fn check(images: &[Candidate], policy: Policy, expect: &[Option<Reason>]) {
@@ -165,5 +220,37 @@ mod tests {
         check(&[image(0, 5, &[19]), image(1, 5, &[18])], budget(1), &[None, gone]);
         // What goes anyway makes room.
         check(&[image(90, 99, &[15]), image(2, 5, &[5])], budget(10), &[Some(Reason::Unused), None]);
+    }
+
+    #[test]
+    fn what_was_used_once_goes_first() {
+        let budget = |mb: u64| Policy { budget: Some(mb * 1_000_000), ..policy() };
+        let gone = Some(Reason::Budget);
+        // However much later it was pulled.
+        let flood = [used(2, image(6, 9, &[10])), image(1, 1, &[8]), image(2, 2, &[9])];
+        check(&flood, budget(26), &[None, None, gone]);
+        check(&flood, budget(14), &[None, gone, gone]);
+        // Uses of long ago are worth less.
+        let former = [used(4, image(15, 30, &[10])), used(2, image(1, 30, &[9]))];
+        check(&former, budget(14), &[gone, None]);
+        let former = [used(8, image(15, 30, &[10])), used(2, image(6, 30, &[9]))];
+        check(&former, budget(14), &[gone, None]);
+        let former = [used(12, image(15, 30, &[10])), used(2, image(6, 30, &[9]))];
+        check(&former, budget(14), &[None, gone]);
+    }
+
+    #[test]
+    fn what_was_just_made_does_not_drive_out_what_is_wanted() {
+        let budget = |mb: u64| Policy { budget: Some(mb * 1_000_000), ..policy() };
+        let gone = Some(Reason::Budget);
+        let young = || image(0, 0, &[15, 16, 17]);
+        // There is no room for what is wanted and what is young, which may not go.
+        let images = [young(), used(2, image(2, 9, &[8])), used(3, image(2, 9, &[7]))];
+        check(&images, budget(40), &[None, None, None]);
+        // More than half of it goes all the same, the least wanted first.
+        check(&images, budget(30), &[None, gone, None]);
+        // What was used once makes room for both.
+        let images = [young(), image(1, 9, &[8]), used(3, image(2, 9, &[7]))];
+        check(&images, budget(40), &[None, gone, None]);
     }
 }

@@ -105,7 +105,7 @@ struct Inventory {
     compositions: Vec<StoredObject>,
     /// Blobs that edges have written.
     composed: Vec<(Digest, StoredObject)>,
-    pulls: HashMap<String, i64>,
+    pulls: HashMap<String, StoredObject>,
     quarantined: Vec<StoredObject>,
     bookkeeping: Vec<StoredObject>,
     used: u64,
@@ -126,7 +126,7 @@ impl Inventory {
                 ObjectKind::Composition => inventory.compositions.push(object),
                 ObjectKind::Composed(digest) => inventory.composed.push((digest, object)),
                 ObjectKind::Pull => {
-                    inventory.pulls.insert(object.name().to_owned(), object.modified_ms);
+                    inventory.pulls.insert(object.name().to_owned(), object);
                 }
                 ObjectKind::Quarantined => inventory.quarantined.push(object),
                 ObjectKind::Bookkeeping | ObjectKind::Probe => inventory.bookkeeping.push(object),
@@ -199,7 +199,7 @@ impl<'a> Run<'a> {
         let referred: HashSet<Digest> =
             images.iter().flat_map(Image::blobs).chain(layers.iter().map(|(_, digest)| *digest)).collect();
 
-        let kept = self.remove_images(&inventory, images).await?;
+        let kept = self.remove_images(&inventory, images, &layers).await?;
         let marked: HashSet<Digest> = kept.iter().flat_map(Image::blobs).collect();
         self.remove_records(&inventory, &kept).await?;
         let mut held = marked;
@@ -229,6 +229,7 @@ impl<'a> Run<'a> {
         }
         if !self.dry_run {
             self.store.condemn(&condemned_now).await?;
+            self.forget_pulls(&inventory, &kept).await?;
             self.tidy(&inventory).await?;
         }
         Ok(self.done)
@@ -248,14 +249,18 @@ impl<'a> Run<'a> {
                     blobs
                 });
             }
-            let pulled_ms = inventory.pulls.get(object.name()).copied().unwrap_or_default();
-            let candidate = Candidate {
-                pulled_ms: pulled_ms.max(object.modified_ms),
-                built_ms: object.modified_ms,
-                blobs,
-                // The record, a tag, and when it was pulled.
-                records: footprint(object.size) + 2 * footprint(0),
-            };
+            let (mut pulled_ms, mut uses) = (object.modified_ms, 1);
+            // The record, and a tag.
+            let mut records = footprint(object.size) + footprint(0);
+            for noted in noted_under(&object, record.as_ref()) {
+                let Some(pull) = inventory.pulls.get(&noted) else { continue };
+                pulled_ms = pulled_ms.max(pull.modified_ms);
+                records += footprint(pull.size);
+                if self.policy.budget.is_some() {
+                    uses = self.store.uses(&noted).await?.max(uses);
+                }
+            }
+            let candidate = Candidate { pulled_ms, built_ms: object.modified_ms, uses, blobs, records };
             Ok(Image { object, record, candidate })
         };
         stream::iter(inventory.images.clone()).map(read).buffer_unordered(AT_ONCE).try_collect().await
@@ -314,8 +319,13 @@ impl<'a> Run<'a> {
         &mut self,
         inventory: &Inventory,
         images: Vec<Image>,
+        layers: &[(StoredObject, Digest)],
     ) -> Result<Vec<Image>, StoreError> {
-        let sizes = inventory.blobs.iter().map(|(digest, blob)| (*digest, blob.size)).collect();
+        let blobs = inventory.blobs.iter().map(|(digest, blob)| (*digest, footprint(blob.size)));
+        let mut sizes: HashMap<Digest, u64> = blobs.collect();
+        for (record, layer) in layers {
+            *sizes.entry(*layer).or_default() += footprint(record.size);
+        }
         let composed = inventory.composed.iter().map(|(_, object)| object);
         let others = inventory.others.iter().chain(&inventory.compositions).chain(composed);
         let others: u64 = others.map(|object| footprint(object.size)).sum();
@@ -324,11 +334,13 @@ impl<'a> Run<'a> {
         let mut kept = Vec::new();
         for (image, reason) in images.into_iter().zip(reasons) {
             match reason {
-                Some(reason) if !self.store.is_being_pulled(image.object.name()) => {
+                Some(reason) if !image.noted_under().any(|noted| self.store.is_being_pulled(&noted)) => {
                     self.done.images.push(image.removal(reason, self.now_ms));
                     self.remove(&image.object).await?;
-                    if !self.dry_run {
-                        self.store.forget_pulls(image.object.name()).await?;
+                    for noted in image.noted_under().filter(|noted| inventory.pulls.contains_key(noted)) {
+                        if !self.dry_run {
+                            self.store.forget_pulls(&noted).await?;
+                        }
                     }
                 }
                 _ => kept.push(image),
@@ -388,6 +400,15 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Removes what says when images were pulled that are no longer there: an edge may have reported them since.
+    async fn forget_pulls(&mut self, inventory: &Inventory, kept: &[Image]) -> Result<(), StoreError> {
+        let known: HashSet<String> = kept.iter().flat_map(Image::noted_under).collect();
+        for (_, pull) in inventory.pulls.iter().filter(|(noted, _)| !known.contains(*noted)) {
+            self.remove_old(pull).await?;
+        }
+        Ok(())
+    }
+
     /// Removes what nobody needs for anything any more.
     async fn tidy(&mut self, inventory: &Inventory) -> Result<(), StoreError> {
         let kept_ms = i64::try_from(self.policy.unused.as_millis()).unwrap_or(i64::MAX);
@@ -414,7 +435,17 @@ impl<'a> Run<'a> {
     }
 }
 
+/// What pulls of an image are noted under: its key, and the digests of its manifests.
+fn noted_under(object: &StoredObject, record: Option<&ImageRecord>) -> impl Iterator<Item = String> {
+    let manifests = record.into_iter().flat_map(ImageRecord::manifests).map(|digest| digest.hex());
+    [object.name().to_owned()].into_iter().chain(manifests)
+}
+
 impl Image {
+    fn noted_under(&self) -> impl Iterator<Item = String> {
+        noted_under(&self.object, self.record.as_ref())
+    }
+
     fn blobs(&self) -> impl Iterator<Item = Digest> {
         self.candidate.blobs.iter().flatten().copied()
     }

@@ -33,7 +33,10 @@ async fn nobody_waits_for_a_bucket_in_vain() {
     let store = counted.store(&site.staging());
     image(&site.builder(store.clone()), &name).await.expect("an image");
     for name in ["one", "another"] {
-        store.note_pull(&CacheKey::builder(name).build());
+        // As an edge reports it: by the digest of something that is there.
+        let digest = Digest::of(name.as_bytes());
+        store.put_blob(&digest, name.into()).await.expect("stored");
+        store.note_pull(&CacheKey::from_bytes(*digest.as_bytes()));
     }
     store.write_pulls().await.expect("written");
     for folder in ["packages", "composition", "pulls"] {
@@ -44,7 +47,7 @@ async fn nobody_waits_for_a_bucket_in_vain() {
     image(&site.builder(counted.store(&site.staging())), &name).await.expect("the image");
     let looks = counted.steps.load(Ordering::SeqCst) - built;
     // The record; each blob; the config is read and looked at.
-    let blobs = written(&counted.objects, "blobs").await.len();
+    let blobs = written(&counted.objects, "blobs").await.len() - 2;
     assert!(blobs > 5 && looks == 1 + blobs + 1, "{looks} for {blobs} blobs");
 }
 
