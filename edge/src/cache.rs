@@ -26,6 +26,9 @@ const DIGEST_SECONDS: u64 = 24 * 3600;
 /// How long an isolate answers a tag from its memory at most, in seconds; that adds up too.
 const MEMORY_SECONDS: u64 = 10;
 
+/// What says in the Cache API that a manifest was composed.
+const COMPOSED: &str = "x-firn-composed";
+
 /// What a cached manifest is found by.
 pub(crate) struct Key {
     url: String,
@@ -80,6 +83,7 @@ impl Key {
             media_type: header("content-type")?,
             revision: header(REVISION),
             created: 0,
+            composed: header(COMPOSED).is_some(),
         };
         // The runtime's own reading: chunk by chunk through Wasm costs several times as much.
         let bytes: ArrayBuffer = JsFuture::from(response.array_buffer().ok()?).await.ok()?.dyn_into().ok()?;
@@ -105,12 +109,22 @@ impl Key {
         }
     }
 
+    /// Forgets the manifest.
+    pub(crate) async fn forget(&self) {
+        memory::forget_manifest(&self.url);
+        if self.shared {
+            // Where it cannot be forgotten, it is found wanting again.
+            let _ = JsFuture::from(DEFAULT.with(|cache| cache.delete_with_str(&self.url))).await;
+        }
+    }
+
     async fn put(&self, Manifest { bytes, metadata }: Manifest) -> worker::Result<()> {
         let response = Answer::new(200)
             .with("content-type", metadata.media_type)
             .with("docker-content-digest", metadata.digest.to_string())
             .with("cache-control", format!("max-age={}", self.seconds))
             .with_some(REVISION, metadata.revision)
+            .with_some(COMPOSED, metadata.composed.then_some("1"))
             .buffer(bytes)
             .into_response()?;
         JsFuture::from(DEFAULT.with(|cache| cache.put_with_str(&self.url, &response))).await?;

@@ -15,6 +15,9 @@ use worker::Env;
 const TAG_TTL_SECONDS: u64 = 300;
 /// How long manifests stay in KV where the operator says nothing: 30 days, in seconds.
 const MANIFEST_TTL_SECONDS: u64 = 30 * 24 * 3600;
+/// How often a manifest is reported where the operator says nothing, in seconds: half of the grace period that a
+/// backend has by default.
+const REPORT_SECONDS: u64 = 1800;
 /// How many bytes of manifests an isolate keeps where the operator says nothing: 8 MiB of its 128.
 const MEMORY_BYTES: u64 = 8 << 20;
 /// How long presigned URLs hold where the operator says nothing, in seconds: a pull of a large image over
@@ -31,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) tag_ttl_seconds: u64,
     /// `FIRN_MANIFEST_TTL_SECONDS`: how long KV keeps a manifest; not longer than the backend keeps blobs.
     pub(crate) manifest_ttl_seconds: u64,
+    /// `FIRN_REPORT_SECONDS`: how often a manifest that is answered with is reported to the backend; never where it is 0.
+    pub(crate) report_seconds: u64,
     /// `FIRN_MEMORY_BYTES`: how many bytes of manifests an isolate keeps.
     pub(crate) memory_bytes: u64,
     /// `FIRN_CACHE_API`: whether the Cache API is asked before KV; on `workers.dev` it keeps nothing.
@@ -187,6 +192,7 @@ impl Config {
             tag_ttl_seconds: number("FIRN_TAG_TTL_SECONDS", TAG_TTL_SECONDS)?,
             // KV takes nothing below a minute.
             manifest_ttl_seconds: number("FIRN_MANIFEST_TTL_SECONDS", MANIFEST_TTL_SECONDS)?.max(60),
+            report_seconds: number("FIRN_REPORT_SECONDS", REPORT_SECONDS)?,
             memory_bytes: number("FIRN_MEMORY_BYTES", MEMORY_BYTES)?,
             cache_api: match optional("FIRN_CACHE_API").as_deref() {
                 None | Some("true") => true,

@@ -17,6 +17,8 @@ extern "C" {
     #[wasm_bindgen(method, catch, js_name = getWithMetadata)]
     fn get_with_metadata(this: &Kv, key: &str, kind: &str) -> Result<Promise, JsValue>;
     #[wasm_bindgen(method, catch)]
+    fn delete(this: &Kv, key: &str) -> Result<Promise, JsValue>;
+    #[wasm_bindgen(method, catch)]
     fn list(this: &Kv, options: &Object) -> Result<Promise, JsValue>;
     #[wasm_bindgen(method, catch)]
     fn put(this: &Kv, key: &str, value: &JsValue, options: &Object) -> Result<Promise, JsValue>;
@@ -123,6 +125,15 @@ impl Kv {
             }
         }
         Ok(suffixes)
+    }
+
+    /// Removes what is kept under a key.
+    ///
+    /// # Errors
+    /// As for [`Kv::put_text`].
+    pub(crate) async fn remove(&self, key: &str) -> Result<(), worker::Error> {
+        JsFuture::from(self.delete(key)?).await?;
+        Ok(())
     }
 
     /// Writes a text.

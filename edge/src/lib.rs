@@ -21,6 +21,7 @@ mod manifest;
 mod memory;
 mod observe;
 mod probe;
+mod pulls;
 mod repository;
 mod routes;
 mod settle;

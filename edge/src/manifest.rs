@@ -94,8 +94,13 @@ impl Manifest {
 
     /// A manifest made of its bytes now.
     pub(crate) fn new(bytes: &[u8], media_type: String, revision: Option<String>) -> Self {
-        let metadata =
-            ManifestMetadata { digest: Digest::of(bytes), media_type, revision, created: memory::now() };
+        let metadata = ManifestMetadata {
+            digest: Digest::of(bytes),
+            media_type,
+            revision,
+            created: memory::now(),
+            composed: false,
+        };
         Self { bytes: Uint8Array::from(bytes).buffer(), metadata }
     }
 }

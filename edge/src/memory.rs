@@ -102,6 +102,15 @@ pub(crate) fn remember_manifest(key: &str, manifest: &Manifest, seconds: u64, li
     });
 }
 
+/// Forgets a manifest.
+pub(crate) fn forget_manifest(key: &str) {
+    MANIFESTS.with_borrow_mut(|manifests| {
+        if let Some((manifest, _)) = manifests.entries.remove(key) {
+            manifests.bytes -= u64::from(manifest.bytes.byte_length());
+        }
+    });
+}
+
 /// Whether bytes of this length have been seen to have this digest.
 pub(crate) fn is_verified(digest: &Digest, length: u32) -> bool {
     VERIFIED.with_borrow(|verified| verified.get(digest) == Some(&length))

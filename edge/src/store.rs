@@ -125,6 +125,20 @@ impl Store {
         tags.iter().filter_map(|tag| tag.parse().ok()).collect()
     }
 
+    /// Forgets a manifest, by its digest and, where that is known, as the image of a package set.
+    pub(crate) async fn forget(
+        &self,
+        digest: &Digest,
+        image: Option<(&PackageSetToken, &ImageName, ManifestFormat)>,
+    ) {
+        let image = image.map(|(set, name, format)| edge_cache::manifest_key(set, name, format));
+        for key in [Some(edge_cache::digest_key(digest)), image].into_iter().flatten() {
+            if let Err(error) = self.kv.remove(&key.to_string()).await {
+                warn("forget a manifest", &error);
+            }
+        }
+    }
+
     async fn point(&self, tag: &Tag, package_set: &PackageSetToken) {
         let now = memory::now();
         let pointer = TagPointer { package_set: package_set.clone(), checked: now };

@@ -32,6 +32,13 @@ pub struct ManifestMetadata {
     pub revision: Option<String>,
     /// When it was stored, in seconds since 1970.
     pub created: u64,
+    /// Whether an edge has composed it, so that no backend need know of it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub composed: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// How much a [`TagPointer`] counts.
@@ -196,6 +203,7 @@ mod tests {
             media_type: crate::media_type::DOCKER_MANIFEST.into(),
             revision: Some("0".repeat(64)),
             created: u64::MAX,
+            composed: true,
         };
         let json = serde_json::to_string(&metadata).expect("serialises");
         assert!(json.len() <= 1024);

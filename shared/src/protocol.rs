@@ -3,6 +3,7 @@
 //! A manifest (200) carries [`REVISION`] and [`PACKAGE_SET`]. Errors are the registry's own; whose quota a refusal is
 //! about stands in its [`crate::oci_error::Detail`]. How the edge proves who it is stands in [`crate::authentication`].
 
+use crate::digest::Digest;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -17,6 +18,11 @@ pub const CLIENT: &str = "x-firn-client";
 /// What the addresses of builds begin with, at the backend and at the edge; a build's id follows. Messages name
 /// these paths.
 pub const BUILDS: &str = "/builds/";
+/// What begins the address of a report of pulls; see [`pulled_path`]. The answer is a list of those digests whose
+/// manifests the backend has no longer, or not for long.
+pub const PULLED: &str = "/pulls/";
+/// How many manifests are in one report at most: its address has 2 KB then.
+pub const MAX_PULLED: usize = 32;
 /// Where the edge had an answer from; see [`Source`].
 pub const SOURCE: &str = "x-firn-source";
 
@@ -25,6 +31,23 @@ pub const SOURCE: &str = "x-firn-source";
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PackageSetToken(Box<str>);
+
+/// The address by which the edge reports that it has answered with these manifests, which the backend would not know
+/// otherwise. They are part of the address because that is what is signed.
+pub fn pulled_path<'a>(manifests: impl IntoIterator<Item = &'a Digest>) -> String {
+    let digits: Vec<String> = manifests.into_iter().take(MAX_PULLED).map(Digest::hex).collect();
+    format!("{PULLED}{}", digits.join(","))
+}
+
+/// The manifests that a report names after [`PULLED`]; none where it is no report, or too long.
+pub fn read_pulled(list: &str) -> Option<Vec<Digest>> {
+    let manifests: Vec<Digest> = list
+        .split(',')
+        .take(MAX_PULLED + 1)
+        .map(|digits| format!("sha256:{digits}").parse().ok())
+        .collect::<Option<_>>()?;
+    (manifests.len() <= MAX_PULLED).then_some(manifests)
+}
 
 /// A text that is no token: empty, longer than 256 bytes, or with anything but visible ASCII in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -97,6 +120,17 @@ impl fmt::Display for Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reports_are_read_as_they_are_written() {
+        let manifests: Vec<Digest> = (0..40u8).map(|n| Digest::of(&[n])).collect();
+        let path = pulled_path(&manifests);
+        let list = path.strip_prefix(PULLED).expect("a report");
+        assert_eq!(read_pulled(list).as_deref(), Some(&manifests[..MAX_PULLED]));
+        for garbage in ["", ",", "0a", &format!("{list},{list}"), &list.to_uppercase(), &format!("{list},")] {
+            assert_eq!(read_pulled(garbage), None, "{garbage}");
+        }
+    }
 
     #[test]
     fn tokens_fit_into_a_header() {

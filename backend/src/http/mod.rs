@@ -13,6 +13,7 @@ mod crowd;
 mod manifests;
 mod metrics;
 mod pace;
+mod pulls;
 mod ready;
 mod server;
 mod tags;
@@ -76,6 +77,7 @@ pub fn router(app: App) -> Router {
         .route("/metrics", get(metrics::get))
         .route("/builds/{id}", get(builds::get))
         .route(&format!("{PATH}{{key}}"), get(composition::get))
+        .route(&format!("{}{{digests}}", protocol::PULLED), get(pulls::get))
         .fallback(registry)
         .with_state(Arc::new(app))
         .layer(SetResponseHeaderLayer::overriding(

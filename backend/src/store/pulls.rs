@@ -9,7 +9,7 @@
 //! count one use for two.
 //!
 //! Pulls of the backend are noted under the image's key. Those of an edge are noted under the digest of the manifest
-//! that it has answered with, which is all that it knows for certain.
+//! that it has answered with ([`firn_shared::protocol::PULLED`]), which is all that it knows for certain.
 
 use super::{RecordKind, Store, StoreError, blobs};
 use firn_shared::{Digest, cache_key::CacheKey};
@@ -162,6 +162,20 @@ impl Store {
         let content = self.read(&location(image)).await?;
         // What an older version has written is empty.
         Ok(content.map_or(0, |content| Uses::read(&content).map_or(1, |uses| uses.count)))
+    }
+
+    /// Those of these blobs that are not there, or that garbage collection is going to delete.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn leaving(&self, blobs: &[Digest]) -> Result<Vec<Digest>, StoreError> {
+        let condemned = self.condemned().await?;
+        let looks = blobs.iter().map(|digest| async {
+            let stays = !condemned.contains_key(digest) && self.blob_size(digest).await?.is_some();
+            Ok::<_, StoreError>((!stays).then_some(*digest))
+        });
+        let looks = stream::iter(looks.collect::<Vec<_>>()).buffered(AT_ONCE);
+        Ok(looks.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
     }
 
     /// Forgets when an image was pulled.

@@ -112,7 +112,8 @@ async fn store(
     if kept != (true, true) {
         return None;
     }
-    let manifest = Manifest::new(&bytes, format.manifest().to_owned(), Some(revision));
+    let mut manifest = Manifest::new(&bytes, format.manifest().to_owned(), Some(revision));
+    manifest.metadata.composed = true;
     Key::digest(edge, &manifest.metadata.digest).keep(edge, &manifest);
     if let Some(kv) = Store::open(&edge.env, &edge.config) {
         // Clients ask for it by digest next, and no backend knows it.

@@ -11,7 +11,7 @@ use crate::{
     flight::{self, Purpose},
     limit::Limit,
     manifest::{Fetched, Manifest},
-    memory, repository,
+    memory, pulls, repository,
     store::Store,
 };
 use firn_shared::{
@@ -36,16 +36,23 @@ pub(crate) async fn manifests(
     reference: Reference,
 ) -> Result<Answer, Failure> {
     let (manifest, source) = match reference {
-        Reference::Digest(digest) => by_digest(edge, name, digest).await?,
+        Reference::Digest(digest) => {
+            let found = by_digest(edge, name, digest).await?;
+            // Which tag the client followed is not known; it is the default one nearly always.
+            let format = ManifestFormat::negotiate(Some(found.0.metadata.media_type.as_str()));
+            let wanted = || Some(Wanted { image: name.image().ok()?, tag: Tag::default(), format });
+            pulls::note(edge, &found.0, found.1, wanted);
+            found
+        }
         Reference::Tag(tag) if tag.is_of_referrers() => return Err(discovery::no_referrers_tag(&tag).into()),
         Reference::Tag(tag) => {
             let wanted = Wanted { image: name.image()?, tag, format: edge.format() };
-            let image = wanted.image.clone();
-            let found = match by_tag(edge, wanted).await {
+            let found = match by_tag(edge, &wanted).await {
                 Err(error) => return wait_or_refuse(edge, error),
                 Ok(found) => found,
             };
-            repository::note(edge, &image, &found.0).await?;
+            repository::note(edge, &wanted.image, &found.0).await?;
+            pulls::note(edge, &found.0, found.1, || Some(wanted));
             found
         }
     };
@@ -81,33 +88,33 @@ pub(crate) struct Wanted {
     pub(crate) format: ManifestFormat,
 }
 
-async fn by_tag(edge: &Rc<Edge>, wanted: Wanted) -> Result<(Manifest, Source), OciError> {
+async fn by_tag(edge: &Rc<Edge>, wanted: &Wanted) -> Result<(Manifest, Source), OciError> {
     let key = Key::tag(edge, &wanted.image, &wanted.tag, wanted.format);
     if let Some(manifest) = key.get().await {
         return Ok((manifest, Source::Cache));
     }
     let Some((store, pointer)) = pointer(edge, &wanted.tag).await else {
         Limit::LookUps.check(edge).await?;
-        return Ok((ask(edge, &wanted).await?.manifest, Source::Backend));
+        return Ok((ask(edge, wanted).await?.manifest, Source::Backend));
     };
     let freshness = pointer.freshness(&wanted.tag, memory::now(), edge.config.tag_ttl_seconds);
     if freshness == Freshness::Stale {
         let asked = match Limit::LookUps.check(edge).await {
-            Ok(()) => ask(edge, &wanted).await,
+            Ok(()) => ask(edge, wanted).await,
             Err(refused) => Err(refused),
         };
         return match asked {
             Ok(fetched) => Ok((fetched.manifest, Source::Backend)),
             // An image that was right a while ago is better than none, unless a newer one is being made.
-            Err(error) if is_put_off(&error) => known(edge, &store, &pointer, &wanted).await?.ok_or(error),
+            Err(error) if is_put_off(&error) => known(edge, &store, &pointer, wanted).await?.ok_or(error),
             Err(error) => Err(error),
         };
     }
-    let Some((manifest, source)) = known(edge, &store, &pointer, &wanted).await? else {
-        return Ok((ask(edge, &wanted).await?.manifest, Source::Backend));
+    let Some((manifest, source)) = known(edge, &store, &pointer, wanted).await? else {
+        return Ok((ask(edge, wanted).await?.manifest, Source::Backend));
     };
     if freshness == Freshness::Aging {
-        revalidate(edge, wanted);
+        revalidate(edge, wanted.clone());
     } else {
         key.keep(edge, &manifest);
     }

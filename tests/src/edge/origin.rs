@@ -14,7 +14,7 @@ use firn_shared::{
     endpoint::{Endpoint, RepositoryName},
     media_type::ManifestFormat,
     oci_error::{ErrorCode, OciError},
-    protocol::{BUILDS, PACKAGE_SET, REVISION},
+    protocol::{BUILDS, PACKAGE_SET, PULLED, REVISION, read_pulled},
     reference::Reference,
 };
 use futures::StreamExt;
@@ -78,6 +78,10 @@ struct Shared {
     is_open: bool,
     /// How often it was asked whether it does.
     probed: usize,
+    /// Reports of pulls.
+    reports: Vec<Vec<Digest>>,
+    /// What it says that it does not keep.
+    leaving: Vec<Digest>,
 }
 
 impl Origin {
@@ -94,6 +98,8 @@ impl Origin {
             asked: Vec::new(),
             is_open: false,
             probed: 0,
+            reports: Vec::new(),
+            leaving: Vec::new(),
         };
         let shared = Arc::new(Mutex::new(shared));
         let router = Router::new().fallback(answer).with_state(shared.clone());
@@ -124,6 +130,16 @@ impl Origin {
     /// How often it was asked something that is not signed to see whether it answers.
     pub fn probed(&self) -> usize {
         self.shared.lock().expect("no panic").probed
+    }
+
+    /// From now on, says of these manifests that it does not keep them.
+    pub fn drop_manifests(&self, manifests: &[Digest]) {
+        self.shared.lock().expect("no panic").leaving = manifests.to_vec();
+    }
+
+    /// The reports of pulls so far.
+    pub fn reports(&self) -> Vec<Vec<Digest>> {
+        self.shared.lock().expect("no panic").reports.clone()
     }
 
     /// The keys of the records that it has been asked for so far and has.
@@ -174,6 +190,13 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
             };
             shared.asked.push(key.to_owned());
             return Response::new(Body::from(record));
+        }
+        if let Some(list) = request.uri().path().strip_prefix(PULLED) {
+            let digests = read_pulled(list).expect("a report");
+            let leaving: Vec<_> = shared.leaving.iter().filter(|gone| digests.contains(gone)).collect();
+            let body = serde_json::to_vec(&leaving).expect("digests serialise");
+            shared.reports.push(digests);
+            return Response::new(Body::from(body));
         }
         if let Ok(Endpoint::Referrers(..)) = Endpoint::parse(request.uri().path()) {
             assert!(!request.headers().contains_key(HEADER), "nobody asks for referrers but to see this");

@@ -4,6 +4,7 @@
 mod evaluations;
 mod identity;
 mod leases;
+mod popular_images;
 mod queue;
 mod refs;
 mod secrets;

@@ -9,6 +9,7 @@ mod faults;
 mod manifests;
 mod misses;
 mod observation;
+mod pulls;
 mod quotas;
 mod size;
 
@@ -52,8 +53,13 @@ async fn put_image(edge: &Edge, name: &str, checked: u64) -> Digest {
     let (bytes, format) = (Origin::manifest(name, "set-1", ManifestFormat::Oci), ManifestFormat::Oci);
     let set: PackageSetToken = "set-1".parse().expect("a token");
     let digest = Digest::of(&bytes);
-    let metadata =
-        ManifestMetadata { digest, media_type: format.manifest().into(), revision: None, created: 0 };
+    let metadata = ManifestMetadata {
+        digest,
+        media_type: format.manifest().into(),
+        revision: None,
+        created: 0,
+        composed: false,
+    };
     let metadata = serde_json::to_string(&metadata).expect("texts and numbers serialise");
     let key = manifest_key(&set, &name.parse().expect("a name"), format);
     edge.put("kv", &key.to_string(), bytes, Some(&metadata)).await;

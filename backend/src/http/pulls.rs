@@ -1,0 +1,42 @@
+//! `GET /pulls/<digest>,<digest>,…`: the edge reports that it has answered with these manifests out of its caches, so
+//! that garbage collection knows of it, and learns which of them are no longer to be answered with.
+
+use super::{
+    App,
+    answer::{self, Answer, into_response},
+    authentication, manifests,
+};
+use crate::build::BuildError;
+use axum::{
+    extract::{Path, Request, State},
+    response::Response,
+};
+use firn_shared::{
+    cache_key::CacheKey,
+    endpoint::Method,
+    media_type,
+    oci_error::{ErrorCode, OciError},
+    protocol::read_pulled,
+};
+use std::sync::Arc;
+
+pub(super) async fn get(State(app): State<Arc<App>>, Path(list): Path<String>, request: Request) -> Response {
+    let (request, _body) = request.into_parts();
+    let authentic = authentication::check(app.secret.as_deref(), &request);
+    into_response(match authentic.and_then(|()| Method::parse(request.method.as_str())) {
+        Ok(method) => report(&app, method, &list).await,
+        Err(error) => Err(error),
+    })
+}
+
+async fn report(app: &App, method: Method, list: &str) -> Answer {
+    let no_report = || OciError::new(ErrorCode::DigestInvalid, "this is no list of digests that were pulled");
+    let digests = read_pulled(list).ok_or_else(no_report)?;
+    let store = app.builder.store();
+    for digest in &digests {
+        store.note_pull(&CacheKey::from_bytes(*digest.as_bytes()));
+    }
+    let failed = |error| manifests::refuse(BuildError::Store(error));
+    let leaving = store.leaving(&digests).await.map_err(failed)?;
+    answer::json(method, media_type::JSON, serde_json::to_vec(&leaving).expect("digests serialise"))
+}

@@ -1,0 +1,109 @@
+//! A flood of images that nobody wants, against storage that has no room for it: what is in demand at the edge stays
+//! whole, though the backend sees none of its pulls.
+
+use firn_shared::{digest::Digest, object_key::blob_key};
+use firn_tests::{
+    backend::Backend,
+    edge::{Edge, Settings},
+    package_set,
+    wait::{LONG, eventually},
+};
+use reqwest::{Method, StatusCode, header::LOCATION};
+use std::fs;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const SECRET: &str = "s3cret";
+/// Each package has a layer of its own, and a mebibyte has room for some thirty images.
+const PACKAGES: usize = 24;
+const POPULAR: &str = "p0/p1";
+
+/// The answer to a GET of a manifest: its blobs, or nothing where the registry has no room for it.
+async fn manifest(edge: &Edge, name: &str, client: &str) -> Option<Vec<Digest>> {
+    let request = edge.request(Method::GET, &format!("/v2/{name}/manifests/latest"));
+    let response = request.header("cf-connecting-ip", client).timeout(LONG).send().await.expect("an answer");
+    let (status, body) = (response.status(), response.bytes().await.expect("a body"));
+    if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&status) {
+        return None;
+    }
+    assert_eq!(status, 200, "{name}: {}", String::from_utf8_lossy(&body));
+    let manifest: serde_json::Value = serde_json::from_slice(&body).expect("a manifest");
+    let blobs = manifest["layers"].as_array().expect("layers").iter().chain([&manifest["config"]]);
+    Some(blobs.map(|blob| blob["digest"].as_str().expect("text").parse().expect("a digest")).collect())
+}
+
+/// Pulls the image that is in demand, as clients do: every part of it is there, and right.
+async fn pull(edge: &Edge) {
+    let blobs = eventually("it is built", async || manifest(edge, POPULAR, "203.0.113.1").await).await;
+    for digest in blobs {
+        let redirect = edge.get(&format!("/v2/{POPULAR}/blobs/{digest}")).await;
+        let location = redirect.headers()[LOCATION].to_str().expect("text").to_owned();
+        let response = edge.client.get(location).send().await.expect("the backend answers");
+        assert_eq!(response.status(), 200, "{digest} is gone");
+        assert_eq!(Digest::of(&response.bytes().await.expect("a body")), digest);
+    }
+}
+
+/// Asks for one image after another, none of them twice.
+struct Flood(usize);
+
+impl Flood {
+    async fn next(&mut self, edge: &Edge) -> Option<Vec<Digest>> {
+        let n = self.0;
+        self.0 += 1;
+        let (a, b, c) = (n % PACKAGES, n / PACKAGES % PACKAGES, n / PACKAGES / PACKAGES % PACKAGES);
+        // Of every three packages, in every order: names that mean the same are one image, which is no matter here.
+        let name = format!("p{a}/p{}/p{}", (a + b + 1) % PACKAGES, (a + 2 * b + c + 5) % PACKAGES);
+        manifest(edge, &name, "203.0.113.66").await
+    }
+
+    /// Goes on until an image that it had made has been collected.
+    async fn overflow(&mut self, edge: &Edge, storage: &Path) {
+        let is_there = |digest: &Digest| storage.join(blob_key(digest)).exists();
+        let first = eventually("there is room for one", async || self.next(edge).await).await;
+        eventually("the first is collected", async || {
+            self.next(edge).await;
+            (!first.iter().all(is_there)).then_some(())
+        })
+        .await;
+    }
+}
+
+/// How often the image has been used that was used most, as far as the backend has written it down.
+fn most_uses(storage: &Path) -> u32 {
+    let folders = fs::read_dir(storage.join("pulls")).into_iter().flatten().flatten();
+    let files = folders.flat_map(|folder| fs::read_dir(folder.path()).into_iter().flatten().flatten());
+    let uses = files.filter_map(|file| {
+        let content = fs::read_to_string(file.path()).ok()?;
+        content.split_once(' ')?.0.parse().ok()
+    });
+    uses.max().unwrap_or(0)
+}
+
+#[tokio::test]
+async fn a_flood_of_images_takes_nothing_down_that_is_in_demand() {
+    let seed = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos() % (1 << 60);
+    let set = package_set::many(PACKAGES, u64::try_from(seed).expect("small"));
+    let backend = Backend::serving_expression(&set)
+        .env("FIRN_SECRET", SECRET)
+        .args(&["--disk-budget", "1", "--gc-grace", "3"])
+        .start();
+    let storage = backend.data().join("storage");
+    let settings = Settings::new(&format!("http://{}", backend.address()))
+        .with("FIRN_SECRET", SECRET)
+        .with("FIRN_COMPOSE", "false")
+        .with("FIRN_REPORT_SECONDS", "1");
+    let edge = Edge::start(settings).await;
+    // Clients pull it now and then.
+    eventually("the backend knows that it is in demand", async || {
+        pull(&edge).await;
+        (most_uses(&storage) >= 3).then_some(())
+    })
+    .await;
+    let mut flood = Flood(0);
+    // Then they do not for a while, in which everything is newer that others have made.
+    for _ in 0..2 {
+        flood.overflow(&edge, &storage).await;
+        pull(&edge).await;
+    }
+}
