@@ -15,7 +15,7 @@ use firn_shared::{
     digest::Digest,
     endpoint::Method,
     oci_error::{ErrorCode, OciError},
-    protocol::{CLIENT, PACKAGE_SET, REVISION},
+    protocol::{CLIENT, MISSING, PACKAGE_SET, REVISION},
 };
 use futures_util::{
     TryStreamExt,
@@ -66,6 +66,8 @@ pub(crate) struct Question<'a> {
     pub(crate) accept: Option<&'a str>,
     /// For whom it is asked: the client's address, by which the backend lets clients take turns.
     pub(crate) client: Option<&'a str>,
+    /// A blob of the image that is not where it should be.
+    pub(crate) missing: Option<Digest>,
     /// Whether what one backend does not have another may have.
     pub(crate) scattered: bool,
 }
@@ -73,7 +75,7 @@ pub(crate) struct Question<'a> {
 impl<'a> Question<'a> {
     /// A question with neither query nor `Accept`, to which every backend has the same answer.
     pub(crate) fn about(method: Method, path: &'a str) -> Self {
-        Self { method, path, query: None, accept: None, client: None, scattered: false }
+        Self { method, path, query: None, accept: None, client: None, missing: None, scattered: false }
     }
 }
 
@@ -229,13 +231,16 @@ async fn send(
     question: &Question<'_>,
     signal: &AbortSignal,
 ) -> worker::Result<Response> {
-    let Question { method, path, query, accept, client, .. } = question;
+    let Question { method, path, query, accept, client, missing, .. } = question;
     let headers = Headers::new();
     if let Some(accept) = accept {
         headers.set("accept", accept)?;
     }
     if let Some(client) = client {
         headers.set(CLIENT, client)?;
+    }
+    if let Some(missing) = missing {
+        headers.set(MISSING, &missing.to_string())?;
     }
     if let Some(secret) = &config.secret {
         headers.set(authentication::HEADER, &secret.sign(method.as_str(), path, memory::now()))?;

@@ -7,6 +7,7 @@ use crate::{
 };
 use firn_shared::{
     client_network::ClientNetwork,
+    digest::Digest,
     edge_cache::request_key,
     endpoint::{Endpoint, Method},
     media_type::ManifestFormat,
@@ -27,8 +28,8 @@ const JOIN_MILLIS: u64 = backend::PATIENCE_MILLIS + 1_000;
 /// long to show it everywhere, and locations that found nothing there remember that.
 const LANDED_SECONDS: u64 = 60;
 
-/// The header by which the Durable Object is told of [`Purpose::Refresh`].
-const REFRESH: &str = "x-firn-refresh";
+/// The header by which the Durable Object is told of the [`Purpose`], where it is not an answer.
+const PURPOSE: &str = "x-firn-purpose";
 
 /// Why the backend is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,35 @@ pub(crate) enum Purpose {
     Answer,
     /// What a tag names is looked up again, after the client has its answer. Counts against no one.
     Refresh,
+    /// This blob of the image is gone. The backend is asked although it has answered a moment ago. Counts against no
+    /// one.
+    Repair(Digest),
+}
+
+impl Purpose {
+    /// The value of [`PURPOSE`].
+    fn header(self) -> Option<String> {
+        match self {
+            Self::Answer => None,
+            Self::Refresh => Some("refresh".to_owned()),
+            Self::Repair(blob) => Some(blob.to_string()),
+        }
+    }
+
+    fn of_header(header: Option<&str>) -> Self {
+        match header {
+            None => Self::Answer,
+            Some(text) => text.parse().map_or(Self::Refresh, Self::Repair),
+        }
+    }
+
+    /// The blob that the backend is told to look for.
+    fn missing(self) -> Option<Digest> {
+        match self {
+            Self::Answer | Self::Refresh => None,
+            Self::Repair(blob) => Some(blob),
+        }
+    }
 }
 
 /// Asks the backend for an image by tag, and remembers the answer.
@@ -67,7 +97,9 @@ pub(crate) async fn board(edge: &Rc<Edge>, wanted: &Wanted, purpose: Purpose) ->
     if purpose == Purpose::Answer {
         Limit::Misses.check(edge).await?;
     }
-    let fetched = ask(&edge.config, &path, edge.accept().as_deref(), edge.client().as_deref()).await?;
+    let (accept, client) = asked_with(edge, wanted, purpose);
+    let missing = purpose.missing();
+    let fetched = ask(&edge.config, &path, Some(&accept), client.as_deref(), missing).await?;
     if let Some(store) = Store::open(&edge.env, &edge.config) {
         let (wanted, copy) = (wanted.clone(), fetched.clone());
         let later = edge.clone();
@@ -83,16 +115,27 @@ async fn join(edge: &Edge, wanted: &Wanted, path: &str, purpose: Purpose) -> wor
     let name = request_key(&wanted.image, &wanted.tag, wanted.format).to_string();
     let stub = edge.env.durable_object(BINDING)?.get_by_name(&name)?;
     let headers = Headers::new();
-    headers.set("accept", edge.accept().as_deref().unwrap_or(wanted.format.manifest()))?;
-    if let Some(client) = edge.client() {
+    let (accept, client) = asked_with(edge, wanted, purpose);
+    headers.set("accept", &accept)?;
+    if let Some(client) = client {
         headers.set(CLIENT, &client)?;
     }
-    if purpose == Purpose::Refresh {
-        headers.set(REFRESH, "1")?;
+    if let Some(purpose) = purpose.header() {
+        headers.set(PURPOSE, &purpose)?;
     }
     let mut init = RequestInit::new();
     init.with_headers(headers);
     stub.fetch_with_request(Request::new_with_init(&format!("https://flight{path}"), &init)?).await
+}
+
+/// What the backend is told that the client accepts, and for whom it is asked. A repair is in nobody's name: the
+/// request that led to it may be about something else.
+fn asked_with(edge: &Edge, wanted: &Wanted, purpose: Purpose) -> (String, Option<String>) {
+    let format = || wanted.format.manifest().to_owned();
+    match purpose {
+        Purpose::Answer | Purpose::Refresh => (edge.accept().unwrap_or_else(format), edge.client()),
+        Purpose::Repair(_) => (format(), None),
+    }
 }
 
 async fn ask(
@@ -100,8 +143,10 @@ async fn ask(
     path: &str,
     accept: Option<&str>,
     client: Option<&str>,
+    missing: Option<Digest>,
 ) -> Result<Fetched, OciError> {
-    let question = backend::Question { accept, client, ..backend::Question::about(Method::Get, path) };
+    let question =
+        backend::Question { accept, client, missing, ..backend::Question::about(Method::Get, path) };
     backend::manifest(config, question, None).await
 }
 
@@ -149,14 +194,12 @@ impl DurableObject for Flight {
 impl Flight {
     async fn answer(&self, request: &Request) -> Answer {
         let config = Config::of(&self.env)?;
-        let purpose = match header(request, REFRESH) {
-            None => Purpose::Answer,
-            Some(_) => Purpose::Refresh,
-        };
+        let purpose = Purpose::of_header(header(request, PURPOSE).as_deref());
         let asker = header(request, CLIENT).and_then(|text| text.parse().ok()).map(ClientNetwork::of);
         let deadline = memory::now_millis() + backend::PATIENCE_MILLIS;
         let landed = self.landed.borrow().clone();
         if let Some((fetched, since)) = landed
+            && purpose.missing().is_none()
             && memory::now().saturating_sub(since) < LANDED_SECONDS.min(config.tag_ttl_seconds)
         {
             return Ok(fetched);
@@ -197,10 +240,11 @@ impl Flight {
         let question = async move {
             let admitted = match purpose {
                 Purpose::Answer => Limit::Misses.check_for(&env, client.as_deref()).await,
-                Purpose::Refresh => Ok(()),
+                Purpose::Refresh | Purpose::Repair(_) => Ok(()),
             };
+            let missing = purpose.missing();
             let answer = match admitted {
-                Ok(()) => ask(&copy, &path, accept.as_deref(), client.as_deref()).await.map(Rc::new),
+                Ok(()) => ask(&copy, &path, accept.as_deref(), client.as_deref(), missing).await.map(Rc::new),
                 Err(refused) => Err(refused),
             };
             if let Ok(fetched) = &answer {

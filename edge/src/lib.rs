@@ -17,6 +17,7 @@ mod edge;
 mod flight;
 mod kv;
 mod limit;
+mod lost;
 mod manifest;
 mod memory;
 mod observe;

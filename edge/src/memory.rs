@@ -68,6 +68,11 @@ pub(crate) fn pointer(tag: &Tag) -> Option<TagPointer> {
     })
 }
 
+/// Some tags whose pointers were read or written here.
+pub(crate) fn tags(limit: usize) -> Vec<Tag> {
+    POINTERS.with_borrow(|pointers| pointers.keys().take(limit).cloned().collect())
+}
+
 /// Remembers the pointer for a tag.
 pub(crate) fn remember_pointer(tag: &Tag, pointer: &TagPointer) {
     POINTERS.with_borrow_mut(|pointers| {

@@ -15,6 +15,8 @@ pub const PACKAGE_SET: &str = "x-firn-package-set";
 /// On the edge's requests: the address of the client for whom it asks, so that one who asks for much does not
 /// keep the others waiting.
 pub const CLIENT: &str = "x-firn-client";
+/// On the edge's requests for a manifest: the digest of a blob of it that was not where it should be.
+pub const MISSING: &str = "x-firn-missing";
 /// What the addresses of builds begin with, at the backend and at the edge; a build's id follows. Messages name
 /// these paths.
 pub const BUILDS: &str = "/builds/";

@@ -65,6 +65,7 @@ async fn by_tag(
     let revision =
         revision.map_err(|_| ask_again("the package repository takes long to answer"))?.map_err(refuse)?;
     let (asked, store) = (Asked::Tag(name.clone(), tag.clone(), format), app.builder.store());
+    look_for_missing(app, headers).await?;
     if let Some(answer) = app.manifests.answer(&asked, Some(&revision), store, method, headers) {
         return Ok(answer);
     }
@@ -99,6 +100,20 @@ async fn by_tag(
     let key = set.image_key(image);
     app.manifests.keep(asked, manifest, losses, Some((set.revision, key)));
     Ok(answer)
+}
+
+/// Looks for the blob that the edge has missed. If it is gone, images are looked at again that were whole not long ago.
+async fn look_for_missing(app: &App, headers: &HeaderMap) -> Result<(), OciError> {
+    let missing =
+        headers.get(protocol::MISSING).and_then(|value| value.to_str().ok()?.parse::<Digest>().ok());
+    // Nobody else is believed, as it costs everybody something.
+    let Some(missing) = missing.filter(|_| app.secret.is_some()) else { return Ok(()) };
+    let store = app.builder.store();
+    let size = store.blob_size(&missing).await.map_err(|error| refuse(BuildError::Store(error)))?;
+    if size.is_none() {
+        store.note_loss();
+    }
+    Ok(())
 }
 
 /// The image's record: found, or waited for; or what is answered instead when that takes too long.

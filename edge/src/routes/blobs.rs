@@ -3,7 +3,7 @@
 //! HEAD is always answered here: a redirect of it to a URL that is signed for GET would fail.
 
 use crate::{
-    Failure, answer::Answer, backend, blob_location, compose, config::Access, edge::Edge, repository,
+    Failure, answer::Answer, backend, blob_location, compose, config::Access, edge::Edge, lost, repository,
 };
 use firn_shared::{
     byte_range::{ByteRange, range_that_counts},
@@ -14,10 +14,26 @@ use firn_shared::{
     object_key::blob_key,
     oci_error::{ErrorCode, OciError},
 };
+use std::rc::Rc;
 use worker::{Bucket, Range, Request, ResponseBody};
 
-/// Answers a request for a blob.
+/// Answers a request for a blob. One that is gone, of an image that is answered for here, is made again.
 pub(crate) async fn blobs(
+    edge: &Rc<Edge>,
+    method: Method,
+    name: &RepositoryName,
+    digest: &Digest,
+) -> Result<Answer, Failure> {
+    let answer = stored(edge, method, name, digest).await;
+    match answer {
+        Err(Failure::Registry(error)) if is_missing(&error) && lost::recover(edge, name, digest).await => {
+            stored(edge, method, name, digest).await
+        }
+        answer => answer,
+    }
+}
+
+async fn stored(
     edge: &Edge,
     method: Method,
     name: &RepositoryName,
@@ -137,6 +153,11 @@ fn stream(answer: Answer, object: &worker::Object, length: u64) -> Result<Answer
         ResponseBody::Body(bytes) => answer.bytes(Method::Get, bytes),
         ResponseBody::Empty => answer,
     })
+}
+
+/// Whether it is the blob that is missing, and not the client's right to have it.
+fn is_missing(error: &OciError) -> bool {
+    *error == unknown()
 }
 
 fn unknown() -> OciError {

@@ -6,6 +6,7 @@ mod blobs;
 mod builds;
 mod composition;
 mod faults;
+mod lost;
 mod manifests;
 mod misses;
 mod observation;

@@ -1,0 +1,72 @@
+//! A blob that is not where it should be, of an image that the edge still answers for: the backend is asked for the
+//! image again, and makes what is missing.
+//!
+//! What a client asks for has to belong to a manifest that is remembered, so that made-up digests cost a few reads of KV,
+//! which count against the client's limit of look-ups; asking the backend counts as its miss. Clients that miss several
+//! blobs of an image at once share one question, in the image's Durable Object.
+
+use crate::{
+    cache::Key,
+    edge::Edge,
+    flight::{self, Purpose},
+    limit::Limit,
+    manifest::Manifest,
+    memory, pulls,
+    routes::Wanted,
+    store::Store,
+};
+use firn_shared::{
+    digest::Digest, endpoint::RepositoryName, media_type::ManifestFormat, oci_error::ErrorCode,
+    reference::Tag,
+};
+use std::rc::Rc;
+
+/// How many tags besides `latest` are looked at.
+const MAX_TAGS: usize = 4;
+
+/// Has the backend make a blob again; returns whether it is worth looking for it once more.
+pub(crate) async fn recover(edge: &Rc<Edge>, name: &RepositoryName, blob: &Digest) -> bool {
+    if Limit::LookUps.check(edge).await.is_err() {
+        return false;
+    }
+    let Some((wanted, manifest)) = find(edge, name, blob).await else { return false };
+    if Limit::Misses.check(edge).await.is_err() {
+        return false;
+    }
+    let old = manifest.metadata.digest;
+    match flight::board(edge, &wanted, Purpose::Repair(*blob)).await {
+        Ok(fetched) if fetched.manifest.metadata.digest == old => true,
+        // Clients that ask for the old one by its digest hear that it is gone.
+        Ok(fetched) => {
+            pulls::forget(edge, &old, None).await;
+            Key::tag(edge, &wanted.image, &wanted.tag, wanted.format).keep(edge, &fetched.manifest);
+            false
+        }
+        Err(error) => {
+            use ErrorCode::{Internal, Toomanyrequests, Unavailable};
+            // When there is nobody to ask, other clients may have the rest of the image.
+            if !matches!(error.code, Internal | Toomanyrequests | Unavailable) {
+                pulls::forget(edge, &old, Some(&wanted)).await;
+            }
+            false
+        }
+    }
+}
+
+/// The image of this name that has the blob in it, as it is remembered.
+async fn find(edge: &Edge, name: &RepositoryName, blob: &Digest) -> Option<(Wanted, Manifest)> {
+    let image = name.image().ok()?;
+    let store = Store::open(&edge.env, &edge.config)?;
+    let latest = Tag::default();
+    let others = memory::tags(MAX_TAGS).into_iter().filter(|tag| *tag != latest);
+    for tag in [latest.clone()].into_iter().chain(others) {
+        let Some(pointer) = store.pointer(&tag).await else { continue };
+        for format in [ManifestFormat::Oci, ManifestFormat::Docker] {
+            let manifest = store.manifest(&pointer.package_set, &image, format).await;
+            if let Some(manifest) = manifest.filter(|manifest| manifest.blobs().contains(blob)) {
+                return Some((Wanted { image, tag, format }, manifest));
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,78 @@
+//! Blobs that are not where they should be, of images that the edge still answers for.
+
+use crate::{now, pair, put_image, refusal};
+use firn_shared::oci_error::ErrorCode;
+use firn_shared::{digest::Digest, object_key::blob_key, oci_error::OciError};
+use firn_tests::{
+    backend::Backend,
+    edge::{Behaviour, Edge, Settings},
+    package_set,
+    wait::eventually,
+};
+use std::fs;
+use std::time::Duration;
+
+const SECRET: &str = "s3cret";
+
+/// The real backend makes it again.
+#[tokio::test]
+async fn a_missing_blob_is_made_again() {
+    let backend = Backend::serving_expression(&package_set::small("lost")).env("FIRN_SECRET", SECRET).start();
+    let settings = Settings::new(&format!("http://{}", backend.address())).with("FIRN_SECRET", SECRET);
+    let edge = Edge::start(settings).await;
+    let manifest = eventually("it is built", async || {
+        let response = edge.get("/v2/greeting/manifests/latest").await;
+        (response.status() == 200).then_some(response)
+    })
+    .await;
+    let digest = manifest.headers()["docker-content-digest"].to_str().expect("text").to_owned();
+    let manifest: serde_json::Value = manifest.json().await.expect("a manifest");
+    edge.await_manifest(&digest).await;
+    let blobs = manifest["layers"].as_array().expect("layers").iter().chain([&manifest["config"]]);
+    for blob in blobs {
+        let digest: Digest = blob["digest"].as_str().expect("text").parse().expect("a digest");
+        let file = backend.data().join("storage").join(blob_key(&digest));
+        fs::remove_file(&file).expect("it is there");
+        let response = edge.head(&format!("/v2/greeting/blobs/{digest}")).await;
+        assert_eq!(response.status(), 200, "{digest}");
+        assert!(file.exists(), "{digest}");
+    }
+}
+
+/// What belongs to no image that is known here is just not there.
+#[tokio::test]
+async fn made_up_digests_ask_nobody() {
+    let (edge, origin) = pair(|settings| settings.with("FIRN_BLOBS", "r2")).await;
+    put_image(&edge, "shell/git", now()).await;
+    let path = |blob: &[u8]| format!("/v2/shell/git/blobs/{}", Digest::of(blob));
+    let missing = (404, "BLOB_UNKNOWN".to_owned());
+    assert_eq!(refusal(edge.get(&path(b"made up")).await).await, missing);
+    assert!(origin.seen().is_empty());
+    // One that does belong has the backend asked, also by those who come together.
+    origin.behave(Behaviour::Slow(Duration::from_millis(500)));
+    let answers = futures::future::join_all((0..8).map(async |_| edge.get(&path(b"config")).await)).await;
+    for answer in answers {
+        assert_eq!(refusal(answer).await, missing, "the backend has put nothing there");
+    }
+    assert!(!origin.seen().is_empty());
+    let seen = origin.seen().pop().expect("a request");
+    assert_eq!(seen.uri, "/v2/shell/git/manifests/latest");
+    assert_eq!(seen.headers["x-firn-missing"], Digest::of(b"config").to_string());
+}
+
+/// Where the backend has no such image any more, the edge has none either.
+#[tokio::test]
+async fn an_image_that_cannot_be_made_again_is_forgotten() {
+    let (edge, origin) = pair(|settings| settings.with("FIRN_BLOBS", "r2")).await;
+    put_image(&edge, "shell/git", now()).await;
+    let tag = "/v2/shell/git/manifests/latest";
+    let blob = format!("/v2/shell/git/blobs/{}", Digest::of(b"config"));
+    assert_eq!(edge.get(tag).await.status(), 200);
+    // While nobody says so, the rest of it is served.
+    origin.behave(Behaviour::Refuse(OciError::new(ErrorCode::Unavailable, "out of order")));
+    assert_eq!(edge.get(&blob).await.status(), 404);
+    assert_eq!(edge.get(tag).await.status(), 200);
+    origin.behave(Behaviour::Refuse(OciError::new(ErrorCode::NameUnknown, "there is no git")));
+    assert_eq!(edge.get(&blob).await.status(), 404);
+    assert_eq!(refusal(edge.get(tag).await).await, (404, "NAME_UNKNOWN".to_owned()));
+}
