@@ -3,7 +3,7 @@
 //! Linux gives a process few descriptors at first, 1,024, for the sake of programs that cannot deal with more, and lets
 //! it have as many as its hard limit says. A server takes them; the programs that it starts do not.
 
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::sync::OnceLock;
 
 /// What the limits were at the start.
@@ -31,10 +31,8 @@ pub(crate) fn limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(UNBOUNDED)
 }
 
-/// Gives a process that was just started the limit that this one had at its start.
-pub(crate) fn restore(process: Pid) {
-    if let Some(original) = ORIGINAL.get() {
-        // It may have ended.
-        let _ = prlimit(Some(process), Resource::Nofile, *original);
-    }
+/// How many there could be at the start of this process, if that was bounded and there may be more now: what programs
+/// get that it starts.
+pub(crate) fn original() -> Option<u64> {
+    ORIGINAL.get()?.current
 }

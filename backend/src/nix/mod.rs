@@ -10,6 +10,7 @@ mod failure;
 mod family;
 mod index;
 mod isolation;
+mod launch;
 mod pieces;
 mod probe;
 mod process;

@@ -5,12 +5,11 @@ use super::{
     complaint::Complaint,
     failure::Obstacle,
     family::{Family, behind_bubblewrap},
+    launch::{self, Limits},
 };
 use crate::{child_environment, descriptors};
 use rustix::fs::statvfs;
-use rustix::process::{
-    Pid, Resource, Rlimit, Signal, kill_process, kill_process_group, prlimit, setpriority_process,
-};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
@@ -36,9 +35,6 @@ const LOOK: Duration = Duration::from_millis(250);
 /// The longest line of stderr, in bytes: what is longer is cut. A line that Nix reports holds one of a builder's,
 /// which can be anything.
 const MAX_LINE: u64 = 64 << 10;
-
-/// The nice value of a process that gives way to others (`man 7 sched`).
-const LOW_PRIORITY: i32 = 19;
 
 /// What one process may use.
 #[derive(Debug, Clone, Copy)]
@@ -288,26 +284,6 @@ impl Nix {
         self.groups.gone().await;
     }
 
-    /// How a program is started: apart from Firn, where that works here. A limit of one process's memory is set there
-    /// before the program begins.
-    fn command_line(
-        &self,
-        program: &'static str,
-        arguments: Vec<OsString>,
-        memory: Memory,
-    ) -> (OsString, Vec<OsString>) {
-        match (&self.isolation, memory) {
-            (None, _) => (program.into(), arguments),
-            (Some(isolation), Memory::OneProcess(bytes)) => {
-                let script = format!("ulimit -v {} && exec \"$0\" \"$@\"", bytes >> 10);
-                let shell = ["-c".into(), script.into(), program.into()];
-                let arguments: Vec<OsString> = shell.into_iter().chain(arguments).collect();
-                isolation.wrap("/bin/sh".as_ref(), &arguments)
-            }
-            (Some(isolation), _) => isolation.wrap(program.as_ref(), &arguments),
-        }
-    }
-
     /// Runs a program of Nix to its end and returns what it printed. Each line of stderr goes to `line`.
     pub(super) async fn run(
         &self,
@@ -319,7 +295,9 @@ impl Nix {
         let io = |source| ProcessError::Io { program, source };
         self.processes.fetch_add(1, Ordering::Relaxed);
         let started = std::time::Instant::now();
-        let (file, arguments) = self.command_line(program, arguments, bounds.memory);
+        let Bounds { memory, gives_way, .. } = bounds;
+        let limits = Limits { memory, files: descriptors::original(), gives_way };
+        let (file, arguments) = launch::command_line(self.isolation.as_ref(), program, arguments, limits);
         let mut command = Command::new(file);
         // Nothing is looked up by accident: no channel, no overlays. Nix's and git's own settings still count.
         command.env_clear().envs(child_environment::for_nix());
@@ -346,16 +324,6 @@ impl Nix {
         // Asked after it can be found, so that either this or whoever ends all processes ends it.
         if group.groups.is_closed() {
             return Err(ProcessError::Ended { program });
-        }
-        if let Some(pid) = pid {
-            descriptors::restore(pid);
-        }
-        if let (Some(pid), Memory::OneProcess(memory), None) = (pid, bounds.memory, &self.isolation) {
-            let limit = Rlimit { current: Some(memory), maximum: Some(memory) };
-            prlimit(Some(pid), Resource::As, limit).map_err(|error| io(error.into()))?;
-        }
-        if let (Some(pid), true) = (pid, bounds.gives_way) {
-            setpriority_process(Some(pid), LOW_PRIORITY).map_err(|error| io(error.into()))?;
         }
         let stdout = group.child.stdout.take().expect("stdout is piped");
         let stderr = group.child.stderr.take().expect("stderr is piped");
@@ -413,6 +381,9 @@ impl Nix {
             duration_ms = started.elapsed().as_millis(),
             "nix process ended"
         );
+        if let Some(error) = launch::not_started(status.code()) {
+            return Err(io(error));
+        }
         if !status.success() && was_ended(status, &complaint) {
             return Err(ProcessError::Ended { program });
         }
