@@ -147,6 +147,7 @@ impl BuildError {
     pub fn is_lasting(&self) -> bool {
         match self {
             Self::Selection(_)
+            | Self::Resolve(ResolveError::Unloadable { .. })
             | Self::Undecided { .. }
             | Self::TooLarge { .. }
             | Self::Forest(_)
@@ -244,6 +245,16 @@ impl BuildError {
                 OciError::new(ErrorCode::Toomanyrequests, abandoned.to_string()).retry_after(1)
             }
             Self::Selection(error) | Self::Unsuggested(error) => error.to_oci_error(words),
+            Self::Resolve(error @ ResolveError::Unloadable { restricted, .. }) => {
+                let message = if *restricted {
+                    "at this revision the package set reads files outside of it or downloads something while it is \
+                     evaluated, which this registry allows only at the revision that the tag latest names"
+                        .to_owned()
+                } else {
+                    error.to_string()
+                };
+                OciError::new(ErrorCode::ManifestUnknown, message)
+            }
             Self::Resolve(ResolveError::Process(
                 ProcessError::Failed { .. } | ProcessError::Timeout { .. },
             )) => unavailable("the package set cannot be loaded; its operator finds the reason in the log"),

@@ -7,7 +7,8 @@
 use super::{BuildError, Builder, for_a_while, package_key};
 use crate::{
     audience::{Audience, Client},
-    nix::{Budget, Nix, ResolveRequest, Resolved},
+    nix::{Budget, Nix, ProcessError, ResolveError, ResolveRequest, Resolved},
+    package_set::Trust,
     queue::QueueError,
 };
 use firn_shared::{
@@ -75,6 +76,13 @@ impl Evaluations {
             .find_map(|above| self.endless.get(&key(&above)))
     }
 
+    /// Remembers for whom an evaluation took too long.
+    fn overran(&self, audience: &Audience) {
+        for (client, _) in audience.clients().into_iter().filter(|(client, _)| client.is_known()) {
+            self.overruns.insert(client, self.overruns.get(&client).unwrap_or(0) + 1);
+        }
+    }
+
     /// Remembers what has become of names, and decides who is to blame for an evaluation that took too long.
     fn note(
         &self,
@@ -93,9 +101,7 @@ impl Evaluations {
         if resolved.overran.is_empty() {
             return;
         }
-        for (client, _) in audience.clients().into_iter().filter(|(client, _)| client.is_known()) {
-            self.overruns.insert(client, self.overruns.get(&client).unwrap_or(0) + 1);
-        }
+        self.overran(audience);
         for name in &resolved.undecided {
             self.suspected.invalidate(&key(name));
         }
@@ -124,6 +130,7 @@ impl Builder {
     pub(super) async fn resolve(
         &self,
         revision: &Revision,
+        trust: Trust,
         platform: Platform,
         names: BTreeSet<PackageName>,
         requested: &BTreeSet<PackageName>,
@@ -135,12 +142,15 @@ impl Builder {
         let suspected = names.iter().filter(|name| suspected.contains_key(&key(name))).cloned().collect();
         // What was to need no Nix takes longer now, like others that wait for it.
         self.queue.count(audience);
-        let source = self.packages.files(revision, audience).await?;
+        let source = self.packages.files(revision, trust, audience).await?;
         let request = ResolveRequest::new(source, platform, unfree, names);
         // One for all attempts.
         let mut budget: Budget = self.nix.budget();
         for _ in 0..ATTEMPTS {
             let resolved = self.nix.resolve(&request, &suspected, &mut budget, audience).await;
+            if let Err(ResolveError::Unloadable { source: ProcessError::Timeout { .. }, .. }) = &resolved {
+                self.evaluations.overran(audience);
+            }
             // A path is evaluated where it is. If it changed meanwhile, what came out belongs to no revision.
             if self.packages.is_current(revision).await? {
                 let mut resolved = resolved?;

@@ -53,7 +53,8 @@ impl Builder {
             told = layers.iter().map(tell).collect();
             layers.into_iter().map(|layer| layer.members).collect()
         };
-        let recalled = self.recall(&set.revision, self.platform_of(name), name.candidates()).await?;
+        let trust = self.packages.trust(&set.revision);
+        let recalled = self.recall(&set.revision, trust, self.platform_of(name), name.candidates()).await?;
         let (blueprint, _known) = self.prepare(name, &set.revision, recalled, &progress, group).await?;
         let mut layers = Vec::new();
         for (plan, (names, why)) in blueprint.layers.into_iter().zip(told) {

@@ -5,6 +5,7 @@ use crate::{
     audience::{Audience, Client},
     flights::Flight,
     nix::NamesRequest,
+    package_set::Trust,
     store::RecordKind,
 };
 use firn_shared::{
@@ -28,13 +29,17 @@ impl Builder {
     /// The index of a package set at a revision: remembered, read from the store, or made now.
     pub fn names(self: &Arc<Self>, revision: &Revision, platform: Platform) -> Flight<IndexOutcome> {
         let key = names_key(revision, platform, self.recipe.allow_unfree);
+        let trust = self.packages.trust(revision);
+        let failure_key = trust.failure_key(key);
         let (builder, revision) = (Arc::clone(self), revision.clone());
-        self.index_flights.join(key, || async move {
-            if let Some(known) = builder.indexes.get(&key) {
+        self.index_flights.join(failure_key, || async move {
+            let known = builder.indexes.get(&key).or_else(|| builder.indexes.get(&failure_key));
+            if let Some(known) = known {
                 return known;
             }
-            let index = builder.index(&key, &revision, platform).await.map(Arc::new);
+            let index = builder.index(&key, &revision, trust, platform).await.map(Arc::new);
             // That it cannot be had is remembered too: it would be asked for again with every misspelt name.
+            let key = if index.is_some() { key } else { failure_key };
             builder.indexes.insert(key, index.clone());
             index
         })
@@ -44,6 +49,7 @@ impl Builder {
         self: &Arc<Self>,
         key: &CacheKey,
         revision: &Revision,
+        trust: Trust,
         platform: Platform,
     ) -> Option<NameIndex> {
         let failed = |error: &dyn std::error::Error| {
@@ -59,7 +65,7 @@ impl Builder {
             Err(error) => failed(&error),
         }
         let started = std::time::Instant::now();
-        let source = self.packages.files(revision, &Audience::of(Client::NOBODY)).await;
+        let source = self.packages.files(revision, trust, &Audience::of(Client::NOBODY)).await;
         let source = source.inspect_err(|error| failed(error)).ok()?;
         let allow_unfree = self.recipe.allow_unfree;
         let names = self.nix.names(NamesRequest { source: &source, platform, allow_unfree }).await;

@@ -42,7 +42,7 @@ impl Builder {
 
     /// Whether answers may hold what a revision says in its own words.
     pub fn words(&self, revision: &Revision) -> Words {
-        self.packages.words(revision)
+        self.packages.trust(revision).words()
     }
 
     /// The package set of a revision.

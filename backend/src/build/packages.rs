@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     nix::{Blame, Fault, GcRoot, Nix, RealiseError},
+    package_set::Trust,
     store::RecordKind,
 };
 use firn_shared::{
@@ -106,8 +107,10 @@ impl Known {
 }
 
 /// What is known of the names of an image without asking Nix.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Recalled {
+    /// Whose code the revision was when this was looked up.
+    trust: Trust,
     known: Known,
     /// What was resolved not long ago, and not realised.
     resolved: Vec<(PackageName, Package)>,
@@ -126,16 +129,19 @@ impl Builder {
     pub(super) async fn recall(
         &self,
         revision: &Revision,
+        trust: Trust,
         platform: Platform,
         names: BTreeSet<PackageName>,
     ) -> Result<Recalled, BuildError> {
         let unfree = self.recipe.allow_unfree;
         let key = |name: &PackageName| package_key(revision, platform, unfree, name);
-        let mut recalled = Recalled::default();
+        let mut recalled =
+            Recalled { trust, known: Known::default(), resolved: Vec::new(), unknown: BTreeSet::new() };
         let mut lookups = Vec::new();
         for name in names {
             let key_of_name = key(&name);
-            match self.problems.get(&key_of_name).or_else(|| self.evaluations.endless(&name, key)) {
+            let problem = self.problems.get(&trust.failure_key(key_of_name));
+            match problem.or_else(|| self.evaluations.endless(&name, key)) {
                 Some(problem) => {
                     recalled.known.packages.insert(name, Err(problem));
                 }
@@ -176,7 +182,7 @@ impl Builder {
         }
         let unfree = self.recipe.allow_unfree;
         let key = |name: &PackageName| package_key(revision, platform, unfree, name);
-        let Recalled { mut known, resolved: mut packages, mut unknown } = recalled;
+        let Recalled { trust, mut known, resolved: mut packages, mut unknown } = recalled;
         // Nothing is evaluated for an image with a name that spoils evaluations.
         let hopeless = known.hopeless(requested);
         if hopeless.iter().any(|(_, problem)| problem.kind == ProblemKind::EvalError) {
@@ -191,7 +197,8 @@ impl Builder {
         let mut undecided = BTreeSet::new();
         if !unknown.is_empty() {
             progress.enter(Phase::Resolving);
-            let resolved = self.resolve(revision, platform, unknown, requested, progress.audience()).await?;
+            let audience = progress.audience();
+            let resolved = self.resolve(revision, trust, platform, unknown, requested, audience).await?;
             known.revision_date = resolved.revision_date.or(known.revision_date);
             undecided = resolved.undecided;
             for (name, resolution) in resolved.packages {
@@ -200,13 +207,14 @@ impl Builder {
                     Resolution::Problem(problem) => {
                         let problem = problem.settle(&name);
                         // What an image name implies is asked for again and again; what people make up is not, and
-                        // must not fill the store.
-                        if !requested.contains(&name) {
+                        // must not fill the store. Nor must what fails under restrictions be believed without.
+                        let is_for_good = trust == Trust::Operator || problem.kind != ProblemKind::EvalError;
+                        if !requested.contains(&name) && is_for_good {
                             let package = Err(problem.clone());
                             let revision_date = known.revision_date;
                             implied.push((key(&name), Remembered { revision_date, package }));
                         }
-                        noticed.push((key(&name), problem.clone()));
+                        noticed.push((trust.failure_key(key(&name)), problem.clone()));
                         known.packages.insert(name, Err(problem));
                     }
                 }
@@ -233,7 +241,7 @@ impl Builder {
                     let (revision_date, package) = (known.revision_date, Ok(record.clone()));
                     records.push((key(&name), Remembered { revision_date, package }));
                 }
-                Err(problem) => self.problems.insert(key(&name), problem.clone()),
+                Err(problem) => self.problems.insert(trust.failure_key(key(&name)), problem.clone()),
             }
             known.packages.insert(name, package.map(Arc::new));
         }
@@ -296,7 +304,8 @@ impl Builder {
         let before: BTreeMap<_, _> = known.selected(name)?.into_iter().collect();
         progress.enter(Phase::Resolving);
         let names = before.keys().cloned().collect();
-        let resolved = self.resolve(revision, platform, names, &BTreeSet::new(), progress.audience()).await?;
+        let (trust, audience) = (self.packages.trust(revision), progress.audience());
+        let resolved = self.resolve(revision, trust, platform, names, &BTreeSet::new(), audience).await?;
         if !resolved.undecided.is_empty() {
             return Err(BuildError::undecided(&self.nix, resolved.undecided));
         }

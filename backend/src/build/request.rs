@@ -4,6 +4,7 @@ use super::{BuildError, Builder, ImageRecord, PackageSetState, Phase, Progress, 
 use crate::{
     audience::{Attendance, Audience, Client},
     flights::Flight,
+    package_set::Trust,
     queue::{Place, QueueError},
     store::RecordKind,
 };
@@ -20,6 +21,7 @@ struct Build {
     tag: Tag,
     revision: Revision,
     key: CacheKey,
+    trust: Trust,
     recalled: Recalled,
     place: Place,
     progress: Progress,
@@ -63,20 +65,24 @@ impl Builder {
         client: Client,
     ) -> Result<Request, BuildError> {
         let key = set.image_key(name);
+        // As it is now; it may change while the image is being made.
+        let trust = self.packages.trust(&set.revision);
+        let flight_key = trust.failure_key(key);
         if let Some(record) = self.made(&key).await? {
             self.store.note_pull(&key);
             return Ok(Request::Ready(record));
         }
         loop {
-            if let Some(error) = self.failures.get(&key) {
+            if let Some(error) = self.failures.get(&flight_key) {
                 return Err(BuildError::Shared(error));
             }
-            if let Some(waiting) = self.join(&key, client).await {
+            if let Some(waiting) = self.join(&flight_key, client).await {
                 return Ok(Request::Building(waiting));
             }
             // With nobody else in the audience, it waits only for as long as the request does.
             let turn = self.composing.take(&Audience::of(client)).await?;
-            let recalled = self.recall(&set.revision, self.platform_of(name), name.candidates()).await?;
+            let recalled =
+                self.recall(&set.revision, trust, self.platform_of(name), name.candidates()).await?;
             let audience = Audience::new(self.limits.abandon_after);
             let attendance = audience.attend(client).expect("nobody has dismissed it");
             let start = || {
@@ -93,13 +99,14 @@ impl Builder {
                     tag: tag.clone(),
                     revision: set.revision.clone(),
                     key,
+                    trust,
                     recalled,
                     place,
                     progress: progress.clone(),
                 };
                 Ok::<_, QueueError>((progress, Arc::clone(self).build_and_tell(build)))
             };
-            let (flight, progress) = self.images.join_or(key, start)?;
+            let (flight, progress) = self.images.join_or(flight_key, start)?;
             if Arc::ptr_eq(progress.audience(), &audience) {
                 return Ok(Request::Building(Waiting { flight, progress, _attendance: attendance }));
             }
@@ -142,7 +149,7 @@ impl Builder {
 
     /// A whole build, with everything said that there is to say about it.
     async fn build_and_tell(self: Arc<Self>, build: Build) -> Outcome {
-        let Build { name, tag, revision, key, recalled, place: _place, progress } = build;
+        let Build { name, tag, revision, key, trust, recalled, place: _place, progress } = build;
         let _ends = progress.ends();
         let started = Instant::now();
         // Another build may have ended since the image was looked up.
@@ -175,7 +182,7 @@ impl Builder {
                 progress.enter(Phase::Failed { message: told.message });
                 let error = Arc::new(error);
                 if error.is_lasting() {
-                    self.failures.insert(key, Arc::clone(&error));
+                    self.failures.insert(trust.failure_key(key), Arc::clone(&error));
                 }
                 Err(error)
             }

@@ -89,7 +89,7 @@ impl Builder {
         revision: &Revision,
         platform: Platform,
     ) -> Result<usize, SurveyError> {
-        let source = self.packages.files(revision, &Audience::of(Client::NOBODY)).await?;
+        let source = self.packages.files(revision, self.packages.trust(revision), &Audience::of(Client::NOBODY)).await?;
         let request = NamesRequest { source: &source, platform, allow_unfree: self.recipe.allow_unfree };
         let attributes = names.names.get("").cloned().unwrap_or_default();
         let mut pieces = Vec::new();

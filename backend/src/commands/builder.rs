@@ -55,13 +55,21 @@ impl BuilderArgs {
         Nix::new(&self.nix, &self.storage.data_dir().map_err(io::Error::other)?, others)
     }
 
-    /// A builder with these options.
+    /// A builder with these options, for a person at the command line, who chooses what is evaluated.
     pub(super) async fn builder(&self) -> Result<Arc<Builder>, Failure> {
-        self.builder_beside(Vec::new()).await
+        self.builder_of(Vec::new(), PackageSet::trusting_callers).await
     }
 
-    /// The same in a process that has these files with secrets.
-    pub(super) async fn builder_beside(&self, secrets: Vec<PathBuf>) -> Result<Arc<Builder>, Failure> {
+    /// A builder with these options for a server, which has these files with secrets.
+    pub(super) async fn builder_of_server(&self, secrets: Vec<PathBuf>) -> Result<Arc<Builder>, Failure> {
+        self.builder_of(secrets, |packages| packages).await
+    }
+
+    async fn builder_of(
+        &self,
+        secrets: Vec<PathBuf>,
+        trusting: impl FnOnce(PackageSet) -> PackageSet,
+    ) -> Result<Arc<Builder>, Failure> {
         let (source, revisions) = self.source.source()?;
         let data = self.storage.data_dir()?;
         let url = self.storage.storage_url()?;
@@ -94,7 +102,7 @@ impl BuilderArgs {
             grace: self.retention.policy().grace,
         };
         let packages = PackageSet::new(source, revisions, &data, self.source.fetch_limit());
-        let packages = packages.map_err(|error| Failure::error(&error))?;
+        let packages = trusting(packages.map_err(|error| Failure::error(&error))?);
         Ok(Builder::new(store, nix, packages, packer, recipe, limits))
     }
 }

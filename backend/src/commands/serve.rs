@@ -92,7 +92,9 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
         ending,
         builder: args
             .builder
-            .builder_beside(args.secret.file().into_iter().chain(args.metrics.metrics_token_file).collect())
+            .builder_of_server(
+                args.secret.file().into_iter().chain(args.metrics.metrics_token_file).collect(),
+            )
             .await?,
         secret: secret.map(Arc::new),
         metrics,

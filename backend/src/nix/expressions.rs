@@ -37,6 +37,11 @@ impl Expressions {
         self.dir.join("home")
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = PathBuf> {
+        FILES.iter().map(|(name, _)| self.dir.join(name))
+    }
+
     pub(super) fn index(&self) -> PathBuf {
         self.dir.join("index.nix")
     }

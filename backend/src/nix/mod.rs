@@ -17,6 +17,7 @@ mod process;
 mod realise;
 mod requisites;
 mod resolve;
+mod restriction;
 
 pub use failure::{Blame, Fault, Obstacle};
 pub use firn_shared::nix_log::BuildLog;

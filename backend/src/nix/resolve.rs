@@ -1,9 +1,13 @@
 //! Resolving names: one evaluation of `nix/resolve.nix` for all of them.
 
-use super::{Bounds, Memory, Nix, ProcessError, failure::Said};
+use super::{
+    Bounds, Memory, Nix, ProcessError,
+    failure::Said,
+    restriction::{self, is_refusal},
+};
 use crate::{
     audience::{Abandoned, Audience},
-    package_set::Source,
+    package_set::{Source, Trust},
 };
 use firn_shared::{
     package::{PackageProblem, ProblemKind, Resolution, Resolutions},
@@ -22,6 +26,10 @@ const FAILS_TO_EVALUATE: &str = "its expression in the package set fails to eval
 /// What it is told where that is for a reason of Firn's own.
 const IMPORTS_FROM_DERIVATION: &str = "something has to be built before it can be evaluated (import from derivation), \
                                        which is off in this registry";
+
+/// What it is told where that is because a caller chose the revision.
+const IS_RESTRICTED: &str = "evaluating its expression reads files outside the package set or downloads something, which \
+                             this registry allows only at the revision that the tag latest names";
 
 /// nixpkgs' `config`, as far as Firn sets it.
 pub(super) type Config = BTreeMap<&'static str, bool>;
@@ -54,6 +62,14 @@ pub enum ResolveError {
     /// The answer is not what `nix/resolve.nix` prints.
     #[error("the resolver's answer makes no sense")]
     Answer(#[source] serde_json::Error),
+    /// At this revision, which a caller chose, nothing of the package set can be evaluated.
+    #[error("the package set does not load at this revision")]
+    Unloadable {
+        /// Whether that is because of the restrictions of such a revision.
+        restricted: bool,
+        /// What became of the process.
+        source: ProcessError,
+    },
     /// Nobody waits for it any more.
     #[error(transparent)]
     Abandoned(#[from] Abandoned),
@@ -226,7 +242,16 @@ impl Nix {
         audience: &Arc<Audience>,
     ) -> Result<(), ResolveError> {
         let mut budget = Budget { time, left: time, evaluations: 1 };
-        self.evaluate(&request.with(BTreeSet::new()), &mut budget, audience).await.map(drop)
+        match self.evaluate(&request.with(BTreeSet::new()), &mut budget, audience).await {
+            // The revision never changes, and what is in the way of others is not in its.
+            Err(ResolveError::Process(
+                source @ (ProcessError::Failed { .. } | ProcessError::Timeout { .. }),
+            )) if request.source.trust() == Trust::Caller => {
+                let restricted = matches!(&source, ProcessError::Failed { stderr, .. } if is_refusal(stderr));
+                Err(ResolveError::Unloadable { restricted, source })
+            }
+            answer => answer.map(drop),
+        }
     }
 
     /// Why a name fails to evaluate: what an expression throws, for example that the package has another name now.
@@ -255,8 +280,9 @@ impl Nix {
         let _turn = self.evaluations.take(audience).await?;
         let started = Instant::now();
         budget.evaluations = budget.evaluations.saturating_sub(1);
-        let answer =
-            self.evaluate_file(self.expressions.resolve(), request, budget.left, false, |_| {}).await;
+        let answer = self
+            .evaluate_file(self.expressions.resolve(), &request.source, request, (budget.left, false), |_| {})
+            .await;
         budget.left = match answer {
             Err(ProcessError::Timeout { .. }) => Duration::ZERO,
             _ => budget.left.saturating_sub(started.elapsed()),
@@ -264,14 +290,14 @@ impl Nix {
         serde_json::from_slice(&answer?).map_err(ResolveError::Answer)
     }
 
-    /// What an expression of ours answers to a request, as JSON, within this time. Each line of stderr goes to `line`.
-    /// One that gives way has a low priority.
+    /// What an expression of ours answers to a request about this package set, as JSON, within this time. Each line of
+    /// stderr goes to `line`. One that gives way has a low priority.
     pub(super) async fn evaluate_file(
         &self,
         file: PathBuf,
+        source: &Source,
         request: &impl Serialize,
-        time: Duration,
-        gives_way: bool,
+        (time, gives_way): (Duration, bool),
         mut line: impl FnMut(&str),
     ) -> Result<Vec<u8>, ProcessError> {
         let request = serde_json::to_string(request).expect("names and paths serialise");
@@ -288,6 +314,7 @@ impl Nix {
         ]
         .map(Into::into)
         .into();
+        arguments.extend(restriction::arguments(source, &self.expressions));
         arguments.push(file.into());
         arguments.extend(["--argstr".into(), "request".into(), request.into()]);
         let bounds = Bounds { time, memory: Memory::OneProcess(self.eval_memory_bytes), gives_way };
@@ -319,6 +346,9 @@ fn explained(request: &ResolveRequest, name: &PackageName, stderr: &[String]) ->
     tracing::info!(package.name = %name, error = %stderr.join("\n  "), "a package does not evaluate");
     if is_import_from_derivation(stderr) {
         return PackageProblem::new(ProblemKind::EvalError, IMPORTS_FROM_DERIVATION);
+    }
+    if request.source.trust() == Trust::Caller && is_refusal(stderr) {
+        return PackageProblem::new(ProblemKind::EvalError, IS_RESTRICTED);
     }
     let places = [request.source.place().map(Path::to_path_buf), std::env::home_dir()];
     let places: Vec<String> = places.into_iter().flatten().map(|place| place.display().to_string()).collect();

@@ -8,6 +8,7 @@ mod git;
 mod git_refs;
 mod path_content;
 mod refs;
+mod trust;
 
 use crate::{
     audience::{Abandoned, Audience, Client},
@@ -15,7 +16,6 @@ use crate::{
 };
 use checkouts::{Checkout, Checkouts};
 use firn_shared::{
-    package::Words,
     package_source::{PackageSource, Revision, Revisions, SelectError, Selector},
     reference::Tag,
 };
@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
+pub use trust::Trust;
 
 /// How long the content of a path is believed. Short, because people edit their package set and pull again.
 const PATH_INTERVAL: Duration = Duration::from_secs(2);
@@ -89,6 +90,8 @@ pub struct PackageSet {
     checkouts: Option<Arc<Checkouts>>,
     /// The revisions that `latest` has named, latest last.
     configured: std::sync::Mutex<VecDeque<Revision>>,
+    /// Whether those who choose a revision are the operator.
+    callers_are_trusted: bool,
 }
 
 /// A package set at a revision, in the form that `nix/load-pkgs.nix` takes. The files stay while this exists.
@@ -108,11 +111,17 @@ pub enum Source {
         /// Keeps the files.
         #[serde(skip)]
         checkout: Option<Held>,
+        /// Whose code it is.
+        #[serde(skip)]
+        trust: Trust,
     },
     /// What Nix fetches by itself.
     Channel {
         /// A channel's name or a commit of nixpkgs.
         channel: String,
+        /// Whose code it is.
+        #[serde(skip)]
+        trust: Trust,
     },
 }
 
@@ -126,6 +135,13 @@ impl Source {
         match self {
             Self::Path { path, .. } => Some(path),
             Self::Channel { .. } => None,
+        }
+    }
+
+    /// Whose code it is: what a caller chose is evaluated under restrictions.
+    pub fn trust(&self) -> Trust {
+        match self {
+            Self::Path { trust, .. } | Self::Channel { trust, .. } => *trust,
         }
     }
 }
@@ -153,7 +169,14 @@ impl PackageSet {
             }
             _ => Refs::new(None),
         };
-        Ok(Self { source, revisions, refs, path, contents, checkouts, configured })
+        let callers_are_trusted = false;
+        Ok(Self { source, revisions, refs, path, contents, checkouts, configured, callers_are_trusted })
+    }
+
+    /// The same where the operator alone chooses revisions, at the command line.
+    #[must_use]
+    pub fn trusting_callers(self) -> Self {
+        Self { callers_are_trusted: true, ..self }
     }
 
     /// The revision that a tag names now. Clients take turns at what has to be looked up.
@@ -174,13 +197,14 @@ impl PackageSet {
         Ok(revision)
     }
 
-    /// Whether answers may hold the words of this revision: whether it is, or was a while ago, the one that the
-    /// operator configured, which `latest` names.
-    pub fn words(&self, revision: &Revision) -> Words {
-        let callers_choose =
-            self.revisions != Revisions::Fixed && !matches!(self.source, PackageSource::Path(_));
+    /// Whose code a revision is: the operator's if it is, or was a while ago, the one that the operator configured,
+    /// which `latest` names.
+    pub fn trust(&self, revision: &Revision) -> Trust {
+        let callers_choose = self.revisions != Revisions::Fixed
+            && !matches!(self.source, PackageSource::Path(_))
+            && !self.callers_are_trusted;
         let configured = self.configured.lock().expect("nothing panics while holding the lock");
-        if callers_choose && !configured.contains(revision) { Words::Hidden } else { Words::Shown }
+        if callers_choose && !configured.contains(revision) { Trust::Caller } else { Trust::Operator }
     }
 
     async fn named(&self, tag: &Tag, client: Client) -> Result<Revision, RevisionError> {
@@ -223,13 +247,15 @@ impl PackageSet {
         }
     }
 
-    /// The files of a revision; those of a repository are fetched if they are not there.
+    /// The files of a revision, which are evaluated as code of whom is said here; those of a repository are fetched if
+    /// they are not there.
     ///
     /// # Errors
     /// When they cannot be fetched.
     pub async fn files(
         &self,
         revision: &Revision,
+        trust: Trust,
         audience: &Arc<Audience>,
     ) -> Result<Source, RevisionError> {
         match (&self.source, &self.checkouts, revision) {
@@ -240,12 +266,13 @@ impl PackageSet {
                     revision: Some(rev.as_str().to_owned()),
                     date: checkout.date(),
                     checkout: Some(Held(checkout)),
+                    trust,
                 })
             }
             (PackageSource::Path(path), ..) => {
-                Ok(Source::Path { path: path.clone(), revision: None, date: None, checkout: None })
+                Ok(Source::Path { path: path.clone(), revision: None, date: None, checkout: None, trust })
             }
-            _ => Ok(Source::Channel { channel: revision.id().to_owned() }),
+            _ => Ok(Source::Channel { channel: revision.id().to_owned(), trust }),
         }
     }
 

@@ -4,9 +4,16 @@
 use firn_shared::authentication::{HEADER, Secret};
 use firn_tests::{
     backend::{Backend, command},
+    git::Repository,
+    nix,
     registry::ACCEPT,
 };
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tempfile::TempDir;
 
 /// A secret, in two parts: whole it is in no expression, and so in the environment of no builder.
 const SECRET: [&str; 2] = ["hunter2-", "correct-horse"];
@@ -137,4 +144,158 @@ fn behind_a_secret_nothing_is_public() {
         assert_eq!(answer.status, expect, "{authorization}");
     }
     assert_eq!(registry.request("GET", "/metrics", &[]).status, 403);
+}
+
+/// What a client is told of an expression that fails, of one that is restricted, and of a whole set that is.
+const FAILS: &str = "its expression in the package set fails to evaluate";
+const RESTRICTED: &str = "evaluating its expression reads files outside the package set or downloads something, which \
+                          this registry allows only at the revision that the tag latest names";
+const SET_RESTRICTED: &str = "at this revision the package set reads files outside of it or downloads something while it \
+                              is evaluated, which this registry allows only at the revision that the tag latest names";
+
+/// Ways for an expression to what is outside its package set, each with what is told of it. `OUT` is a folder outside,
+/// with the file `file`, a flake and a repository; the link `out` in the package set leads there.
+const WAYS_OUT: [(&str, &str, &str); 20] = [
+    ("reads", r#"builtins.readFile "OUT/file""#, RESTRICTED),
+    ("follows", "builtins.readFile ./out/file", RESTRICTED),
+    ("lists", "toString (builtins.attrNames (builtins.readDir OUT))", RESTRICTED),
+    ("listslink", "toString (builtins.attrNames (builtins.readDir ./out))", RESTRICTED),
+    ("beside", "builtins.readFile ../date", RESTRICTED),
+    ("imports", "toString (import OUT)", RESTRICTED),
+    ("scoped", "toString (builtins.scopedImport { } OUT)", RESTRICTED),
+    ("copies", r#""${OUT/file}""#, RESTRICTED),
+    ("filters", "builtins.filterSource (path: type: true) OUT", RESTRICTED),
+    ("paths", r#"builtins.path { path = OUT; name = "x"; }"#, RESTRICTED),
+    ("hashes", r#"builtins.hashFile "sha256" OUT/file"#, RESTRICTED),
+    (
+        "finds",
+        r#"builtins.readFile (builtins.findFile [ { path = "OUT"; prefix = ""; } ] "file")"#,
+        RESTRICTED,
+    ),
+    ("downloads", r#"builtins.readFile (builtins.fetchurl "http://127.0.0.1:1/x")"#, RESTRICTED),
+    ("fetchesfile", r#"builtins.readFile (builtins.fetchurl "file://OUT/file")"#, RESTRICTED),
+    ("unpacks", r#"builtins.fetchTarball "http://127.0.0.1:1/x.tar.gz""#, RESTRICTED),
+    ("clones", r#"(builtins.fetchGit "file://OUT/repository").outPath"#, RESTRICTED),
+    ("clonesssh", r#"(builtins.fetchGit "ssh://git@127.0.0.1:1/x").outPath"#, RESTRICTED),
+    // Which no Nix restricts, and the second not every Nix.
+    ("flake", r#"(builtins.getFlake "path:OUT").outPath"#, FAILS),
+    ("tree", r#"(builtins.fetchTree { type = "path"; path = "OUT"; }).outPath"#, FAILS),
+    ("lookup", r#"builtins.readFile <outside/file>"#, FAILS),
+];
+
+/// Ways that say nothing of what is outside.
+const DEAD_ENDS: [(&str, &str); 3] = [
+    ("exists", "if builtins.pathExists OUT then throw \"it is there\" else \"\""),
+    ("existslink", "if builtins.pathExists ./out/file then throw \"it is there\" else \"\""),
+    (
+        "variable",
+        "if builtins.getEnv \"PATH\" != \"\" then throw \"it is set\" else builtins.readFile ./inside",
+    ),
+];
+
+/// A package for each way, whose refusal holds what was found.
+fn ways(outside: &Path, salt: &str) -> String {
+    let make = |(name, expression): (&str, &str)| {
+        format!(
+            "  {name} = let found = {expression}; in make \"{name}\" (builtins.seq (tell found) found);\n"
+        )
+    };
+    let all = WAYS_OUT.into_iter().map(|(name, expression, _)| (name, expression)).chain(DEAD_ENDS);
+    let packages: String = all.map(make).collect();
+    format!(
+        r#"{{ system, ... }}: let
+  tell = found: if found == "" || found == "inside\n" then null else throw "found ‘${{found}}’";
+  make = name: found: derivation {{
+    inherit name system found;
+    builder = "/bin/bash";
+    args = [ "-c" "echo > $out; exit 0" ];
+    salt = "{salt}";
+  }};
+in {{
+{packages}}}
+"#
+    )
+    .replace("OUT", outside.to_str().expect("UTF-8"))
+}
+
+/// A repository with the package set of [`ways`] on three branches: `main`, which is the operator's, `same`, and `other`
+/// with another commit; and on `whole` one that cannot be loaded under restrictions, and on `thrown` one that never can.
+fn repository_with_ways_out(dir: &Path, outside: &Path, salt: &str) -> Repository {
+    let repository = Repository::new(dir);
+    symlink(outside, dir.join("out")).expect("a link");
+    fs::write(dir.join("inside"), "inside\n").expect("written");
+    repository.git(&["add", "out", "inside"]);
+    repository.commit(&ways(outside, salt));
+    repository.git(&["branch", "--quiet", "same"]);
+    for (branch, expression) in [
+        ("other", format!("# Somebody else's.\n{}", ways(outside, salt))),
+        ("whole", format!("builtins.seq (builtins.readFile {}/file) (_: {{ }})", outside.display())),
+        ("thrown", "throw \"words of a stranger\"".into()),
+    ] {
+        repository.git(&["checkout", "--quiet", "-b", branch, "main"]);
+        repository.commit(&expression);
+    }
+    repository.git(&["checkout", "--quiet", "main"]);
+    repository
+}
+
+#[test]
+fn what_callers_choose_reads_and_downloads_nothing() {
+    let dir = TempDir::new().expect("a directory");
+    let outside = dir.path().join("outside");
+    Repository::new(&outside.join("repository")).commit("found");
+    fs::write(outside.join("file"), "found").expect("written");
+    fs::write(outside.join("default.nix"), "\"found\"").expect("written");
+    fs::write(outside.join("flake.nix"), "{ outputs = _: { }; }").expect("written");
+    thread::scope(|scope| {
+        for (i, nix) in nix::versions().into_iter().enumerate() {
+            let (place, outside) = (dir.path().join(i.to_string()), &outside);
+            scope.spawn(move || reads_and_downloads_nothing(&nix, &place, outside));
+        }
+    });
+}
+
+fn reads_and_downloads_nothing(nix: &Path, place: &Path, outside: &Path) {
+    let url = repository_with_ways_out(place, outside, &place.display().to_string()).url();
+    let path = format!("{}:{}", nix.display(), std::env::var("PATH").expect("$PATH is set"));
+    let outside = outside.display();
+    // What the operator has allowed for all that Nix does must not count here.
+    let config = format!(
+        "{}\ndownload-attempts = 1\nnix-path = outside={outside}\nrestrict-eval = false\n",
+        nix::config()
+    );
+    let backend = Backend::with(&["--pkgs-repo", &url]).env("PATH", &path).env("NIX_CONFIG", &config).start();
+    let registry = backend.registry();
+    let check = |name: &str, tag: &str, expect: &str| {
+        let answer = registry.settled(name, tag);
+        let (code, message) = answer.error();
+        let log = backend.log();
+        assert_eq!((answer.status, &*code, &*message), (404, "MANIFEST_UNKNOWN", expect), "{nix:?}\n{log}");
+    };
+    for (name, _, expect) in WAYS_OUT {
+        check(name, "other", &format!("{name}: {expect}"));
+    }
+    for (name, _) in DEAD_ENDS {
+        let answer = registry.settled(name, "other");
+        assert_eq!(answer.status, 200, "{nix:?} {name}: {}", answer.text());
+    }
+    // One of them spoils no other.
+    check("exists/reads/variable", "other", &format!("reads: {RESTRICTED}"));
+    // A whole set is refused once, however often it is asked for.
+    for (tag, expect) in
+        [("whole", SET_RESTRICTED), ("thrown", "the package set does not load at this revision")]
+    {
+        check("reads", tag, expect);
+        let before = backend.nix_processes();
+        check("reads", tag, expect);
+        assert_eq!(backend.nix_processes(), before, "{nix:?} {tag}");
+    }
+    // The operator's own ref reads what it likes, although a caller was quicker to ask for the same commit.
+    check("reads", "same", &format!("reads: {RESTRICTED}"));
+    check("reads", "latest", &format!("reads: {FAILS}: found ‘found’"));
+    check("reads", "same", &format!("reads: {FAILS}: found ‘found’"));
+    // So does what the operator chooses at the command line.
+    let data = place.with_extension("data").display().to_string();
+    let built = command(&["build", "reads", "--tag", "other", "--pkgs-repo", &url, "--data", &data]).run();
+    assert!(built.failed().contains("found ‘found’"), "{nix:?}");
 }

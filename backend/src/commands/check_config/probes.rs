@@ -6,7 +6,7 @@ use crate::{
     build::{BuildError, chain},
     commands::builder::BuilderArgs,
     nix::{Nix, ResolveRequest},
-    package_set::{PackageSet, RepositoryError, RevisionError},
+    package_set::{PackageSet, RepositoryError, RevisionError, Trust},
     store::{Store, StoreError},
 };
 use firn_shared::{package_source::Revision, reference::Tag};
@@ -123,7 +123,7 @@ async fn probe_packages(args: &BuilderArgs, data: &Path, nix: Option<&Nix>) -> F
         Err(error) => return cannot_be_had(error),
     };
     let firn = Audience::of(Client::NOBODY);
-    let files = match packages.files(&revision, &firn).await {
+    let files = match packages.files(&revision, Trust::Operator, &firn).await {
         Ok(files) => files,
         Err(error) => return cannot_be_had(error),
     };
