@@ -10,7 +10,7 @@ use super::{Builder, chain};
 use crate::{
     audience::{Audience, Client},
     nix::{NamesRequest, ResolveError},
-    package_set::RevisionError,
+    package_set::{RevisionError, Trust},
     store::{RecordKind, StoreError},
 };
 use firn_shared::{
@@ -51,7 +51,8 @@ impl Builder {
         self.surveys_allowed.store(true, Ordering::Relaxed);
     }
 
-    /// Begins to collect what is not known yet of these names. There is one survey at a time, and none waits, because
+    /// Begins to collect what is not known yet of these names, if the operator chose the revision: for what callers
+    /// choose it would take the server minutes each time. There is one survey at a time, and none waits, because
     /// each holds the names of a whole package set: a later request for the index of names begins it.
     pub(super) fn survey(
         self: &Arc<Self>,
@@ -60,7 +61,9 @@ impl Builder {
         revision: &Revision,
         platform: Platform,
     ) {
-        if names.surveyed || !self.surveys_allowed.load(Ordering::Relaxed) {
+        let is_wanted =
+            self.surveys_allowed.load(Ordering::Relaxed) && self.packages.trust(revision) == Trust::Operator;
+        if names.surveyed || !is_wanted {
             return;
         }
         let Ok(surveying) = Arc::clone(&self.surveying).try_lock_owned() else { return };
@@ -71,6 +74,7 @@ impl Builder {
             match builder.try_survey(key, names, &revision, platform).await {
                 Ok(packages) => {
                     tracing::info!(
+                        revision = revision.id(),
                         packages,
                         duration_ms = started.elapsed().as_millis(),
                         "packages surveyed"
@@ -89,7 +93,7 @@ impl Builder {
         revision: &Revision,
         platform: Platform,
     ) -> Result<usize, SurveyError> {
-        let source = self.packages.files(revision, self.packages.trust(revision), &Audience::of(Client::NOBODY)).await?;
+        let source = self.packages.files(revision, Trust::Operator, &Audience::of(Client::NOBODY)).await?;
         let request = NamesRequest { source: &source, platform, allow_unfree: self.recipe.allow_unfree };
         let attributes = names.names.get("").cloned().unwrap_or_default();
         let mut pieces = Vec::new();

@@ -1,6 +1,13 @@
 //! Names that are made to be evaluated for as long and as often as possible.
 
-use firn_tests::{backend::Backend, caller::Caller, package_set};
+use firn_tests::{
+    backend::Backend,
+    caller::Caller,
+    git::Repository,
+    package_set,
+    wait::{LONG, until},
+};
+use tempfile::TempDir;
 
 /// How many evaluations have ended by themselves.
 fn evaluations(backend: &Backend) -> usize {
@@ -73,4 +80,33 @@ fn names_that_never_end_cost_the_time_of_one_image() {
         assert_eq!(status, 200, "{name}: {body}");
     }
     assert_eq!(attacker.ask("p3/p4").0, 200, "what is known takes no evaluation");
+}
+
+/// Surveys take minutes, and there is one at a time.
+#[test]
+fn only_the_operators_revision_is_surveyed() {
+    let dir = TempDir::new().expect("a directory");
+    let repository = Repository::new(dir.path());
+    let main = repository.commit(&package_set::small("main"));
+    repository.git(&["checkout", "--quiet", "-b", "other"]);
+    let other = repository.commit(&package_set::small("other"));
+    repository.git(&["checkout", "--quiet", "main"]);
+    let arguments = ["--pkgs-repo", &repository.url(), "--revisions", "any"];
+    let backend = Backend::with(&arguments).env("FIRN_SURVEY", "true").start();
+    let registry = backend.registry();
+    for tag in ["other", &other, "latest"] {
+        let (_, message) = registry.settled("greetin", tag).error();
+        assert!(message.contains("did you mean greeting?"), "{tag}: {message}");
+    }
+    let surveyed = || {
+        let log = backend.log();
+        log.lines().filter(|line| line.contains("packages surveyed")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let lines = until("the packages are surveyed", LONG, || {
+        // Where another survey was under way, the next look at the names begins this one.
+        registry.settled("greetin", "latest");
+        let lines = surveyed();
+        lines.iter().any(|line| line.contains(&main)).then_some(lines)
+    });
+    assert!(!lines.iter().any(|line| line.contains(&other)), "{lines:?}");
 }
