@@ -51,7 +51,17 @@ pub fn firn() -> PathBuf {
 /// A `firn` command whose configuration is what the test gives it, whatever the caller's shell has set.
 pub fn command(arguments: &[&str]) -> Program {
     let command = Program::at(firn()).args(arguments).env("NIX_CONFIG", nix::config());
-    unconfigured().into_iter().fold(command, |command, name| command.without_env(&name))
+    let command = unconfigured().into_iter().fold(command, |command, name| command.without_env(&name));
+    match isolation() {
+        Some(isolation) => command.env("FIRN_ISOLATION", &isolation),
+        None => command,
+    }
+}
+
+/// Whether Nix is kept apart from Firn in tests that do not say so themselves, where it is not as by default:
+/// `$FIRN_TEST_ISOLATION`.
+fn isolation() -> Option<String> {
+    std::env::var("FIRN_TEST_ISOLATION").ok()
 }
 
 /// The variables that would configure Firn.
@@ -233,6 +243,7 @@ impl Starting {
         // The Nix processes that tests count are those of requests.
         environment.push(("FIRN_SURVEY".into(), Some("false".into())));
         environment.push(("FIRN_METRICS_TOKEN".into(), Some(METRICS_TOKEN.into())));
+        environment.extend(isolation().map(|isolation| ("FIRN_ISOLATION".into(), Some(isolation))));
         environment.extend(self.environment);
         let service = Service::start("backend", scratch, GRACE, &environment, command);
         let address = service.until("is listening", LONG, || {
