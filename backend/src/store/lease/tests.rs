@@ -33,7 +33,7 @@ async fn of_many_one_holds_it() {
         let tasks = (0..TASKS).map(|_| async {
             while held.load(Ordering::SeqCst) < TERMS {
                 // Longer than anybody here holds it, so that it need not be renewed.
-                let Some(lease) = lease(&store, Duration::from_secs(2)).await else {
+                let Some(lease) = lease(&store, Duration::from_secs(6)).await else {
                     tokio::task::yield_now().await;
                     continue;
                 };
