@@ -2,7 +2,8 @@
 
 use crate::{
     StorePath,
-    closure::PathInfo,
+    closure::{Closure, PathInfo},
+    layering::Part,
     listing::Listing,
     name_index::{NameIndex, as_asked},
     nearest::nearest,
@@ -159,6 +160,11 @@ impl PackageRecord {
     /// Whether it is the same package under another name: the same outputs of one derivation.
     pub fn is_same(&self, other: &Self) -> bool {
         self.package.outputs == other.package.outputs
+    }
+
+    /// The package as a part of an image with this closure.
+    pub fn part(&self, closure: &Closure, implied: bool) -> Part {
+        Part::new(closure, self.package.outputs.iter().map(|output| &output.path), implied)
     }
 }
 

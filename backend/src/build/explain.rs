@@ -9,11 +9,11 @@ use firn_shared::{
     Closure, Digest,
     image_name::ImageName,
     layer::{LayerPlan, LayerRecord},
-    layering::{Layer, Reason},
+    layering::{Layer, Part, Reason},
 };
 use serde::Deserialize;
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// A layer of an image, and why it is one.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ pub struct ExplainedLayer {
     pub names: Vec<String>,
     /// Why its members are together.
     pub why: String,
+    /// The packages of the image that need it, by the names of their store paths.
+    pub packages: Vec<String>,
 }
 
 impl Builder {
@@ -41,25 +43,31 @@ impl Builder {
         let progress = Progress::new(name.to_string(), Audience::of(Client::NOBODY));
         let budget = self.recipe.layer_budget;
         let mut told = Vec::new();
-        let group = |closure: &Closure| {
-            let layers = self.recipe.strategy.layers(closure, budget);
-            let is_full = layers.len() >= budget;
+        let group = |closure: &Closure, parts: &[Part]| {
+            let layers = self.recipe.strategy.layers(closure, parts, budget);
+            let needed: Vec<(&str, BTreeSet<usize>)> =
+                parts.iter().filter_map(|part| needed(closure, part)).collect();
             let names = |layer: &Layer| -> Vec<String> {
                 let mut members: Vec<_> = layer.members.iter().map(|&i| &closure.paths()[i]).collect();
                 members.sort_by_key(|member| Reverse(member.nar_size));
                 members.into_iter().map(|member| member.path.name().to_owned()).collect()
             };
-            let tell = |layer| (names(layer), reason(layer.reason, closure, is_full));
-            told = layers.iter().map(tell).collect();
-            layers.into_iter().map(|layer| layer.members).collect()
+            let packages = |layer: &Layer| -> Vec<String> {
+                let brings =
+                    |(_, needed): &&(&str, BTreeSet<usize>)| layer.members.iter().all(|i| needed.contains(i));
+                needed.iter().filter(brings).map(|(name, _)| (*name).to_owned()).collect()
+            };
+            let tell = |layer| (names(layer), reason(layer, closure), packages(layer));
+            told = layers.layers.iter().map(tell).collect();
+            layers
         };
         let trust = self.packages.trust(&set.revision);
         let recalled = self.recall(&set.revision, trust, self.platform_of(name), name.candidates()).await?;
         let (blueprint, _known) = self.prepare(name, &set.revision, recalled, &progress, group).await?;
         let mut layers = Vec::new();
-        for (plan, (names, why)) in blueprint.layers.into_iter().zip(told) {
+        for (plan, (names, why, packages)) in blueprint.layers.into_iter().zip(told) {
             let record = self.store.record(RecordKind::Layer, &plan.key).await?;
-            layers.push(ExplainedLayer { plan, record, names, why });
+            layers.push(ExplainedLayer { plan, record, names, why, packages });
         }
         Ok(layers)
     }
@@ -95,15 +103,25 @@ impl Builder {
     }
 }
 
+/// A package's name, and the members of the closure that it needs; nothing of a package without outputs.
+fn needed<'a>(closure: &'a Closure, part: &Part) -> Option<(&'a str, BTreeSet<usize>)> {
+    let first = *part.outputs.first()?;
+    let (mut needed, mut next) = (BTreeSet::new(), part.outputs.clone());
+    while let Some(i) = next.pop() {
+        if needed.insert(i) {
+            next.extend(&closure.paths()[i].references);
+        }
+    }
+    Some((closure.paths()[first].path.name(), needed))
+}
+
 /// Why a layer's members are together, for people.
-fn reason(reason: Reason, closure: &Closure, is_full: bool) -> String {
+fn reason(layer: &Layer, closure: &Closure) -> String {
     let name = |member: usize| closure.paths()[member].path.name();
-    match reason {
-        Reason::Alone => "alone".to_owned(),
-        Reason::Together => "nearly always needed together".to_owned(),
-        Reason::Small(anchor) => format!("small, and always there with {}", name(anchor)),
-        Reason::Tail if is_full => "least worth sharing, to stay within the budget".to_owned(),
-        Reason::Tail => "too small for layers of their own".to_owned(),
+    match layer.reason {
+        Reason::Needed(_) if layer.members.len() == 1 => "worth a layer".to_owned(),
+        Reason::Needed(top) => format!("needed by {}, without layers of their own", name(top)),
+        Reason::Tail => "to stay within the budget".to_owned(),
         Reason::Below(top) => format!("needed by {} alone", name(top)),
         Reason::Merged => "lowest ratings, to stay within the budget".to_owned(),
     }

@@ -11,6 +11,7 @@ use firn_shared::{
     image::{Blueprint, Ingredients, SmallBlob},
     image_name::ImageName,
     layer::LayerRecord,
+    layering::{Layers, Part},
     package::PackageRecord,
     package_source::Revision,
     selection::select,
@@ -59,7 +60,9 @@ impl Builder {
         recalled: Recalled,
         progress: &Progress,
     ) -> Result<ImageRecord, BuildError> {
-        let group = |closure: &Closure| self.recipe.strategy.group(closure, self.recipe.layer_budget);
+        let group = |closure: &Closure, parts: &[Part]| {
+            self.recipe.strategy.layers(closure, parts, self.recipe.layer_budget)
+        };
         let (mut blueprint, mut known) = self.prepare(name, revision, recalled, progress, group).await?;
         let (mut looks, mut realised) = (0, 0);
         let layers = loop {
@@ -88,9 +91,10 @@ impl Builder {
             }
         };
         let packed = blueprint.layers.iter().map(|plan| plan.key).zip(layers.iter().cloned()).collect();
+        let step = blueprint.step;
         let record = self.store_image(blueprint, &layers, name, revision, key).await?;
         // Before the answer: an edge asks for it as soon as it has that.
-        self.publish(name, revision, &known, &packed).await;
+        self.publish(name, revision, known, packed, step).await;
         Ok(record)
     }
 
@@ -101,7 +105,7 @@ impl Builder {
         revision: &Revision,
         recalled: Recalled,
         progress: &Progress,
-        group: impl FnOnce(&Closure) -> Vec<Vec<usize>>,
+        group: impl FnOnce(&Closure, &[Part]) -> Layers,
     ) -> Result<(Blueprint, Known), BuildError> {
         let platform = self.platform_of(name);
         let requested: BTreeSet<_> = name.packages().cloned().collect();
@@ -117,7 +121,7 @@ impl Builder {
         revision: &Revision,
         known: &mut Known,
         progress: &Progress,
-        group: impl FnOnce(&Closure) -> Vec<Vec<usize>>,
+        group: impl FnOnce(&Closure, &[Part]) -> Layers,
     ) -> Result<Blueprint, BuildError> {
         let platform = self.platform_of(name);
         if let Err(error) = self.settle(name, revision, known).await? {
@@ -133,7 +137,7 @@ impl Builder {
             group,
             &self.packer.encoder().encoding(),
         )?;
-        let size = blueprint.nar_size();
+        let size = blueprint.nar_size;
         if size > self.limits.closure_bytes {
             return Err(BuildError::TooLarge { size, limit: self.limits.closure_bytes });
         }

@@ -26,7 +26,7 @@ pub use explain::ExplainedLayer;
 pub use image::{ImageRecord, ManifestRecord};
 pub use names::IndexOutcome;
 pub use package_set::PackageSetState;
-pub(crate) use packages::{names_key, package_key};
+pub(crate) use packages::{names_key, package_key, remembered};
 pub use progress::{BuildPage, Builds, Phase, Progress};
 pub use request::{Outcome, Request, Waiting};
 pub(crate) use whole::{StoredManifest, parts};
@@ -35,6 +35,7 @@ use crate::{
     flights::Flights, nix::Nix, package_set::PackageSet, packing::Packer, queue::Queue, store::Store,
     turns::Turns,
 };
+use composition::Published;
 use evaluations::Evaluations;
 use firn_shared::{
     cache_key::CacheKey, image_name::ImageName, layer::LayerRecord, layering::Strategy,
@@ -75,6 +76,8 @@ pub struct Limits {
     pub failure_ttl: Duration,
     /// For how long garbage collection leaves alone what was in use a moment ago.
     pub grace: Duration,
+    /// Whether the storage has a budget, so that it keeps what no image has for that long only.
+    pub bounded: bool,
 }
 
 /// How many records are asked for at once: a bucket may be far away.
@@ -119,7 +122,9 @@ pub struct Builder {
     /// Held while a survey runs.
     surveying: Arc<tokio::sync::Mutex<()>>,
     /// What an edge composes from and was written not long ago, by key.
-    published: Cache<CacheKey, ()>,
+    published: Published,
+    /// Held while layers are packed that no image has asked for yet.
+    completing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Builder {
@@ -153,6 +158,7 @@ impl Builder {
             surveys_allowed: AtomicBool::new(false),
             surveying: Arc::default(),
             published: composition::none_published(),
+            completing: Arc::default(),
         })
     }
 

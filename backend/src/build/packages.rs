@@ -8,7 +8,7 @@ use super::{
 use crate::{
     nix::{Blame, Fault, GcRoot, Nix, RealiseError},
     package_set::Trust,
-    store::RecordKind,
+    store::{RecordKind, Store, StoreError},
 };
 use firn_shared::{
     Closure, StorePath,
@@ -34,6 +34,15 @@ use std::sync::Arc;
 struct Remembered {
     revision_date: Option<i64>,
     package: Result<PackageRecord, PackageProblem>,
+}
+
+/// All packages that are remembered, of any revision and platform, in no particular order.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) async fn remembered(store: &Store) -> Result<Vec<PackageRecord>, StoreError> {
+    let all = store.records::<Remembered>(RecordKind::Package).await?;
+    Ok(all.into_iter().filter_map(|remembered| remembered.package.ok()).collect())
 }
 
 /// Under which key a package is remembered.

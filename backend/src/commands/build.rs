@@ -62,5 +62,6 @@ async fn build(args: &BuildArgs, builder: Arc<Builder>) -> Result<(), Failure> {
     } else {
         println!("{}", image.oci.digest);
     }
+    builder.completed().await;
     Ok(())
 }

@@ -100,6 +100,7 @@ impl BuilderArgs {
             closure_bytes: self.image.max_closure << 20,
             failure_ttl: Duration::from_secs(self.nix.failure_ttl),
             grace: self.retention.policy().grace,
+            bounded: self.retention.policy().budget.is_some(),
         };
         let packages = PackageSet::new(source, revisions, &data, self.source.fetch_limit());
         let packages = trusting(packages.map_err(|error| Failure::error(&error))?);

@@ -40,6 +40,8 @@ struct Row {
     paths: Vec<String>,
     /// Why they are together.
     why: String,
+    /// The packages of the image that bring it.
+    packages: Vec<String>,
     /// The other images in the store that have the layer.
     shared_with: Vec<String>,
 }
@@ -67,24 +69,30 @@ fn table(rows: &[Row]) -> String {
     let width = |texts: &mut dyn Iterator<Item = usize>, least: usize| texts.max().unwrap_or(0).max(least);
     let store_paths = width(&mut rows.iter().map(|row| members(row).chars().count()), "store paths".len());
     let why = width(&mut rows.iter().map(|row| row.why.chars().count()), "why together".len());
+    let packages = width(&mut rows.iter().map(|row| some(&row.packages).chars().count()), "brought by".len());
     let mut text = format!(
-        "{:>3} {:>10} {:>10}  {:<store_paths$}  {:<why$}  shared with\n",
-        "#", "NAR", "blob", "store paths", "why together"
+        "{:>3} {:>10} {:>10}  {:<store_paths$}  {:<why$}  {:<packages$}  shared with\n",
+        "#", "NAR", "blob", "store paths", "why together", "brought by"
     );
     for (i, row) in rows.iter().enumerate() {
         let blob = row.size.map_or_else(|| "-".into(), mebibytes);
         let nar = mebibytes(row.nar_size);
         let reason = if row.paths.len() == 1 { "" } else { &row.why };
-        let shared = match row.shared_with.as_slice() {
-            [] => "-".to_owned(),
-            [one] => one.clone(),
-            [first, rest @ ..] => format!("{first} and {} more", rest.len()),
-        };
+        let (brought, shared) = (some(&row.packages), some(&row.shared_with));
         let (number, paths) = (i + 1, members(row));
-        writeln!(text, "{number:>3} {nar:>10} {blob:>10}  {paths:<store_paths$}  {reason:<why$}  {shared}")
+        writeln!(text, "{number:>3} {nar:>10} {blob:>10}  {paths:<store_paths$}  {reason:<why$}  {brought:<packages$}  {shared}")
             .expect("writing to a string");
     }
     text
+}
+
+/// The first of some names.
+fn some(names: &[String]) -> String {
+    match names {
+        [] => "-".to_owned(),
+        [one] => one.clone(),
+        [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+    }
 }
 
 async fn rows(args: &LayersArgs, builder: Arc<Builder>) -> Result<Vec<Row>, Failure> {
@@ -109,6 +117,7 @@ fn row(
         nar_size: layer.plan.nar_size,
         paths: layer.names,
         why: layer.why,
+        packages: layer.packages,
         shared_with: shared_with.into_iter().filter(|image| image != own).collect(),
     }
 }

@@ -10,6 +10,7 @@ mod layers;
 mod pack;
 mod popularity;
 mod progress_bar;
+mod pull_costs;
 mod search;
 mod serve;
 mod simulate;

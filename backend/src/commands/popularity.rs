@@ -1,8 +1,11 @@
-//! `firn popularity`: data for layering, from a binary cache or from the local store.
+//! `firn popularity`: data for layering, from a binary cache, from the local Nix store, or from what a backend has
+//! built.
 
-use super::Failure;
+use super::{Failure, pull_costs::PullCostsArgs, upkeep};
 use crate::{
     binary_cache::{BinaryCache, Journal, crawl},
+    build::remembered,
+    config::StorageArgs,
     output::OutputFile,
 };
 use clap::Args;
@@ -13,12 +16,12 @@ use firn_shared::{
     layering::{PopularityCounts, RevisionProfile},
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("from").required(true).args(["cache", "store"])))]
+#[command(group(clap::ArgGroup::new("from").required(true).args(["cache", "store", "records"])))]
 pub(super) struct PopularityArgs {
     /// URL of a binary cache (https:// or file://) to read .narinfo files from
     #[arg(long, value_name = "URL", requires = "paths")]
@@ -33,6 +36,10 @@ pub(super) struct PopularityArgs {
     #[arg(long)]
     store: bool,
 
+    /// Read what servers have recorded of packages in their storage instead
+    #[arg(long)]
+    records: bool,
+
     /// File that remembers what has been read, so that a crawl that was stopped can go on
     #[arg(long, value_name = "FILE", requires = "cache")]
     journal: Option<PathBuf>,
@@ -41,14 +48,21 @@ pub(super) struct PopularityArgs {
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Where to write which paths travel together, for --strategy sharing
+    /// Where to write which paths have layers of their own, for --strategy sharing
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
+
+    #[command(flatten)]
+    costs: PullCostsArgs,
+
+    #[command(flatten)]
+    storage: StorageArgs,
 }
 
 pub(super) fn run(args: PopularityArgs) -> Result<(), Failure> {
     let infos = match &args.cache {
         Some(cache) => from_cache(cache, &args)?,
+        None if args.records => from_records(&args.storage)?,
         None => from_store()?,
     };
     let counts: PopularityCounts = infos
@@ -63,7 +77,8 @@ pub(super) fn run(args: PopularityArgs) -> Result<(), Failure> {
     }
     if let Some(path) = &args.profile {
         let closure = Closure::new(&closed(infos)).map_err(|error| Failure::error(&error))?;
-        let profile = RevisionProfile::of_package_set(&closure);
+        let profile = RevisionProfile::of_package_set(&closure, args.costs.costs());
+        eprintln!("firn: profile {} of {} store paths", profile.id(), closure.len());
         write(path, &serde_json::to_vec(&profile).expect("names serialise"))?;
     }
     Ok(())
@@ -104,6 +119,19 @@ fn from_cache(cache: &BinaryCache, args: &PopularityArgs) -> Result<Vec<PathInfo
     let infos = infos.map_err(|error| Failure::error(&error))?;
     eprintln!("firn: {} store paths read", infos.len());
     Ok(infos)
+}
+
+/// The closures of all packages that were ever realised and are still recorded. One path may have been built more than
+/// once; its name and references are the same, and its size as good as.
+fn from_records(storage: &StorageArgs) -> Result<Vec<PathInfo>, Failure> {
+    let store = upkeep::open(storage)?;
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::error(&error))?;
+    let records = runtime.block_on(remembered(&store)).map_err(|error| Failure::error(&error))?;
+    let mut infos = BTreeMap::new();
+    for info in records.into_iter().flat_map(|record| record.closure) {
+        infos.entry(info.path.clone()).or_insert(info);
+    }
+    Ok(infos.into_values().collect())
 }
 
 /// How often the store is read while others delete from it: Nix lists the paths, and then fails at one that is gone.

@@ -38,6 +38,7 @@ pub(crate) fn builder(store: Store, packages: PackageSet, state: &Path) -> Arc<B
         closure_bytes: 1 << 30,
         failure_ttl: Duration::from_secs(60),
         grace: Duration::from_secs(60),
+        bounded: false,
     };
     Builder::new(store, nix, packages, packer, recipe, limits)
 }

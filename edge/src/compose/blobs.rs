@@ -11,7 +11,7 @@
 use crate::{
     backend,
     blob_location::BUCKET,
-    config::{Access, Blobs, Config},
+    config::{Blobs, Config},
     edge::Edge,
     kv::Kv,
     memory, store,
@@ -50,8 +50,7 @@ pub(super) enum Shelf {
 impl Shelf {
     /// The place that this deployment has.
     pub(super) fn of(env: &Env, config: &Config) -> Option<Self> {
-        // What belongs to which name would have to be noted for those.
-        if !config.compose || matches!(config.access, Access::Private(_)) {
+        if !config.compose {
             return None;
         }
         let bucket = || env.bucket(BUCKET).ok();

@@ -14,7 +14,7 @@ pub(crate) use records::learn;
 use crate::{cache::Key, edge::Edge, manifest::Manifest, store::Store};
 use blobs::Shelf;
 use firn_shared::{
-    composition::compose,
+    composition::{ComposeError, compose},
     digest::Digest,
     endpoint::RepositoryName,
     image::{Image, SmallBlob},
@@ -79,13 +79,17 @@ async fn image(edge: &Rc<Edge>, package_set: &PackageSetToken, name: &ImageName)
     let records = Records::open(&edge.env, &edge.config);
     let set = records.package_set(package_set).await?;
     let packages = records.packages(package_set, name.platform().unwrap_or(set.recipe.platform), name).await;
-    edge.later(records.keep_found());
+    edge.later(async move { records.keep_found().await });
     if !name.packages().all(|name| packages.contains_key(name)) {
         return None;
     }
     match compose(name, &set, |name| packages.get(name).map(Rc::as_ref)) {
         Ok(image) => Some(Composed { image, revision: set.revision.id().to_owned(), shelf }),
         Err(reason) => {
+            if let ComposeError::NeverPacked(..) = reason {
+                let platform = name.platform().unwrap_or(set.recipe.platform);
+                Records::forget(package_set, platform, packages.keys());
+            }
             let line = serde_json::json!({
                 "message": "not composed", "image": name.to_string(), "reason": reason.to_string(),
             });

@@ -8,8 +8,8 @@ use crate::{backend, blob_location::BUCKET, config::Config, kv::Kv, manifest::Fe
 use firn_shared::{
     cache_key::CacheKey,
     composition::{
-        KnownPackage, MAX_RECORD_BYTES, PATH, PackageSetRecord, ReadRecordError, disagree, package_key,
-        package_set_key,
+        ComposeError, KnownPackage, MAX_RECORD_BYTES, PATH, PackageSetRecord, ReadRecordError, compose,
+        disagree, package_key, package_set_key,
     },
     endpoint::Method,
     image_name::ImageName,
@@ -20,7 +20,7 @@ use firn_shared::{
 };
 use futures_util::future::maybe_done;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::task::Poll;
@@ -35,10 +35,18 @@ thread_local! {
     static PACKAGES: RefCell<Table<KnownPackage>> = RefCell::default();
 }
 
-/// Records that have been read, and their bytes in all.
+/// Records that have been read, each with its bytes, and their bytes in all.
 struct Table<T> {
-    entries: HashMap<CacheKey, Rc<T>>,
+    entries: HashMap<CacheKey, (Rc<T>, usize)>,
     bytes: usize,
+}
+
+impl<T> Table<T> {
+    fn remove(&mut self, key: &CacheKey) {
+        if let Some((_, bytes)) = self.entries.remove(key) {
+            self.bytes -= bytes;
+        }
+    }
 }
 
 impl<T> Default for Table<T> {
@@ -124,8 +132,21 @@ impl Records {
         all(known).await.into_iter().flatten().collect()
     }
 
+    /// Has the records of these packages looked for in KV again: there may be some by now that name more layers.
+    pub(super) fn forget<'a>(
+        token: &PackageSetToken,
+        platform: Platform,
+        packages: impl Iterator<Item = &'a PackageName>,
+    ) {
+        PACKAGES.with_borrow_mut(|table| {
+            packages.for_each(|name| table.remove(&package_key(token, platform, name)));
+        });
+    }
+
     async fn find<T: Record>(&self, key: CacheKey) -> Option<Rc<T>> {
-        if let Some(record) = T::TABLE.with_borrow(|table| table.entries.get(&key).cloned()) {
+        if let Some(record) =
+            T::TABLE.with_borrow(|table| table.entries.get(&key).map(|(record, _)| record.clone()))
+        {
             return Some(record);
         }
         if let Some(kv) = &self.kv {
@@ -157,18 +178,19 @@ impl Records {
         // One that will be better another time is not worth being remembered.
         if self.remembers && record.is_final() && bytes.len() <= MEMORY_BYTES {
             T::TABLE.with_borrow_mut(|table| {
+                table.remove(&key);
                 if table.bytes + bytes.len() > MEMORY_BYTES {
                     *table = Table::default();
                 }
                 table.bytes += bytes.len();
-                table.entries.insert(key, record.clone());
+                table.entries.insert(key, (record.clone(), bytes.len()));
             });
         }
         Some(record)
     }
 
     /// Puts into KV what was found in the bucket, where it takes longer to read.
-    pub(super) async fn keep_found(self) {
+    pub(super) async fn keep_found(&self) {
         for (key, bytes, left) in self.found.take() {
             self.keep(&key, &bytes, left).await;
         }
@@ -182,13 +204,13 @@ impl Records {
         }
     }
 
-    /// A record that is known here, or the backend's if that may be better.
-    async fn find_or_ask<T: Record>(&self, config: &Config, key: CacheKey) -> Option<Rc<T>> {
+    /// A record that is known here, or the backend's if that may be better; and whether it was asked.
+    async fn find_or_ask<T: Record>(&self, config: &Config, key: CacheKey) -> (Option<Rc<T>>, bool) {
         let known = self.find::<T>(key).await;
         if known.as_ref().is_some_and(|record| record.is_final()) {
-            return known;
+            return (known, false);
         }
-        self.ask(config, key, known).await
+        (self.ask(config, key, known).await, true)
     }
 
     /// The backend's record, or the known one where it has none.
@@ -225,24 +247,41 @@ async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
 pub(crate) async fn learn(env: &Env, config: &Config, image: &ImageName, fetched: &Fetched) {
     let (Some(token), Some(_)) = (&fetched.package_set, Shelf::of(env, config)) else { return };
     let records = Records::open(env, config);
-    let Some(set) = records.find_or_ask::<PackageSetRecord>(config, package_set_key(token)).await else {
+    let (Some(set), _) = records.find_or_ask::<PackageSetRecord>(config, package_set_key(token)).await else {
         return;
     };
     let platform = image.platform().unwrap_or(set.recipe.platform);
     // One after the other: nobody waits for it, and the backend has others to answer.
-    let mut packages = Vec::new();
+    let (mut packages, mut asked) = (Vec::new(), HashSet::new());
     for name in image.candidates() {
         let key = package_key(token, platform, &name);
-        let known = records.find_or_ask::<KnownPackage>(config, key).await;
-        packages.extend(known.map(|known| (key, known)));
-    }
-    // The backend has just made them agree.
-    if disagree(packages.iter().map(|(_, known)| &**known)) {
-        for (key, known) in packages {
-            records.ask(config, key, Some(known)).await;
+        let (known, was_asked) = records.find_or_ask::<KnownPackage>(config, key).await;
+        packages.extend(known.map(|known| (name, key, known)));
+        if was_asked {
+            asked.insert(key);
         }
     }
+    // Before newer ones are kept.
     records.keep_found().await;
+    // The backend has just made them agree, and packed what the image needs.
+    if disagree(packages.iter().map(|(_, _, known)| &**known)) || lacks_layers(image, &set, &packages) {
+        for (_, key, known) in packages {
+            if !asked.contains(&key) {
+                records.ask(config, key, Some(known)).await;
+            }
+        }
+    }
+}
+
+/// Whether an image takes a step that its packages were not packed at when they were recorded.
+fn lacks_layers(
+    image: &ImageName,
+    set: &PackageSetRecord,
+    packages: &[(PackageName, CacheKey, Rc<KnownPackage>)],
+) -> bool {
+    let known =
+        |name: &PackageName| packages.iter().find(|(known, ..)| known == name).map(|(.., known)| &**known);
+    matches!(compose(image, set, known), Err(ComposeError::NeverPacked(..)))
 }
 
 fn warn(what: &str, error: &dyn std::fmt::Display) {

@@ -1,7 +1,7 @@
 //! A layer of small entries, packed in memory: the symlink forest with `/etc` and `/tmp`.
 
 use super::{ImagePath, Permissions, Writer};
-use crate::{DiffId, Digest, media_type::LayerCompression};
+use crate::{DiffId, Digest};
 use flate2::{Compression, GzBuilder};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -35,12 +35,9 @@ pub enum PackError {
     /// An entry inside something that is not a directory.
     #[error("{0} lies in something that is not a directory")]
     NotADirectory(ImagePath),
-    /// A compression that this build leaves out; see [`can_compress`].
-    #[error("this build cannot compress to zstd")]
-    NoEncoder,
 }
 
-/// A compressed layer and all that a manifest and a config say about it.
+/// A layer in gzip and all that a manifest and a config say about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blob {
     /// The compressed layer.
@@ -51,40 +48,19 @@ pub struct Blob {
     pub diff_id: DiffId,
     /// Bytes in the tar inside.
     pub uncompressed: u64,
-    /// How it is compressed.
-    pub compression: LayerCompression,
-}
-
-/// Whether [`pack`] has an encoder for this: the Worker is built without zstd, to be small.
-pub const fn can_compress(compression: LayerCompression) -> bool {
-    match compression {
-        LayerCompression::Gzip => true,
-        LayerCompression::Zstd => cfg!(feature = "zstd"),
-    }
 }
 
 /// Packs entries into a layer.
 ///
 /// The entries may come in any order; directories that lead to one and are not given are added as
-/// [`Permissions::DIRECTORY`]. The bytes depend on nothing but the arguments, natively and on wasm32: both
-/// encoders, `miniz_oxide` and `ruzstd`, are in Rust and the same code everywhere. (`flate2` has other backends
-/// that would produce other bytes; no crate of this workspace may switch them on, and a test pins the digests.)
-pub fn pack(
-    entries: impl IntoIterator<Item = Entry>,
-    compression: LayerCompression,
-) -> Result<Blob, PackError> {
+/// [`Permissions::DIRECTORY`]. It is always gzip, whatever the other layers are: every client reads it, and it is small.
+/// The bytes depend on nothing but the entries, natively and on wasm32: the encoder, `miniz_oxide`, is in Rust and the
+/// same code everywhere. (`flate2` has other backends that would produce other bytes; no crate of this workspace may
+/// switch them on, and a test pins the digest.)
+pub fn pack(entries: impl IntoIterator<Item = Entry>) -> Result<Blob, PackError> {
     let tar = tar(&complete(entries)?).expect("writing to memory does not fail");
-    let bytes = match compression {
-        LayerCompression::Gzip => gzip(&tar).expect("writing to memory does not fail"),
-        LayerCompression::Zstd => zstd(&tar)?,
-    };
-    Ok(Blob {
-        digest: Digest::of(&bytes),
-        bytes,
-        diff_id: DiffId::of(&tar),
-        uncompressed: tar.len() as u64,
-        compression,
-    })
+    let bytes = gzip(&tar).expect("writing to memory does not fail");
+    Ok(Blob { digest: Digest::of(&bytes), bytes, diff_id: DiffId::of(&tar), uncompressed: tar.len() as u64 })
 }
 
 fn tar(entries: &BTreeMap<ImagePath, Content>) -> io::Result<Vec<u8>> {
@@ -99,16 +75,6 @@ fn tar(entries: &BTreeMap<ImagePath, Content>) -> io::Result<Vec<u8>> {
         }
     }
     archive.finish()
-}
-
-#[cfg(feature = "zstd")]
-fn zstd(bytes: &[u8]) -> Result<Vec<u8>, PackError> {
-    Ok(ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest))
-}
-
-#[cfg(not(feature = "zstd"))]
-fn zstd(_: &[u8]) -> Result<Vec<u8>, PackError> {
-    Err(PackError::NoEncoder)
 }
 
 fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {

@@ -24,7 +24,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use blob::{Blob, Content, Entry, PackError, can_compress, pack};
+pub use blob::{Blob, Content, Entry, PackError, pack};
 pub use header::{END, Kind, encode_header, padding};
 pub use image_path::{ImagePath, ParseImagePathError};
 pub use permissions::Permissions;

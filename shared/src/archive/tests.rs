@@ -1,5 +1,4 @@
 use super::*;
-use crate::media_type::LayerCompression::{self, Gzip, Zstd};
 use crate::{DiffId, Digest};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -10,13 +9,8 @@ fn path(text: impl AsRef<[u8]>) -> ImagePath {
 }
 
 fn decompress(blob: &Blob) -> Vec<u8> {
-    let (bytes, mut tar) = (blob.bytes.as_slice(), Vec::new());
-    let read = match blob.compression {
-        Gzip => flate2::read::GzDecoder::new(bytes).read_to_end(&mut tar),
-        // The C library, not the one that compressed.
-        Zstd => zstd::Decoder::new(bytes).expect("zstd").read_to_end(&mut tar),
-    };
-    read.expect("compressed data");
+    let mut tar = Vec::new();
+    flate2::read::GzDecoder::new(blob.bytes.as_slice()).read_to_end(&mut tar).expect("compressed data");
     tar
 }
 
@@ -162,27 +156,25 @@ fn forest() -> Vec<Entry> {
 
 #[test]
 fn packs_a_forest() {
-    for compression in [Gzip, Zstd] {
-        let blob = pack(forest(), compression).expect("a layer");
-        let tar = decompress(&blob);
-        let seen: Vec<_> = read_back(&tar)
-            .into_iter()
-            .map(|seen| (String::from_utf8(seen.name).expect("ASCII"), seen.mode, seen.owner))
-            .collect();
-        let expect = [
-            ("bin/", 0o755, 0),
-            ("bin/git", 0o777, 0),
-            ("etc/", 0o755, 0),
-            ("etc/passwd", 0o644, 0),
-            ("home/", 0o755, 0),
-            ("home/user/", 0o700, 1000),
-            ("tmp/", 0o1777, 0),
-        ];
-        assert_eq!(seen, expect.map(|(name, mode, owner)| (name.to_owned(), mode, owner)));
-        assert_eq!(blob.digest, Digest::of(&blob.bytes));
-        assert_eq!(blob.diff_id, DiffId::of(&tar));
-        assert_eq!(blob.uncompressed, tar.len() as u64);
-    }
+    let blob = pack(forest()).expect("a layer");
+    let tar = decompress(&blob);
+    let seen: Vec<_> = read_back(&tar)
+        .into_iter()
+        .map(|seen| (String::from_utf8(seen.name).expect("ASCII"), seen.mode, seen.owner))
+        .collect();
+    let expect = [
+        ("bin/", 0o755, 0),
+        ("bin/git", 0o777, 0),
+        ("etc/", 0o755, 0),
+        ("etc/passwd", 0o644, 0),
+        ("home/", 0o755, 0),
+        ("home/user/", 0o700, 1000),
+        ("tmp/", 0o1777, 0),
+    ];
+    assert_eq!(seen, expect.map(|(name, mode, owner)| (name.to_owned(), mode, owner)));
+    assert_eq!(blob.digest, Digest::of(&blob.bytes));
+    assert_eq!(blob.diff_id, DiffId::of(&tar));
+    assert_eq!(blob.uncompressed, tar.len() as u64);
 }
 
 /// The backend and the Worker must agree on these bytes, and clients cache by them: if these digests change,
@@ -196,23 +188,19 @@ fn bytes_are_pinned() {
         Entry { path: at, content: Content::Symlink(format!("{store_path}/bin/tool-{n}").into_bytes()) }
     });
     let entries: Vec<_> = forest().into_iter().chain(links).collect();
-    let check = |compression: LayerCompression, digest: &str| {
-        let blob = pack(entries.clone(), compression).expect("a layer");
-        assert_eq!(
-            blob.diff_id.to_string(),
-            "sha256:ff1cccf749d8c6d5f9c4bc36c1d7b7243613a9af8e90f1f7fa39ece461f14d98"
-        );
-        assert_eq!(blob.digest.hex(), digest, "{compression:?}");
-    };
-    check(Gzip, "8ba55a5119d9805d23b8f0ceac49b47c03308967004e98ecbc0e673da126e1c3");
-    check(Zstd, "e9e3095834859125f30a4e63f28a160e3faf8e357eaa95e3b7f5023dd7ea8cbb");
+    let blob = pack(entries).expect("a layer");
+    assert_eq!(
+        blob.diff_id.to_string(),
+        "sha256:ff1cccf749d8c6d5f9c4bc36c1d7b7243613a9af8e90f1f7fa39ece461f14d98"
+    );
+    assert_eq!(blob.digest.hex(), "8ba55a5119d9805d23b8f0ceac49b47c03308967004e98ecbc0e673da126e1c3");
 }
 
 #[test]
 fn refuses_what_no_file_system_holds() {
     let check = |paths: &[(&str, Content)], expect| {
         let entries = paths.iter().map(|(at, content)| Entry { path: path(at), content: content.clone() });
-        assert_eq!(pack(entries, Gzip).map(|_| ()), Err(expect));
+        assert_eq!(pack(entries).map(|_| ()), Err(expect));
     };
     let file = Content::File(Permissions::FILE, vec![]);
     let directory = Content::Directory(Permissions::DIRECTORY);
@@ -248,13 +236,11 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
 
 proptest! {
     #[test]
-    fn any_order_gives_the_same_readable_bytes(
-        given in entries(), seed in any::<u64>(), compression in prop_oneof![Just(Gzip), Just(Zstd)],
-    ) {
-        let blob = pack(given.clone(), compression).expect("a layer");
+    fn any_order_gives_the_same_readable_bytes(given in entries(), seed in any::<u64>()) {
+        let blob = pack(given.clone()).expect("a layer");
         let mut shuffled = given.clone();
         shuffled.sort_by_key(|entry| Digest::of(&[entry.path.relative(), &seed.to_le_bytes()].concat()));
-        prop_assert_eq!(&pack(shuffled, compression).expect("a layer"), &blob);
+        prop_assert_eq!(&pack(shuffled).expect("a layer"), &blob);
 
         let seen: BTreeMap<_, _> = read_back(&decompress(&blob))
             .into_iter()

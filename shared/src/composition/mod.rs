@@ -5,13 +5,14 @@
 //!
 //! - one per *package-set token* ([`PackageSetRecord`]): what all images of the token have in common;
 //! - one per token, platform and package name ([`KnownPackage`]): closure, files, metadata, and the layers that the
-//!   package's own image has; or that there is no such package, for names that images only imply (`nano` of
+//!   package brings into images; or that there is no such package, for names that images only imply (`nano` of
 //!   `shell`).
 //!
 //! [`compose`] makes an image of them by the same code as the backend, so that it has the same bytes. Whatever is
 //! missing is an error that means "ask the backend", which knows better and says so in its own words: a package
-//! without record, a package that cannot be had, a layer that was never packed (as the tail of an image over the
-//! budget, which no other image has).
+//! without record, a package that cannot be had, a layer that was never packed. An image that takes a step
+//! ([`crate::layering::Sharing`]) which its packages have not been in before has such layers; so has one whose packages
+//! alone are over the budget at the last step, which has a tail of its own.
 //!
 //! **Where the records are.** In the backend's object store under [`crate::object_key::composition_key`], where an
 //! edge with access to the same bucket finds them; and at the backend's [`PATH`]`<key>`. Keys are computed by both
@@ -35,7 +36,6 @@ mod record;
 pub use record::{KnownPackage, PackageSetRecord, ReadRecordError, RecipeRecord, Undescribable};
 
 use crate::{
-    archive,
     cache_key::CacheKey,
     closure::{Closure, ClosureError},
     image::{self, Blueprint, BlueprintError, Image, Ingredients},
@@ -51,7 +51,7 @@ use crate::{
 use std::sync::Arc;
 
 /// Changes whenever a record's bytes, or what they mean, change.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Where the backend serves records, followed by the key. Like everything else there it wants to know that the
 /// edge asks.
 pub const PATH: &str = "/composition/";
@@ -70,9 +70,6 @@ pub enum ComposeError {
     /// The records are from a strategy that this is not.
     #[error("layers are made by {0}, which is unknown here")]
     Strategy(String),
-    /// Layers are encoded in a way that this build leaves out.
-    #[error("layers are zstd, which is not composed here")]
-    Encoding,
     /// The packages make no image, or their closures contradict each other in a way that [`crate::settlement`] does not
     /// decide.
     #[error(transparent)]
@@ -80,6 +77,9 @@ pub enum ComposeError {
     /// More than the operator allows.
     #[error("the image holds {0} bytes, more than allowed")]
     TooLarge(u64),
+    /// It has a layer that no other image has.
+    #[error("the image has more packages than layers, so that one of them is its own")]
+    OwnLayer,
     /// A layer was never packed.
     #[error("the layer of {0} and {1} other store paths was never packed")]
     NeverPacked(String, usize),
@@ -132,13 +132,10 @@ pub fn compose<'a>(
     let selected = selected.map_err(|_| ComposeError::Problem)?;
 
     let places = selected.iter().flat_map(|selected| selected.package.places());
-    let profile = RevisionProfile::excerpt(&set.profile, Arc::clone(&set.plan), places);
+    let profile = RevisionProfile::excerpt(&set.profile, set.layer_bytes, places);
     let strategy = Sharing::new(Arc::new(profile));
     if strategy.version() != set.recipe.strategy {
         return Err(ComposeError::Strategy(set.recipe.strategy.clone()));
-    }
-    if !archive::can_compress(set.recipe.encoding.compression) {
-        return Err(ComposeError::Encoding);
     }
     let packages: Vec<_> = selected.iter().map(|selected| selected.with(&selected.package.record)).collect();
     let ingredients = Ingredients {
@@ -150,11 +147,14 @@ pub fn compose<'a>(
     };
     let blueprint = Blueprint::new(
         ingredients,
-        |closure| strategy.group(closure, set.recipe.layer_budget),
+        |closure, parts| strategy.layers(closure, parts, set.recipe.layer_budget),
         &set.recipe.encoding,
     )?;
-    if blueprint.nar_size() > set.recipe.closure_bytes {
-        return Err(ComposeError::TooLarge(blueprint.nar_size()));
+    if blueprint.nar_size > set.recipe.closure_bytes {
+        return Err(ComposeError::TooLarge(blueprint.nar_size));
+    }
+    if blueprint.step.is_none() {
+        return Err(ComposeError::OwnLayer);
     }
     let layers = blueprint
         .layers

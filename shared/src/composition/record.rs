@@ -15,7 +15,7 @@ use crate::{
     digest::{DiffId, Digest, NarHash},
     image,
     layer::{LayerEncoding, LayerRecord},
-    layering::{Place, Plan, RevisionProfile},
+    layering::{Place, RevisionProfile},
     listing::{Directory, FileName, Listing, Node, Root, Target},
     media_type::LayerCompression,
     package::{Package, PackageRecord},
@@ -25,7 +25,6 @@ use crate::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 /// What all images of a package-set token have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +37,8 @@ pub struct PackageSetRecord {
     pub recipe: RecipeRecord,
     /// Identifies the profile of the package set.
     pub profile: String,
-    /// The profile's plan; the places are with the packages.
-    pub(super) plan: Arc<Plan>,
+    /// What a layer costs by the profile, in bytes; the places are with the packages.
+    pub(super) layer_bytes: u64,
 }
 
 /// How an instance of the backend makes images, whatever is in them.
@@ -109,8 +108,8 @@ impl PackageSetRecord {
         recipe: RecipeRecord,
         profile: &RevisionProfile,
     ) -> Self {
-        let (profile, plan) = (profile.id().to_owned(), Arc::clone(profile.plan()));
-        Self { revision, revision_date, recipe, profile, plan }
+        let (profile, layer_bytes) = (profile.id().to_owned(), profile.layer_bytes());
+        Self { revision, revision_date, recipe, profile, layer_bytes }
     }
 
     /// The bytes to store under this key.
@@ -126,7 +125,7 @@ impl PackageSetRecord {
                 revision_date: self.revision_date,
                 recipe: self.recipe.clone(),
                 profile: self.profile.clone(),
-                plan: (*self.plan).clone(),
+                layer_bytes: self.layer_bytes,
             },
         )
     }
@@ -137,8 +136,8 @@ impl PackageSetRecord {
     /// When it is not a record of this version that was written under this key.
     pub fn decode(key: &CacheKey, bytes: &[u8]) -> Result<Self, ReadRecordError> {
         let wire: WireSet = owned(open(key, bytes)?)?;
-        if !wire.plan.is_sound() {
-            return Err(ReadRecordError::Malformed("the plan leads nowhere"));
+        if wire.layer_bytes > RevisionProfile::MAX_LAYER_BYTES {
+            return Err(ReadRecordError::Malformed("a layer cannot cost so much"));
         }
         let malformed = |_| ReadRecordError::Malformed("the commit is none");
         let revision = match wire.revision {
@@ -152,14 +151,14 @@ impl PackageSetRecord {
             revision_date: wire.revision_date,
             recipe: wire.recipe,
             profile: wire.profile,
-            plan: Arc::new(wire.plan),
+            layer_bytes: wire.layer_bytes,
         })
     }
 }
 
 impl KnownPackage {
-    /// What is known of a package: `layers` are those of the image that has it alone, by their keys, as far as
-    /// they have been packed; `complete` says whether all have.
+    /// What is known of a package: `layers` are those that it brings into images, by their keys, as far as
+    /// they have been packed; `complete` says whether all of the first step that it fits have.
     pub fn new(
         record: PackageRecord,
         profile: &RevisionProfile,
@@ -185,7 +184,7 @@ impl KnownPackage {
         self.described().is_some_and(|described| described.layers.contains_key(key))
     }
 
-    /// Promises a layer too that the package's own image does not have, or not any more.
+    /// Promises a layer too that images of the package do not have, or not any more.
     pub fn add_layer(&mut self, key: CacheKey, layer: LayerRecord) {
         if let Self::Described(described) = self {
             described.layers.insert(key, layer);
@@ -244,7 +243,7 @@ struct WireSet {
     revision_date: Option<i64>,
     recipe: RecipeRecord,
     profile: String,
-    plan: Plan,
+    layer_bytes: u64,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -109,10 +109,10 @@ fn packed(key: &CacheKey) -> LayerRecord {
     }
 }
 
-/// A package set with a profile in which `onig` travels with `jq`.
+/// A package set with a profile by which `onig` has no layer of its own.
 fn strategy() -> Sharing {
-    let json = r#"{"format":2,"id":"x","plan":[[[0,1],[1,null]],[[1,null]]],"places":{"jq":[0,99,9,0],
-        "onig-6":[0,99,9,null],"libc-2":[1,900,900,null],"git":[2,70,8,1],"bash":[3,50,60,null]}}"#;
+    let json = r#"{"format":3,"id":"x","layer_bytes":1000000,"places":{"jq":[99,true],"onig-6":[99,false],
+        "libc-2":[900,true],"git":[70,true],"bash":[50,false]}}"#;
     Sharing::new(Arc::new(serde_json::from_str(json).expect("a profile")))
 }
 
@@ -123,20 +123,21 @@ struct Published {
     strategy: Sharing,
 }
 
-/// A package with the layers of its own image.
+/// A package with the layers that it brings into images.
 fn described(record: PackageRecord, strategy: &Sharing) -> KnownPackage {
     let closure = Closure::new(&record.closure).expect("a closure");
-    let layers = strategy.group(&closure, BUDGET).into_iter().map(|members| {
-        let key = LayerPlan::new(members.into_iter().map(|i| &closure.paths()[i]), &encoding()).key;
+    let parts = [record.part(&closure, false)];
+    let layers = strategy.layers_at(&closure, &parts, 0).into_iter().map(|layer| {
+        let key = LayerPlan::new(layer.members.into_iter().map(|i| &closure.paths()[i]), &encoding()).key;
         (key, packed(&key))
     });
     let layers = layers.collect();
-    KnownPackage::new(record, strategy.profile().expect("it has one"), layers, true)
+    KnownPackage::new(record, strategy.profile(), layers, true)
 }
 
 fn published() -> Published {
     let strategy = strategy();
-    let profile = strategy.profile().expect("it has one");
+    let profile = strategy.profile();
     let revision =
         Revision::Git { url: "https://example.org".into(), rev: "0a".repeat(20).parse().expect("a commit") };
     let known = packages().into_iter().map(|(name, record)| {
@@ -180,9 +181,12 @@ impl Published {
             revision_date: self.set.revision_date,
             packages: &selected.expect("the packages are there"),
         };
-        let blueprint =
-            Blueprint::new(ingredients, |closure| self.strategy.group(closure, BUDGET), &encoding())
-                .expect("closed");
+        let blueprint = Blueprint::new(
+            ingredients,
+            |closure, parts| self.strategy.layers(closure, parts, BUDGET),
+            &encoding(),
+        )
+        .expect("closed");
         let layers: Vec<_> = blueprint.layers.iter().map(|plan| packed(&plan.key)).collect();
         blueprint.assemble(&layers)
     }
@@ -248,8 +252,10 @@ fn what_it_cannot_know_is_the_backends() {
     };
     assert!(matches!(with(|set| set.recipe.strategy = "sharing-2-x".into()), ComposeError::Strategy(_)));
     assert!(matches!(with(|set| set.recipe.closure_bytes = 5000), ComposeError::TooLarge(_)));
-    // With fewer layers there is a tail that no image has had; with another encoder there are no layers.
-    assert!(matches!(with(|set| set.recipe.layer_budget = 3), ComposeError::NeverPacked(_, 1..)));
+    // With fewer layers it takes a step that the packages were not packed at; with another encoder there are no layers.
+    assert!(matches!(with(|set| set.recipe.layer_budget = 6), ComposeError::NeverPacked(_, 1..)));
+    // With fewer than packages there is a layer that no other image has.
+    assert!(matches!(with(|set| set.recipe.layer_budget = 3), ComposeError::OwnLayer));
     assert!(matches!(
         with(|set| set.recipe.encoding.identity = "test-2".into()),
         ComposeError::NeverPacked(..)
@@ -307,7 +313,7 @@ fn a_package_without_its_closure_has_no_record() {
     let published = published();
     let mut record = record("git", &["libc-2"], false);
     record.closure.remove(0);
-    let profile = published.strategy.profile().expect("it has one");
+    let profile = published.strategy.profile();
     let known = KnownPackage::new(record, profile, HashMap::new(), false);
     let key = package_key(&token(), Platform::Amd64, &package_name("git"));
     let error = known.encode(&key).expect_err("a path is missing").to_string();
@@ -335,7 +341,7 @@ fn large_closures_have_small_records() {
     let files = (0..10_000).map(|i| format!("lib/{}/file-{i}", i / 10)).collect::<Vec<_>>().join("\n");
     record.listing = Sketch::default().path(&store_path("git"), &files).listing(&[]);
     let strategy = strategy();
-    let known = KnownPackage::new(record, strategy.profile().expect("it has one"), layers, true);
+    let known = KnownPackage::new(record, strategy.profile(), layers, true);
     let key = package_key(&token(), Platform::Amd64, &package_name("git"));
     let bytes = known.encode(&key).expect("a closure");
     println!("1,000 paths, 10,000 files: {} bytes", bytes.len());

@@ -14,7 +14,8 @@ use crate::{
     forest::{Conflict, Fixtures, Forest, ForestError, Tree, USER_ID},
     image_name::{ImageName, Shows},
     layer::{LayerEncoding, LayerPlan, LayerRecord},
-    media_type::ManifestFormat,
+    layering::{Layers, Part},
+    media_type::{LayerCompression, ManifestFormat},
     package::PackageRecord,
     package_source::Revision,
     platform::Platform,
@@ -28,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Changes whenever the same ingredients would make other bytes: another file in every image, another word in
 /// the config, another compression of the symlink layer. Part of what images are keyed by, so that edge and
 /// backend never mix the images of two versions; a test pins the bytes.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 /// Where Docker's own images look for programs; derived images add to `/usr/local/bin`.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -52,8 +53,12 @@ pub struct Ingredients<'a> {
 pub struct Blueprint {
     /// The layers of store paths, bottom first.
     pub layers: Vec<LayerPlan>,
+    /// The step that they are of ([`Layers::step`]).
+    pub step: Option<usize>,
     /// What two packages both wanted to put in the same place.
     pub conflicts: Vec<Conflict>,
+    /// NAR size of all store paths together, each counted once, in bytes.
+    pub nar_size: u64,
     top: archive::Blob,
     platform: Platform,
     created: String,
@@ -94,22 +99,28 @@ pub struct Image {
 }
 
 impl Blueprint {
-    /// The blueprint for these ingredients. `group` puts the closure's members into layers, bottom first, by
-    /// their indices; `encoding` says how they will be packed, and how the symlink layer is.
+    /// The blueprint for these ingredients. `group` puts the members of the closure of these packages into
+    /// layers, bottom first, by their indices; `encoding` says how they will be packed.
     ///
     /// # Errors
     /// When the packages' closures contradict each other in a way that [`settlement`] does not decide, or their files are
     /// too many to be shown together.
     pub fn new(
         ingredients: Ingredients<'_>,
-        group: impl FnOnce(&Closure) -> Vec<Vec<usize>>,
+        group: impl FnOnce(&Closure, &[Part]) -> Layers,
         encoding: &LayerEncoding,
     ) -> Result<Self, BlueprintError> {
         let records = || ingredients.packages.iter().map(|selected| selected.package);
         let closure = settlement::closure(&records().collect::<Vec<_>>())?;
-        let layers = group(&closure)
+        let parts: Vec<Part> = ingredients
+            .packages
+            .iter()
+            .map(|selected| selected.package.part(&closure, !selected.requested))
+            .collect();
+        let Layers { layers, step } = group(&closure, &parts);
+        let layers = layers
             .into_iter()
-            .map(|members| LayerPlan::new(members.into_iter().map(|i| &closure.paths()[i]), encoding))
+            .map(|layer| LayerPlan::new(layer.members.into_iter().map(|i| &closure.paths()[i]), encoding))
             .collect();
         // Two names can mean one package.
         let mut seen = BTreeSet::new();
@@ -136,18 +147,14 @@ impl Blueprint {
         let created = rfc3339(ingredients.revision_date.unwrap_or(0));
         Ok(Self {
             layers,
+            step,
             execution: execution(ingredients, &forest, &created),
-            top: archive::pack(forest.entries, encoding.compression)
-                .expect("a forest has every path once, below directories"),
+            top: archive::pack(forest.entries).expect("a forest has every path once, below directories"),
             conflicts: forest.conflicts,
+            nar_size: closure.nar_size(),
             platform: ingredients.platform,
             created,
         })
-    }
-
-    /// NAR size of all that is in the layers of store paths, in bytes.
-    pub fn nar_size(&self) -> u64 {
-        self.layers.iter().map(|layer| layer.nar_size).sum()
     }
 
     /// The image, given what became of each of [`Blueprint::layers`], in the same order.
@@ -169,7 +176,7 @@ impl Blueprint {
             let layers = layers
                 .iter()
                 .map(|layer| descriptor(layer.digest, layer.size, layer.compression))
-                .chain([descriptor(self.top.digest, self.top.bytes.len() as u64, self.top.compression)])
+                .chain([descriptor(self.top.digest, self.top.bytes.len() as u64, LayerCompression::Gzip)])
                 .collect::<Option<Vec<_>>>()?;
             let config = (config.digest, config.bytes.len() as u64);
             Some(small_blob(&Manifest::new(format, config, layers, annotations.clone())))

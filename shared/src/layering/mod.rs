@@ -4,47 +4,79 @@
 //! else, so that two backends and the edge agree. It knows nothing of how layers are packed or named, nor of
 //! the symlink layer, which is no part of the budget. `docs/layering.md` has the reasoning and the figures.
 
-mod cotravel;
-mod imagined;
-mod plan;
+mod heads;
+mod learning;
+mod likelihood;
 mod popularity;
 mod profile;
 mod score;
 mod sharing;
 
 pub use popularity::{Popularity, PopularityCounts};
+pub(crate) use profile::Place;
 pub use profile::{ParseProfileError, RevisionProfile};
-pub use score::{Score, Scorer};
+pub use score::{PullCosts, Score, Scorer};
 pub use sharing::Sharing;
-pub(crate) use {plan::Plan, profile::Place};
 
-use crate::Closure;
+use crate::{Closure, StorePath};
 use std::{fmt, str::FromStr};
 
 /// How many layers of store paths an image has at most, unless the operator says otherwise. Clients stop at
 /// 125 to 127 layers, and users add layers of their own.
 pub const DEFAULT_BUDGET: usize = 94;
 
-/// A way to put the members of a closure into groups, each of which becomes a layer.
+/// A way to put the members of a closure into layers.
 pub trait Strategy: fmt::Debug + Send + Sync {
-    /// The layers, bottom first. Every member is in exactly one, and none is empty. There are at most `budget`;
-    /// a budget of zero counts as one.
-    fn layers(&self, closure: &Closure, budget: usize) -> Vec<Layer>;
+    /// The layers of an image of these parts. Every member of the closure is in one at least, and none is empty. There
+    /// are at most `budget`; a budget of zero counts as one.
+    fn layers(&self, closure: &Closure, parts: &[Part], budget: usize) -> Layers;
 
     /// The same without the reasons: the members of each layer.
-    fn group(&self, closure: &Closure, budget: usize) -> Vec<Vec<usize>> {
-        self.layers(closure, budget).into_iter().map(|layer| layer.members).collect()
+    fn group(&self, closure: &Closure, parts: &[Part], budget: usize) -> Vec<Vec<usize>> {
+        self.layers(closure, parts, budget).layers.into_iter().map(|layer| layer.members).collect()
     }
 
     /// Which strategy this is, in which version, with which data: a part of the key of every image that is
     /// made with it.
     fn version(&self) -> String;
 
-    /// The profile that decides, where nothing but the members of a closure and their places in it do: then the
-    /// layers of an image are known from what is known of its packages.
-    fn profile(&self) -> Option<&RevisionProfile> {
+    /// The strategy whose layers are functions of one package, if this is it: then the layers of an image are known
+    /// from what is known of its packages.
+    fn sharing(&self) -> Option<&Sharing> {
         None
     }
+}
+
+/// A package of an image, as far as layers are concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Its outputs: indices into [`Closure::paths`], ascending.
+    pub outputs: Vec<usize>,
+    /// Whether the image's name implies it, rather than spelling it out.
+    pub implied: bool,
+}
+
+impl Part {
+    /// A package with these outputs, as far as they are members of the closure.
+    pub fn new<'a>(
+        closure: &Closure,
+        outputs: impl IntoIterator<Item = &'a StorePath>,
+        implied: bool,
+    ) -> Self {
+        let mut outputs: Vec<usize> = outputs.into_iter().filter_map(|path| closure.position(path)).collect();
+        outputs.sort_unstable();
+        outputs.dedup();
+        Self { outputs, implied }
+    }
+}
+
+/// The layers of an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Layers {
+    /// Bottom first.
+    pub layers: Vec<Layer>,
+    /// The step at which its packages have the same layers ([`Sharing`]); none where layers are those of this image.
+    pub step: Option<usize>,
 }
 
 /// Store paths that travel together.
@@ -59,13 +91,9 @@ pub struct Layer {
 /// Why the members of a layer are together. Numbers are indices into [`Closure::paths`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// There is one only.
-    Alone,
-    /// Images of the package set that have one nearly always have the others.
-    Together,
-    /// They are small, and come with the same large package: this member.
-    Small(usize),
-    /// Each is too small for a layer of its own, or worth least of what the budget does not allow.
+    /// This member needs the others, and they have no layers of their own.
+    Needed(usize),
+    /// They are what the budget does not allow layers of their own.
     Tail,
     /// In this image nothing leads to them but this member, which is one of them.
     Below(usize),

@@ -3,7 +3,7 @@
 //! It looks at the image, so the same store path ends up in different company in different images; it is here
 //! for those who compare, and is not the default. `docs/layering.md` says where it differs from Nixery.
 
-use super::{Layer, Reason, Strategy};
+use super::{Layer, Layers, Part, Reason, Strategy, heads::references_first};
 use crate::{Closure, cache_key::CacheKey};
 use petgraph::{algo::dominators, graph::DiGraph};
 use serde::{Deserialize, Serialize};
@@ -133,28 +133,8 @@ fn big_closures(closure: &Closure) -> Vec<bool> {
     big
 }
 
-/// All members, each after what it refers to, as far as there are no cycles.
-fn references_first(closure: &Closure) -> Vec<usize> {
-    let paths = closure.paths();
-    let mut order = Vec::with_capacity(paths.len());
-    let mut seen = vec![false; paths.len()];
-    for start in 0..paths.len() {
-        let mut under_way = vec![(start, 0)];
-        while let Some((i, done)) = under_way.pop() {
-            if done == 0 && std::mem::replace(&mut seen[i], true) {
-                continue;
-            }
-            match paths[i].references.get(done) {
-                Some(&to) => under_way.extend([(i, done + 1), (to, 0)]),
-                None => order.push(i),
-            }
-        }
-    }
-    order
-}
-
 impl Strategy for Popularity {
-    fn layers(&self, closure: &Closure, budget: usize) -> Vec<Layer> {
+    fn layers(&self, closure: &Closure, _parts: &[Part], budget: usize) -> Layers {
         let paths = closure.paths();
         let mut rated: Vec<(u128, Vec<usize>, Reason)> = self
             .subtrees(closure)
@@ -162,8 +142,7 @@ impl Strategy for Popularity {
             .map(|(top, members)| {
                 let size: u128 = members.iter().map(|&i| u128::from(paths[i].nar_size)).sum();
                 let rating = u128::from(self.counts.of(paths[top].path.name())).saturating_mul(size);
-                let reason = if members.len() == 1 { Reason::Alone } else { Reason::Below(top) };
-                (rating, members, reason)
+                (rating, members, Reason::Below(top))
             })
             .collect();
         rated.sort_unstable_by(|(a, x, _), (b, y, _)| (a, x).cmp(&(b, y)));
@@ -178,7 +157,8 @@ impl Strategy for Popularity {
             rated.push((rating, members, Reason::Merged));
         }
         rated.sort_unstable_by_key(|(rating, members, _)| (Reverse(*rating), members[0]));
-        rated.into_iter().map(|(_, members, reason)| Layer { members, reason }).collect()
+        let layers = rated.into_iter().map(|(_, members, reason)| Layer { members, reason }).collect();
+        Layers { layers, step: None }
     }
 
     fn version(&self) -> String {

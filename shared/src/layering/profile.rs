@@ -1,28 +1,23 @@
 //! What a revision of a package set teaches about its store paths.
 
-use super::{
-    cotravel,
-    imagined::{Imagined, PackageSet, power},
-    plan::{self, Plan},
-};
+use super::{learning, likelihood::Likelihoods, score::PullCosts};
 use crate::{Closure, StorePath, digest::Digest};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
-/// Which store paths of a revision share a layer, how likely each is in an image, and which come first.
+/// Which store paths of a revision have layers of their own, and how likely each is in an image.
 ///
 /// It is made from a whole package set, never from an image, and serves all images alike: that makes the
 /// layers of one image those of another. It speaks of names (`git-2.43`), not of store paths, so that the
 /// profile of one revision still describes most of the next.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct RevisionProfile {
     id: String,
+    layer_bytes: u64,
     places: BTreeMap<String, Option<Place>>,
     /// The names that there are of each name without version.
     bare: HashMap<String, Vec<String>>,
-    plan: Arc<Plan>,
 }
 
 /// What is known of the store paths of one name. The numbers are whole, so that every machine computes the
@@ -30,27 +25,24 @@ pub struct RevisionProfile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "StoredPlace", into = "StoredPlace")]
 pub(crate) struct Place {
-    /// The number of the group that it shares a layer with.
-    pub(super) group: u32,
-    /// √(p/(1−p)) in units of [`Place::UNIT`], where p is how likely an image has it.
-    pub(super) odds: u32,
-    /// How likely another image of the same client has it, in units of [`Place::UNIT`].
-    pub(super) reuse: u32,
-    /// The path's number if it is an anchor of the plan.
-    pub(super) anchor: Option<u32>,
+    /// The fourth root of how likely an image has it, in units of 1/65,536: what comes first is decided by it, and other
+    /// powers did worse.
+    pub(super) weight: u32,
+    /// Whether it has a layer of its own.
+    pub(super) head: bool,
 }
 
-type StoredPlace = (u32, u32, u32, Option<u32>);
+type StoredPlace = (u32, bool);
 
 impl Place {
+    /// The weight of what no profile knows: it is new, or of a package that hardly anybody uses.
+    pub(super) const UNKNOWN_WEIGHT: u32 = 1 << 12;
     /// What stands for 1.
-    pub(super) const UNIT: u32 = 1 << 16;
+    const UNIT: f64 = 65_536.0;
 
-    fn new(group: u32, probability: f64, anchor: Option<u32>) -> Self {
-        let p = probability.min(CERTAIN);
-        let units = |share: f64| (share * f64::from(Self::UNIT)).round() as u32;
-        let reuse = 1.0 - power(1.0 - p, OTHER_IMAGES);
-        Self { group, odds: units((p / (1.0 - p)).sqrt()).max(1), reuse: units(reuse).max(1), anchor }
+    fn new(in_image: f64, head: bool) -> Self {
+        let weight = (in_image.sqrt().sqrt() * Self::UNIT).round() as u32;
+        Self { weight: weight.max(1), head }
     }
 }
 
@@ -60,8 +52,8 @@ impl Place {
 struct Stored {
     format: u32,
     id: String,
+    layer_bytes: u64,
     places: BTreeMap<String, Option<Place>>,
-    plan: Plan,
 }
 
 /// Why some stored data is not a profile.
@@ -70,66 +62,67 @@ pub enum ParseProfileError {
     /// Written by another version of Firn.
     #[error("the profile has format {0}, and this is about format {FORMAT}")]
     Format(u32),
-    /// The plan would send an image in circles, or nowhere.
-    #[error("the profile's plan leads to a node that is not further on")]
-    Plan,
+    /// No client is like that.
+    #[error("a layer cannot cost as much as {0} bytes")]
+    Price(u64),
 }
 
 /// Changes with what the profile says or means, so that the keys of layers and images do.
-const FORMAT: u32 = 2;
-/// Images drawn to find out what travels together. Twice as many changed no score by more than 0.004.
-const IMAGES_FOR_GROUPS: usize = 8_192;
-/// Images drawn to plan the order. With half as many it depends on the draw: scores differ by up to 0.15.
-const IMAGES_FOR_PLAN: usize = 24_000;
-/// Of so many other images one may have the same path, which makes it worth a layer of its own.
-const OTHER_IMAGES: u64 = 1_000;
-/// Nothing is in every image for certain.
-const CERTAIN: f64 = 0.9999;
+const FORMAT: u32 = 3;
 
 impl RevisionProfile {
-    /// The profile of a package set, given the closure of all its packages together: a pure function, the same
-    /// on every machine. It takes seconds for 60,000 paths.
-    pub fn of_package_set(set: &Closure) -> Self {
-        let set = PackageSet::new(set);
-        let imagined = Imagined::new(&set, IMAGES_FOR_PLAN);
-        let probabilities = imagined.probabilities();
-        let (plan, anchors) = plan::plan(&imagined);
-        let images = &imagined.images[..IMAGES_FOR_GROUPS.min(imagined.images.len())];
-        let stages = plan::stages(&plan, &anchors, &set, images);
-        let mut groups = cotravel::clusters(&set, images.len(), &stages);
-        let mut alone = vec![true; probabilities.len()];
-        groups.iter().flatten().for_each(|&i| alone[i] = false);
-        groups.extend((0..alone.len()).filter(|&i| alone[i]).map(|i| vec![i]));
+    /// What a layer counts for at least, in bytes. With less there are more heads than an image may have layers, so that
+    /// many images take a higher step, and the steps of one client's images differ: `images-1` then has a content of 1.44
+    /// instead of 1.10.
+    const MIN_LAYER_BYTES: u64 = 1_000_000;
+    /// More than a layer can cost, in bytes: ten minutes at 1 GB/s. So that what is computed from it cannot overflow.
+    pub(crate) const MAX_LAYER_BYTES: u64 = 600_000_000_000;
 
-        let numbers: HashMap<usize, u32> = anchors.into_iter().zip(0..).collect();
-        let mut places = BTreeMap::new();
-        for (group, members) in (0..).zip(groups) {
-            for i in members {
-                let place = Place::new(group, probabilities[i], numbers.get(&i).copied());
-                places.entry(set.name(i).to_owned()).or_insert(Some(place));
-            }
+    /// The profile of a package set, given the closure of all its packages together and what pulls cost its clients: a
+    /// pure function, the same on every machine. It takes seconds for 60,000 paths.
+    pub fn of_package_set(set: &Closure, costs: PullCosts) -> Self {
+        let likelihoods = Likelihoods::of(set);
+        let layer_bytes = Self::price(costs);
+        let heads = learning::heads(set, &likelihoods, layer_bytes as f64);
+        let mut places: BTreeMap<String, Option<Place>> = BTreeMap::new();
+        for ((member, &in_image), head) in set.paths().iter().zip(&likelihoods.in_image).zip(heads) {
+            let place = Place::new(in_image, head);
+            let of_name = places.entry(member.path.name().to_owned()).or_default();
+            // Several paths can have one name.
+            let other = of_name.unwrap_or(place);
+            *of_name = Some(Place { weight: place.weight.max(other.weight), head: place.head || other.head });
         }
-        let contents = serde_json::to_vec(&(FORMAT, &places, &plan)).expect("names and numbers serialise");
-        Self::new(Digest::of(&contents).hex(), places, plan)
+        let contents =
+            serde_json::to_vec(&(FORMAT, layer_bytes, &places)).expect("names and numbers serialise");
+        Self::new(Digest::of(&contents).hex(), layer_bytes, places)
     }
 
-    fn new(id: String, places: BTreeMap<String, Option<Place>>, plan: Plan) -> Self {
+    fn new(id: String, layer_bytes: u64, places: BTreeMap<String, Option<Place>>) -> Self {
         let mut bare: HashMap<String, Vec<String>> = HashMap::new();
         for name in places.keys() {
             bare.entry(bare_name(name)).or_default().push(name.clone());
         }
-        Self { id, places, bare, plan: Arc::new(plan) }
+        Self { id, layer_bytes, places, bare }
     }
 
-    /// What is enough of the profile with this identity and plan for images made of these paths, given the
+    /// A profile that says nothing of any path, for clients that pulls cost so much.
+    pub fn empty(costs: PullCosts) -> Self {
+        Self::new(String::new(), Self::price(costs), BTreeMap::new())
+    }
+
+    fn price(costs: PullCosts) -> u64 {
+        costs.layer_bytes().clamp(Self::MIN_LAYER_BYTES, Self::MAX_LAYER_BYTES)
+    }
+
+    /// What is enough of the profile with this identity and price for images made of these paths, given the
     /// place of each: as good as the whole for them, and small.
     pub(crate) fn excerpt<'a>(
         id: &str,
-        plan: Arc<Plan>,
+        layer_bytes: u64,
         places: impl IntoIterator<Item = (&'a StorePath, Option<Place>)>,
     ) -> Self {
         let places = places.into_iter().map(|(path, place)| (path.name().to_owned(), place)).collect();
-        Self { id: id.to_owned(), places, bare: HashMap::new(), plan }
+        Self { id: id.to_owned(), layer_bytes, places, bare: HashMap::new() }
     }
 
     /// What is known of the path. After an update that is what was known of another version: of the only one, or
@@ -150,8 +143,9 @@ impl RevisionProfile {
         }
     }
 
-    pub(crate) fn plan(&self) -> &Arc<Plan> {
-        &self.plan
+    /// What a layer costs, as the bytes that are fetched in the same time.
+    pub fn layer_bytes(&self) -> u64 {
+        self.layer_bytes
     }
 
     /// Identifies what the profile says; empty when it says nothing.
@@ -167,33 +161,35 @@ impl TryFrom<Stored> for RevisionProfile {
         if stored.format != FORMAT {
             return Err(ParseProfileError::Format(stored.format));
         }
-        if !stored.plan.is_sound() {
-            return Err(ParseProfileError::Plan);
+        if stored.layer_bytes > Self::MAX_LAYER_BYTES {
+            return Err(ParseProfileError::Price(stored.layer_bytes));
         }
-        Ok(Self::new(stored.id, stored.places, stored.plan))
+        Ok(Self::new(stored.id, stored.layer_bytes, stored.places))
     }
 }
 
 impl From<RevisionProfile> for Stored {
     fn from(profile: RevisionProfile) -> Self {
-        Self {
-            format: FORMAT,
-            id: profile.id,
-            places: profile.places,
-            plan: Arc::unwrap_or_clone(profile.plan),
-        }
+        let RevisionProfile { id, layer_bytes, places, .. } = profile;
+        Self { format: FORMAT, id, layer_bytes, places }
+    }
+}
+
+impl Default for RevisionProfile {
+    fn default() -> Self {
+        Self::empty(PullCosts::default())
     }
 }
 
 impl From<StoredPlace> for Place {
-    fn from((group, odds, reuse, anchor): StoredPlace) -> Self {
-        Self { group, odds, reuse, anchor }
+    fn from((weight, head): StoredPlace) -> Self {
+        Self { weight, head }
     }
 }
 
 impl From<Place> for StoredPlace {
     fn from(place: Place) -> Self {
-        (place.group, place.odds, place.reuse, place.anchor)
+        (place.weight, place.head)
     }
 }
 
@@ -227,36 +223,36 @@ mod tests {
 
     #[test]
     fn finds_names_in_other_versions() {
-        let json = r#"{"format":2,"id":"x","plan":[],"places":{"glibc-2.38":[0,9,9,null],"git-2.43":[1,8,8,0],
-            "gcc-12.2":[2,7,7,null],"gcc-13.1":[3,6,6,null],"gone-1":null}}"#;
+        let json = r#"{"format":3,"id":"x","layer_bytes":5,"places":{"glibc-2.38":[1,true],"git-2.43":[2,true],
+            "gcc-12.2":[3,false],"gcc-13.1":[4,false],"gone-1":null}}"#;
         let profile: RevisionProfile = serde_json::from_str(json).expect("parses");
         for (name, expect) in [
-            ("glibc-2.38", Some(0)),
-            ("glibc-2.39", Some(0)),
-            ("git-2.44", Some(1)),
-            ("gcc-13.1", Some(3)),
-            ("gcc-12.3", Some(2)),
+            ("glibc-2.38", Some(1)),
+            ("glibc-2.39", Some(1)),
+            ("git-2.44", Some(2)),
+            ("gcc-13.1", Some(4)),
+            ("gcc-12.3", Some(3)),
             ("gcc-14.1", None),
             ("gone-1", None),
             ("curl-8", None),
         ] {
             let path = format!("/nix/store/{}-{name}", "0".repeat(32)).parse().expect("a store path");
-            assert_eq!(profile.place(&path).map(|place| place.group), expect, "{name}");
+            assert_eq!(profile.place(&path).map(|place| place.weight), expect, "{name}");
         }
     }
 
     #[test]
     fn refuses_what_it_cannot_mean() {
-        let json = r#"{"format":2,"id":"x","places":{"a":[0,9,8,0]},"plan":[[[0,1]],[[1,null]]]}"#;
+        let json = r#"{"format":3,"id":"x","layer_bytes":5,"places":{"a":[9,true]}}"#;
         let profile: RevisionProfile = serde_json::from_str(json).expect("parses");
         assert_eq!(serde_json::to_string(&profile).expect("serialises"), json);
         for (from, to) in [
-            (":2,", ":1,"),
-            ("[0,1]", "[0,0]"),
-            ("[0,1]", "[0,2]"),
-            ("[1,null]", "[1,1]"),
+            (":3,", ":2,"),
+            (":5,", ":-5,"),
+            (":5,", ":600000000001,"),
             ("places", "place"),
-            ("[0,9,8,0]", "[-1,9,8,0]"),
+            ("[9,true]", "[-1,true]"),
+            ("[9,true]", "[9]"),
         ] {
             let bad = json.replacen(from, to, 1);
             assert_ne!(bad, json);

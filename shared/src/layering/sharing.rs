@@ -1,58 +1,34 @@
-//! The default strategy: groups and their order are those of the revision, whatever else is in the image.
+//! The default strategy: a layer is a function of one package, and an image has its packages' layers.
 
-use super::{Layer, Reason, RevisionProfile, Strategy, profile::Place};
+use super::{Layer, Layers, Part, Reason, RevisionProfile, Strategy, heads::Heads, profile::Place};
 use crate::Closure;
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
-/// Groups of paths that travel together, in an order that the revision plans; what is small or the budget does not
-/// allow is in one tail on top.
+/// Each package has the layers of the heads below it (`heads.rs`) and one of its own; an image has those of all its
+/// packages.
 ///
-/// Without a profile every path is a group of its own, the largest at the bottom, as far as the budget allows.
+/// Which members are heads depends on a *step*. The higher the step, the more bytes a head's layer must have, so the
+/// fewer layers there are. An image takes the lowest step whose layers fit its budget, and do not hold much twice.
 #[derive(Debug, Clone, Default)]
 pub struct Sharing {
     profile: Arc<RevisionProfile>,
 }
 
-/// What one stage brings in pieces smaller than this, in bytes, is in one layer: images with the stage have all of
-/// it, so that this costs no chain, and hardly any bytes.
-const SMALL_IN_STAGE: u64 = 500_000;
-/// The same for the first stage, which brings the same to every image that has it.
-const SMALL_IN_FIRST_STAGE: u64 = 1_000_000;
-/// What no anchor brings needs so many bytes to be worth a layer of its own.
-const SMALL: u64 = 100_000;
-/// How much more a layer in a stage is worth than another of as many bytes, because other layers are above it.
-const WEIGHT_IN_STAGE: u128 = 2;
-/// A path that the profile does not know is new, or of a package that hardly anybody uses.
-const UNKNOWN: (u32, u32) = (Place::UNIT / 256, Place::UNIT / 16);
-
-/// What makes a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Company {
-    /// The number of a group of the profile.
-    Known(u32),
-    /// The index of a path that the profile does not know.
-    Unknown(usize),
-}
-
-/// What may become a layer: those members of a group that one stage brings.
-#[derive(Debug)]
-struct Unit {
-    members: Vec<usize>,
-    /// Of the members together, in bytes.
-    size: u64,
-    /// Sum of the members' size × √odds: units with more of it come first. For independent layers size × odds
-    /// would be best; they are not independent, and the root was better on every workload.
-    precedence: u128,
-    /// The largest of the members.
-    reuse: u32,
-    /// The stage that brings it; the last stage is what no anchor brings.
-    stage: usize,
-    reason: Reason,
-}
+/// The bytes of a head's layer double from step to step, up to 384 MB with the default price. The last step has no heads
+/// at all.
+const STEPS: usize = 9;
+/// The least bytes of a head's layer at the first step, as a share of what a layer costs. Without a profile:
+/// `docs/layering.md` has what other values give.
+const LEAST: f64 = 0.6;
+/// The same in bytes, where a layer costs nothing: the ladder has to lead somewhere.
+const LEAST_BYTES: u64 = 100_000;
+/// How often the layers of an image may hold its bytes, at most: where nearly as many packages as there may be layers share
+/// a large closure, each would have all of it at the last step.
+const MOST_BYTES: u64 = 2;
 
 impl Sharing {
     /// The strategy with this profile.
@@ -60,129 +36,187 @@ impl Sharing {
         Self { profile }
     }
 
-    /// The stages of a closure, without what no anchor brings.
-    fn stages(&self, closure: &Closure, places: &[Option<Place>]) -> Vec<Vec<usize>> {
-        let mut anchors: HashMap<u32, Vec<usize>> = HashMap::new();
-        for (i, place) in places.iter().enumerate() {
-            if let Some(anchor) = place.and_then(|place| place.anchor) {
-                anchors.entry(anchor).or_default().push(i);
+    /// The profile that decides.
+    pub fn profile(&self) -> &RevisionProfile {
+        &self.profile
+    }
+
+    /// The layers of an image of these parts at a step, bottom first: of one part, those that it brings into every image
+    /// that takes the step.
+    pub fn layers_at(&self, closure: &Closure, parts: &[Part], step: usize) -> Vec<Layer> {
+        self.union(closure, &self.places(closure), parts, step)
+    }
+
+    fn places(&self, closure: &Closure) -> Vec<Option<Place>> {
+        closure.paths().iter().map(|member| self.profile.place(&member.path)).collect()
+    }
+
+    /// How many bytes the layer of a head must have at a step.
+    fn least(&self, place: Option<Place>, step: usize) -> Option<u64> {
+        let price = ((self.profile.layer_bytes() as f64 * LEAST) as u64).max(LEAST_BYTES);
+        match place {
+            _ if step + 1 == STEPS => None,
+            Some(place) if !place.head => None,
+            // The profile has weighed it.
+            Some(_) if step == 0 => Some(0),
+            _ => Some(price << step),
+        }
+    }
+
+    fn union(&self, closure: &Closure, places: &[Option<Place>], parts: &[Part], step: usize) -> Vec<Layer> {
+        let mut heads = Heads::choose(closure, |member| self.least(places[member], step));
+        let piece = |first, members, all: &[usize], implied, heads: &Heads<'_>| Piece {
+            first,
+            members,
+            needs: all.iter().copied().filter(|&i| heads.below(i).is_some()).collect(),
+            weight: u128::from(all.iter().map(|&i| closure.paths()[i].nar_size).sum::<u64>())
+                * u128::from(places[first].map_or(Place::UNKNOWN_WEIGHT, |place| place.weight)),
+            implied,
+        };
+        let mut pieces: Vec<Piece> = heads
+            .layers()
+            .iter()
+            .map(|(head, members)| {
+                piece(*head, members.clone(), heads.below(*head).unwrap_or_default(), false, &heads)
+            })
+            .collect();
+        let of_heads = pieces.len();
+        for part in parts.iter().filter(|part| !part.outputs.is_empty()) {
+            let (members, all) = heads.layer(&part.outputs);
+            if !members.is_empty() {
+                pieces.push(piece(part.outputs[0], members, &all, part.implied, &heads));
+            } else if part.implied {
+                pieces[..of_heads]
+                    .iter_mut()
+                    .for_each(|piece| piece.implied |= part.outputs.contains(&piece.first));
             }
         }
-        let holders = |anchor: u32| anchors.get(&anchor).map_or(&[] as &[usize], Vec::as_slice);
-        let references = |i: usize| closure.paths()[i].references.as_slice();
-        self.profile.plan().stages(places.len(), holders, references)
+        let rest = drop_covered(&mut pieces, of_heads, closure.len());
+        let mut layers = in_order(pieces, of_heads);
+        if !rest.is_empty() {
+            layers.push(Layer { members: rest, reason: Reason::Tail });
+        }
+        layers
     }
 }
 
 impl Strategy for Sharing {
-    fn layers(&self, closure: &Closure, budget: usize) -> Vec<Layer> {
-        let places: Vec<Option<Place>> =
-            closure.paths().iter().map(|member| self.profile.place(&member.path)).collect();
-        let stages = self.stages(closure, &places);
-        let mut units = units(closure, &places, &stages);
-        // Without a profile nobody knows what comes together. A tail of what is small would be another one in each
-        // image, so that no combination of packages could do with the layers that they have by themselves.
-        let small = if self.profile.id().is_empty() { 0 } else { SMALL };
-        let tail = cut_tail(&mut units, stages.len(), small, budget.max(1));
-        let units = units.into_iter().map(|unit| Layer { members: unit.members, reason: unit.reason });
-        units.chain(tail).collect()
+    fn layers(&self, closure: &Closure, parts: &[Part], budget: usize) -> Layers {
+        let budget = budget.max(1);
+        let places = self.places(closure);
+        let mut first = Vec::new();
+        for step in 0..STEPS {
+            let layers = self.union(closure, &places, parts, step);
+            if layers.len() <= budget && bytes(closure, &layers) <= MOST_BYTES * closure.nar_size() {
+                return Layers { layers, step: Some(step) };
+            }
+            if step == 0 {
+                first = layers;
+            }
+        }
+        Layers { layers: cut_tail(closure, &first, budget), step: None }
     }
 
     fn version(&self) -> String {
-        format!("sharing-3-{}", self.profile.id())
+        format!("sharing-4-{}-{}", self.profile.layer_bytes(), self.profile.id())
     }
 
-    fn profile(&self) -> Option<&RevisionProfile> {
-        Some(&self.profile)
+    fn sharing(&self) -> Option<&Sharing> {
+        Some(self)
     }
 }
 
-/// What would be the layers of a closure if there were no budget, bottom first: stage by stage, and by precedence
-/// in each, with what is small in the stage at its end.
-fn units(closure: &Closure, places: &[Option<Place>], stages: &[Vec<usize>]) -> Vec<Unit> {
-    let last = stages.len();
-    let mut stage_of = vec![last; places.len()];
-    for (stage, brought) in stages.iter().enumerate() {
-        brought.iter().for_each(|&i| stage_of[i] = stage);
-    }
-    let mut units: BTreeMap<(usize, Company), Unit> = BTreeMap::new();
-    for (i, (member, place)) in closure.paths().iter().zip(places).enumerate() {
-        let (company, odds, reuse) = match place {
-            Some(place) => (Company::Known(place.group), place.odds, place.reuse),
-            None => (Company::Unknown(i), UNKNOWN.0, UNKNOWN.1),
-        };
-        let stage = stage_of[i];
-        let unit = units.entry((stage, company)).or_insert_with(|| Unit::new(stage));
-        unit.add(i, member.nar_size, u128::from(member.nar_size) * u128::from(odds), reuse);
-    }
-    let mut units: Vec<Unit> = units.into_values().collect();
-    units.sort_by_key(|unit| (unit.stage, Reverse(unit.precedence)));
-    let (mut small, mut units): (Vec<Unit>, Vec<Unit>) =
-        units.into_iter().partition(|unit| unit.stage < last && unit.size < small_in(unit.stage));
-    for (stage, brought) in stages.iter().enumerate() {
-        let with = small.partition_point(|unit| unit.stage == stage);
-        // The anchor is what a stage brings first.
-        let reason = Reason::Small(brought[0]);
-        let together = small.drain(..with).reduce(|all, unit| all.with(unit, reason));
-        let end = units.partition_point(|unit| unit.stage <= stage);
-        units.splice(end..end, together);
-    }
-    units
+/// What becomes a layer.
+#[derive(Debug)]
+struct Piece {
+    /// The head, or the first output of a package.
+    first: usize,
+    members: Vec<usize>,
+    /// The heads that it needs; may name itself.
+    needs: Vec<usize>,
+    /// Pieces with more of it come first: size of all that it needs, itself included, times how likely an image has it.
+    weight: u128,
+    /// Whether the name implies it.
+    implied: bool,
 }
 
-fn small_in(stage: usize) -> u64 {
-    if stage == 0 { SMALL_IN_FIRST_STAGE } else { SMALL_IN_STAGE }
-}
-
-impl Unit {
-    fn new(stage: usize) -> Self {
-        Self { members: Vec::new(), size: 0, precedence: 0, reuse: 0, stage, reason: Reason::Alone }
-    }
-
-    fn add(&mut self, member: usize, size: u64, precedence: u128, reuse: u32) {
-        self.members.push(member);
-        self.size = self.size.saturating_add(size);
-        self.precedence = self.precedence.saturating_add(precedence);
-        self.reuse = self.reuse.max(reuse);
-        self.reason = if self.members.len() > 1 { Reason::Together } else { Reason::Alone };
-    }
-
-    /// Both in one.
-    fn with(mut self, other: Self, reason: Reason) -> Self {
-        self.members.extend(other.members);
-        self.size = self.size.saturating_add(other.size);
-        self.reuse = self.reuse.max(other.reuse);
-        self.reason = reason;
-        self
-    }
-
-    /// What a client fetches in vain if the unit has no layer of its own; in a stage that breaks the chain for
-    /// what comes above.
-    fn worth(&self, last: usize) -> u128 {
-        let weight = if self.stage < last { WEIGHT_IN_STAGE } else { 1 };
-        u128::from(self.size) * u128::from(self.reuse) * weight
-    }
-}
-
-/// Takes out what no anchor brings and is smaller than `small` bytes, and then what is worth least, until the others
-/// and one tail of these are no more than the budget. The tail, if there is one, and all members ascending.
-fn cut_tail(units: &mut Vec<Unit>, last: usize, small: u64, budget: usize) -> Option<Layer> {
-    let mut cheapest: Vec<usize> = (0..units.len()).collect();
-    cheapest.sort_unstable_by_key(|&unit| (units[unit].worth(last), Reverse(unit)));
-    let is_small = |unit: &Unit| unit.stage == last && unit.size < small;
-    let mut cut: Vec<bool> = units.iter().map(is_small).collect();
-    let mut count = cut.iter().filter(|cut| **cut).count();
-    for unit in cheapest {
-        if units.len() - count + usize::from(count > 0) <= budget {
-            break;
+/// Leaves out packages' own layers, which stand behind those of so many heads, whose members are all in others: those of
+/// packages that others depend on. Returns the members that are in no layer; there are none in an image.
+fn drop_covered(pieces: &mut Vec<Piece>, heads: usize, members: usize) -> Vec<usize> {
+    let mut holders = vec![0u32; members];
+    pieces.iter().flat_map(|piece| &piece.members).for_each(|&i| holders[i] += 1);
+    // The smallest first, so that the larger of two is left.
+    pieces[heads..].sort_by(|a, b| (a.members.len(), &a.members).cmp(&(b.members.len(), &b.members)));
+    let mut at = 0;
+    pieces.retain(|piece| {
+        at += 1;
+        let is_covered = at > heads && piece.members.iter().all(|&i| holders[i] > 1);
+        if is_covered {
+            piece.members.iter().for_each(|&i| holders[i] -= 1);
         }
-        count += usize::from(!std::mem::replace(&mut cut[unit], true));
+        !is_covered
+    });
+    (0..members).filter(|&i| holders[i] == 0).collect()
+}
+
+/// The layers, bottom first. Docker's classic store shares a layer only on top of the same layers, so images should
+/// agree on what comes first for as long as they can: first what names imply, then what weighs most, each on top of all
+/// that it needs.
+fn in_order(pieces: Vec<Piece>, heads: usize) -> Vec<Layer> {
+    let mut ranked: Vec<usize> = (0..pieces.len()).collect();
+    ranked.sort_by_key(|&i| (!pieces[i].implied, Reverse(pieces[i].weight), pieces[i].first, i));
+    let mut rank = vec![0; pieces.len()];
+    ranked.iter().enumerate().for_each(|(place, &i)| rank[i] = place);
+    let of_head: HashMap<usize, usize> =
+        pieces[..heads].iter().enumerate().map(|(i, piece)| (piece.first, i)).collect();
+    let needs: Vec<Vec<usize>> = pieces
+        .iter()
+        .map(|piece| {
+            let mut needs: Vec<usize> =
+                piece.needs.iter().filter_map(|head| of_head.get(head).copied()).collect();
+            needs.sort_unstable_by_key(|&i| rank[i]);
+            needs
+        })
+        .collect();
+    let mut order = Vec::with_capacity(pieces.len());
+    let mut is_placed = vec![false; pieces.len()];
+    for start in ranked {
+        let mut under_way = vec![(start, 0)];
+        while let Some((piece, done)) = under_way.pop() {
+            if done == 0 && std::mem::replace(&mut is_placed[piece], true) {
+                continue;
+            }
+            match needs[piece].get(done) {
+                Some(&need) => under_way.extend([(piece, done + 1), (need, 0)]),
+                None => order.push(piece),
+            }
+        }
     }
-    let mut cut = cut.into_iter();
-    let taken: Vec<Unit> = units.extract_if(.., |_| cut.next() == Some(true)).collect();
-    let mut tail = taken.into_iter().reduce(|all, unit| all.with(unit, Reason::Tail));
-    for unit in units.iter_mut().chain(&mut tail) {
-        unit.members.sort_unstable();
+    let mut pieces: Vec<Option<Piece>> = pieces.into_iter().map(Some).collect();
+    let taken = order.into_iter().filter_map(|i| pieces[i].take());
+    taken.map(|piece| Layer { members: piece.members, reason: Reason::Needed(piece.first) }).collect()
+}
+
+/// NAR size of what is in these layers, in bytes.
+fn bytes(closure: &Closure, layers: &[Layer]) -> u64 {
+    layers.iter().flat_map(|layer| &layer.members).map(|&i| closure.paths()[i].nar_size).sum()
+}
+
+/// Puts the smallest layers together, until there are no more than the budget, and they hold not much twice.
+fn cut_tail(closure: &Closure, layers: &[Layer], budget: usize) -> Vec<Layer> {
+    let mut by_size: Vec<usize> = (0..layers.len()).collect();
+    by_size.sort_by_cached_key(|&i| (bytes(closure, &layers[i..=i]), i));
+    let mut cut = (layers.len() + 1).saturating_sub(budget).max(1);
+    loop {
+        let (smallest, others) = by_size.split_at(cut.min(layers.len()));
+        let tail: BTreeSet<usize> = smallest.iter().flat_map(|&i| &layers[i].members).copied().collect();
+        let mut kept = others.to_vec();
+        kept.sort_unstable();
+        let mut result: Vec<Layer> = kept.into_iter().map(|i| layers[i].clone()).collect();
+        result.push(Layer { members: tail.into_iter().collect(), reason: Reason::Tail });
+        if cut >= layers.len() || bytes(closure, &result) <= MOST_BYTES * closure.nar_size() {
+            return result;
+        }
+        cut += 1;
     }
-    tail.map(|unit| Layer { members: unit.members, reason: unit.reason })
 }

@@ -67,7 +67,7 @@ fn diamond(d_size: u64) -> Closure {
 #[test]
 fn popularity_follows_dominators() {
     let check = |closure: &Closure, counted: &[(&str, u64)], budget: usize, expect: &[&str]| {
-        let groups = Popularity::new(counts(counted)).group(closure, budget);
+        let groups = Popularity::new(counts(counted)).group(closure, &[], budget);
         assert_eq!(names(closure, &groups), expect);
     };
     // Everything is dominated by the only top.
@@ -113,79 +113,114 @@ fn image_of_tool() -> Closure {
     ])
 }
 
+/// Packages with one output each.
+fn parts(closure: &Closure, names: &[&str]) -> Vec<Part> {
+    names.iter().map(|name| Part::new(closure, [&path(name)], false)).collect()
+}
+
+fn learnt(set: &Closure) -> Sharing {
+    Sharing::new(Arc::new(RevisionProfile::of_package_set(set, PullCosts::default())))
+}
+
 #[test]
-fn sharing_keeps_co_travellers_together() {
-    let strategy = Sharing::new(Arc::new(RevisionProfile::of_package_set(&tool_with_dependents())));
+fn a_layer_is_worth_its_bytes() {
     let image = image_of_tool();
+    let packages = parts(&image, &["other-1", "user7-1.7", "new-1"]);
     let check = |budget, expect: &[&str]| {
-        assert_eq!(names(&image, &strategy.group(&image, budget)), expect, "{budget}");
+        assert_eq!(names(&image, &Sharing::default().group(&image, &packages, budget)), expect, "{budget}");
     };
-    // The anchor is the tool, in whatever version: its closure comes first.
-    check(94, &["base-1", "part-1 tool-2", "other-1", "user7-1.7", "new-1"]);
-    check(3, &["base-1", "other-1", "new-1 part-1 tool-2 user7-1.7"]);
+    // 3 MB are, and the largest closures come first, each on top of what it needs.
+    let all = ["base-1", "new-1", "other-1", "part-1 tool-2", "user7-1.7"];
+    check(94, &all);
+    check(5, &all);
+    check(4, &["base-1", "new-1", "other-1", "part-1 tool-2 user7-1.7"]);
+    // As many as there are packages, each with all that it needs.
+    check(3, &["base-1 new-1", "base-1 other-1", "base-1 part-1 tool-2 user7-1.7"]);
+    // With more packages than layers, the smallest are together.
+    check(2, &["base-1", "new-1 other-1 part-1 tool-2 user7-1.7"]);
     check(1, &["base-1 new-1 other-1 part-1 tool-2 user7-1.7"]);
-    assert!(strategy.group(&Closure::default(), 94).is_empty());
+    check(0, &["base-1 new-1 other-1 part-1 tool-2 user7-1.7"]);
+    assert!(Sharing::default().group(&Closure::default(), &[], 94).is_empty());
+}
+
+/// As many packages as there may be layers, over one large library: each would have it in its only layer.
+#[test]
+fn nothing_is_held_many_times() {
+    let names: Vec<String> = (0..12).map(|i| format!("user{i}-1")).collect();
+    let mut lines: Vec<(&str, u64, &[&str])> = vec![("library-1", 300 * MB, &[])];
+    lines.extend(names.iter().map(|name| (name.as_str(), MB, &["library-1"] as &[&str])));
+    let image = closure(&lines);
+    let packages = parts(&image, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    let layers = Sharing::default().layers(&image, &packages, 12);
+    assert_eq!((layers.step, layers.layers.len()), (None, 12));
+    let held: usize = layers.layers.iter().map(|layer| layer.members.len()).sum();
+    assert_eq!(held, 13, "each path once: {layers:?}");
+}
+
+#[test]
+fn what_is_implied_is_at_the_bottom() {
+    let image = image_of_tool();
+    let mut packages = parts(&image, &["other-1", "user7-1.7", "new-1", "tool-2"]);
+    (packages[1].implied, packages[3].implied) = (true, true);
+    assert_eq!(
+        names(&image, &Sharing::default().group(&image, &packages, 94)),
+        ["base-1", "part-1 tool-2", "user7-1.7", "new-1", "other-1"]
+    );
+}
+
+#[test]
+fn what_many_need_has_a_layer() {
+    let strategy = learnt(&tool_with_dependents());
+    let image = image_of_tool();
+    let packages = parts(&image, &["other-1", "user7-1.7", "new-1"]);
+    let check = |budget, expect: &[&str]| {
+        let mut layers = names(&image, &strategy.group(&image, &packages, budget));
+        assert_eq!(layers[0], "base-1", "everybody needs it: {budget}");
+        layers.sort_unstable();
+        assert_eq!(layers, expect, "{budget}");
+    };
+    // The tool has, in whatever version.
+    check(94, &["base-1", "new-1", "other-1", "part-1 tool-2", "user7-1.7"]);
+    check(4, &["base-1", "new-1", "other-1", "part-1 tool-2 user7-1.7"]);
+    let reasons: Vec<Reason> =
+        strategy.layers(&image, &packages, 2).layers.into_iter().map(|layer| layer.reason).collect();
+    assert!(matches!(reasons[..], [Reason::Needed(_), Reason::Tail]), "{reasons:?}");
+}
+
+/// A package that another depends on needs no layer of its own, when what it brings is in others.
+#[test]
+fn what_is_covered_is_left_out() {
+    let image = closure(&[
+        ("large-1", 9 * MB, &["small-1", "base-1"]),
+        ("small-1", MB, &["base-1"]),
+        ("base-1", 9 * MB, &[]),
+    ]);
+    let strategy = Sharing::default();
+    let check = |packages: &[&str], expect: &[&str]| {
+        assert_eq!(names(&image, &strategy.group(&image, &parts(&image, packages), 94)), expect);
+    };
+    check(&["large-1", "small-1"], &["base-1", "large-1 small-1"]);
+    check(&["large-1"], &["base-1", "large-1 small-1"]);
+    let alone = closure(&[("small-1", MB, &["base-1"]), ("base-1", 9 * MB, &[])]);
+    let packages = parts(&alone, &["small-1"]);
+    assert_eq!(names(&alone, &strategy.group(&alone, &packages, 94)), ["base-1", "small-1"]);
 }
 
 #[test]
 fn an_excerpt_is_as_good_as_the_whole() {
-    let profile = RevisionProfile::of_package_set(&tool_with_dependents());
+    let profile = RevisionProfile::of_package_set(&tool_with_dependents(), PullCosts::default());
     let image = image_of_tool();
+    let packages = parts(&image, &["other-1", "user7-1.7", "new-1"]);
     let places = image.paths().iter().map(|member| (&member.path, profile.place(&member.path)));
-    let excerpt = RevisionProfile::excerpt(profile.id(), Arc::clone(profile.plan()), places);
+    let excerpt = RevisionProfile::excerpt(profile.id(), profile.layer_bytes(), places);
     assert_eq!(excerpt.id(), profile.id());
     let length = |profile| serde_json::to_string(profile).expect("profiles serialise").len();
     assert!(length(&excerpt) < length(&profile));
     let (whole, part) = (Sharing::new(Arc::new(profile)), Sharing::new(Arc::new(excerpt)));
+    assert_eq!(whole.version(), part.version());
     for budget in 1..8 {
-        assert_eq!(whole.group(&image, budget), part.group(&image, budget));
+        assert_eq!(whole.group(&image, &packages, budget), part.group(&image, &packages, budget));
     }
-}
-
-#[test]
-fn sharing_without_a_profile_puts_the_largest_first() {
-    let set = closure(&[
-        ("a", MB, &["b"]),
-        ("b", 2 * MB, &[]),
-        ("c", 99_999, &[]),
-        ("d", 9 * MB, &["a"]),
-        ("e", 1, &[]),
-    ]);
-    let check = |budget, expect: &[(&str, Reason)]| {
-        let layers = Sharing::default().layers(&set, budget);
-        let members: Vec<Vec<usize>> = layers.iter().map(|layer| layer.members.clone()).collect();
-        let reasons = layers.iter().map(|layer| layer.reason);
-        let told: Vec<(String, Reason)> = names(&set, &members).into_iter().zip(reasons).collect();
-        let expect: Vec<(String, Reason)> =
-            expect.iter().map(|(names, reason)| ((*names).to_owned(), *reason)).collect();
-        assert_eq!(told, expect, "{budget}");
-    };
-    // Nothing is too small for a layer of its own, so that an image can do with the layers of its packages.
-    check(94, &["d", "b", "a", "c", "e"].map(|name| (name, Reason::Alone)));
-    check(4, &[("d", Reason::Alone), ("b", Reason::Alone), ("a", Reason::Alone), ("c e", Reason::Tail)]);
-    check(3, &[("d", Reason::Alone), ("b", Reason::Alone), ("a c e", Reason::Tail)]);
-    check(1, &[("a b c d e", Reason::Tail)]);
-}
-
-#[test]
-fn what_is_small_in_a_stage_is_together() {
-    let set = tool_with_dependents();
-    let strategy = Sharing::new(Arc::new(RevisionProfile::of_package_set(&set)));
-    // The parts of the tool have become small, and there are two more of them.
-    let image = closure(&[
-        ("base-1", 50 * MB, &[]),
-        ("tool-2", 3 * MB, &["base-1", "new1-1", "new2-1"]),
-        ("new1-1", 5_000, &["base-1"]),
-        ("new2-1", 6_000, &[]),
-        ("lone1-1", 50_000, &["base-1"]),
-        ("lone2-1", 60_000, &["base-1"]),
-    ]);
-    let layers = strategy.layers(&image, 94);
-    let members: Vec<Vec<usize>> = layers.iter().map(|layer| layer.members.clone()).collect();
-    assert_eq!(names(&image, &members), ["base-1", "tool-2", "new1-1 new2-1", "lone1-1 lone2-1"]);
-    let tool = image.position(&path("tool-2")).expect("a member");
-    let reasons: Vec<Reason> = layers.iter().map(|layer| layer.reason).collect();
-    assert_eq!(reasons, [Reason::Alone, Reason::Alone, Reason::Small(tool), Reason::Tail]);
 }
 
 #[test]
@@ -210,7 +245,7 @@ fn a_profile_does_not_hang_on_store_paths() {
                 }
             })
             .collect();
-        RevisionProfile::of_package_set(&Closure::new(&renamed).expect("closed"))
+        RevisionProfile::of_package_set(&Closure::new(&renamed).expect("closed"), PullCosts::default())
     };
     assert_eq!(profile("one"), profile("another"));
 }
@@ -220,7 +255,12 @@ fn versions_tell_data_apart() {
     let set = diamond(4);
     let versions = [
         Sharing::default().version(),
-        Sharing::new(Arc::new(RevisionProfile::of_package_set(&set))).version(),
+        Sharing::new(Arc::new(RevisionProfile::empty(PullCosts {
+            layer_seconds: 0.01,
+            ..PullCosts::default()
+        })))
+        .version(),
+        learnt(&set).version(),
         Popularity::new(PopularityCounts::default()).version(),
         Popularity::new(counts(&[("a", 1)])).version(),
         Popularity::new(counts(&[("a", 2)])).version(),
@@ -247,8 +287,22 @@ fn scores_count_what_is_fetched() {
     // a, b, c, and at last a with b; the chain loses a above c, and c above a.
     assert_eq!(score.transferred_bytes, 18 + 15);
     assert_eq!(score.chain_transferred_bytes, 15 + 13 + 3 + 15);
+    assert_eq!((score.transferred_layers, score.alone_layers, score.alone_bytes), (4, 7, 15 + 13 + 13 + 15));
+    assert_eq!((score.stored_bytes, score.composable), (18 + 15, 0));
+    let costs = PullCosts { throughput: 10.0, layer_seconds: 2.0 };
+    assert_eq!(costs.layer_bytes(), 20);
+    assert_eq!(score.sequence_seconds(costs), 3.3 + 8.0);
+    assert_eq!(score.first_seconds(costs), (5.6 + 14.0) / 4.0);
     assert_eq!(score.layers_mean, 7.0 / 4.0);
     assert_eq!(Scorer::default().score().ratio(), 1.0);
+    // What is known of the packages of one image is not known of those of the next.
+    scorer.package(&one, &[vec![0], vec![1]]);
+    scorer.package(&two, &[vec![0], vec![1]]);
+    scorer.pull(&two, &[vec![1], vec![0]]);
+    scorer.pull(&two, &[vec![1], vec![0]]);
+    assert_eq!(scorer.score().composable, 1);
+    assert_eq!(scorer.score().composable_share(), 1.0 / 6.0);
+    let score = scorer.score();
     // The same client, after an update of a.
     let updated = closure(&[("a-2", 12, &[]), ("b", 5, &[])]);
     scorer.pull(&updated, &[vec![0], vec![1]]);
@@ -257,10 +311,10 @@ fn scores_count_what_is_fetched() {
     assert_eq!(since.transferred_bytes, 12);
 }
 
-/// Any graph, cycles included.
-fn graphs() -> impl proptest::strategy::Strategy<Value = Vec<PathInfo>> {
-    let node = (0u64..200 * MB, proptest::collection::vec(any::<prop::sample::Index>(), 0..4));
-    proptest::collection::vec(node, 1..40).prop_map(|nodes| {
+/// Any graph, cycles included; or one without, in which what is referred to comes first.
+fn graphs(cycles: bool) -> impl proptest::strategy::Strategy<Value = Vec<PathInfo>> {
+    let node = (0u64..40 * MB, proptest::collection::vec(any::<prop::sample::Index>(), 0..4));
+    proptest::collection::vec(node, 1..40).prop_map(move |nodes| {
         let named = |i: usize| path(&format!("n{i}-{}.{i}", i % 3));
         nodes
             .iter()
@@ -269,47 +323,136 @@ fn graphs() -> impl proptest::strategy::Strategy<Value = Vec<PathInfo>> {
                 path: named(i),
                 nar_hash: NarHash::of(&i.to_le_bytes()),
                 nar_size: *nar_size,
-                references: to.iter().map(|index| named(index.index(nodes.len()))).collect(),
+                references: match if cycles { nodes.len() } else { i } {
+                    0 => Vec::new(),
+                    others => to.iter().map(|index| named(index.index(others))).collect(),
+                },
             })
             .collect()
     })
 }
 
+/// Packages of a graph; some imply each other, some have two outputs.
+fn packages(
+    graph: &[PathInfo],
+    picked: &[(prop::sample::Index, prop::sample::Index, bool)],
+) -> Vec<(Vec<StorePath>, bool)> {
+    let of = |index: &prop::sample::Index| index.get(graph).path.clone();
+    picked.iter().map(|(one, other, implied)| (vec![of(one), of(other)], *implied)).collect()
+}
+
+/// The closure of some packages, and the packages in it.
+fn image(graph: &[PathInfo], packages: &[(Vec<StorePath>, bool)]) -> (Closure, Vec<Part>) {
+    let by_path: std::collections::BTreeMap<_, _> = graph.iter().map(|info| (&info.path, info)).collect();
+    let mut members = std::collections::BTreeMap::new();
+    let mut next: Vec<&StorePath> = packages.iter().flat_map(|(outputs, _)| outputs).collect();
+    while let Some(path) = next.pop() {
+        if members.insert(path, by_path[path]).is_none() {
+            next.extend(&by_path[path].references);
+        }
+    }
+    let closure = Closure::new(members.into_values()).expect("closed");
+    let parts = packages.iter().map(|(outputs, implied)| Part::new(&closure, outputs, *implied)).collect();
+    (closure, parts)
+}
+
+fn picked() -> impl proptest::strategy::Strategy<Value = Vec<(prop::sample::Index, prop::sample::Index, bool)>>
+{
+    proptest::collection::vec(
+        (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<bool>()),
+        1..10,
+    )
+}
+
 proptest! {
     #[test]
-    fn groupings_are_partitions(set in graphs(), budget in 0usize..50, shuffle in any::<prop::sample::Index>()) {
-        let all = Closure::new(&set).expect("closed");
+    fn every_path_is_in_a_layer(
+        set in graphs(true), budget in 0usize..50, shuffle in any::<prop::sample::Index>(), picked in picked(),
+    ) {
+        let (all, parts) = image(&set, &packages(&set, &picked));
         let mut rotated = set.clone();
         rotated.rotate_left(shuffle.index(set.len()));
-        let same = Closure::new(rotated.iter().chain(&set)).expect("closed");
+        let (same, same_parts) = image(&rotated, &packages(&set, &picked));
         let popular = set.iter().enumerate().map(|(i, info)| (info.path.name().to_owned(), i as u64)).collect();
         // The names of another revision, where other things refer to each other.
         let mut other = set.clone();
         for (i, info) in other.iter_mut().enumerate() {
             info.references.clone_from(&set[(i + 1) % set.len()].references);
         }
-        let other = RevisionProfile::of_package_set(&Closure::new(&other).expect("closed"));
         let strategies: [&dyn Strategy; 5] = [
             &Sharing::default(),
-            &Sharing::new(Arc::new(other)),
-            &Sharing::new(Arc::new(RevisionProfile::of_package_set(&all))),
+            &learnt(&Closure::new(&other).expect("closed")),
+            &learnt(&Closure::new(&set).expect("closed")),
             &Popularity::new(PopularityCounts::default()),
             &Popularity::new(popular),
         ];
         for strategy in strategies {
-            let groups = strategy.group(&all, budget);
-            prop_assert_eq!(&groups, &strategy.group(&same, budget));
+            let groups = strategy.group(&all, &parts, budget);
+            prop_assert_eq!(&groups, &strategy.group(&same, &same_parts, budget));
             prop_assert!(groups.len() <= budget.max(1));
             prop_assert!(groups.iter().all(|group| !group.is_empty() && group.is_sorted()));
             let mut members: Vec<usize> = groups.concat();
             members.sort_unstable();
+            members.dedup();
             prop_assert_eq!(members, (0..all.len()).collect::<Vec<_>>());
+            // What is in no package comes too.
+            let mut members = strategy.group(&all, &parts[1..], budget).concat();
+            members.sort_unstable();
+            members.dedup();
+            prop_assert_eq!(members.len(), all.len());
+        }
+    }
+
+    /// Whatever else an image holds: the layers of a package are the same.
+    #[test]
+    fn layers_are_functions_of_one_package(set in graphs(false), picked in picked(), price in 0u8..3) {
+        let packages = packages(&set, &picked);
+        let (all, parts) = image(&set, &packages);
+        let costs = PullCosts { layer_seconds: 0.04 * f64::from(price), ..PullCosts::default() };
+        let set = Closure::new(&set).expect("closed");
+        let strategies = [
+            Sharing::new(Arc::new(RevisionProfile::empty(costs))),
+            Sharing::new(Arc::new(RevisionProfile::of_package_set(&set, costs))),
+        ];
+        let names = |closure: &Closure, layer: &Layer| -> Vec<StorePath> {
+            layer.members.iter().map(|&i| closure.paths()[i].path.clone()).collect()
+        };
+        let infos: Vec<PathInfo> = set.paths().iter().map(|member| PathInfo {
+            path: member.path.clone(),
+            nar_hash: member.nar_hash,
+            nar_size: member.nar_size,
+            references: member.references.iter().map(|&to| set.paths()[to].path.clone()).collect(),
+        }).collect();
+        for strategy in &strategies {
+            for step in 0..9 {
+                let mut known = std::collections::BTreeSet::new();
+                for package in &packages {
+                    let (closure, part) = image(&infos, std::slice::from_ref(package));
+                    known.extend(strategy.layers_at(&closure, &part, step).iter().map(|layer| names(&closure, layer)));
+                }
+                for layer in strategy.layers_at(&all, &parts, step) {
+                    prop_assert!(known.contains(&names(&all, &layer)), "{layer:?}");
+                }
+            }
+            // And an image is at one step, unless its packages are too many.
+            for budget in 1..12 {
+                let Layers { layers, step } = strategy.layers(&all, &parts, budget);
+                match step {
+                    Some(step) => prop_assert_eq!(layers, strategy.layers_at(&all, &parts, step)),
+                    None => {
+                        let last = strategy.layers_at(&all, &parts, 8);
+                        let bytes = |i: &usize| all.paths()[*i].nar_size;
+                        let held: u64 = last.iter().flat_map(|layer| &layer.members).map(bytes).sum();
+                        prop_assert!(last.len() > budget || held > 2 * all.nar_size());
+                    }
+                }
+            }
         }
     }
 
     #[test]
-    fn profiles_survive_being_stored(set in graphs()) {
-        let profile = RevisionProfile::of_package_set(&Closure::new(&set).expect("closed"));
+    fn profiles_survive_being_stored(set in graphs(true)) {
+        let profile = RevisionProfile::of_package_set(&Closure::new(&set).expect("closed"), PullCosts::default());
         let json = serde_json::to_string(&profile).expect("serialises");
         let read: RevisionProfile = serde_json::from_str(&json).expect("parses");
         prop_assert_eq!(read, profile);

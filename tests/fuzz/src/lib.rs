@@ -259,7 +259,7 @@ fn composition_set(bytes: &[u8]) -> bool {
     assert_eq!(PackageSetRecord::decode(&key, &set.encode(&key)).as_ref(), Ok(&set));
     let known = package();
     let name: ImageName = "a".parse().expect("a name");
-    // Its layers were never packed, but it takes the whole plan to find out which those are.
+    // Its layers were never packed, but it takes the recipe to find out which those are.
     assert!(compose(&name, &set, |_| Some(&known)).is_err());
     true
 }
@@ -293,7 +293,7 @@ fn package_set() -> PackageSetRecord {
         strategy: strategy.version(),
     };
     let revision = Revision::Path { content: "00".into() };
-    PackageSetRecord::new(revision, None, recipe, strategy.profile().expect("it has one"))
+    PackageSetRecord::new(revision, None, recipe, strategy.profile())
 }
 
 /// A package of which no layer was ever packed.
@@ -328,5 +328,5 @@ fn package() -> KnownPackage {
         decided: BTreeMap::new(),
     };
     let strategy = Sharing::default();
-    KnownPackage::new(record, strategy.profile().expect("it has one"), HashMap::new(), false)
+    KnownPackage::new(record, strategy.profile(), HashMap::new(), false)
 }

@@ -9,7 +9,7 @@ use firn_tests::{
     package_set,
     program::Program,
 };
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use tar::EntryType;
 
@@ -36,7 +36,7 @@ fn tars_have_absolute_store_paths_and_fixed_metadata() {
     let image = Image::pull(&registry, "shell/git/curl");
     let mut layers = image.layers(&registry);
     let top = layers.pop().expect("the symlink layer");
-    let mut seen = BTreeSet::new();
+    let mut seen: BTreeMap<&[u8], &Entry> = BTreeMap::new();
     for layer in &layers {
         let mut before: Option<&Entry> = None;
         for entry in &layer.entries {
@@ -44,7 +44,11 @@ fn tars_have_absolute_store_paths_and_fixed_metadata() {
             let parent = matches!(path.as_str(), "nix" | "nix/store" | "/nix" | "/nix/store");
             let below = path.trim_start_matches('/').starts_with("nix/store/");
             assert!(parent || below, "{path}: the image's root has the store where Nix has it");
-            assert!(parent || seen.insert(entry.path.clone()), "{path} is in two layers");
+            if let Some(other) = seen.insert(&entry.path, entry) {
+                let facts =
+                    |entry: &Entry| (entry.kind, entry.mode, entry.target.clone(), entry.content.clone());
+                assert_eq!(facts(other), facts(entry), "{path} is in two layers");
+            }
             assert_eq!((entry.owner, entry.mtime), ((0, 0), 1), "{path}");
             let (kind, mode) = (entry.kind, entry.mode);
             match kind {
@@ -118,8 +122,13 @@ fn concurrent_builds_pack_a_shared_layer_once() {
         packed.extend(layers);
     }
     let shared = images.iter().map(|image| image.layers(&registry).len() - 1).sum::<usize>();
-    assert!(shared > packed.len() + 50, "{shared} layers, of which {} differ", packed.len());
-    assert_eq!(backend.logged("layer packed"), packed.len());
+    assert!(shared > packed.len() + 20, "{shared} layers, of which {} differ", packed.len());
+    // Those that other images need may come to it.
+    let log = backend.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("layer packed")).collect();
+    for digest in &packed {
+        assert_eq!(lines.iter().filter(|line| line.contains(digest.as_str())).count(), 1, "{digest}");
+    }
 }
 
 /// What cannot be packed to its end leaves nothing, not even where its file was to be.

@@ -1,7 +1,7 @@
 //! `firn popularity`: data for layering out of a binary cache or the local store.
 
 use firn_tests::{
-    backend::command,
+    backend::{Backend, command},
     nix, package_set,
     program::{Finished, Program, find},
     web,
@@ -93,6 +93,56 @@ fn reads_the_local_store() {
 }
 
 /// A path that is deleted while Nix reads the store makes Nix fail; the next time it is not listed.
+/// Whoever serves a package set learns of it by serving it.
+#[test]
+fn reads_what_a_server_has_recorded() {
+    let data = TempDir::new().expect("a temporary directory");
+    let path = |name: &str| data.path().join(name).display().to_string();
+    let backend = Backend::serving(package_set::bundled()).data(data.path()).start();
+    backend.registry().built("curl", "latest");
+    backend.registry().built("shell/nano", "latest");
+    let closure = nix::closure(&nix::build(package_set::bundled(), &["curl", "nano", "bash", "coreutils"]));
+    let learn = |profile: &str| {
+        command(&[
+            "popularity",
+            "--records",
+            "--data",
+            &path(""),
+            "--output",
+            "/dev/null",
+            "--profile",
+            profile,
+        ])
+        .run()
+    };
+    let profile = path("profile.json");
+    let finished = learn(&profile);
+    assert!(finished.stderr.contains("firn: profile "), "{finished:?}");
+    finished.succeeded();
+    let places = read(Path::new(&profile))["places"].as_object().expect("places").clone();
+    for member in closure {
+        let name = member.split_once('-').expect("a hash and a name").1;
+        assert!(places.contains_key(name), "{name}");
+    }
+    // What is known by one name more is another profile; the same again is the same.
+    let again = path("again.json");
+    learn(&again).succeeded();
+    assert_eq!(read(Path::new(&again)), read(Path::new(&profile)));
+    backend.registry().built("jq", "latest");
+    learn(&again).succeeded();
+    assert_ne!(read(Path::new(&again))["id"], read(Path::new(&profile))["id"]);
+
+    // A switch is deliberate, and what was pulled before stays.
+    let before =
+        backend.registry().built("shell/nano", "latest").header("docker-content-digest").map(str::to_owned);
+    drop(backend);
+    let backend =
+        Backend::serving(package_set::bundled()).data(data.path()).args(&["--profile", &profile]).start();
+    backend.registry().built("shell/nano", "latest");
+    let before = before.expect("a digest");
+    assert_eq!(backend.registry().get(&format!("/v2/shell/nano/manifests/{before}")).status, 200);
+}
+
 #[test]
 fn reads_a_store_that_others_delete_from() {
     let dir = TempDir::new().expect("a temporary directory");

@@ -13,7 +13,7 @@ use std::net::TcpListener;
 
 const TAG: &str = "/v2/shell/git/manifests/latest";
 
-fn private(settings: Settings) -> Settings {
+pub(crate) fn private(settings: Settings) -> Settings {
     settings
         .with("FIRN_ACCESS", "private")
         .with("FIRN_USERS", "ann:secret bob:word")

@@ -1,13 +1,13 @@
 //! Images that the edge makes by itself, of records that are in KV, in the bucket or with the backend.
 
-use crate::{header, refusal, until_limited};
+use crate::{access::private, header, refusal, until_limited};
 use firn_shared::{
     Closure, StorePath,
     closure::PathInfo,
     composition::{KnownPackage, PackageSetRecord, RecipeRecord, compose, package_key, package_set_key},
     digest::{DiffId, Digest, NarHash},
     edge_cache::TagPointer,
-    image::Image,
+    image::{Image, SmallBlob},
     layer::{LayerEncoding, LayerPlan, LayerRecord},
     layering::{DEFAULT_BUDGET, Sharing, Strategy},
     listing::{FileName, Listing, Node, Root},
@@ -57,25 +57,32 @@ fn package(name: &str) -> KnownPackage {
 
 /// A package that was recorded when `libc` had this content, and perhaps a shell in this path.
 fn package_with(name: &str, libc: NarHash, sh: Option<&str>) -> KnownPackage {
-    let info = |path: &str, references: Vec<StorePath>| PathInfo {
-        path: store_path(path),
-        nar_hash: if path == "libc" { libc } else { NarHash::of(path.as_bytes()) },
-        nar_size: 1000,
-        references,
-    };
-    let file = |name: &str| FileName::new(name.as_bytes()).expect("a file name");
-    let closure = vec![info("libc", vec![]), info(name, vec![store_path("libc")])];
-    let members = Closure::new(&closure).expect("a closure");
-    let layers = members.paths().iter().map(|member| {
-        let key = LayerPlan::new([member], &encoding()).key;
+    let record = package_record(name, libc, sh);
+    let strategy = Sharing::default();
+    let closure = Closure::new(&record.closure).expect("a closure");
+    let layers = strategy.layers_at(&closure, &[record.part(&closure, false)], 0).into_iter().map(|layer| {
+        let key = LayerPlan::new(layer.members.iter().map(|&i| &closure.paths()[i]), &encoding()).key;
         let compression = LayerCompression::Gzip;
         let (digest, diff_id) = (Digest::of(key.as_bytes()), DiffId::of(key.as_bytes()));
         (key, LayerRecord { digest, diff_id, size: 10, uncompressed: 20, compression })
     });
     let layers: HashMap<_, _> = layers.collect();
+    KnownPackage::new(record, strategy.profile(), layers, true)
+}
+
+fn package_record(name: &str, libc: NarHash, sh: Option<&str>) -> PackageRecord {
+    let info = |path: &str, references: Vec<StorePath>| PathInfo {
+        path: store_path(path),
+        nar_hash: if path == "libc" { libc } else { NarHash::of(path.as_bytes()) },
+        // Worth a layer of its own.
+        nar_size: if path == "libc" { 4_000_000 } else { 1000 },
+        references,
+    };
+    let file = |name: &str| FileName::new(name.as_bytes()).expect("a file name");
+    let closure = vec![info("libc", vec![]), info(name, vec![store_path("libc")])];
     let directories = vec![[(file("bin"), Node::Directory(1))].into(), [(file(name), Node::File)].into()];
     let root = Root { path: store_path(name), node: Node::Directory(0), propagated: vec![] };
-    let record = PackageRecord {
+    PackageRecord {
         package: Package {
             attribute: name.into(),
             drv: store_path(&format!("{name}.drv")),
@@ -94,9 +101,7 @@ fn package_with(name: &str, libc: NarHash, sh: Option<&str>) -> KnownPackage {
         env: None,
         zoneinfo: None,
         decided: BTreeMap::new(),
-    };
-    let strategy = Sharing::default();
-    KnownPackage::new(record, strategy.profile().expect("it has one"), layers, true)
+    }
 }
 
 fn encoding() -> LayerEncoding {
@@ -116,7 +121,7 @@ impl Records {
                 encoding: encoding(),
                 strategy: strategy.version(),
             },
-            strategy.profile().expect("it has one"),
+            strategy.profile(),
         );
         let known = ["git", "jq", "htop"].map(|name| (package_name(name), package(name)));
         let absent = ["cacert", "iana-etc"].map(|name| (package_name(name), KnownPackage::Absent));
@@ -382,6 +387,58 @@ async fn records_that_disagree_are_settled_or_asked_for_anew() {
     })
     .await;
     assert_eq!(source(&edge.get("/v2/user/git/jq/manifests/latest").await), "composed");
+}
+
+/// A record names the layers that its package had then; the backend has just packed those of this image.
+#[tokio::test]
+async fn layers_that_were_packed_later_are_learned() {
+    let records = Records::new();
+    let (edge, origin) = pair(Settings::forgetful).await;
+    records.put_into_kv(&edge).await;
+    let key = package_key(&token(), Platform::Amd64, &package_name("jq"));
+    let unpacked = KnownPackage::new(
+        package_record("jq", NarHash::of(b"libc"), None),
+        Sharing::default().profile(),
+        HashMap::new(),
+        true,
+    );
+    assert!(unpacked.layers().next().is_none());
+    edge.put("kv", &key.to_string(), unpacked.encode(&key).expect("a closure"), None).await;
+    origin.publish(records.records());
+    assert_eq!(source(&edge.get(IMAGE).await), "backend");
+    let expect = records.known[&package_name("jq")].encode(&key).expect("a closure");
+    eventually("the edge has learned", async || {
+        let kept = edge.get(&format!("/.test/kv/{key}")).await.bytes().await.expect("a value");
+        (kept == expect.as_slice()).then_some(())
+    })
+    .await;
+    assert_eq!(source(&edge.get("/v2/user/git/jq/manifests/latest").await), "composed");
+}
+
+/// What is composed belongs to the name that it was composed for, and is nobody's who may not pull.
+#[tokio::test]
+async fn a_private_edge_composes() {
+    let records = Records::new();
+    let (edge, origin) = pair(|settings| private(settings.forgetful())).await;
+    records.put_into_kv(&edge).await;
+    let get = async |path: &str| {
+        edge.request(Method::GET, path).basic_auth("ann", Some("secret")).send().await.expect("an answer")
+    };
+    assert_eq!(edge.get(IMAGE).await.status(), 401);
+    let image = records.image("git/jq");
+    let blob = |name: &str, blob: &SmallBlob| format!("/v2/{name}/blobs/{}", blob.digest);
+    assert_eq!(get(&blob("git/jq", &image.config)).await.status(), 404, "nobody has pulled it");
+    let response = get(IMAGE).await;
+    assert_eq!((response.status().as_u16(), source(&response)), (200, "composed"));
+    for part in [&image.top, &image.config] {
+        assert_eq!(get(&blob("git/jq", part)).await.bytes().await.expect("a body"), part.bytes);
+        assert_eq!(get(&blob("htop/jq", part)).await.status(), 404, "of another name");
+        assert_eq!(edge.get(&blob("git/jq", part)).await.status(), 401);
+    }
+    let digest = header(&response, "docker-content-digest");
+    assert_eq!(get(&format!("/v2/git/jq/manifests/{digest}")).await.status(), 200);
+    assert_eq!(get(&format!("/v2/htop/jq/manifests/{digest}")).await.status(), 404);
+    assert!(origin.seen().iter().all(|seen| !seen.uri.contains("/manifests/latest")));
 }
 
 #[tokio::test]

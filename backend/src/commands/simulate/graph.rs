@@ -1,7 +1,12 @@
 //! A dependency graph in the shape of a Nix store, and the images that are drawn from it.
 
 use super::Failure;
-use firn_shared::{Closure, StorePath, closure::PathInfo, digest::NarHash, layering::PopularityCounts};
+use firn_shared::{
+    Closure, StorePath,
+    closure::PathInfo,
+    digest::NarHash,
+    layering::{Part, PopularityCounts},
+};
 use serde::Deserialize;
 use std::{
     collections::{BTreeSet, HashMap},
@@ -31,6 +36,15 @@ pub(super) struct Graph {
     /// Indices of what each refers to.
     pub(super) references: Vec<Vec<usize>>,
     pub(super) by_name: HashMap<String, usize>,
+}
+
+/// An image of a workload.
+#[derive(Debug)]
+pub(super) struct Image {
+    pub(super) closure: Closure,
+    pub(super) parts: Vec<Part>,
+    /// Each of its packages, as if it were the only one.
+    pub(super) alone: Vec<(Closure, Vec<Part>)>,
 }
 
 impl Graph {
@@ -79,25 +93,37 @@ impl Graph {
     }
 
     /// The images of a workload.
-    pub(super) fn images(&self, path: &Path) -> Result<Vec<Closure>, Failure> {
+    pub(super) fn images(&self, path: &Path) -> Result<Vec<Image>, Failure> {
         let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
         let lines = text.lines().filter(|line| !line.trim().is_empty());
         lines.map(|line| self.image(line).map_err(|problem| unreadable(path, &problem))).collect()
     }
 
-    /// The closure of the packages that the line names.
-    fn image(&self, line: &str) -> Result<Closure, String> {
-        let mut members = BTreeSet::new();
-        let mut next = line
+    /// The image of the packages that the line names.
+    fn image(&self, line: &str) -> Result<Image, String> {
+        let packages = line
             .split_whitespace()
             .map(|name| self.by_name.get(name).copied().ok_or_else(|| format!("the graph has no {name}")))
-            .collect::<Result<Vec<_>, _>>()?;
+            .collect::<Result<BTreeSet<_>, _>>()?;
+        let alone = packages.iter().map(|&package| self.package_image(&BTreeSet::from([package])));
+        let alone = alone.collect::<Result<_, _>>()?;
+        let (closure, parts) = self.package_image(&packages)?;
+        Ok(Image { closure, parts, alone })
+    }
+
+    /// The closure of some packages, and the packages in it.
+    fn package_image(&self, packages: &BTreeSet<usize>) -> Result<(Closure, Vec<Part>), String> {
+        let mut members = BTreeSet::new();
+        let mut next: Vec<usize> = packages.iter().copied().collect();
         while let Some(i) = next.pop() {
             if members.insert(i) {
                 next.extend(&self.references[i]);
             }
         }
-        Closure::new(members.into_iter().map(|i| &self.infos[i])).map_err(|error| error.to_string())
+        let closure =
+            Closure::new(members.into_iter().map(|i| &self.infos[i])).map_err(|error| error.to_string())?;
+        let parts = packages.iter().map(|&i| Part::new(&closure, [&self.infos[i].path], false)).collect();
+        Ok((closure, parts))
     }
 
     pub(super) fn whole(&self) -> Result<Closure, Failure> {

@@ -3,15 +3,15 @@
 mod graph;
 mod update;
 
-use self::{graph::Graph, update::Update};
-use super::Failure;
+use self::{
+    graph::{Graph, Image},
+    update::Update,
+};
+use super::{Failure, pull_costs::PullCostsArgs};
 use clap::Args;
-use firn_shared::{
-    Closure,
-    layering::{
-        DEFAULT_BUDGET, Popularity, PopularityCounts, RevisionProfile, Score, Scorer, Sharing, Strategy,
-        StrategyName,
-    },
+use firn_shared::layering::{
+    DEFAULT_BUDGET, Layers, Popularity, PopularityCounts, RevisionProfile, Score, Scorer, Sharing, Strategy,
+    StrategyName,
 };
 use serde_json::{Value, json};
 use std::{
@@ -44,6 +44,9 @@ pub(super) struct SimulateArgs {
     #[arg(long)]
     without_profile: bool,
 
+    #[command(flatten)]
+    costs: PullCostsArgs,
+
     /// An update of the package set after which the client pulls its images again: leaves:PERCENT replaces so
     /// many of the packages that no other refers to, library:NAME replaces one with all that refer to it; may be
     /// given again
@@ -74,7 +77,7 @@ struct Refetched<'a> {
 
 pub(super) fn run(args: SimulateArgs) -> Result<(), Failure> {
     let graph = Graph::read(&args.graph)?;
-    let clients: Vec<Vec<Closure>> =
+    let clients: Vec<Vec<Image>> =
         args.images.iter().map(|path| graph.images(path)).collect::<Result<_, _>>()?;
     let updated: Vec<Graph> = args
         .update
@@ -91,11 +94,20 @@ pub(super) fn run(args: SimulateArgs) -> Result<(), Failure> {
     for (path, images) in args.images.iter().zip(clients) {
         let mut scorer = Scorer::default();
         let mut grouping = Duration::ZERO;
-        for closure in &images {
+        for image in &images {
             let started = Instant::now();
-            let groups = strategy.group(closure, usize::from(args.budget));
+            let layers = strategy.layers(&image.closure, &image.parts, usize::from(args.budget));
             grouping += started.elapsed();
-            scorer.pull(closure, &groups);
+            for (closure, parts) in &image.alone {
+                // At the step that the package's own image has, and at that of this one.
+                let alone = strategy.layers(closure, parts, usize::from(args.budget));
+                scorer.package(closure, &members(alone));
+                if let (Some(sharing), Some(step)) = (strategy.sharing(), layers.step) {
+                    let layers = sharing.layers_at(closure, parts, step);
+                    scorer.package(closure, &members(Layers { layers, step: None }));
+                }
+            }
+            scorer.pull(&image.closure, &members(layers));
         }
         let refetched: Vec<Refetched<'_>> = updates
             .iter()
@@ -103,8 +115,8 @@ pub(super) fn run(args: SimulateArgs) -> Result<(), Failure> {
                 let images = updated.graph.images(path)?;
                 let again = |strategy: &dyn Strategy| {
                     let mut client = scorer.clone();
-                    for closure in &images {
-                        client.pull(closure, &strategy.group(closure, usize::from(args.budget)));
+                    for Image { closure, parts, .. } in &images {
+                        client.pull(closure, &strategy.group(closure, parts, usize::from(args.budget)));
                     }
                     client.score().since(&scorer.score())
                 };
@@ -117,12 +129,19 @@ pub(super) fn run(args: SimulateArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+fn members(layers: Layers) -> Vec<Vec<usize>> {
+    layers.layers.into_iter().map(|layer| layer.members).collect()
+}
+
 /// The strategy that was asked for, with the data of this graph.
 fn strategy(args: &SimulateArgs, graph: &Graph) -> Result<Box<dyn Strategy>, Failure> {
+    let costs = args.costs.costs();
     Ok(match args.strategy {
-        StrategyName::Sharing if args.without_profile => Box::new(Sharing::default()),
+        StrategyName::Sharing if args.without_profile => {
+            Box::new(Sharing::new(Arc::new(RevisionProfile::empty(costs))))
+        }
         StrategyName::Sharing => {
-            let profile = RevisionProfile::of_package_set(&graph.whole()?);
+            let profile = RevisionProfile::of_package_set(&graph.whole()?, costs);
             Box::new(Sharing::new(Arc::new(profile)))
         }
         StrategyName::Popularity if args.without_profile => {
@@ -133,6 +152,7 @@ fn strategy(args: &SimulateArgs, graph: &Graph) -> Result<Box<dyn Strategy>, Fai
 }
 
 fn print(args: &SimulateArgs, score: Score, grouping: Duration, refetched: &[Refetched<'_>]) {
+    let costs = args.costs.costs();
     if args.json {
         let mut result = json!({
             "images": score.images,
@@ -143,6 +163,10 @@ fn print(args: &SimulateArgs, score: Score, grouping: Duration, refetched: &[Ref
             "chain_ratio": score.chain_ratio(),
             "layers_mean": score.layers_mean,
             "layers_max": score.layers_max,
+            "time_seconds": score.sequence_seconds(costs),
+            "first_seconds": score.first_seconds(costs),
+            "composable": score.composable_share(),
+            "stored_bytes": score.stored_bytes,
             "seconds": grouping.as_secs_f64(),
         });
         if !refetched.is_empty() {
@@ -151,7 +175,8 @@ fn print(args: &SimulateArgs, score: Score, grouping: Duration, refetched: &[Ref
         println!("{result}");
     } else {
         println!(
-            "{} at budget {}: {} images, {:.3} content, {:.3} chain, {:.1} layers ({} at most), {:.3} s",
+            "{} at budget {}: {} images, {:.3} content, {:.3} chain, {:.1} layers ({} at most), {:.1} s for all, {:.2} s \
+             for one alone, {:.3} composable, {} MB stored; computed in {:.3} s",
             args.strategy,
             args.budget,
             score.images,
@@ -159,6 +184,10 @@ fn print(args: &SimulateArgs, score: Score, grouping: Duration, refetched: &[Ref
             score.chain_ratio(),
             score.layers_mean,
             score.layers_max,
+            score.sequence_seconds(costs),
+            score.first_seconds(costs),
+            score.composable_share(),
+            score.stored_bytes / 1_000_000,
             grouping.as_secs_f64()
         );
         refetched.iter().for_each(Refetched::print);
