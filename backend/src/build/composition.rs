@@ -84,7 +84,7 @@ impl Builder {
         if missing.is_empty() || self.limits.bounded {
             return;
         }
-        // One at a time: who comes meanwhile leaves it to the next image of the same packages.
+        // One image at a time. Another image that finds the lock taken packs nothing: a later image of its packages will.
         let Ok(turn) = Arc::clone(&self.completing).try_lock_owned() else { return };
         let (this, name, revision) = (Arc::clone(self), name.clone(), revision.clone());
         tokio::spawn(async move {

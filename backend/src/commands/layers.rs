@@ -61,13 +61,9 @@ pub(super) fn run(args: &LayersArgs) -> Result<(), Failure> {
 }
 
 fn table(rows: &[Row]) -> String {
-    let members = |row: &Row| match row.paths.as_slice() {
-        [] => String::new(),
-        [one] => one.clone(),
-        [largest, rest @ ..] => format!("{largest} and {} more", rest.len()),
-    };
     let width = |texts: &mut dyn Iterator<Item = usize>, least: usize| texts.max().unwrap_or(0).max(least);
-    let store_paths = width(&mut rows.iter().map(|row| members(row).chars().count()), "store paths".len());
+    let store_paths =
+        width(&mut rows.iter().map(|row| some(&row.paths).chars().count()), "store paths".len());
     let why = width(&mut rows.iter().map(|row| row.why.chars().count()), "why together".len());
     let packages = width(&mut rows.iter().map(|row| some(&row.packages).chars().count()), "brought by".len());
     let mut text = format!(
@@ -79,7 +75,7 @@ fn table(rows: &[Row]) -> String {
         let nar = mebibytes(row.nar_size);
         let reason = if row.paths.len() == 1 { "" } else { &row.why };
         let (brought, shared) = (some(&row.packages), some(&row.shared_with));
-        let (number, paths) = (i + 1, members(row));
+        let (number, paths) = (i + 1, some(&row.paths));
         writeln!(text, "{number:>3} {nar:>10} {blob:>10}  {paths:<store_paths$}  {reason:<why$}  {brought:<packages$}  {shared}")
             .expect("writing to a string");
     }

@@ -4,9 +4,16 @@ use super::crowd::Place;
 use axum::http::request::Parts;
 use firn_shared::{
     authentication::{HEADER, Secret},
+    endpoint::Method,
     oci_error::{ErrorCode, OciError},
 };
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The method of a request that only the edge makes, once its proof is checked.
+pub(super) fn method_of_edge(secret: Option<&Secret>, request: &Parts) -> Result<Method, OciError> {
+    check(secret, request)?;
+    Method::parse(request.method.as_str())
+}
 
 /// Checks the proof in the header or, for clients that the edge redirected here, in the query.
 pub(super) fn check(secret: Option<&Secret>, request: &Parts) -> Result<(), OciError> {

@@ -20,8 +20,7 @@ use std::sync::Arc;
 
 pub(super) async fn get(State(app): State<Arc<App>>, Path(key): Path<String>, request: Request) -> Response {
     let (request, _body) = request.into_parts();
-    let authentic = authentication::check(app.secret.as_deref(), &request);
-    into_response(match authentic.and_then(|()| Method::parse(request.method.as_str())) {
+    into_response(match authentication::method_of_edge(app.secret.as_deref(), &request) {
         Ok(method) => record(&app, method, &key).await,
         Err(error) => Err(error),
     })

@@ -22,8 +22,7 @@ use std::sync::Arc;
 
 pub(super) async fn get(State(app): State<Arc<App>>, Path(list): Path<String>, request: Request) -> Response {
     let (request, _body) = request.into_parts();
-    let authentic = authentication::check(app.secret.as_deref(), &request);
-    into_response(match authentic.and_then(|()| Method::parse(request.method.as_str())) {
+    into_response(match authentication::method_of_edge(app.secret.as_deref(), &request) {
         Ok(method) => report(&app, method, &list).await,
         Err(error) => Err(error),
     })

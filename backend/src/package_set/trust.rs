@@ -21,8 +21,8 @@ impl Trust {
     }
 
     /// Under which key a failure is remembered, or a build that may fail is found, of what has this key. What fails
-    /// under restrictions may succeed without, so that a caller who is quicker than the operator would otherwise decide
-    /// what `latest` gives.
+    /// under restrictions may succeed without them. With one key for both, a caller that asks first would decide what
+    /// `latest` gives.
     pub(crate) fn failure_key(self, key: CacheKey) -> CacheKey {
         match self {
             Self::Operator => key,

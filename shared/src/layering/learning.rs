@@ -19,7 +19,8 @@ const FEWEST_IN_SAMPLE: usize = 24;
 /// The same for the second round: in one layer alone it spares nothing.
 const FEWEST: usize = 2;
 
-/// Which members are heads, when a layer costs as much as fetching so many bytes.
+/// Chooses the heads of a package set: for each member, whether it is one. A layer costs as much as fetching
+/// `layer_bytes` bytes.
 pub(super) fn heads(set: &Closure, likelihoods: &Likelihoods, layer_bytes: f64) -> Vec<bool> {
     let mut learner = Learner::new(set, likelihoods, layer_bytes);
     learner.round(SAMPLE, FEWEST_IN_SAMPLE);
@@ -147,7 +148,7 @@ impl<'a> Learner<'a> {
         (!self.is_head[member as usize] && spares > 0.0).then_some(Candidate { spares, member, version })
     }
 
-    /// What it spares to make a member a head whose layer has so many bytes.
+    /// The bytes that each pull spares if this member becomes a head. `bytes` is the size of its layer.
     fn spares(&self, member: u32, bytes: f64) -> f64 {
         self.taken[member as usize] - self.fetches_of(member) * (self.layer_bytes + bytes)
     }

@@ -62,7 +62,7 @@ impl PullCosts {
         (self.throughput * self.layer_seconds).round() as u64
     }
 
-    /// How long it takes to fetch so many bytes in so many layers, in seconds.
+    /// The time of one fetch of `layers` layers with `bytes` bytes together, in seconds.
     pub fn seconds(&self, bytes: u64, layers: usize) -> f64 {
         bytes as f64 / self.throughput + layers as f64 * self.layer_seconds
     }
