@@ -3,7 +3,7 @@
 //! A build is shared by all clients that ask for its image, so its place among other builds depends on who asks at the
 //! moment and not on who asked first. An audience says who that is, and whether it is anybody at all.
 
-use firn_shared::client_network::ClientNetwork;
+use firn_shared::link::client_network::ClientNetwork;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

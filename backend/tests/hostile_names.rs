@@ -9,7 +9,7 @@ use firn_backend::{
     package_set::PackageSet,
     store::Store,
 };
-use firn_shared::package_source::{PackageSource, Revisions};
+use firn_shared::naming::package_source::{PackageSource, Revisions};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;

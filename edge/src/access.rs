@@ -1,7 +1,7 @@
 //! Who may pull, when the deployment is private.
 
 use crate::{config::Access, edge::Edge, limit::Limit};
-use firn_shared::oci_error::{ErrorCode, OciError};
+use firn_shared::oci::error::{ErrorCode, OciError};
 
 /// Lets a request in, or asks who it is from.
 ///

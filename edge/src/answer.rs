@@ -6,13 +6,17 @@
 
 use crate::{Failure, manifest::Manifest};
 use firn_shared::{
-    credentials::CHALLENGE,
-    discovery::{NO_REFERRERS, TagsPage},
-    endpoint::Method,
-    entity_tag::{entity_tag, is_known},
-    media_type::{JSON, OCI_INDEX},
-    oci_error::{ErrorCode, OciError},
-    protocol::{BUILDS, REVISION, SOURCE, Source},
+    link::{
+        credentials::CHALLENGE,
+        protocol::{BUILDS, REVISION, SOURCE, Source},
+    },
+    oci::{
+        discovery::{NO_REFERRERS, TagsPage},
+        endpoint::Method,
+        entity_tag::{entity_tag, is_known},
+        error::{ErrorCode, OciError},
+        media_type::{JSON, OCI_INDEX},
+    },
 };
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;

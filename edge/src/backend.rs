@@ -10,12 +10,16 @@ use crate::{
     memory,
 };
 use firn_shared::{
-    authentication,
-    base_url::BaseUrl,
-    digest::Digest,
-    endpoint::Method,
-    oci_error::{ErrorCode, OciError},
-    protocol::{CLIENT, MISSING, PACKAGE_SET, REVISION},
+    link::{
+        authentication,
+        base_url::BaseUrl,
+        protocol::{CLIENT, MISSING, PACKAGE_SET, REVISION},
+    },
+    oci::{
+        digest::Digest,
+        endpoint::Method,
+        error::{ErrorCode, OciError},
+    },
 };
 use futures_util::{
     TryStreamExt,

@@ -5,10 +5,8 @@ use crate::{
     memory,
 };
 use firn_shared::{
-    authentication,
-    digest::Digest,
-    endpoint::{Method, RepositoryName},
-    object_key::blob_key,
+    link::{authentication, object_key::blob_key},
+    oci::{digest::Digest, endpoint::Method, repository_name::RepositoryName},
 };
 
 /// The R2 binding.

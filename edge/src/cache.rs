@@ -5,8 +5,9 @@
 
 use crate::{answer::Answer, edge::Edge, manifest::Manifest, memory};
 use firn_shared::{
-    digest::Digest, edge_cache::ManifestMetadata, image_name::ImageName, media_type::ManifestFormat,
-    protocol::REVISION, reference::Tag,
+    link::{edge_cache::ManifestMetadata, protocol::REVISION},
+    naming::image_name::ImageName,
+    oci::{digest::Digest, media_type::ManifestFormat, reference::Tag},
 };
 use worker::js_sys::ArrayBuffer;
 use worker::wasm_bindgen::{self, JsCast, prelude::wasm_bindgen};
@@ -41,7 +42,7 @@ pub(crate) struct Key {
 impl Key {
     /// The answer to a tag.
     pub(crate) fn tag(edge: &Edge, name: &ImageName, tag: &Tag, format: ManifestFormat) -> Self {
-        let key = firn_shared::edge_cache::request_key(name, tag, format);
+        let key = firn_shared::link::edge_cache::request_key(name, tag, format);
         let seconds = TAG_SECONDS.min(edge.config.tag_ttl_seconds);
         Self {
             url: format!("{}/.firn/tag/{key}", edge.origin()),

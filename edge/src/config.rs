@@ -1,11 +1,10 @@
 //! The operator's settings: variables and secrets of the Worker, each read once per isolate.
 
 use firn_shared::{
-    authentication::Secret,
-    base_url::BaseUrl,
-    credentials::Credentials,
-    oci_error::{ErrorCode, OciError},
-    presigned_url::SignedBucket,
+    link::{
+        authentication::Secret, base_url::BaseUrl, credentials::Credentials, presigned_url::SignedBucket,
+    },
+    oci::error::{ErrorCode, OciError},
 };
 use std::cell::RefCell;
 use std::rc::Rc;

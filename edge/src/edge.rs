@@ -1,7 +1,7 @@
 //! One request's surroundings: bindings, configuration, and what the client sent that matters.
 
 use crate::config::Config;
-use firn_shared::{media_type::ManifestFormat, oci_error::OciError};
+use firn_shared::oci::{error::OciError, media_type::ManifestFormat};
 use std::future::Future;
 use std::rc::Rc;
 use worker::{Context, Env, web_sys};

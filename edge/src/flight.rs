@@ -6,14 +6,19 @@ use crate::{
     routes::Wanted, store::Store,
 };
 use firn_shared::{
-    client_network::ClientNetwork,
-    digest::Digest,
-    edge_cache::request_key,
-    endpoint::{Endpoint, Method},
-    media_type::ManifestFormat,
-    oci_error::{ErrorCode, OciError},
-    protocol::{CLIENT, PACKAGE_SET, Source},
-    reference::Reference,
+    link::{
+        client_network::ClientNetwork,
+        edge_cache::request_key,
+        protocol::{CLIENT, PACKAGE_SET, Source},
+    },
+    naming::image_name::ImageName,
+    oci::{
+        digest::Digest,
+        endpoint::{Endpoint, Method},
+        error::{ErrorCode, OciError},
+        media_type::ManifestFormat,
+        reference::Reference,
+    },
 };
 use futures_util::{FutureExt, future::LocalBoxFuture, future::Shared};
 use std::cell::RefCell;
@@ -232,7 +237,7 @@ impl Flight {
         let Endpoint::Manifest(name, Reference::Tag(tag)) = Endpoint::parse(&path)? else {
             return Err(OciError::new(ErrorCode::Internal, "flights are for manifests by tag"));
         };
-        let image = name.image()?;
+        let image = ImageName::of(&name)?;
         let format = ManifestFormat::negotiate(accept.as_deref());
         let client = header(request, CLIENT);
         let (env, copy) = (self.env.clone(), config.clone());

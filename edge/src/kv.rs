@@ -1,7 +1,7 @@
 //! Workers KV, as far as it is used here. The `worker` crate's own copies every value into Wasm and looks up
 //! six functions for each; what is read here stays with the runtime.
 
-use firn_shared::edge_cache::ManifestMetadata;
+use firn_shared::link::edge_cache::ManifestMetadata;
 use serde::{Deserialize, de::DeserializeOwned};
 use worker::Env;
 use worker::js_sys::{ArrayBuffer, JSON, Object, Promise, Reflect, Uint8Array};

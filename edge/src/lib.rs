@@ -30,8 +30,8 @@ mod store;
 
 use answer::Answer;
 use edge::Edge;
-use firn_shared::endpoint::{Endpoint, Method};
-use firn_shared::{oci_error::OciError, protocol::BUILDS};
+use firn_shared::oci::endpoint::{Endpoint, Method};
+use firn_shared::{link::protocol::BUILDS, oci::error::OciError};
 use std::rc::Rc;
 use worker::wasm_bindgen::{self, JsValue, prelude::wasm_bindgen};
 use worker::{Context, Env, web_sys};

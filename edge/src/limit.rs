@@ -10,8 +10,8 @@
 
 use crate::edge::Edge;
 use firn_shared::{
-    client_network::ClientNetwork,
-    oci_error::{ErrorCode, OciError},
+    link::client_network::ClientNetwork,
+    oci::error::{ErrorCode, OciError},
 };
 use std::net::IpAddr;
 use worker::Env;

@@ -16,8 +16,11 @@ use crate::{
     store::Store,
 };
 use firn_shared::{
-    digest::Digest, endpoint::RepositoryName, media_type::ManifestFormat, oci_error::ErrorCode,
-    reference::Tag,
+    naming::image_name::ImageName,
+    oci::{
+        digest::Digest, error::ErrorCode, media_type::ManifestFormat, reference::Tag,
+        repository_name::RepositoryName,
+    },
 };
 use std::rc::Rc;
 
@@ -55,7 +58,7 @@ pub(crate) async fn recover(edge: &Rc<Edge>, name: &RepositoryName, blob: &Diges
 
 /// The image of this name that has the blob in it, as it is remembered.
 async fn find(edge: &Edge, name: &RepositoryName, blob: &Digest) -> Option<(Wanted, Manifest)> {
-    let image = name.image().ok()?;
+    let image = ImageName::of(name).ok()?;
     let store = Store::open(&edge.env, &edge.config)?;
     let latest = Tag::default();
     let others = memory::tags(MAX_TAGS).into_iter().filter(|tag| *tag != latest);

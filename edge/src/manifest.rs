@@ -2,10 +2,11 @@
 
 use crate::memory;
 use firn_shared::{
-    digest::Digest,
-    edge_cache::ManifestMetadata,
-    media_type::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST},
-    protocol::PackageSetToken,
+    link::{edge_cache::ManifestMetadata, protocol::PackageSetToken},
+    oci::{
+        digest::Digest,
+        media_type::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST},
+    },
 };
 use worker::js_sys::{ArrayBuffer, Uint8Array};
 

@@ -2,7 +2,11 @@
 //! promise, which would belong to the request that made it.
 
 use crate::manifest::Manifest;
-use firn_shared::{digest::Digest, edge_cache::TagPointer, image_name::ImageName, reference::Tag};
+use firn_shared::{
+    link::edge_cache::TagPointer,
+    naming::image_name::ImageName,
+    oci::{digest::Digest, reference::Tag},
+};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use worker::js_sys;

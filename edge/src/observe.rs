@@ -2,7 +2,7 @@
 //! client addresses.
 
 use crate::{answer::Answer, config::Log, edge::Edge, memory};
-use firn_shared::{endpoint::Method, protocol::Source};
+use firn_shared::{link::protocol::Source, oci::endpoint::Method};
 use worker::{AnalyticsEngineDataPointBuilder, console_log};
 
 /// The Analytics Engine binding; without it nothing is counted.

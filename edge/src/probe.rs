@@ -13,9 +13,9 @@ use crate::{
     edge::Edge,
     memory::{self, Standing},
 };
-use firn_shared::{
+use firn_shared::oci::{
     digest::Digest,
-    oci_error::{ErrorCode, OciError},
+    error::{ErrorCode, OciError},
 };
 use std::rc::Rc;
 use worker::{Request, RequestInit, RequestRedirect, console_error};

@@ -19,9 +19,8 @@ use crate::{
     store::Store,
 };
 use firn_shared::{
-    digest::Digest,
-    endpoint::Method,
-    protocol::{MAX_PULLED, Source, pulled_path},
+    link::protocol::{MAX_PULLED, Source, pulled_path},
+    oci::{digest::Digest, endpoint::Method},
 };
 use std::cell::RefCell;
 use std::collections::HashMap;

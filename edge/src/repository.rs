@@ -5,9 +5,11 @@
 
 use crate::{backend, config::Access, edge::Edge, manifest::Manifest, memory};
 use firn_shared::{
-    digest::Digest,
-    image_name::ImageName,
-    oci_error::{ErrorCode, OciError},
+    naming::image_name::ImageName,
+    oci::{
+        digest::Digest,
+        error::{ErrorCode, OciError},
+    },
 };
 use worker::js_sys::{Object, Reflect};
 use worker::wasm_bindgen::JsValue;

@@ -10,12 +10,12 @@ use crate::{
 };
 use firn_shared::{
     cache_key::CacheKey,
-    digest::Digest,
-    edge_cache::{self, ManifestMetadata, TagPointer},
-    image_name::ImageName,
-    media_type::ManifestFormat,
-    protocol::PackageSetToken,
-    reference::Tag,
+    link::{
+        edge_cache::{self, ManifestMetadata, TagPointer},
+        protocol::PackageSetToken,
+    },
+    naming::image_name::ImageName,
+    oci::{digest::Digest, media_type::ManifestFormat, reference::Tag},
 };
 use worker::{Env, console_warn};
 

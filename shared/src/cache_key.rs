@@ -4,7 +4,7 @@
 //! field says what kind of key it is and in which version of the format. (Nixery joins package names without
 //! a separator and leaves the architecture out.) The hash keeps every key below Cloudflare KV's 512 bytes.
 
-use crate::digest::Digest;
+use crate::oci::digest::Digest;
 use sha2::Digest as _;
 use std::{fmt, str::FromStr};
 

@@ -7,10 +7,9 @@ use firn_shared::{
         ComposeError, KnownPackage, PATH, PackageSetRecord, compose, package_key, package_set_key,
     },
     image::Image,
-    image_name::ImageName,
-    package_name::PackageName,
-    platform::Platform,
-    protocol::PackageSetToken,
+    link::protocol::PackageSetToken,
+    naming::{image_name::ImageName, package_name::PackageName},
+    oci::platform::Platform,
 };
 use std::cell::RefCell;
 use std::collections::HashMap;

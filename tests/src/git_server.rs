@@ -1,6 +1,6 @@
 //! A git host that wants to know who asks: `git http-backend` behind Basic authentication.
 
-use firn_shared::credentials::Credentials;
+use firn_shared::link::credentials::Credentials;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

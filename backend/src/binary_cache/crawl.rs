@@ -1,7 +1,7 @@
 //! Following references through a binary cache, from some store paths to all that they need.
 
 use super::{BinaryCache, Journal, narinfo};
-use firn_shared::{StorePath, closure::PathInfo};
+use firn_shared::{StorePath, nix::closure::PathInfo};
 use futures::{StreamExt, stream::FuturesUnordered};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! What a crawl has found so far, so that it can go on where it was stopped: one JSON object a line.
 
-use firn_shared::closure::PathInfo;
+use firn_shared::nix::closure::PathInfo;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
@@ -61,7 +61,7 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use firn_shared::digest::NarHash;
+    use firn_shared::oci::digest::NarHash;
 
     #[test]
     fn survives_being_cut_off_anywhere() {

@@ -2,9 +2,11 @@
 
 use firn_shared::{
     StorePath,
-    closure::PathInfo,
-    digest::NarHash,
-    store_path::{ParseStorePathError, STORE_DIR},
+    nix::{
+        closure::PathInfo,
+        store_path::{ParseStorePathError, STORE_DIR},
+    },
+    oci::digest::NarHash,
 };
 use std::collections::HashMap;
 

@@ -15,14 +15,16 @@ use firn_shared::{
     composition::{
         KnownPackage, MAX_RECORD_BYTES, PackageSetRecord, RecipeRecord, package_key, package_set_key,
     },
-    image_name::ImageName,
-    layer::{LayerPlan, LayerRecord},
+    image::layer::{LayerPlan, LayerRecord},
     layering::{Sharing, Strategy},
-    package::{PackageRecord, ProblemKind},
-    package_name::PackageName,
-    package_source::Revision,
-    platform::Platform,
-    protocol::PackageSetToken,
+    link::protocol::PackageSetToken,
+    naming::{
+        image_name::ImageName,
+        package::{PackageRecord, ProblemKind},
+        package_name::PackageName,
+        package_source::Revision,
+    },
+    oci::platform::Platform,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use moka::sync::Cache;

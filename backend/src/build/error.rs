@@ -10,14 +10,11 @@ use crate::{
 };
 use firn_shared::{
     StorePath,
-    closure::ClosureError,
     composition::Undescribable,
-    forest::ForestError,
-    image::BlueprintError,
-    oci_error::{ErrorCode, OciError},
-    package::Words,
-    package_name::PackageName,
-    selection::SelectionError,
+    image::{BlueprintError, forest::ForestError, selection::SelectionError},
+    naming::{package::Words, package_name::PackageName},
+    nix::closure::ClosureError,
+    oci::error::{ErrorCode, OciError},
 };
 use std::error::Error;
 use std::io::ErrorKind;

@@ -13,10 +13,12 @@ use crate::{
 };
 use firn_shared::{
     cache_key::CacheKey,
-    package::{Package, PackageProblem, ProblemKind, Resolution},
-    package_name::PackageName,
-    package_source::Revision,
-    platform::Platform,
+    naming::{
+        package::{Package, PackageProblem, ProblemKind, Resolution},
+        package_name::PackageName,
+        package_source::Revision,
+    },
+    oci::platform::Platform,
 };
 use moka::sync::Cache;
 use std::collections::BTreeSet;

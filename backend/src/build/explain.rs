@@ -7,9 +7,9 @@ use crate::{
 };
 use firn_shared::{
     Closure, Digest,
-    image_name::ImageName,
-    layer::{LayerPlan, LayerRecord},
+    image::layer::{LayerPlan, LayerRecord},
     layering::{Layer, Part, Reason},
+    naming::image_name::ImageName,
 };
 use serde::Deserialize;
 use std::cmp::Reverse;

@@ -8,13 +8,9 @@ use crate::store::RecordKind;
 use firn_shared::{
     Closure, Digest,
     cache_key::CacheKey,
-    image::{Blueprint, Ingredients, SmallBlob},
-    image_name::ImageName,
-    layer::LayerRecord,
+    image::{Blueprint, Ingredients, SmallBlob, layer::LayerRecord, selection::select},
     layering::{Layers, Part},
-    package::PackageRecord,
-    package_source::Revision,
-    selection::select,
+    naming::{image_name::ImageName, package::PackageRecord, package_source::Revision},
 };
 use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};

@@ -9,7 +9,7 @@ use crate::{
 };
 use firn_shared::{
     StorePath,
-    layer::{LayerPlan, LayerRecord},
+    image::layer::{LayerPlan, LayerRecord},
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::{HashMap, HashSet};

@@ -3,7 +3,7 @@
 use super::links::{Leads, Links};
 use firn_shared::{
     StorePath,
-    listing::{Directory, FileName, Listing, Node, Root, Target},
+    nix::listing::{Directory, FileName, Listing, Node, Root, Target},
 };
 use std::collections::HashMap;
 use std::ffi::OsStr;

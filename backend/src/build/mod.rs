@@ -38,8 +38,11 @@ use crate::{
 use composition::Published;
 use evaluations::Evaluations;
 use firn_shared::{
-    cache_key::CacheKey, image_name::ImageName, layer::LayerRecord, layering::Strategy,
-    package::PackageProblem, platform::Platform,
+    cache_key::CacheKey,
+    image::layer::LayerRecord,
+    layering::Strategy,
+    naming::{image_name::ImageName, package::PackageProblem},
+    oci::platform::Platform,
 };
 use moka::sync::Cache;
 use std::hash::Hash;

@@ -10,10 +10,12 @@ use crate::{
 };
 use firn_shared::{
     cache_key::CacheKey,
-    name_index::{NameIndex, Names},
-    package_source::Revision,
-    platform::Platform,
-    selection::SelectionError,
+    image::selection::SelectionError,
+    naming::{
+        name_index::{NameIndex, Names},
+        package_source::Revision,
+    },
+    oci::platform::Platform,
 };
 use std::sync::Arc;
 use std::time::Duration;

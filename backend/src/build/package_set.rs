@@ -3,8 +3,10 @@
 use super::{BuildError, Builder};
 use crate::audience::Client;
 use firn_shared::{
-    cache_key::CacheKey, image, image_name::ImageName, package::Words, package_source::Revision,
-    reference::Tag,
+    cache_key::CacheKey,
+    image,
+    naming::{image_name::ImageName, package::Words, package_source::Revision},
+    oci::reference::Tag,
 };
 
 /// Everything that determines an image but its name.
@@ -69,7 +71,7 @@ impl Builder {
 mod tests {
     use super::*;
     use crate::build::{names_key, package_key};
-    use firn_shared::platform::Platform;
+    use firn_shared::oci::platform::Platform;
     use proptest::prelude::*;
 
     fn revision() -> impl Strategy<Value = Revision> {

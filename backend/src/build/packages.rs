@@ -13,15 +13,21 @@ use crate::{
 use firn_shared::{
     Closure, StorePath,
     cache_key::CacheKey,
-    closure::{ClosureError, PathInfo},
-    image_name::ImageName,
-    package::{Package, PackageProblem, PackageRecord, ProblemKind, Resolution},
-    package_name::PackageName,
-    package_source::Revision,
-    platform::Platform,
-    selection::{SelectionError, select},
-    settlement::{self, Settlement},
-    store_path::STORE_DIR,
+    image::{
+        selection::{SelectionError, select},
+        settlement::{self, Settlement},
+    },
+    naming::{
+        image_name::ImageName,
+        package::{Package, PackageProblem, PackageRecord, ProblemKind, Resolution},
+        package_name::PackageName,
+        package_source::Revision,
+    },
+    nix::{
+        closure::{ClosureError, PathInfo},
+        store_path::STORE_DIR,
+    },
+    oci::platform::Platform,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};

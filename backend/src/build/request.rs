@@ -8,7 +8,11 @@ use crate::{
     queue::{Place, QueueError},
     store::RecordKind,
 };
-use firn_shared::{cache_key::CacheKey, image_name::ImageName, package_source::Revision, reference::Tag};
+use firn_shared::{
+    cache_key::CacheKey,
+    naming::{image_name::ImageName, package_source::Revision},
+    oci::reference::Tag,
+};
 use std::sync::Arc;
 use std::time::Instant;
 

@@ -15,9 +15,11 @@ use crate::{
 };
 use firn_shared::{
     cache_key::CacheKey,
-    name_index::{NameIndex, Names},
-    package_source::Revision,
-    platform::Platform,
+    naming::{
+        name_index::{NameIndex, Names},
+        package_source::Revision,
+    },
+    oci::platform::Platform,
 };
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

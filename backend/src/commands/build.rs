@@ -7,7 +7,10 @@ use crate::{
     output::Output,
 };
 use clap::Args;
-use firn_shared::{image_name::ImageName, package::Words, reference::Tag};
+use firn_shared::{
+    naming::{image_name::ImageName, package::Words},
+    oci::reference::Tag,
+};
 use std::sync::Arc;
 
 #[derive(Debug, Args)]

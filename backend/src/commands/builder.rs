@@ -11,7 +11,7 @@ use crate::{
     store::Store,
 };
 use clap::Args;
-use firn_shared::{package_source::Revisions, platform::Platform};
+use firn_shared::{naming::package_source::Revisions, oci::platform::Platform};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;

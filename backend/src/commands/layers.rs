@@ -3,7 +3,7 @@
 use super::{Failure, builder::BuilderArgs, interrupt};
 use crate::{audience::Client, build::Builder};
 use clap::Args;
-use firn_shared::{image_name::ImageName, reference::Tag};
+use firn_shared::{naming::image_name::ImageName, oci::reference::Tag};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::fmt::Write as _;

@@ -18,7 +18,7 @@ mod upkeep;
 
 use crate::config::Alias;
 use clap::{ArgMatches, Parser, Subcommand};
-use firn_shared::package::Words;
+use firn_shared::naming::package::Words;
 pub use progress_bar::LogWriter;
 use rustix::process::Signal;
 use std::process::ExitCode;

@@ -11,9 +11,11 @@ use crate::{
 use clap::Args;
 use firn_shared::{
     StorePath,
-    closure::{Closure, PathInfo},
-    dump_db,
     layering::{PopularityCounts, RevisionProfile},
+    nix::{
+        closure::{Closure, PathInfo},
+        dump_db,
+    },
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::{BTreeMap, HashSet};

@@ -3,7 +3,7 @@
 use super::{Failure, builder::BuilderArgs, interrupt};
 use crate::{audience::Client, build::Builder};
 use clap::Args;
-use firn_shared::reference::Tag;
+use firn_shared::oci::reference::Tag;
 use std::sync::Arc;
 
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ use firn_shared::{
     layering::{
         DEFAULT_BUDGET, Popularity, PopularityCounts, RevisionProfile, Sharing, Strategy, StrategyName,
     },
-    source_url::SourceUrl,
+    naming::source_url::SourceUrl,
 };
 use serde::de::DeserializeOwned;
 use std::sync::Arc;

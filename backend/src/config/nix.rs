@@ -2,7 +2,7 @@
 
 use super::bounds::{mebibytes, seconds};
 use clap::{Args, ValueEnum};
-use firn_shared::platform::Platform;
+use firn_shared::oci::platform::Platform;
 
 /// Limits and switches for evaluating and building.
 #[derive(Debug, Clone, Args)]

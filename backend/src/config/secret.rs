@@ -3,7 +3,7 @@
 use super::ConfigError;
 use crate::own_environment;
 use clap::Args;
-use firn_shared::authentication::Secret;
+use firn_shared::link::authentication::Secret;
 use std::path::{Path, PathBuf};
 
 /// The name under which systemd passes the secret (`LoadCredential=firn-secret:/FILE`).

@@ -2,7 +2,7 @@
 
 use super::{ConfigError, bounds::seconds};
 use clap::{Args, ValueEnum};
-use firn_shared::{
+use firn_shared::naming::{
     package_source::{PackageSource, Revisions, Version},
     source_url::SourceUrl,
 };

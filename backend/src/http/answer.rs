@@ -6,10 +6,10 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::Response,
 };
-use firn_shared::{
+use firn_shared::oci::{
     endpoint::Method,
+    error::{ErrorCode, OciError},
     media_type,
-    oci_error::{ErrorCode, OciError},
 };
 
 /// What a handler comes to.

@@ -3,9 +3,11 @@
 use super::crowd::Place;
 use axum::http::request::Parts;
 use firn_shared::{
-    authentication::{HEADER, Secret},
-    endpoint::Method,
-    oci_error::{ErrorCode, OciError},
+    link::authentication::{HEADER, Secret},
+    oci::{
+        endpoint::Method,
+        error::{ErrorCode, OciError},
+    },
 };
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -9,11 +9,13 @@ use axum::{
 };
 use firn_shared::{
     Digest,
-    byte_range::{ByteRange, range_that_counts},
-    endpoint::Method,
-    entity_tag::{entity_tag, is_known},
-    media_type,
-    oci_error::{ErrorCode, OciError},
+    oci::{
+        byte_range::{ByteRange, range_that_counts},
+        endpoint::Method,
+        entity_tag::{entity_tag, is_known},
+        error::{ErrorCode, OciError},
+        media_type,
+    },
 };
 
 /// Blobs never change, and must arrive as they are: their digest is over the bytes on the wire. What only the edge's

@@ -12,7 +12,7 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use firn_shared::oci_error::{ErrorCode, OciError};
+use firn_shared::oci::error::{ErrorCode, OciError};
 use futures::{Stream, stream};
 use std::convert::Infallible;
 use std::fmt::Write;

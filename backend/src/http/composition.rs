@@ -12,9 +12,11 @@ use axum::{
 };
 use firn_shared::{
     cache_key::CacheKey,
-    endpoint::Method,
-    media_type,
-    oci_error::{ErrorCode, OciError},
+    oci::{
+        endpoint::Method,
+        error::{ErrorCode, OciError},
+        media_type,
+    },
 };
 use std::sync::Arc;
 

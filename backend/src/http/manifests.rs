@@ -15,14 +15,17 @@ use axum::{
 };
 use bytes::Bytes;
 use firn_shared::{
-    Digest, discovery,
-    endpoint::{Method, RepositoryName},
-    image_name::ImageName,
-    media_type::ManifestFormat,
-    oci_error::{ErrorCode, OciError},
-    package::Words,
-    patience, protocol,
-    reference::{Reference, Tag},
+    Digest,
+    link::{patience, protocol},
+    naming::{image_name::ImageName, package::Words},
+    oci::{
+        discovery,
+        endpoint::Method,
+        error::{ErrorCode, OciError},
+        media_type::ManifestFormat,
+        reference::{Reference, Tag},
+        repository_name::RepositoryName,
+    },
 };
 use serde::Deserialize;
 use std::ops::ControlFlow;
@@ -56,7 +59,7 @@ async fn by_tag(
     client: Client,
 ) -> Answer {
     // What is no image is refused before anybody is asked what the tag means.
-    let image = &name.image()?;
+    let image = &ImageName::of(name)?;
     let headers = &request.headers;
     let deadline = Instant::now() + app.wait;
     let accept = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());

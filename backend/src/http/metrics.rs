@@ -13,7 +13,7 @@ use axum::{
 };
 use firn_shared::{
     Digest,
-    oci_error::{ErrorCode, OciError},
+    oci::error::{ErrorCode, OciError},
 };
 use std::sync::Arc;
 

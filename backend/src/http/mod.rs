@@ -32,11 +32,13 @@ use axum::{
     routing::get,
 };
 use firn_shared::{
-    authentication::Secret,
     composition::PATH,
-    discovery::NO_REFERRERS,
-    endpoint::{Endpoint, Method},
-    media_type, protocol,
+    link::{authentication::Secret, protocol},
+    oci::{
+        discovery::NO_REFERRERS,
+        endpoint::{Endpoint, Method},
+        media_type,
+    },
 };
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -13,10 +13,12 @@ use axum::{
 };
 use firn_shared::{
     cache_key::CacheKey,
-    endpoint::Method,
-    media_type,
-    oci_error::{ErrorCode, OciError},
-    protocol::read_pulled,
+    link::protocol::read_pulled,
+    oci::{
+        endpoint::Method,
+        error::{ErrorCode, OciError},
+        media_type,
+    },
 };
 use std::sync::Arc;
 

@@ -14,11 +14,14 @@ use bytes::Bytes;
 use firn_shared::{
     Digest,
     cache_key::CacheKey,
-    endpoint::{Method, RepositoryName},
-    entity_tag::{entity_tag, is_known},
-    media_type::ManifestFormat,
-    package_source::Revision,
-    reference::Tag,
+    naming::package_source::Revision,
+    oci::{
+        endpoint::Method,
+        entity_tag::{entity_tag, is_known},
+        media_type::ManifestFormat,
+        reference::Tag,
+        repository_name::RepositoryName,
+    },
 };
 use moka::sync::Cache;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{audience::Client, config::ClientArgs, descriptors};
 use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
-use firn_shared::oci_error::{ErrorCode, OciError};
+use firn_shared::oci::error::{ErrorCode, OciError};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},

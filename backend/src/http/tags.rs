@@ -7,14 +7,18 @@ use super::{
 use crate::build::BuildError;
 use axum::http::{HeaderValue, header};
 use firn_shared::{
-    discovery::TagsPage,
-    endpoint::{Method, RepositoryName},
-    media_type,
-    oci_error::{ErrorCode, OciError},
+    naming::image_name::ImageName,
+    oci::{
+        discovery::TagsPage,
+        endpoint::Method,
+        error::{ErrorCode, OciError},
+        media_type,
+        repository_name::RepositoryName,
+    },
 };
 
 pub(super) async fn get(app: &App, method: Method, name: &RepositoryName, query: Option<&str>) -> Answer {
-    let tags = app.builder.store().tags(&name.image()?).await;
+    let tags = app.builder.store().tags(&ImageName::of(name)?).await;
     let tags = tags.map_err(|error| {
         tracing::error!(error = %crate::build::chain(&error), "tags cannot be listed");
         BuildError::Store(error).to_oci_error()

@@ -1,7 +1,7 @@
 //! What a Nix process complains of on its stderr: the first lines and the last ones. The first error is the cause of
 //! those that follow it; and of one error the innermost part, which stands at the end, says most.
 
-use firn_shared::nix_log::Spoken;
+use firn_shared::nix::log::Spoken;
 use std::collections::VecDeque;
 
 /// How many lines are kept from the beginning, and from the end.

@@ -8,7 +8,7 @@
 use super::derivation::Derivation;
 use firn_shared::{
     StorePath,
-    nix_log::{Activity, Spoken},
+    nix::log::{Activity, Spoken},
 };
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;

@@ -5,7 +5,7 @@ use crate::{
     audience::{Audience, Client},
     package_set::Source,
 };
-use firn_shared::{name_index::Names, nix_log::Spoken, platform::Platform};
+use firn_shared::{naming::name_index::Names, nix::log::Spoken, oci::platform::Platform};
 use serde::{Deserialize, Serialize};
 
 /// What comes before the place that is looked at, on the standard error of an evaluation.

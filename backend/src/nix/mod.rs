@@ -20,7 +20,7 @@ mod resolve;
 mod restriction;
 
 pub use failure::{Blame, Fault, Obstacle};
-pub use firn_shared::nix_log::BuildLog;
+pub use firn_shared::nix::log::BuildLog;
 pub use index::NamesRequest;
 pub use isolation::{Isolation, IsolationError, OwnFiles};
 pub use process::ProcessError;

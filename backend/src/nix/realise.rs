@@ -5,7 +5,7 @@ use super::{
     failure::{Fault, Obstacle, Said, Verdict},
 };
 use crate::audience::{Abandoned, Audience};
-use firn_shared::package::Package;
+use firn_shared::naming::package::Package;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -3,9 +3,11 @@
 use super::{Bounds, GcRoot, Memory, Nix, ProcessError};
 use firn_shared::{
     StorePath,
-    closure::PathInfo,
-    dump_db::{self, ParseDumpError},
-    store_path::ParseStorePathError,
+    nix::{
+        closure::PathInfo,
+        dump_db::{self, ParseDumpError},
+        store_path::ParseStorePathError,
+    },
 };
 use std::collections::HashSet;
 use std::time::Duration;

@@ -10,10 +10,12 @@ use crate::{
     package_set::{Source, Trust},
 };
 use firn_shared::{
-    package::{PackageProblem, ProblemKind, Resolution, Resolutions},
-    package_name::PackageName,
-    platform::Platform,
-    reason::{Reason, is_import_from_derivation},
+    naming::{
+        package::{PackageProblem, ProblemKind, Resolution, Resolutions},
+        package_name::PackageName,
+        reason::{Reason, is_import_from_derivation},
+    },
+    oci::platform::Platform,
 };
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};

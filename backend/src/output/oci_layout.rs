@@ -2,7 +2,7 @@
 
 use super::{Manifest, OutputError, complete, copy_blob, create, error, small_blob};
 use crate::{build::ImageRecord, store::Store};
-use firn_shared::{Digest, media_type};
+use firn_shared::{Digest, oci::media_type};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::{collections::BTreeSet, path::Path};
 use tokio::io::AsyncWriteExt;

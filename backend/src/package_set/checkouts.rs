@@ -19,7 +19,10 @@ use crate::{
     store::OwnFolder,
     turns::Turns,
 };
-use firn_shared::{cache_key::CacheKey, package_source::Commit, source_url::SourceUrl};
+use firn_shared::{
+    cache_key::CacheKey,
+    naming::{package_source::Commit, source_url::SourceUrl},
+};
 use moka::sync::Cache;
 use std::ffi::OsStr;
 use std::fs::{self, File};

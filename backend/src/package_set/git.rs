@@ -7,7 +7,7 @@
 //! are removed from all that it says.
 
 use crate::child_environment;
-use firn_shared::source_url::SourceUrl;
+use firn_shared::naming::source_url::SourceUrl;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::OsStr;
 use std::future::Future;

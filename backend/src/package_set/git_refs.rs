@@ -1,7 +1,7 @@
 //! Which commit a branch or tag of a repository is at, by `git ls-remote`.
 
 use super::{RepositoryError, git::Git};
-use firn_shared::{package_source::Commit, source_url::SourceUrl};
+use firn_shared::naming::{package_source::Commit, source_url::SourceUrl};
 use std::time::Duration;
 
 /// How long a repository may take to answer. Less than a request waits for its build.

@@ -16,8 +16,8 @@ use crate::{
 };
 use checkouts::{Checkout, Checkouts};
 use firn_shared::{
-    package_source::{PackageSource, Revision, Revisions, SelectError, Selector},
-    reference::Tag,
+    naming::package_source::{PackageSource, Revision, Revisions, SelectError, Selector},
+    oci::reference::Tag,
 };
 use path_content::PathContents;
 use refs::Refs;

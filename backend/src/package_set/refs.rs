@@ -14,7 +14,10 @@ use crate::{
     queue::Queue,
     turns::Turns,
 };
-use firn_shared::{cache_key::CacheKey, package_source::Commit, source_url::SourceUrl};
+use firn_shared::{
+    cache_key::CacheKey,
+    naming::{package_source::Commit, source_url::SourceUrl},
+};
 use moka::sync::Cache;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

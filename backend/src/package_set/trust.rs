@@ -1,6 +1,6 @@
 //! Whose code a revision is, and what follows from it.
 
-use firn_shared::{cache_key::CacheKey, package::Words};
+use firn_shared::{cache_key::CacheKey, naming::package::Words};
 
 /// Who decided that a revision is evaluated here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! How layers are compressed.
 
 use super::PackError;
-use firn_shared::layer::LayerEncoding;
-use firn_shared::media_type::LayerCompression;
+use firn_shared::image::layer::LayerEncoding;
+use firn_shared::oci::media_type::LayerCompression;
 use std::fmt;
 use std::io;
 use std::str::FromStr;

@@ -9,7 +9,7 @@ use super::source_file::SourceFile;
 use super::twins::Twins;
 use super::{Encoder, PackError, PackedLayer, Packer, Tree};
 use firn_shared::archive::{ImagePath, Permissions};
-use firn_shared::{DiffId, Digest, media_type::LayerCompression};
+use firn_shared::{DiffId, Digest, oci::media_type::LayerCompression};
 use std::fs;
 use std::io::Read as _;
 use std::num::NonZeroUsize;

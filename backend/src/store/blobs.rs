@@ -2,7 +2,7 @@
 
 use super::{Store, StoreError, StoredObject, budget::Reservation};
 use bytes::Bytes;
-use firn_shared::{Digest, object_key::blob_key};
+use firn_shared::{Digest, link::object_key::blob_key};
 use futures::{
     StreamExt, TryStreamExt,
     stream::{BoxStream, FuturesUnordered},

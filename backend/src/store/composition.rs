@@ -2,7 +2,7 @@
 
 use super::{Store, StoreError};
 use bytes::Bytes;
-use firn_shared::{cache_key::CacheKey, object_key::composition_key};
+use firn_shared::{cache_key::CacheKey, link::object_key::composition_key};
 use object_store::path::Path;
 
 impl Store {

@@ -4,7 +4,7 @@
 //! One law a test, run on each store in turn; each gets stores that nobody else uses.
 
 use super::*;
-use firn_shared::{cache_key::CacheKey, image_name::ImageName, reference::Tag};
+use firn_shared::{cache_key::CacheKey, naming::image_name::ImageName, oci::reference::Tag};
 use firn_tests::{
     azurite::{Azurite, CONTAINER},
     gcs::{self, Gcs},

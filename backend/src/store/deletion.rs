@@ -12,7 +12,7 @@
 //! One of them sees the other. What is new needs none of this: it is younger than the grace period.
 
 use super::{Store, StoreError, StoredObject};
-use firn_shared::{Digest, object_key::blob_key};
+use firn_shared::{Digest, link::object_key::blob_key};
 use object_store::path::Path;
 use std::collections::HashMap;
 use std::time::Duration;

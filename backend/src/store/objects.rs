@@ -149,7 +149,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use firn_shared::object_key::composed_key;
+    use firn_shared::link::object_key::composed_key;
 
     #[test]
     fn places_say_what_objects_are_for() {

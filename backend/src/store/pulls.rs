@@ -9,7 +9,7 @@
 //! count one use for two.
 //!
 //! Pulls of the backend are noted under the image's key. Those of an edge are noted under the digest of the manifest
-//! that it has answered with ([`firn_shared::protocol::PULLED`]), which is all that it knows for certain.
+//! that it has answered with ([`firn_shared::link::protocol::PULLED`]), which is all that it knows for certain.
 
 use super::{RecordKind, Store, StoreError, blobs};
 use firn_shared::{Digest, cache_key::CacheKey};

@@ -212,7 +212,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use firn_shared::object_key::blob_key;
+    use firn_shared::link::object_key::blob_key;
     use std::path::PathBuf;
 
     fn files() -> (Store, tempfile::TempDir) {

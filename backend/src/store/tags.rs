@@ -1,7 +1,7 @@
 //! Which tags of an image name have been built, for `tags/list`.
 
 use super::{Store, StoreError};
-use firn_shared::{cache_key::CacheKey, image_name::ImageName, reference::Tag};
+use firn_shared::{cache_key::CacheKey, naming::image_name::ImageName, oci::reference::Tag};
 use futures::TryStreamExt;
 use moka::sync::Cache;
 use object_store::path::Path;

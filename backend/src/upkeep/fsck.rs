@@ -14,7 +14,7 @@ use crate::{
     build::{ImageRecord, StoredManifest, parts},
     store::{ObjectKind, RecordKind, Store, StoreError, StoredObject, Verdict},
 };
-use firn_shared::{Digest, layer::LayerRecord, object_key::blob_key};
+use firn_shared::{Digest, image::layer::LayerRecord, link::object_key::blob_key};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use serde::Serialize;

@@ -40,7 +40,8 @@ use crate::{
     store::{ObjectKind, RecordKind, Store, StoreError, StoredObject, footprint, tags_folder},
 };
 use firn_shared::{
-    Digest, composition::KnownPackage, image_name::ImageName, layer::LayerRecord, platform::Platform,
+    Digest, composition::KnownPackage, image::layer::LayerRecord, naming::image_name::ImageName,
+    oci::platform::Platform,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;

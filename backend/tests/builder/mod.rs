@@ -9,7 +9,7 @@ use firn_backend::{
     packing::{Encoder, Packer},
     store::Store,
 };
-use firn_shared::{layering::Sharing, platform::Platform};
+use firn_shared::{layering::Sharing, oci::platform::Platform};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

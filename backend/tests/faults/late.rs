@@ -6,7 +6,7 @@ use crate::{
     site::{Site, image},
 };
 use firn_backend::store::Store;
-use firn_shared::image_name::ImageName;
+use firn_shared::naming::image_name::ImageName;
 use object_store::{ObjectStore, memory::InMemory};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

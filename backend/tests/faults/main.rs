@@ -18,8 +18,10 @@ use firn_backend::{
 };
 use firn_shared::{
     cache_key::CacheKey,
-    image_name::ImageName,
-    package_source::{PackageSource, Revisions},
+    naming::{
+        image_name::ImageName,
+        package_source::{PackageSource, Revisions},
+    },
 };
 use firn_tests::random::Random;
 use object_store::{ObjectStore, memory::InMemory};

@@ -13,8 +13,10 @@ use firn_backend::{
 use firn_shared::{
     Digest,
     cache_key::CacheKey,
-    image_name::ImageName,
-    package_source::{PackageSource, Revisions},
+    naming::{
+        image_name::ImageName,
+        package_source::{PackageSource, Revisions},
+    },
 };
 use firn_tests::random::Random;
 use std::sync::Arc;

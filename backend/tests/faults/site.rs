@@ -8,9 +8,11 @@ use firn_backend::{
     store::Store,
 };
 use firn_shared::{
-    image_name::ImageName,
-    package_source::{PackageSource, Revisions},
-    reference::Tag,
+    naming::{
+        image_name::ImageName,
+        package_source::{PackageSource, Revisions},
+    },
+    oci::reference::Tag,
 };
 use firn_tests::{package_set, random::Random};
 use std::path::PathBuf;

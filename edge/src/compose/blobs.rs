@@ -17,11 +17,13 @@ use crate::{
     memory, store,
 };
 use firn_shared::{
-    digest::Digest,
-    edge_cache::composed_blob_key,
     image::SmallBlob,
-    object_key::{blob_key, composed_key},
-    presigned_url::SignedBucket,
+    link::{
+        edge_cache::composed_blob_key,
+        object_key::{blob_key, composed_key},
+        presigned_url::SignedBucket,
+    },
+    oci::digest::Digest,
 };
 use std::cell::RefCell;
 use std::collections::HashSet;

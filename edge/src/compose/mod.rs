@@ -15,13 +15,10 @@ use crate::{cache::Key, edge::Edge, manifest::Manifest, store::Store};
 use blobs::Shelf;
 use firn_shared::{
     composition::{ComposeError, compose},
-    digest::Digest,
-    endpoint::RepositoryName,
     image::{Image, SmallBlob},
-    image_name::ImageName,
-    media_type::ManifestFormat,
-    protocol::PackageSetToken,
-    reference::Tag,
+    link::protocol::PackageSetToken,
+    naming::image_name::ImageName,
+    oci::{digest::Digest, media_type::ManifestFormat, reference::Tag, repository_name::RepositoryName},
 };
 use futures_util::future::join;
 use records::Records;
@@ -60,7 +57,7 @@ pub(crate) async fn by_tag(
 /// The manifest with a digest, if that is the one of the image of this name in the package set that `latest`
 /// named last. So it is found where KV does not show yet what another location has composed a moment ago.
 pub(crate) async fn by_digest(edge: &Rc<Edge>, name: &RepositoryName, digest: &Digest) -> Option<Manifest> {
-    let name = name.image().ok()?;
+    let name = ImageName::of(name).ok()?;
     let pointer = Store::open(&edge.env, &edge.config)?.pointer(&Tag::default()).await?;
     let composed = image(edge, &pointer.package_set, &name).await?;
     let is = |manifest: &SmallBlob| manifest.digest == *digest;

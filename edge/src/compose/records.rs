@@ -11,12 +11,9 @@ use firn_shared::{
         ComposeError, KnownPackage, MAX_RECORD_BYTES, PATH, PackageSetRecord, ReadRecordError, compose,
         disagree, package_key, package_set_key,
     },
-    endpoint::Method,
-    image_name::ImageName,
-    object_key::composition_key,
-    package_name::PackageName,
-    platform::Platform,
-    protocol::PackageSetToken,
+    link::{object_key::composition_key, protocol::PackageSetToken},
+    naming::{image_name::ImageName, package_name::PackageName},
+    oci::{endpoint::Method, platform::Platform},
 };
 use futures_util::future::maybe_done;
 use std::cell::RefCell;

@@ -6,13 +6,17 @@ use crate::{
     Failure, answer::Answer, backend, blob_location, compose, config::Access, edge::Edge, lost, repository,
 };
 use firn_shared::{
-    byte_range::{ByteRange, range_that_counts},
-    digest::Digest,
-    endpoint::{Method, RepositoryName},
-    entity_tag::{entity_tag, is_known},
-    media_type::BLOB,
-    object_key::blob_key,
-    oci_error::{ErrorCode, OciError},
+    link::object_key::blob_key,
+    naming::image_name::ImageName,
+    oci::{
+        byte_range::{ByteRange, range_that_counts},
+        digest::Digest,
+        endpoint::Method,
+        entity_tag::{entity_tag, is_known},
+        error::{ErrorCode, OciError},
+        media_type::BLOB,
+        repository_name::RepositoryName,
+    },
 };
 use std::rc::Rc;
 use worker::{Bucket, Range, Request, ResponseBody};
@@ -40,7 +44,7 @@ async fn stored(
     digest: &Digest,
 ) -> Result<Answer, Failure> {
     if let Access::Private(_) = edge.config.access {
-        repository::check(edge, &name.image()?, digest, ErrorCode::BlobUnknown).await?;
+        repository::check(edge, &ImageName::of(name)?, digest, ErrorCode::BlobUnknown).await?;
     }
     if edge.header("if-none-match").is_some_and(|header| is_known(&header, digest)) {
         return Ok(blob(edge, 304, digest));

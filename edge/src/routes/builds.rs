@@ -9,9 +9,11 @@ use crate::{
     limit::Limit,
 };
 use firn_shared::{
-    endpoint::Method,
-    oci_error::{ErrorCode, OciError},
-    protocol::BUILDS,
+    link::protocol::BUILDS,
+    oci::{
+        endpoint::Method,
+        error::{ErrorCode, OciError},
+    },
 };
 use worker::ResponseBody;
 

@@ -15,16 +15,21 @@ use crate::{
     store::Store,
 };
 use firn_shared::{
-    digest::Digest,
-    discovery,
-    edge_cache::{Freshness, TagPointer},
-    endpoint::{Method, RepositoryName},
-    image_name::ImageName,
-    media_type::ManifestFormat,
-    oci_error::{ErrorCode, OciError},
-    patience,
-    protocol::{BUILDS, Source},
-    reference::{Reference, Tag},
+    link::{
+        edge_cache::{Freshness, TagPointer},
+        patience,
+        protocol::{BUILDS, Source},
+    },
+    naming::image_name::ImageName,
+    oci::{
+        digest::Digest,
+        discovery,
+        endpoint::Method,
+        error::{ErrorCode, OciError},
+        media_type::ManifestFormat,
+        reference::{Reference, Tag},
+        repository_name::RepositoryName,
+    },
 };
 use std::rc::Rc;
 
@@ -40,13 +45,13 @@ pub(crate) async fn manifests(
             let found = by_digest(edge, name, digest).await?;
             // Which tag the client followed is not known; it is the default one nearly always.
             let format = ManifestFormat::negotiate(Some(found.0.metadata.media_type.as_str()));
-            let wanted = || Some(Wanted { image: name.image().ok()?, tag: Tag::default(), format });
+            let wanted = || Some(Wanted { image: ImageName::of(name).ok()?, tag: Tag::default(), format });
             pulls::note(edge, &found.0, found.1, wanted);
             found
         }
         Reference::Tag(tag) if tag.is_of_referrers() => return Err(discovery::no_referrers_tag(&tag).into()),
         Reference::Tag(tag) => {
-            let wanted = Wanted { image: name.image()?, tag, format: edge.format() };
+            let wanted = Wanted { image: ImageName::of(name)?, tag, format: edge.format() };
             let found = match by_tag(edge, &wanted).await {
                 Err(error) => return wait_or_refuse(edge, error),
                 Ok(found) => found,
@@ -179,7 +184,7 @@ async fn by_digest(
     digest: Digest,
 ) -> Result<(Manifest, Source), OciError> {
     if let Access::Private(_) = edge.config.access {
-        repository::check(edge, &name.image()?, &digest, ErrorCode::ManifestUnknown).await?;
+        repository::check(edge, &ImageName::of(name)?, &digest, ErrorCode::ManifestUnknown).await?;
     }
     let key = Key::digest(edge, &digest);
     if let Some(manifest) = key.get().await {

@@ -13,12 +13,15 @@ use crate::{
     store::Store,
 };
 use firn_shared::{
-    discovery::TagsPage,
-    endpoint::{Method, RepositoryName},
-    image_name::ImageName,
-    media_type::ManifestFormat,
-    oci_error::{ErrorCode, OciError},
-    reference::Tag,
+    naming::image_name::ImageName,
+    oci::{
+        discovery::TagsPage,
+        endpoint::Method,
+        error::{ErrorCode, OciError},
+        media_type::ManifestFormat,
+        reference::Tag,
+        repository_name::RepositoryName,
+    },
 };
 use std::rc::Rc;
 
@@ -27,7 +30,7 @@ const MAX_BYTES: usize = 1 << 20;
 
 /// Answers a request for a list of tags.
 pub(crate) async fn tags(edge: &Rc<Edge>, method: Method, name: &RepositoryName) -> Result<Answer, Failure> {
-    let image = name.image()?;
+    let image = ImageName::of(name)?;
     Limit::LookUps.check(edge).await?;
     let theirs = theirs(edge, name).await;
     let is_unknown = |error: &OciError| matches!(error.code, ErrorCode::NameUnknown | ErrorCode::Unavailable);

@@ -14,10 +14,10 @@
 //! ([`crate::layering::Sharing`]) which its packages have not been in before has such layers; so has one whose packages
 //! alone are over the budget at the last step, which has a tail of its own.
 //!
-//! **Where the records are.** In the backend's object store under [`crate::object_key::composition_key`], where an
+//! **Where the records are.** In the backend's object store under [`crate::link::object_key::composition_key`], where an
 //! edge with access to the same bucket finds them; and at the backend's [`PATH`]`<key>`. Keys are computed by both
 //! sides. A newer record replaces an older one: layers become known later, and records that disagree about the content
-//! of a store path are made to agree ([`crate::settlement`]). Images of records that still disagree are settled by the
+//! of a store path are made to agree ([`crate::image::settlement`]). Images of records that still disagree are settled by the
 //! same rule as the backend's.
 //!
 //! **For whoever deletes old objects.** A record promises that the layers it names exist
@@ -25,7 +25,7 @@
 //! since when it is not. The edge composes from none that is older than `FIRN_MANIFEST_TTL_SECONDS` (30 days), and
 //! keeps what it has composed for as long again; so layers have to stay for twice as long as the youngest record that
 //! names them is old. Where edge and backend share a bucket, `blobs/` also holds symlink layers and configs that the
-//! edge wrote; no record names those, but each has an object under [`crate::object_key::composed_key`], which the edge
+//! edge wrote; no record names those, but each has an object under [`crate::link::object_key::composed_key`], which the edge
 //! writes before the blob, and again with every image that has it. Manifests that name it live for 30 days.
 //!
 //! **Versions.** [`VERSION`] is part of keys and of the records themselves, with [`image::FORMAT`]: what another
@@ -37,16 +37,16 @@ pub use record::{KnownPackage, PackageSetRecord, ReadRecordError, RecipeRecord, 
 
 use crate::{
     cache_key::CacheKey,
-    closure::{Closure, ClosureError},
-    image::{self, Blueprint, BlueprintError, Image, Ingredients},
-    image_name::ImageName,
-    layer::LayerRecord,
+    image::{self, Blueprint, BlueprintError, Image, Ingredients, layer::LayerRecord, selection::select},
     layering::{RevisionProfile, Sharing, Strategy},
-    package::{PackageProblem, ProblemKind},
-    package_name::PackageName,
-    platform::Platform,
-    protocol::PackageSetToken,
-    selection::select,
+    link::protocol::PackageSetToken,
+    naming::{
+        image_name::ImageName,
+        package::{PackageProblem, ProblemKind},
+        package_name::PackageName,
+    },
+    nix::closure::{Closure, ClosureError},
+    oci::platform::Platform,
 };
 use std::sync::Arc;
 
@@ -70,7 +70,7 @@ pub enum ComposeError {
     /// The records are from a strategy that this is not.
     #[error("layers are made by {0}, which is unknown here")]
     Strategy(String),
-    /// The packages make no image, or their closures contradict each other in a way that [`crate::settlement`] does not
+    /// The packages make no image, or their closures contradict each other in a way that [`crate::image::settlement`] does not
     /// decide.
     #[error(transparent)]
     Blueprint(#[from] BlueprintError),

@@ -11,17 +11,25 @@ use super::VERSION;
 use crate::{
     StorePath,
     cache_key::CacheKey,
-    closure::PathInfo,
-    digest::{DiffId, Digest, NarHash},
-    image,
-    layer::{LayerEncoding, LayerRecord},
+    image::{
+        self,
+        layer::{LayerEncoding, LayerRecord},
+    },
     layering::{Place, RevisionProfile},
-    listing::{Directory, FileName, Listing, Node, Root, Target},
-    media_type::LayerCompression,
-    package::{Package, PackageRecord},
-    package_source::Revision,
-    platform::Platform,
-    store_path::STORE_DIR,
+    naming::{
+        package::{Package, PackageRecord},
+        package_source::Revision,
+    },
+    nix::{
+        closure::PathInfo,
+        listing::{Directory, FileName, Listing, Node, Root, Target},
+        store_path::STORE_DIR,
+    },
+    oci::{
+        digest::{DiffId, Digest, NarHash},
+        media_type::LayerCompression,
+        platform::Platform,
+    },
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, HashMap};

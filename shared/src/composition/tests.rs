@@ -1,14 +1,19 @@
 use super::*;
 use crate::{
     Closure, StorePath,
-    closure::PathInfo,
-    digest::{DiffId, Digest, NarHash},
-    layer::{LayerEncoding, LayerPlan},
-    listing::tests::Sketch,
-    media_type::LayerCompression,
-    package::{Output, Package, PackageRecord},
-    package_source::Revision,
-    settlement::Settlement,
+    image::{
+        layer::{LayerEncoding, LayerPlan},
+        settlement::Settlement,
+    },
+    naming::{
+        package::{Output, Package, PackageRecord},
+        package_source::Revision,
+    },
+    nix::{closure::PathInfo, listing::tests::Sketch},
+    oci::{
+        digest::{DiffId, Digest, NarHash},
+        media_type::LayerCompression,
+    },
 };
 use std::collections::{BTreeMap, HashMap};
 

@@ -3,7 +3,7 @@
 //! Written by hand because `oci-spec` keeps labels in a `HashMap`, whose order differs from run to run, and
 //! the config's digest is part of the image's identity. Tests parse the result with `oci-spec`.
 
-use crate::{digest::DiffId, platform::Platform};
+use crate::oci::{digest::DiffId, platform::Platform};
 use serde::Serialize;
 use std::collections::BTreeMap;
 

@@ -2,7 +2,7 @@
 //!
 //! Written by hand for the same reason as the config: `oci-spec` has annotations in random order.
 
-use crate::{digest::Digest, media_type::ManifestFormat};
+use crate::oci::{digest::Digest, media_type::ManifestFormat};
 use serde::Serialize;
 use std::collections::BTreeMap;
 

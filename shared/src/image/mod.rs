@@ -5,22 +5,31 @@
 //! becomes an [`Image`].
 
 pub mod config;
+pub mod forest;
+pub mod layer;
 pub mod manifest;
+pub mod selection;
+pub mod settlement;
 
 use crate::{
     StorePath, archive,
-    closure::{Closure, ClosureError},
-    digest::Digest,
-    forest::{Conflict, Fixtures, Forest, ForestError, Tree, USER_ID},
-    image_name::{ImageName, Shows},
-    layer::{LayerEncoding, LayerPlan, LayerRecord},
+    image::{
+        forest::{Conflict, Fixtures, Forest, ForestError, Tree, USER_ID},
+        layer::{LayerEncoding, LayerPlan, LayerRecord},
+        selection::Selected,
+    },
     layering::{Layers, Part},
-    media_type::{LayerCompression, ManifestFormat},
-    package::PackageRecord,
-    package_source::Revision,
-    platform::Platform,
-    selection::Selected,
-    settlement,
+    naming::{
+        image_name::{ImageName, Shows},
+        package::PackageRecord,
+        package_source::Revision,
+    },
+    nix::closure::{Closure, ClosureError},
+    oci::{
+        digest::Digest,
+        media_type::{LayerCompression, ManifestFormat},
+        platform::Platform,
+    },
 };
 use config::{ExecutionConfig, ImageConfig};
 use manifest::{Descriptor, Manifest};

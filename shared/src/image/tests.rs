@@ -1,12 +1,13 @@
 use super::*;
 use crate::{
     StorePath,
-    closure::PathInfo,
-    digest::{DiffId, NarHash},
     layering::{Layer, Reason},
-    listing::tests::Sketch,
-    media_type::LayerCompression,
-    package::{Output, Package},
+    naming::package::{Output, Package},
+    nix::{closure::PathInfo, listing::tests::Sketch},
+    oci::{
+        digest::{DiffId, NarHash},
+        media_type::LayerCompression,
+    },
 };
 
 fn store_path(name: &str) -> StorePath {
@@ -111,7 +112,7 @@ fn manifests_and_configs_are_what_the_spec_says() {
     assert_eq!(config.created().as_deref(), Some("1970-01-01T00:00:00Z"));
     let docker: serde_json::Value =
         serde_json::from_slice(&image.docker.expect("gzip layers").bytes).expect("JSON");
-    assert_eq!(docker["mediaType"], crate::media_type::DOCKER_MANIFEST);
+    assert_eq!(docker["mediaType"], crate::oci::media_type::DOCKER_MANIFEST);
     assert!(
         docker["layers"]
             .as_array()

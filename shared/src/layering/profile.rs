@@ -1,7 +1,7 @@
 //! What a revision of a package set teaches about its store paths.
 
 use super::{learning, likelihood::Likelihoods, score::PullCosts};
-use crate::{Closure, StorePath, digest::Digest};
+use crate::{Closure, StorePath, oci::digest::Digest};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 

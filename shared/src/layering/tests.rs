@@ -1,6 +1,6 @@
 use super::*;
-use crate::closure::PathInfo;
-use crate::digest::NarHash;
+use crate::nix::closure::PathInfo;
+use crate::oci::digest::NarHash;
 use proptest::{
     prelude::{any, prop},
     prop_assert, prop_assert_eq, proptest,

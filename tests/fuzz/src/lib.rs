@@ -6,26 +6,32 @@
 
 use firn_shared::{
     StorePath,
-    byte_range::ByteRange,
     cache_key::CacheKey,
-    closure::PathInfo,
     composition::{self, KnownPackage, PackageSetRecord, RecipeRecord, compose},
-    digest::{Digest, NarHash},
-    dump_db,
-    endpoint::{Endpoint, RepositoryName},
-    image,
-    image_name::{ImageName, MAX_NAME_LEN},
-    layer::LayerEncoding,
+    image::{self, layer::LayerEncoding},
     layering::{Sharing, Strategy},
-    listing::{FileName, Listing},
-    media_type::LayerCompression,
-    name_index::{NameIndex, Names},
-    nix_log::BuildLog,
-    package::{Output, Package, PackageRecord, Resolution, Resolutions},
-    package_name::PackageName,
-    package_source::{PackageSource, Revision, Revisions},
-    platform::Platform,
-    reference::{Reference, Tag},
+    naming::{
+        image_name::ImageName,
+        name_index::{NameIndex, Names},
+        package::{Output, Package, PackageRecord, Resolution, Resolutions},
+        package_name::PackageName,
+        package_source::{PackageSource, Revision, Revisions},
+    },
+    nix::{
+        closure::PathInfo,
+        dump_db,
+        listing::{FileName, Listing},
+        log::BuildLog,
+    },
+    oci::{
+        byte_range::ByteRange,
+        digest::{Digest, NarHash},
+        endpoint::Endpoint,
+        media_type::LayerCompression,
+        platform::Platform,
+        reference::{Reference, Tag},
+        repository_name::{MAX_NAME_LEN, RepositoryName},
+    },
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -159,7 +165,7 @@ fn resolutions(bytes: &[u8]) -> bool {
             Resolution::Problem(problem) => {
                 let settled = problem.settle(&name);
                 assert!(settled.near.len() <= 3);
-                assert!(!settled.explain(&name, firn_shared::package::Words::Shown).is_empty());
+                assert!(!settled.explain(&name, firn_shared::naming::package::Words::Shown).is_empty());
             }
         }
     }

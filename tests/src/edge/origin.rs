@@ -7,15 +7,20 @@ use axum::{
     http::{HeaderMap, Response, StatusCode},
 };
 use firn_shared::{
-    authentication::HEADER,
     composition::PATH,
-    digest::Digest,
-    discovery::TagsPage,
-    endpoint::{Endpoint, RepositoryName},
-    media_type::ManifestFormat,
-    oci_error::{ErrorCode, OciError},
-    protocol::{BUILDS, PACKAGE_SET, PULLED, REVISION, read_pulled},
-    reference::Reference,
+    link::{
+        authentication::HEADER,
+        protocol::{BUILDS, PACKAGE_SET, PULLED, REVISION, read_pulled},
+    },
+    oci::{
+        digest::Digest,
+        discovery::TagsPage,
+        endpoint::Endpoint,
+        error::{ErrorCode, OciError},
+        media_type::ManifestFormat,
+        reference::Reference,
+        repository_name::RepositoryName,
+    },
 };
 use futures::StreamExt;
 use std::collections::HashMap;

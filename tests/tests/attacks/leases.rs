@@ -158,7 +158,7 @@ impl Site {
 /// Writes a blob that nothing refers to, long ago.
 fn stray(objects: &Path, number: usize) -> PathBuf {
     let digest = firn_shared::Digest::of(format!("stray {number}").as_bytes());
-    let path = objects.join("shared").join(firn_shared::object_key::blob_key(&digest));
+    let path = objects.join("shared").join(firn_shared::link::object_key::blob_key(&digest));
     fs::create_dir_all(path.parent().expect("a folder")).expect("the folder");
     fs::write(&path, format!("stray {number}")).expect("the blob");
     let file = File::options().write(true).open(&path).expect("the blob");

@@ -1,7 +1,7 @@
 //! A flood of images that nobody wants, against storage that has no room for it: what is in demand at the edge stays
 //! whole, though the backend sees none of its pulls.
 
-use firn_shared::{digest::Digest, object_key::blob_key};
+use firn_shared::{link::object_key::blob_key, oci::digest::Digest};
 use firn_tests::{
     backend::Backend,
     edge::{Edge, Settings},

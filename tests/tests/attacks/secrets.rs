@@ -1,7 +1,7 @@
 //! Package code looks for the registry's secrets, and strangers for what a registry shows without being asked who they
 //! are.
 
-use firn_shared::authentication::{HEADER, Secret};
+use firn_shared::link::authentication::{HEADER, Secret};
 use firn_tests::{
     backend::{Backend, command},
     git::Repository,

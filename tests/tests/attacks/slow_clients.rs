@@ -1,6 +1,6 @@
 //! Clients that hold connections by being slow, and clients that hold many.
 
-use firn_shared::authentication::{HEADER, Secret};
+use firn_shared::link::authentication::{HEADER, Secret};
 use firn_tests::{
     backend::{Backend, Starting},
     gates::Gates,

@@ -2,7 +2,7 @@
 //! them, and by the edge in workerd while no backend runs.
 
 use crate::dockerd;
-use firn_shared::{composition::ComposeError, image_name::ImageName};
+use firn_shared::{composition::ComposeError, naming::image_name::ImageName};
 use firn_tests::{
     backend::{Backend, command},
     composition::{Published, combinations},

@@ -2,8 +2,8 @@
 
 use crate::{clients, dockerd};
 use firn_shared::{
-    authentication::{HEADER, Secret, WINDOW_SECONDS},
-    digest::Digest,
+    link::authentication::{HEADER, Secret, WINDOW_SECONDS},
+    oci::digest::Digest,
 };
 use firn_tests::{
     backend::Backend,

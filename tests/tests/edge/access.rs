@@ -1,7 +1,7 @@
 //! A private deployment: who may pull, and what.
 
 use crate::{header, now, pair, put_image, refusal, until_limited};
-use firn_shared::digest::Digest;
+use firn_shared::oci::digest::Digest;
 use firn_tests::{
     backend::Backend,
     edge::{Edge, Origin, Settings},

@@ -2,9 +2,11 @@
 
 use crate::{header, pair, refusal};
 use firn_shared::{
-    authentication::{HEADER, Secret},
-    digest::Digest,
-    object_key::blob_key,
+    link::{
+        authentication::{HEADER, Secret},
+        object_key::blob_key,
+    },
+    oci::digest::Digest,
 };
 use firn_tests::edge::{Edge, Origin, Settings};
 use reqwest::Method;

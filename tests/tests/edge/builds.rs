@@ -2,8 +2,8 @@
 
 use crate::{header, pair, refusal};
 use firn_shared::{
-    authentication::{HEADER, Secret},
-    oci_error::{ErrorCode, OciError},
+    link::authentication::{HEADER, Secret},
+    oci::error::{ErrorCode, OciError},
 };
 use firn_tests::edge::{Behaviour, Edge, Origin, Settings};
 use futures::StreamExt;

@@ -3,22 +3,32 @@
 use crate::{access::private, header, refusal, until_limited};
 use firn_shared::{
     Closure, StorePath,
-    closure::PathInfo,
     composition::{KnownPackage, PackageSetRecord, RecipeRecord, compose, package_key, package_set_key},
-    digest::{DiffId, Digest, NarHash},
-    edge_cache::TagPointer,
-    image::{Image, SmallBlob},
-    layer::{LayerEncoding, LayerPlan, LayerRecord},
+    image::{
+        Image, SmallBlob,
+        layer::{LayerEncoding, LayerPlan, LayerRecord},
+    },
     layering::{DEFAULT_BUDGET, Sharing, Strategy},
-    listing::{FileName, Listing, Node, Root},
-    media_type::{DOCKER_MANIFEST, LayerCompression, OCI_MANIFEST},
-    object_key::{blob_key, composed_key, composition_key},
-    package::{Output, Package, PackageRecord},
-    package_name::PackageName,
-    package_source::Revision,
-    platform::Platform,
-    protocol::PackageSetToken,
-    reference::Tag,
+    link::{
+        edge_cache::TagPointer,
+        object_key::{blob_key, composed_key, composition_key},
+        protocol::PackageSetToken,
+    },
+    naming::{
+        package::{Output, Package, PackageRecord},
+        package_name::PackageName,
+        package_source::Revision,
+    },
+    nix::{
+        closure::PathInfo,
+        listing::{FileName, Listing, Node, Root},
+    },
+    oci::{
+        digest::{DiffId, Digest, NarHash},
+        media_type::{DOCKER_MANIFEST, LayerCompression, OCI_MANIFEST},
+        platform::Platform,
+        reference::Tag,
+    },
 };
 use firn_tests::{
     edge::{Edge, Origin, Settings},

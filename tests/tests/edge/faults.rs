@@ -2,7 +2,7 @@
 //! clear error, and nothing wrong is remembered.
 
 use crate::{header, pair, refusal};
-use firn_shared::{digest::Digest, media_type::ManifestFormat};
+use firn_shared::oci::{digest::Digest, media_type::ManifestFormat};
 use firn_tests::{
     edge::{Behaviour, Edge, Origin, Settings},
     wait::LONG,

@@ -1,8 +1,11 @@
 //! Blobs that are not where they should be, of images that the edge still answers for.
 
 use crate::{now, pair, put_image, refusal};
-use firn_shared::oci_error::ErrorCode;
-use firn_shared::{digest::Digest, object_key::blob_key, oci_error::OciError};
+use firn_shared::oci::error::ErrorCode;
+use firn_shared::{
+    link::object_key::blob_key,
+    oci::{digest::Digest, error::OciError},
+};
 use firn_tests::{
     backend::Backend,
     edge::{Behaviour, Edge, Settings},

@@ -15,12 +15,11 @@ mod quotas;
 mod size;
 
 use firn_shared::{
-    digest::Digest,
-    edge_cache::{ManifestMetadata, TagPointer, manifest_key},
-    media_type::ManifestFormat,
-    oci_error::OciError,
-    protocol::PackageSetToken,
-    reference::Tag,
+    link::{
+        edge_cache::{ManifestMetadata, TagPointer, manifest_key},
+        protocol::PackageSetToken,
+    },
+    oci::{digest::Digest, error::OciError, media_type::ManifestFormat, reference::Tag},
 };
 use firn_tests::edge::{Edge, Origin, Settings};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -2,11 +2,13 @@
 
 use crate::{header, pair, refusal};
 use firn_shared::{
-    digest::Digest,
-    edge_cache::TagPointer,
-    entity_tag::entity_tag,
-    media_type::{DOCKER_MANIFEST, ManifestFormat, OCI_MANIFEST},
-    reference::Tag,
+    link::edge_cache::TagPointer,
+    oci::{
+        digest::Digest,
+        entity_tag::entity_tag,
+        media_type::{DOCKER_MANIFEST, ManifestFormat, OCI_MANIFEST},
+        reference::Tag,
+    },
 };
 use firn_tests::{
     edge::{Origin, Settings},

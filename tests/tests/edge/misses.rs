@@ -2,10 +2,14 @@
 
 use crate::{header, pair, put_image, refusal, until_limited};
 use firn_shared::{
-    authentication::{HEADER, Secret},
-    digest::Digest,
-    oci_error::{ErrorCode, OciError},
-    protocol::CLIENT,
+    link::{
+        authentication::{HEADER, Secret},
+        protocol::CLIENT,
+    },
+    oci::{
+        digest::Digest,
+        error::{ErrorCode, OciError},
+    },
 };
 use firn_tests::{
     edge::{Behaviour, Edge, Origin, Settings},

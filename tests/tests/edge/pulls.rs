@@ -1,7 +1,7 @@
 //! What the backend hears of pulls that are answered here.
 
 use crate::{header, now, pair, put_image};
-use firn_shared::digest::Digest;
+use firn_shared::oci::digest::Digest;
 use firn_tests::{edge::Origin, wait::eventually};
 
 fn path(name: &str) -> String {

@@ -1,6 +1,6 @@
 //! What one client has used up is refused to that client alone, though all wait for the same answer.
 
-use firn_shared::oci_error::OciError;
+use firn_shared::oci::error::OciError;
 use firn_tests::{
     backend::Backend,
     edge::{Edge, Settings},

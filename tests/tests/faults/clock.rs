@@ -1,7 +1,7 @@
 //! Clocks that jump: what depends on them says so, and the rest goes on.
 
 use crate::storage::{gc, is_clean, pull, set_times};
-use firn_shared::authentication::{HEADER, Secret};
+use firn_shared::link::authentication::{HEADER, Secret};
 use firn_tests::{
     backend::{Backend, Starting},
     package_set,

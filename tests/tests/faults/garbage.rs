@@ -3,7 +3,7 @@
 use crate::storage::{files, gc, is_clean, pull, pull_again, set_times};
 use firn_shared::{
     Digest,
-    object_key::{blob_key, composed_key},
+    link::object_key::{blob_key, composed_key},
 };
 use firn_tests::{
     backend::{Backend, command},

@@ -9,7 +9,7 @@ use crate::{
     package_set::{PackageSet, RepositoryError, RevisionError, Trust},
     store::{Store, StoreError},
 };
-use firn_shared::{package_source::Revision, reference::Tag};
+use firn_shared::{naming::package_source::Revision, oci::reference::Tag};
 use std::collections::BTreeSet;
 use std::path::Path;
 

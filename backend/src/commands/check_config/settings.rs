@@ -7,7 +7,7 @@ use crate::{
     store::is_variable_of,
 };
 use clap::{ArgMatches, CommandFactory, parser::ValueSource};
-use firn_shared::source_url::SourceUrl;
+use firn_shared::naming::source_url::SourceUrl;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -145,7 +145,7 @@ pub(super) fn misunderstandings(environment: &[String], aliases: &[Alias]) -> Ve
         name.starts_with("FIRN_") && !name.starts_with("FIRN_TEST_") && !known
     });
     let unknown = unknown.map(|name| {
-        let near = firn_shared::nearest::nearest(name, options.iter().map(String::as_str), 1);
+        let near = firn_shared::naming::nearest::nearest(name, options.iter().map(String::as_str), 1);
         let hint = near.first().map_or_else(String::new, |near| format!("; did you mean {near}?"));
         warning(format!("{name} is set, and Firn has no such variable{hint}"))
     });

@@ -3,9 +3,9 @@
 use super::Failure;
 use firn_shared::{
     Closure, StorePath,
-    closure::PathInfo,
-    digest::NarHash,
     layering::{Part, PopularityCounts},
+    nix::closure::PathInfo,
+    oci::digest::NarHash,
 };
 use serde::Deserialize;
 use std::{

@@ -1,7 +1,7 @@
 //! A next revision of a package set, made up.
 
 use super::graph::Graph;
-use firn_shared::{StorePath, cache_key::CacheKey, closure::PathInfo, digest::NarHash};
+use firn_shared::{StorePath, cache_key::CacheKey, nix::closure::PathInfo, oci::digest::NarHash};
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
 /// What changes between a revision and the next.

@@ -10,9 +10,11 @@ use crate::{
     contents::{OWN, SERVICES},
 };
 use firn_shared::{
-    image_name::ImageName,
-    package::{PackageProblem, ProblemKind},
-    selection::select,
+    image::selection::select,
+    naming::{
+        image_name::ImageName,
+        package::{PackageProblem, ProblemKind},
+    },
 };
 use firn_tests::{
     buildenv, composition::combinations, image::Image, layer::Layer, nix, package_set, registry::Registry,

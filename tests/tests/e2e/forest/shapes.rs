@@ -1,7 +1,7 @@
 //! Packages that have the same name in every way that a package can have one, in all combinations.
 
 use super::{BUILDERS, HIDDEN, NAMES, NOWHERE, Node, OWN_FILES, REAL, RESERVED, Table, build, known};
-use firn_shared::image_name::ImageName;
+use firn_shared::naming::image_name::ImageName;
 use firn_tests::{backend::Backend, package_set};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,216 @@
+//! What the edge remembers: under which keys, in which form, and for how long it counts.
+//!
+//! Three kinds of entries. A *tag pointer* says which package set a tag named when the backend was last
+//! asked; it is the only one that ages. A *manifest* is found by package set and canonical image name, which
+//! together never mean anything else, and again *by digest*. Beside them lie the records that images are composed
+//! from ([`crate::composition`]), and the tags by which the edge has answered for a name without the backend. Nothing
+//! here does the remembering.
+
+use crate::{
+    cache_key::CacheKey,
+    link::protocol::PackageSetToken,
+    naming::{image_name::ImageName, package_source::Commit},
+    oci::{digest::Digest, media_type::ManifestFormat, reference::Tag},
+};
+use serde::{Deserialize, Serialize};
+
+/// The package set that a tag named when the backend was last asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagPointer {
+    /// The package set.
+    pub package_set: PackageSetToken,
+    /// When the backend said so, in seconds since 1970.
+    pub checked: u64,
+}
+
+/// What stands beside a manifest's bytes; at most 1 KiB as JSON (KV's limit for metadata).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestMetadata {
+    /// The digest of the bytes.
+    pub digest: Digest,
+    /// The manifest's media type.
+    pub media_type: String,
+    /// The revision of the package set that it is from; see [`crate::link::protocol::REVISION`].
+    pub revision: Option<String>,
+    /// When it was stored, in seconds since 1970.
+    pub created: u64,
+    /// Whether an edge has composed it, so that no backend need know of it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub composed: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// How much a [`TagPointer`] counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// Good as it is.
+    Fresh,
+    /// Good for this answer; ask the backend meanwhile.
+    Aging,
+    /// Ask the backend first; good only when it cannot be asked.
+    Stale,
+}
+
+impl TagPointer {
+    /// Where the pointer for a tag is kept.
+    pub fn key(tag: &Tag) -> CacheKey {
+        CacheKey::builder("tag-1").field(tag.as_str()).build()
+    }
+
+    /// How much the pointer counts at `now` (seconds since 1970), when tags count as they are for
+    /// `ttl_seconds` and are asked for in the background for as long again. A tag that is a commit never
+    /// moves.
+    pub fn freshness(&self, tag: &Tag, now: u64, ttl_seconds: u64) -> Freshness {
+        if tag.as_str().parse::<Commit>().is_ok() {
+            return Freshness::Fresh;
+        }
+        // Clocks of different machines differ: a pointer from the future is as old as now.
+        let age = now.saturating_sub(self.checked);
+        if age <= ttl_seconds {
+            Freshness::Fresh
+        } else if age <= ttl_seconds.saturating_mul(2) {
+            Freshness::Aging
+        } else {
+            Freshness::Stale
+        }
+    }
+}
+
+/// Where the manifest of an image of a package set is kept.
+pub fn manifest_key(package_set: &PackageSetToken, name: &ImageName, format: ManifestFormat) -> CacheKey {
+    CacheKey::builder("manifest-1")
+        .field(package_set.as_str())
+        .field(name.to_string())
+        .field(format.manifest())
+        .build()
+}
+
+/// Where the manifest with a digest is kept.
+pub fn digest_key(digest: &Digest) -> CacheKey {
+    CacheKey::builder("digest-1").field(digest.as_bytes()).build()
+}
+
+/// What begins the keys of the tags by which an edge has answered for a name; the tag follows. An entry for each, so
+/// that locations that note different tags at once lose none.
+pub fn tags_prefix(name: &ImageName) -> String {
+    format!("{}/", CacheKey::builder("tags-1").field(name.to_string()).build())
+}
+
+/// Where it is noted that the edge itself has stored the blob with a digest.
+pub fn composed_blob_key(digest: &Digest) -> CacheKey {
+    CacheKey::builder("composed-blob-1").field(digest.as_bytes()).build()
+}
+
+/// The name of the one place that asks the backend for an image, and of a tag's answer in short-lived caches:
+/// everything that a client's request for a manifest by tag can make a difference by.
+pub fn request_key(name: &ImageName, tag: &Tag, format: ManifestFormat) -> CacheKey {
+    CacheKey::builder("request-1")
+        .field(name.to_string())
+        .field(tag.as_str())
+        .field(format.manifest())
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn tag(text: &str) -> Tag {
+        text.parse().expect("a tag")
+    }
+
+    #[test]
+    fn pointers_age() {
+        let pointer = TagPointer { package_set: "set".parse().expect("a token"), checked: 1_000 };
+        let check = |name: &str, now, expect| {
+            assert_eq!(pointer.freshness(&tag(name), now, 300), expect, "{name} at {now}");
+        };
+        check("latest", 1_000, Freshness::Fresh);
+        check("latest", 0, Freshness::Fresh);
+        check("latest", 1_300, Freshness::Fresh);
+        check("latest", 1_301, Freshness::Aging);
+        check("latest", 1_600, Freshness::Aging);
+        check("latest", 1_601, Freshness::Stale);
+        check(&"0a".repeat(20), u64::MAX, Freshness::Fresh);
+        check(&"0a".repeat(19), u64::MAX, Freshness::Stale);
+    }
+
+    #[test]
+    fn every_difference_has_its_own_key() {
+        let name = |text: &str| text.parse::<ImageName>().expect("an image name");
+        let token = |text: &str| text.parse::<PackageSetToken>().expect("a token");
+        let (oci, docker) = (ManifestFormat::Oci, ManifestFormat::Docker);
+        let keys = [
+            manifest_key(&token("a"), &name("git"), oci),
+            manifest_key(&token("b"), &name("git"), oci),
+            manifest_key(&token("a"), &name("git"), docker),
+            manifest_key(&token("a"), &name("arm64/git"), oci),
+            manifest_key(&token("a"), &name("shell/git"), oci),
+            manifest_key(&token("ag"), &name("it"), oci),
+            request_key(&name("git"), &tag("a"), oci),
+            request_key(&name("git"), &tag("a"), docker),
+            request_key(&name("git"), &tag("b"), oci),
+            digest_key(&Digest::of(b"a")),
+            digest_key(&Digest::of(b"b")),
+            composed_blob_key(&Digest::of(b"a")),
+            TagPointer::key(&tag("a")),
+            TagPointer::key(&tag("b")),
+        ];
+        assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), keys.len());
+        // Names that mean the same share a key.
+        assert_eq!(
+            manifest_key(&token("a"), &name("git/htop"), oci),
+            manifest_key(&token("a"), &name("htop/git"), oci)
+        );
+    }
+
+    /// Image names that are easy to mistake for each other, where one is another with a separator moved.
+    fn image_name() -> impl Strategy<Value = ImageName> {
+        let text = "(arm64/|amd64/|shell/|user/|debug/){0,2}[ab]{1,2}([./-][ab]{1,2}){0,3}";
+        text.prop_filter_map("two platforms", |text| text.parse().ok())
+    }
+
+    fn format() -> impl Strategy<Value = ManifestFormat> {
+        prop_oneof![Just(ManifestFormat::Oci), Just(ManifestFormat::Docker)]
+    }
+
+    proptest! {
+        #[test]
+        fn manifests_and_requests_never_share_a_key(
+            a in ("[ab/:]{1,3}", image_name(), format()),
+            b in ("[ab/:]{1,3}", image_name(), format()),
+        ) {
+            let manifest = |(set, name, format): &(String, ImageName, ManifestFormat)| {
+                manifest_key(&set.parse().expect("a token"), name, *format)
+            };
+            prop_assert_eq!(a == b, manifest(&a) == manifest(&b), "{:?} {:?}", a, b);
+            let request = |(tag, name, format): &(String, ImageName, ManifestFormat)| {
+                // What a tag cannot have in it is replaced by what no other text here has.
+                request_key(name, &tag.replace('/', "x").replace(':', "y").parse().expect("a tag"), *format)
+            };
+            prop_assert_eq!(a == b, request(&a) == request(&b), "{:?} {:?}", a, b);
+            prop_assert_ne!(manifest(&a), request(&a));
+        }
+    }
+
+    #[test]
+    fn what_is_stored_fits_and_is_checked_when_read() {
+        let metadata = ManifestMetadata {
+            digest: Digest::of(b"x"),
+            media_type: crate::oci::media_type::DOCKER_MANIFEST.into(),
+            revision: Some("0".repeat(64)),
+            created: u64::MAX,
+            composed: true,
+        };
+        let json = serde_json::to_string(&metadata).expect("serialises");
+        assert!(json.len() <= 1024);
+        assert_eq!(serde_json::from_str::<ManifestMetadata>(&json).expect("parses"), metadata);
+        assert!(serde_json::from_str::<ManifestMetadata>(&json.replace("sha256:", "md5:")).is_err());
+        assert!(serde_json::from_str::<TagPointer>(r#"{"package_set":"","checked":1}"#).is_err());
+    }
+}

@@ -1,0 +1,10 @@
+//! What a name means: of an image, of a package, and of the package set in which packages are looked up.
+
+pub mod image_name;
+pub mod name_index;
+pub mod nearest;
+pub mod package;
+pub mod package_name;
+pub mod package_source;
+pub mod reason;
+pub mod source_url;

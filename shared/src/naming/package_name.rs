@@ -1,0 +1,90 @@
+//! Package names: what one component of an image name asks for.
+
+use crate::oci::repository_name::{MAX_NAME_LEN, is_component};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// An attribute path in lower case, its attributes separated by dots, with an output as optional suffix:
+/// `git`, `python3packages.requests`, `openssl.dev`.
+///
+/// Always one component of the OCI name grammar, `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*` (distribution spec,
+/// "Pulling manifests"): no quotes, no `$`, no `/`, no leading dash or underscore. Nix sees it only as a
+/// JSON string all the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PackageName(Box<str>);
+
+/// The most attributes that a name is made of, an output included. Package sets hold each other without end
+/// (`pkgsMusl.pkgsMusl`, `python3.pkgs.python.pkgs`), and each such name is an evaluation and an image.
+pub const MAX_PARTS: usize = 4;
+
+/// Why a component is not a package name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParsePackageNameError {
+    /// Nothing between two slashes.
+    #[error("there is an empty component in the image name")]
+    Empty,
+    /// Longer than any image name ([`MAX_NAME_LEN`]).
+    #[error("a package name has at most {MAX_NAME_LEN} characters, this one has {0}")]
+    Length(usize),
+    /// More parts than [`MAX_PARTS`].
+    #[error("a package name has at most {MAX_PARTS} parts with dots between them, {0:?} has more")]
+    Depth(String),
+    /// An upper-case letter.
+    #[error("image names are lower case: write {0:?}, it finds camelCase attributes too")]
+    UpperCase(String),
+    /// A character or a separator where the grammar has none.
+    #[error(
+        "{0:?} is not a package name: letters a-z and digits, with single '.', '_', '__' or dashes between them"
+    )]
+    Grammar(String),
+}
+
+impl PackageName {
+    /// The name as it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PackageName {
+    type Err = ParsePackageNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let quoted = || text.chars().take(80).collect::<String>();
+        if text.is_empty() {
+            Err(ParsePackageNameError::Empty)
+        } else if text.len() > MAX_NAME_LEN {
+            Err(ParsePackageNameError::Length(text.len()))
+        } else if is_component(text) && text.split('.').count() > MAX_PARTS {
+            Err(ParsePackageNameError::Depth(quoted()))
+        } else if is_component(text) {
+            Ok(Self(text.into()))
+        } else if is_component(&text.to_ascii_lowercase()) {
+            Err(ParsePackageNameError::UpperCase(quoted().to_ascii_lowercase()))
+        } else {
+            Err(ParsePackageNameError::Grammar(quoted()))
+        }
+    }
+}
+
+impl TryFrom<String> for PackageName {
+    type Error = ParsePackageNameError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<PackageName> for String {
+    fn from(name: PackageName) -> Self {
+        name.0.into()
+    }
+}
+
+impl fmt::Display for PackageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

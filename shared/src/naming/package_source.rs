@@ -1,0 +1,341 @@
+//! Package sources: where the package set comes from, what a tag means there, and which revisions are fixed.
+
+use crate::{
+    naming::source_url::{PublicUrl, SourceUrl},
+    oci::reference::Tag,
+};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// The repository whose branches the Nix project calls channels.
+pub const NIXPKGS_URL: &str = "https://github.com/NixOS/nixpkgs";
+
+/// A full git commit: 40 lower-case hexadecimal digits. Anything shorter is a branch or tag name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Commit(Box<str>);
+
+/// A branch or tag name that git accepts (git-check-ref-format) and that cannot be taken for an option, a
+/// path or a URL.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct GitRef(Box<str>);
+
+/// A text that is neither a commit nor a ref name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is neither a 40-digit commit nor a branch or tag name")]
+pub struct ParseGitRefError(String);
+
+/// Where the package set comes from; fixed by the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PackageSource {
+    /// A nixpkgs channel such as `nixos-24.05`, or a nixpkgs commit.
+    Channel(Version),
+    /// A git repository that holds a package set.
+    Git {
+        /// Where to fetch it.
+        url: SourceUrl,
+        /// What `latest` means there; the default branch where nothing is said.
+        default: Option<Version>,
+    },
+    /// A directory or file on this machine.
+    Path(PathBuf),
+}
+
+/// Something in a git history: fixed, or moving.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Version {
+    /// A commit, which never changes.
+    Commit(Commit),
+    /// A branch or tag, which may.
+    Ref(GitRef),
+}
+
+/// What a tag names in a source, before anything has been looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selector {
+    /// A version of a repository; without one, its default branch.
+    Git {
+        /// Where it is fetched from.
+        url: PublicUrl,
+        /// Which version.
+        version: Option<Version>,
+    },
+    /// Whatever the path holds now.
+    Path(PathBuf),
+}
+
+/// One state of a package set that never changes: what records and images are keyed by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Revision {
+    /// A commit of a repository.
+    Git {
+        /// Where it is fetched from.
+        url: PublicUrl,
+        /// Which commit.
+        rev: Commit,
+    },
+    /// A path with this content (sha256 in hexadecimal).
+    Path {
+        /// Digest over names and contents.
+        content: String,
+    },
+}
+
+/// Whether callers may choose what they get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revisions {
+    /// Only `latest`.
+    Fixed,
+    /// Branch and tag names too.
+    Refs,
+    /// Any commit too.
+    Any,
+}
+
+/// Why a tag names nothing in a source.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SelectError {
+    /// The source has one state only.
+    #[error(
+        "this registry serves only the tag latest: its packages come from one place that has no other versions"
+    )]
+    LatestOnly,
+    /// The operator does not let callers choose a commit.
+    #[error(
+        "this registry serves latest and the branches and tags of its package repository, but no commits; its \
+         operator can allow them with FIRN_REVISIONS=any"
+    )]
+    CommitsForbidden,
+    /// The operator does not let callers choose a ref.
+    #[error(
+        "this registry serves only the tag latest; its operator can allow branches and tags with \
+         FIRN_REVISIONS=refs, and commits too with FIRN_REVISIONS=any"
+    )]
+    RefsForbidden,
+    /// The tag is no ref name.
+    #[error(transparent)]
+    Ref(#[from] ParseGitRefError),
+}
+
+impl PackageSource {
+    /// Whether callers may choose a revision where the operator says nothing: of a repository that is
+    /// theirs, yes; of all of nixpkgs' history, no.
+    pub fn default_revisions(&self) -> Revisions {
+        match self {
+            Self::Git { .. } => Revisions::Refs,
+            Self::Channel(_) | Self::Path(_) => Revisions::Fixed,
+        }
+    }
+
+    /// The repository, with the credentials that the operator gave for it.
+    pub fn repository(&self) -> Option<SourceUrl> {
+        match self {
+            Self::Channel(_) => Some(NIXPKGS_URL.into()),
+            Self::Git { url, .. } => Some(url.clone()),
+            Self::Path(_) => None,
+        }
+    }
+
+    /// What a tag names here.
+    ///
+    /// # Errors
+    /// When the tag can name nothing, or the operator forbids what it names.
+    pub fn select(&self, tag: &Tag, revisions: Revisions) -> Result<Selector, SelectError> {
+        let (url, default) = match self {
+            Self::Channel(version) => (NIXPKGS_URL.into(), Some(version)),
+            Self::Git { url, default } => (url.public().clone(), default.as_ref()),
+            Self::Path(path) if tag.is_latest() => return Ok(Selector::Path(path.clone())),
+            Self::Path(_) => return Err(SelectError::LatestOnly),
+        };
+        let version = if tag.is_latest() {
+            default.cloned()
+        } else {
+            let version: Version = tag.as_str().parse()?;
+            match (&version, revisions) {
+                (_, Revisions::Fixed) => return Err(SelectError::RefsForbidden),
+                (Version::Commit(_), Revisions::Refs) => return Err(SelectError::CommitsForbidden),
+                _ => Some(version),
+            }
+        };
+        Ok(Selector::Git { url, version })
+    }
+}
+
+impl Selector {
+    /// The revision, where it is known without looking anything up: only a full commit cannot move.
+    pub fn pinned(&self) -> Option<Revision> {
+        match self {
+            Self::Git { url, version: Some(Version::Commit(rev)) } => {
+                Some(Revision::Git { url: url.clone(), rev: rev.clone() })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Revision {
+    /// What labels, headers and logs call it: the commit, or the content digest.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Git { rev, .. } => rev.as_str(),
+            Self::Path { content } => content,
+        }
+    }
+}
+
+impl Commit {
+    /// The 40 digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl GitRef {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Commit {
+    type Err = ParseGitRefError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let hex = text.len() == 40 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if hex { Ok(Self(text.into())) } else { Err(ParseGitRefError(text.chars().take(80).collect())) }
+    }
+}
+
+impl FromStr for GitRef {
+    type Err = ParseGitRefError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let component = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
+        let valid = (1..=200).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/+-".contains(&b))
+            && !text.starts_with('-')
+            && !text.ends_with('.')
+            && !text.contains("..")
+            && text.split('/').all(component);
+        if valid { Ok(Self(text.into())) } else { Err(ParseGitRefError(text.chars().take(80).collect())) }
+    }
+}
+
+impl FromStr for Version {
+    type Err = ParseGitRefError;
+
+    /// Commit and branch are told apart by a full 40-digit match and by nothing else.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self::Commit).or_else(|_| text.parse().map(Self::Ref))
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Commit(commit) => commit.as_str(),
+            Self::Ref(name) => name.as_str(),
+        })
+    }
+}
+
+macro_rules! string_conversions {
+    ($($name:ident),+) => {$(
+        impl TryFrom<String> for $name {
+            type Error = ParseGitRefError;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.0.into()
+            }
+        }
+    )+};
+}
+string_conversions!(Commit, GitRef);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+    fn tag(text: &str) -> Tag {
+        text.parse().expect("a tag")
+    }
+
+    #[test]
+    fn commits_are_forty_hex_digits_and_nothing_else() {
+        assert!(matches!(COMMIT.parse(), Ok(Version::Commit(_))));
+        for text in [&COMMIT[..39], &COMMIT.to_uppercase(), "nixos-24.05", "0123456", &format!("{COMMIT}0")] {
+            assert!(matches!(text.parse(), Ok(Version::Ref(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_refs_that_could_be_something_else() {
+        for text in [
+            "",
+            "-",
+            "--upload-pack=x",
+            "a..b",
+            "a/../b",
+            "/a",
+            "a/",
+            "a//b",
+            ".a",
+            "a.lock",
+            "a b",
+            "a:b",
+            "a@{1}",
+        ] {
+            assert!(text.parse::<GitRef>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_a_commit_is_pinned() {
+        let git = |default: Option<&str>| PackageSource::Git {
+            url: "https://example.org/pkgs".into(),
+            default: default.map(|text| text.parse().expect("a version")),
+        };
+        let pinned = |source: &PackageSource, text| {
+            source
+                .select(&tag(text), Revisions::Any)
+                .expect("allowed")
+                .pinned()
+                .map(|rev| rev.id().to_owned())
+        };
+        assert_eq!(pinned(&git(None), "latest"), None);
+        assert_eq!(pinned(&git(Some("main")), "latest"), None);
+        assert_eq!(pinned(&git(Some(COMMIT)), "latest").as_deref(), Some(COMMIT));
+        assert_eq!(pinned(&git(None), "v1.0"), None);
+        assert_eq!(pinned(&git(None), COMMIT).as_deref(), Some(COMMIT));
+        let channel = |text: &str| PackageSource::Channel(text.parse().expect("a version"));
+        assert_eq!(pinned(&channel("nixos-24.05"), "latest"), None);
+        assert_eq!(pinned(&channel(COMMIT), "latest").as_deref(), Some(COMMIT));
+        assert_eq!(pinned(&PackageSource::Path("/srv/pkgs".into()), "latest"), None);
+    }
+
+    #[test]
+    fn the_operator_decides_who_chooses() {
+        let git = PackageSource::Git { url: "https://example.org/pkgs".into(), default: None };
+        let select = |text, revisions| git.select(&tag(text), revisions).map(|_| ());
+        assert_eq!(select("latest", Revisions::Fixed), Ok(()));
+        assert_eq!(select("v1", Revisions::Fixed), Err(SelectError::RefsForbidden));
+        assert_eq!(select("v1", Revisions::Refs), Ok(()));
+        assert_eq!(select(COMMIT, Revisions::Refs), Err(SelectError::CommitsForbidden));
+        assert_eq!(select(COMMIT, Revisions::Any), Ok(()));
+        assert!(matches!(select("a..b", Revisions::Any), Err(SelectError::Ref(_))));
+        let path = PackageSource::Path("/srv/pkgs".into());
+        assert_eq!(path.select(&tag("v1"), Revisions::Any), Err(SelectError::LatestOnly));
+    }
+}

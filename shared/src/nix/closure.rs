@@ -1,0 +1,159 @@
+//! A closure: store paths with everything that they refer to at run time.
+
+use crate::{StorePath, oci::digest::NarHash};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What Nix's database knows of one store path (`nix-store --dump-db`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathInfo {
+    /// The path itself.
+    pub path: StorePath,
+    /// Digest of its NAR serialisation.
+    pub nar_hash: NarHash,
+    /// Size of that serialisation, in bytes.
+    pub nar_size: u64,
+    /// What it refers to; may name the path itself.
+    pub references: Vec<StorePath>,
+}
+
+/// One member of a [`Closure`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClosurePath {
+    /// The path itself.
+    pub path: StorePath,
+    /// Digest of its NAR serialisation: layers are keyed by it.
+    pub nar_hash: NarHash,
+    /// Size of that serialisation, in bytes.
+    pub nar_size: u64,
+    /// Indices of what it refers to, ascending, never itself.
+    pub references: Vec<usize>,
+}
+
+/// Why some path records do not make a closure.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClosureError {
+    /// A path refers to one that is not among the records.
+    #[error("{from} refers to {to}, which is missing")]
+    Open {
+        /// The path whose reference dangles.
+        from: StorePath,
+        /// What it refers to.
+        to: StorePath,
+    },
+    /// The same path was recorded with two different contents.
+    #[error("{0} has two different contents")]
+    Contradiction(StorePath),
+}
+
+/// Store paths, sorted and without repetition, closed under reference.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Closure {
+    paths: Vec<ClosurePath>,
+}
+
+impl Closure {
+    /// The closure that these records make, in whatever order and with whatever repetition they come.
+    ///
+    /// # Errors
+    /// When a reference leads out of the records, or one path comes with two contents.
+    pub fn new<'a>(records: impl IntoIterator<Item = &'a PathInfo>) -> Result<Self, ClosureError> {
+        let mut by_path: BTreeMap<&StorePath, &PathInfo> = BTreeMap::new();
+        for record in records {
+            if let Some(other) = by_path.insert(&record.path, record)
+                && other.nar_hash != record.nar_hash
+            {
+                return Err(ClosureError::Contradiction(record.path.clone()));
+            }
+        }
+        let index: BTreeMap<&StorePath, usize> =
+            by_path.keys().enumerate().map(|(i, path)| (*path, i)).collect();
+        let paths = by_path
+            .values()
+            .map(|record| {
+                let mut references = record
+                    .references
+                    .iter()
+                    .filter(|to| **to != record.path)
+                    .map(|to| {
+                        index
+                            .get(to)
+                            .copied()
+                            .ok_or_else(|| ClosureError::Open { from: record.path.clone(), to: to.clone() })
+                    })
+                    .collect::<Result<Vec<_>, _>>()?;
+                references.sort_unstable();
+                references.dedup();
+                Ok(ClosurePath {
+                    path: record.path.clone(),
+                    nar_hash: record.nar_hash,
+                    nar_size: record.nar_size,
+                    references,
+                })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { paths })
+    }
+
+    /// The members, sorted by path.
+    pub fn paths(&self) -> &[ClosurePath] {
+        &self.paths
+    }
+
+    /// How many members there are.
+    pub fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
+    /// Where a path stands in [`Closure::paths`].
+    pub fn position(&self, path: &StorePath) -> Option<usize> {
+        self.paths.binary_search_by(|member| member.path.cmp(path)).ok()
+    }
+
+    /// The NAR sizes of all members together, in bytes.
+    pub fn nar_size(&self) -> u64 {
+        self.paths.iter().map(|member| member.nar_size).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(letter: char) -> StorePath {
+        format!("/nix/store/{}-{letter}", letter.to_string().repeat(32)).parse().expect("a store path")
+    }
+
+    fn info(letter: char, references: &str) -> PathInfo {
+        PathInfo {
+            path: path(letter),
+            nar_hash: NarHash::of(&[letter as u8]),
+            nar_size: 10,
+            references: references.chars().map(path).collect(),
+        }
+    }
+
+    #[test]
+    fn sorts_and_drops_self_references() {
+        let closure = Closure::new(&[info('b', "ab"), info('a', ""), info('b', "ba")]).expect("closed");
+        assert_eq!(closure.len(), 2);
+        assert_eq!(closure.nar_size(), 20);
+        assert_eq!(closure.paths()[1].references, [0]);
+        assert_eq!(closure.position(&path('b')), Some(1));
+        assert_eq!(closure.position(&path('c')), None);
+    }
+
+    #[test]
+    fn refuses_open_and_contradictory_records() {
+        let open = Closure::new(&[info('b', "a")]);
+        assert_eq!(open, Err(ClosureError::Open { from: path('b'), to: path('a') }));
+        let mut other = info('a', "");
+        other.nar_hash = NarHash::of(b"else");
+        assert_eq!(Closure::new(&[info('a', ""), other]), Err(ClosureError::Contradiction(path('a'))));
+    }
+}

@@ -1,0 +1,12 @@
+//! The registry's words, as the OCI distribution and image specifications have them.
+
+pub mod byte_range;
+pub mod digest;
+pub mod discovery;
+pub mod endpoint;
+pub mod entity_tag;
+pub mod error;
+pub mod media_type;
+pub mod platform;
+pub mod reference;
+pub mod repository_name;
