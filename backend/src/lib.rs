@@ -4,13 +4,14 @@
 
 pub mod audience;
 pub mod binary_cache;
-pub mod build;
+
 mod child_environment;
 pub mod commands;
 pub mod config;
 mod descriptors;
 pub mod flights;
 pub mod http;
+pub mod images;
 pub mod nix;
 pub mod output;
 pub mod own_environment;

@@ -2,8 +2,8 @@
 
 use super::Failure;
 use crate::{
-    build::{Builder, Limits, Recipe},
     config::{ImageArgs, NixArgs, RetentionArgs, SourceArgs, StorageArgs},
+    images::{Builder, Limits, Recipe},
     nix::{Nix, OwnFiles},
     own_environment,
     package_set::PackageSet,
@@ -75,7 +75,7 @@ impl BuilderArgs {
         let url = self.storage.storage_url()?;
         let staging = data.join("staging");
         let store =
-            Store::open(&url, &staging).map_err(|error| Failure::Usage(crate::build::chain(&error)))?;
+            Store::open(&url, &staging).map_err(|error| Failure::Usage(crate::images::chain(&error)))?;
         let store = self.retention.limit(store).await.map_err(|error| Failure::error(&error))?;
         let nix = self.nix(secrets).map_err(|error| Failure::error(&error))?;
         if revisions == Revisions::Any && !nix.is_apart() {

@@ -4,8 +4,8 @@
 use super::{Failure, pull_costs::PullCostsArgs, upkeep};
 use crate::{
     binary_cache::{BinaryCache, Journal, crawl},
-    build::remembered,
     config::StorageArgs,
+    images::remembered,
     output::OutputFile,
 };
 use clap::Args;

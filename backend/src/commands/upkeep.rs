@@ -10,7 +10,7 @@ use crate::{
 pub(super) fn open(args: &StorageArgs) -> Result<Store, Failure> {
     let (url, data) = (args.storage_url()?, args.data_dir()?);
     let store = Store::open(&url, &data.join("staging"));
-    let store = store.map_err(|error| Failure::Usage(crate::build::chain(&error)))?;
+    let store = store.map_err(|error| Failure::Usage(crate::images::chain(&error)))?;
     OwnFolder::new(&data.join("gcroots")).map_err(|error| Failure::error(&error))?;
     Ok(store)
 }

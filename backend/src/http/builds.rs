@@ -3,7 +3,7 @@
 //! Here, unlike in error messages, the builders' output is shown.
 
 use super::{App, answer::into_response, authentication};
-use crate::build::{BuildPage, Progress};
+use crate::images::{BuildPage, Progress};
 use axum::{
     extract::{Path, Request, State},
     http::header,
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
     use crate::{
         audience::{Audience, Client},
-        build::Phase,
+        images::Phase,
     };
     use axum::body::BodyDataStream;
     use futures::StreamExt;

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     audience::Client,
-    build::{BuildError, ImageRecord, PackageSetState, Progress, Request},
+    images::{BuildError, ImageRecord, PackageSetState, Progress, Request},
 };
 use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
@@ -229,7 +229,7 @@ pub(super) fn refuse(error: BuildError) -> OciError {
 fn refuse_with(error: BuildError, words: Words) -> OciError {
     let answer = error.to_oci_error_with(words);
     if answer.status() >= 500 {
-        tracing::error!(error = %crate::build::chain(&error), "request failed");
+        tracing::error!(error = %crate::images::chain(&error), "request failed");
     }
     answer
 }

@@ -7,7 +7,7 @@ mod oci_layout;
 pub use file::OutputFile;
 
 use crate::{
-    build::{ImageRecord, StoredManifest as Manifest},
+    images::{ImageRecord, StoredManifest as Manifest},
     store::{Store, StoreError},
 };
 use bytes::Bytes;

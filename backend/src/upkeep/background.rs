@@ -2,7 +2,7 @@
 //! a budget.
 
 use super::{Policy, collect};
-use crate::{build::chain, store::Store};
+use crate::{images::chain, store::Store};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};

@@ -11,7 +11,7 @@
 //! bucket a lifecycle rule that aborts incomplete multipart uploads.
 
 use crate::{
-    build::{ImageRecord, StoredManifest, parts},
+    images::{ImageRecord, StoredManifest, parts},
     store::{ObjectKind, RecordKind, Store, StoreError, StoredObject, Verdict},
 };
 use firn_shared::{Digest, image::layer::LayerRecord, link::object_key::blob_key};

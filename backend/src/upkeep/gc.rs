@@ -13,7 +13,7 @@
 //!   remembers since when), and when it was not written during that time.
 //! - *A build that finds a layer's record* and writes the image's record later. A blob is not condemned while a
 //!   layer record refers to it, so that what was found is there for the grace period. A build that takes
-//!   longer over its layers than half of that looks again (`build/image.rs`), the other half is for storing what
+//!   longer over its layers than half of that looks again (`images/image.rs`), the other half is for storing what
 //!   is small; once the record is there, it is among those that the next collection marks before it deletes.
 //!   Collections read the records after they have listed the blobs' ages and before they delete, and delete only
 //!   what was condemned by an earlier one: a record that is written while one runs refers to what it found within
@@ -36,7 +36,7 @@ use super::{
     choice::{Candidate, choose},
 };
 use crate::{
-    build::{ImageRecord, StoredManifest, names_key, package_key, parts},
+    images::{ImageRecord, StoredManifest, names_key, package_key, parts},
     store::{ObjectKind, RecordKind, Store, StoreError, StoredObject, footprint, tags_folder},
 };
 use firn_shared::{

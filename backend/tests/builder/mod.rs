@@ -2,8 +2,8 @@
 
 use clap::Parser;
 use firn_backend::{
-    build::{Builder, Limits, Recipe},
     config::NixArgs,
+    images::{Builder, Limits, Recipe},
     nix::{Nix, OwnFiles},
     package_set::PackageSet,
     packing::{Encoder, Packer},

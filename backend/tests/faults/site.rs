@@ -3,7 +3,7 @@
 use crate::builder;
 use firn_backend::{
     audience::Client,
-    build::{Builder, Outcome, Request},
+    images::{Builder, Outcome, Request},
     package_set::PackageSet,
     store::Store,
 };

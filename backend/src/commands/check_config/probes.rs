@@ -3,8 +3,8 @@
 use super::{Finding, Level};
 use crate::{
     audience::{Audience, Client},
-    build::{BuildError, chain},
     commands::builder::BuilderArgs,
+    images::{BuildError, chain},
     nix::{Nix, ResolveRequest},
     package_set::{PackageSet, RepositoryError, RevisionError, Trust},
     store::{Store, StoreError},

@@ -70,7 +70,7 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::{names_key, package_key};
+    use crate::images::{names_key, package_key};
     use firn_shared::oci::platform::Platform;
     use proptest::prelude::*;
 
