@@ -2,9 +2,9 @@
 
 use super::{Failure, builder::BuilderArgs, interrupt, progress_bar::Shown};
 use crate::{
-    audience::Client,
+    commands::output::Output,
     images::{Builder, Request},
-    output::Output,
+    waiting::Client,
 };
 use clap::Args;
 use firn_shared::{

@@ -1,7 +1,7 @@
 //! `firn layers`: why an image has the layers that it has.
 
 use super::{Failure, builder::BuilderArgs, interrupt};
-use crate::{audience::Client, images::Builder};
+use crate::{images::Builder, waiting::Client};
 use clap::Args;
 use firn_shared::{naming::image_name::ImageName, oci::reference::Tag};
 use serde::Serialize;

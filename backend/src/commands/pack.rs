@@ -2,7 +2,7 @@
 
 use super::Failure;
 use crate::{
-    output::OutputFile,
+    commands::output::OutputFile,
     packing::{Encoder, PackedLayer, Packer, Tree},
 };
 use clap::Args;
@@ -71,5 +71,5 @@ fn tree(path: &Path) -> Result<Tree, Failure> {
     let absolute = std::path::absolute(path).map_err(|error| Failure::error(&error))?;
     // Collecting the components drops a trailing slash, as from completion in a shell.
     Tree::absolute(&absolute.components().collect::<PathBuf>())
-        .map_err(|error| Failure::Usage(crate::images::chain(&error)))
+        .map_err(|error| Failure::Usage(crate::error_chain::chain(&error)))
 }

@@ -4,9 +4,9 @@
 use super::{Failure, pull_costs::PullCostsArgs, upkeep};
 use crate::{
     binary_cache::{BinaryCache, Journal, crawl},
+    commands::output::OutputFile,
     config::StorageArgs,
-    images::remembered,
-    output::OutputFile,
+    records,
 };
 use clap::Args;
 use firn_shared::{
@@ -128,9 +128,9 @@ fn from_cache(cache: &BinaryCache, args: &PopularityArgs) -> Result<Vec<PathInfo
 fn from_records(storage: &StorageArgs) -> Result<Vec<PathInfo>, Failure> {
     let store = upkeep::open(storage)?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::error(&error))?;
-    let records = runtime.block_on(remembered(&store)).map_err(|error| Failure::error(&error))?;
+    let packages = runtime.block_on(records::packages(&store)).map_err(|error| Failure::error(&error))?;
     let mut infos = BTreeMap::new();
-    for info in records.into_iter().flat_map(|record| record.closure) {
+    for info in packages.into_iter().flat_map(|package| package.closure) {
         infos.entry(info.path.clone()).or_insert(info);
     }
     Ok(infos.into_values().collect())

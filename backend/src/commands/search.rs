@@ -1,7 +1,7 @@
 //! `firn search`: what is there to put into an image.
 
 use super::{Failure, builder::BuilderArgs, interrupt};
-use crate::{audience::Client, images::Builder};
+use crate::{images::Builder, waiting::Client};
 use clap::Args;
 use firn_shared::oci::reference::Tag;
 use std::sync::Arc;

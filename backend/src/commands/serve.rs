@@ -3,8 +3,8 @@
 use super::{Failure, builder::BuilderArgs};
 use crate::{
     config::{ClientArgs, MetricsArgs, SecretArgs, seconds},
-    descriptors,
     http::{self, App, MetricsAccess, ReadyManifests, router},
+    process::descriptors,
     upkeep::look_after,
 };
 use clap::{ArgAction, Args};

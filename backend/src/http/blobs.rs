@@ -85,6 +85,6 @@ fn unknown() -> OciError {
 }
 
 fn failed(error: StoreError) -> OciError {
-    tracing::error!(error = %crate::images::chain(&error), "a blob cannot be read");
+    tracing::error!(error = %crate::error_chain::chain(&error), "a blob cannot be read");
     BuildError::Store(error).to_oci_error()
 }

@@ -6,8 +6,9 @@ use super::{
     ready::{Asked, ReadyManifest},
 };
 use crate::{
-    audience::Client,
-    images::{BuildError, ImageRecord, PackageSetState, Progress, Request},
+    images::{BuildError, PackageSetState, Request},
+    records::ImageRecord,
+    waiting::{Client, Progress},
 };
 use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
@@ -229,7 +230,7 @@ pub(super) fn refuse(error: BuildError) -> OciError {
 fn refuse_with(error: BuildError, words: Words) -> OciError {
     let answer = error.to_oci_error_with(words);
     if answer.status() >= 500 {
-        tracing::error!(error = %crate::images::chain(&error), "request failed");
+        tracing::error!(error = %crate::error_chain::chain(&error), "request failed");
     }
     answer
 }

@@ -3,10 +3,12 @@
 //! The backend does not know who reads it. It writes nothing for strategies whose layers depend on the image, and
 //! nothing about names that people made up.
 
-use super::{BuildError, Builder, LOOKUPS, Progress, chain, packages::Known};
+use super::{BuildError, Builder, LOOKUPS, packages::Known};
+use crate::error_chain::chain;
+use crate::waiting::Progress;
 use crate::{
-    audience::{Audience, Client},
     store::RecordKind,
+    waiting::{Audience, Client},
 };
 use bytes::Bytes;
 use firn_shared::{

@@ -1,12 +1,12 @@
 //! What can stop a build, and what clients are told about it.
 
 use crate::{
-    audience::Abandoned,
     nix::{Obstacle, ProcessError, RealiseError, RequisitesError, ResolveError},
     package_set::{RepositoryError, RevisionError},
     packing::PackError,
-    queue::QueueError,
     store::{BudgetSpent, StoreError},
+    waiting::Abandoned,
+    waiting::QueueError,
 };
 use firn_shared::{
     StorePath,
@@ -20,9 +20,6 @@ use std::error::Error;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// What a client is told of a panic.
-pub(crate) const DEFECT: &str = "a defect in Firn; its operator finds the reason in the log";
 
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
@@ -125,18 +122,6 @@ impl From<BlueprintError> for BuildError {
             BlueprintError::Forest(error) => Self::Forest(error),
         }
     }
-}
-
-/// An error with everything that caused it, for logs.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 impl BuildError {

@@ -4,12 +4,14 @@
 //! of one that took too long are suspected: they are evaluated in smaller groups the next time, and a name that is
 //! alone in its group is refused from then on, with everything below it. A client may cause few of these evaluations.
 
-use super::{BuildError, Builder, for_a_while, package_key};
+use super::{BuildError, Builder};
+use crate::records::package_key;
+use crate::waiting::for_a_while;
 use crate::{
-    audience::{Audience, Client},
     nix::{Budget, Nix, ProcessError, ResolveError, ResolveRequest, Resolved},
     package_set::Trust,
-    queue::QueueError,
+    waiting::QueueError,
+    waiting::{Audience, Client},
 };
 use firn_shared::{
     cache_key::CacheKey,

@@ -1,9 +1,11 @@
 //! Looking at layers without building: which an image has or would have, and who shares them.
 
-use super::{BuildError, Builder, ImageRecord, PackageSetState, Progress};
+use super::{BuildError, Builder, PackageSetState};
+use crate::records::ImageRecord;
+use crate::waiting::Progress;
 use crate::{
-    audience::{Audience, Client},
     store::RecordKind,
+    waiting::{Audience, Client},
 };
 use firn_shared::{
     Closure, Digest,

@@ -1,47 +1,24 @@
 //! Making an image: what its packages are, what is missing of their layers, and then the rest.
 
 use super::{
-    BuildError, Builder, Progress, chain,
+    BuildError, Builder,
     packages::{Known, Recalled},
 };
+use crate::error_chain::chain;
+use crate::records::{ImageRecord, ManifestRecord};
 use crate::store::RecordKind;
+use crate::waiting::Progress;
 use firn_shared::{
-    Closure, Digest,
+    Closure,
     cache_key::CacheKey,
     image::{Blueprint, Ingredients, SmallBlob, layer::LayerRecord, selection::select},
     layering::{Layers, Part},
     naming::{image_name::ImageName, package::PackageRecord, package_source::Revision},
 };
 use futures::future::try_join_all;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// A finished image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageRecord {
-    /// Its name in canonical form.
-    pub name: String,
-    /// The package set that it is from.
-    pub revision: Revision,
-    /// Its OCI manifest.
-    pub oci: ManifestRecord,
-    /// The same in Docker's media types, where they can express it.
-    pub docker: Option<ManifestRecord>,
-    /// Paths, sorted, of which at least one package's file is not shown: another package has it, or it is the image's
-    /// own.
-    pub conflicts: Vec<String>,
-}
-
-/// A stored manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ManifestRecord {
-    /// Its digest.
-    pub digest: Digest,
-    /// Its size, in bytes.
-    pub size: u64,
-}
 
 /// How often a build that took longer than the grace period looks whether its layers are still there.
 const ATTEMPTS: usize = 3;

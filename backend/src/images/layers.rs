@@ -1,11 +1,12 @@
 //! Packing the layers that were never packed.
 
-use super::{BuildError, Builder, LOOKUPS, Phase, Progress};
+use super::{BuildError, Builder, LOOKUPS};
+use crate::waiting::{Phase, Progress};
 use crate::{
-    flights::Flight,
     nix::{GcRoot, ProcessError, RequisitesError},
     packing::Tree,
     store::RecordKind,
+    waiting::Flight,
 };
 use firn_shared::{
     StorePath,

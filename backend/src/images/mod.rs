@@ -15,25 +15,23 @@ mod listing;
 mod names;
 mod package_set;
 mod packages;
-mod progress;
 mod request;
 mod survey;
 mod whole;
 
-pub(crate) use error::DEFECT;
-pub use error::{BuildError, chain};
+pub use error::BuildError;
 pub use explain::ExplainedLayer;
-pub use image::{ImageRecord, ManifestRecord};
 pub use names::IndexOutcome;
 pub use package_set::PackageSetState;
-pub(crate) use packages::{names_key, package_key, remembered};
-pub use progress::{BuildPage, Builds, Phase, Progress};
 pub use request::{Outcome, Request, Waiting};
 pub(crate) use whole::{StoredManifest, parts};
 
 use crate::{
-    flights::Flights, nix::Nix, package_set::PackageSet, packing::Packer, queue::Queue, store::Store,
-    turns::Turns,
+    nix::Nix,
+    package_set::PackageSet,
+    packing::Packer,
+    store::Store,
+    waiting::{Builds, Flights, Progress, Queue, Turns, for_a_while},
 };
 use composition::Published;
 use evaluations::Evaluations;
@@ -45,7 +43,6 @@ use firn_shared::{
     oci::platform::Platform,
 };
 use moka::sync::Cache;
-use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -89,9 +86,6 @@ const LOOKUPS: usize = 16;
 /// How many images of known packages are made at once. Each reads some records and writes some files; the packing of a
 /// layer that is missing is bounded by the packer.
 const COMPOSING: usize = 16;
-
-/// How many failures are remembered.
-const MAX_FAILURES: u64 = 10_000;
 
 /// How many indexes of names are kept in memory; one of nixpkgs takes some 20 MB.
 const MAX_INDEXES: u64 = 4;
@@ -214,10 +208,4 @@ impl Builder {
     fn platform_of(&self, name: &ImageName) -> Platform {
         name.platform().unwrap_or(self.recipe.platform)
     }
-}
-
-fn for_a_while<K: Hash + Eq + Send + Sync + 'static, V: Clone + Send + Sync + 'static>(
-    ttl: Duration,
-) -> Cache<K, V> {
-    Cache::builder().max_capacity(MAX_FAILURES).time_to_live(ttl).build()
 }

@@ -1,12 +1,14 @@
 //! The index of a package set's names: made the first time somebody asks for what is not there, and kept.
 
-use super::{BuildError, Builder, chain, names_key};
+use super::{BuildError, Builder};
+use crate::error_chain::chain;
+use crate::records::names_key;
 use crate::{
-    audience::{Audience, Client},
-    flights::Flight,
     nix::NamesRequest,
     package_set::Trust,
     store::RecordKind,
+    waiting::Flight,
+    waiting::{Audience, Client},
 };
 use firn_shared::{
     cache_key::CacheKey,

@@ -1,7 +1,7 @@
 //! The package set that a tag names, and with the recipe what images of it are kept by.
 
 use super::{BuildError, Builder};
-use crate::audience::Client;
+use crate::waiting::Client;
 use firn_shared::{
     cache_key::CacheKey,
     image,
@@ -70,7 +70,7 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::images::{names_key, package_key};
+    use crate::records::{names_key, package_key};
     use firn_shared::oci::platform::Platform;
     use proptest::prelude::*;
 

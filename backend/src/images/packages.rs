@@ -1,14 +1,17 @@
 //! What is known of packages: remembered from earlier builds, or found out with Nix.
 
 use super::{
-    BuildError, Builder, LOOKUPS, Phase, Progress, chain,
+    BuildError, Builder, LOOKUPS,
     links::Links,
     listing::{self, ListingError},
 };
+use crate::error_chain::chain;
+use crate::records::{NameRecord, package_key};
+use crate::waiting::{Phase, Progress};
 use crate::{
     nix::{Blame, Fault, GcRoot, Nix, RealiseError},
     package_set::Trust,
-    store::{RecordKind, Store, StoreError},
+    store::RecordKind,
 };
 use firn_shared::{
     Closure, StorePath,
@@ -30,50 +33,9 @@ use firn_shared::{
     oci::platform::Platform,
 };
 use futures::{StreamExt, TryStreamExt, stream};
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
-
-/// What is remembered of a name at a revision.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Remembered {
-    revision_date: Option<i64>,
-    package: Result<PackageRecord, PackageProblem>,
-}
-
-/// All packages that are remembered, of any revision and platform, in no particular order.
-///
-/// # Errors
-/// When the store fails.
-pub(crate) async fn remembered(store: &Store) -> Result<Vec<PackageRecord>, StoreError> {
-    let all = store.records::<Remembered>(RecordKind::Package).await?;
-    Ok(all.into_iter().filter_map(|remembered| remembered.package.ok()).collect())
-}
-
-/// Under which key a package is remembered.
-pub(crate) fn package_key(
-    revision: &Revision,
-    platform: Platform,
-    allow_unfree: bool,
-    name: &PackageName,
-) -> CacheKey {
-    CacheKey::builder("package-2")
-        .field(serde_json::to_vec(revision).expect("revisions serialise"))
-        .field(platform.system())
-        .field([u8::from(allow_unfree)])
-        .field(name.as_str())
-        .build()
-}
-
-/// Under which key the index of a package set's names is remembered.
-pub(crate) fn names_key(revision: &Revision, platform: Platform, allow_unfree: bool) -> CacheKey {
-    CacheKey::builder("names-2")
-        .field(serde_json::to_vec(revision).expect("revisions serialise"))
-        .field(platform.system())
-        .field([u8::from(allow_unfree)])
-        .build()
-}
 
 /// What is known of the names of an image.
 #[derive(Debug, Default)]
@@ -161,7 +123,7 @@ impl Builder {
                     recalled.known.packages.insert(name, Err(problem));
                 }
                 None => lookups.push(async move {
-                    Ok((name, self.store.record::<Remembered>(RecordKind::Package, &key_of_name).await?))
+                    Ok((name, self.store.record::<NameRecord>(RecordKind::Package, &key_of_name).await?))
                 }),
             }
         }
@@ -227,7 +189,7 @@ impl Builder {
                         if !requested.contains(&name) && is_for_good {
                             let package = Err(problem.clone());
                             let revision_date = known.revision_date;
-                            implied.push((key(&name), Remembered { revision_date, package }));
+                            implied.push((key(&name), NameRecord { revision_date, package }));
                         }
                         noticed.push((trust.failure_key(key(&name)), problem.clone()));
                         known.packages.insert(name, Err(problem));
@@ -254,7 +216,7 @@ impl Builder {
             match &package {
                 Ok(record) => {
                     let (revision_date, package) = (known.revision_date, Ok(record.clone()));
-                    records.push((key(&name), Remembered { revision_date, package }));
+                    records.push((key(&name), NameRecord { revision_date, package }));
                 }
                 Err(problem) => self.problems.insert(trust.failure_key(key(&name)), problem.clone()),
             }
@@ -265,7 +227,7 @@ impl Builder {
     }
 
     /// Writes down what is known of packages, all at once: see `store/files.rs`.
-    async fn remember(&self, records: Vec<(CacheKey, Remembered)>) -> Result<(), BuildError> {
+    async fn remember(&self, records: Vec<(CacheKey, NameRecord)>) -> Result<(), BuildError> {
         let writes: Vec<_> = records
             .iter()
             .map(|(key, remembered)| self.store.put_record(RecordKind::Package, key, remembered))
@@ -370,7 +332,7 @@ impl Builder {
         for (name, record) in renewed {
             let key = package_key(revision, platform, self.recipe.allow_unfree, &name);
             records
-                .push((key, Remembered { revision_date: known.revision_date, package: Ok(record.clone()) }));
+                .push((key, NameRecord { revision_date: known.revision_date, package: Ok(record.clone()) }));
             self.forget_published(revision, platform, &name);
             known.packages.insert(name, Ok(Arc::new(record)));
         }

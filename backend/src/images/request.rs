@@ -1,12 +1,15 @@
 //! Asking for an image: it is there, or somebody builds it, or a build begins.
 
-use super::{BuildError, Builder, ImageRecord, PackageSetState, Phase, Progress, chain, packages::Recalled};
+use super::{BuildError, Builder, PackageSetState, packages::Recalled};
+use crate::error_chain::chain;
+use crate::records::ImageRecord;
+use crate::waiting::{Phase, Progress};
 use crate::{
-    audience::{Attendance, Audience, Client},
-    flights::Flight,
     package_set::Trust,
-    queue::{Place, QueueError},
     store::RecordKind,
+    waiting::Flight,
+    waiting::{Attendance, Audience, Client},
+    waiting::{Place, QueueError},
 };
 use firn_shared::{
     cache_key::CacheKey,

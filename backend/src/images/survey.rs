@@ -6,12 +6,14 @@
 //! has a low priority, and begins only while no request is being evaluated. The server stores each piece at once: a
 //! server that starts again goes on where the last one stopped.
 
-use super::{Builder, chain};
+use super::Builder;
+use crate::error_chain::chain;
+use crate::records::survey_key;
 use crate::{
-    audience::{Audience, Client},
     nix::{NamesRequest, ResolveError},
     package_set::{RevisionError, Trust},
     store::{RecordKind, StoreError},
+    waiting::{Audience, Client},
 };
 use firn_shared::{
     cache_key::CacheKey,
@@ -41,10 +43,6 @@ enum SurveyError {
     Changed,
     #[error("the server is ending")]
     Closed,
-}
-
-fn piece_key(names: &CacheKey, number: usize) -> CacheKey {
-    CacheKey::builder("survey-1").field(names.to_string()).field(number.to_string()).build()
 }
 
 impl Builder {
@@ -100,7 +98,7 @@ impl Builder {
         let attributes = names.names.get("").cloned().unwrap_or_default();
         let mut pieces = Vec::new();
         for (number, attributes) in attributes.chunks(PIECE).enumerate() {
-            let piece_key = piece_key(&key, number);
+            let piece_key = survey_key(&key, number);
             let piece = match self.store.record::<Names>(RecordKind::Names, &piece_key).await? {
                 Some(piece) => piece,
                 None => {

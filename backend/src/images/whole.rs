@@ -4,7 +4,8 @@
 //! has turned out to be missing (see [`Store::losses`]): a record is a promise, and disks and people break
 //! promises. An image that is not whole is built again; its layers that are whole are not packed again.
 
-use super::{BuildError, Builder, ImageRecord};
+use super::{BuildError, Builder};
+use crate::records::ImageRecord;
 use crate::store::{SMALL, Store, StoreError, StoredObject};
 use firn_shared::{Digest, cache_key::CacheKey};
 use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};

@@ -11,7 +11,8 @@
 //! bucket a lifecycle rule that aborts incomplete multipart uploads.
 
 use crate::{
-    images::{ImageRecord, StoredManifest, parts},
+    images::{StoredManifest, parts},
+    records::ImageRecord,
     store::{ObjectKind, RecordKind, Store, StoreError, StoredObject, Verdict},
 };
 use firn_shared::{Digest, image::layer::LayerRecord, link::object_key::blob_key};

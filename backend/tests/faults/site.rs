@@ -2,10 +2,10 @@
 
 use crate::builder;
 use firn_backend::{
-    audience::Client,
     images::{Builder, Outcome, Request},
     package_set::PackageSet,
     store::Store,
+    waiting::Client,
 };
 use firn_shared::{
     naming::{

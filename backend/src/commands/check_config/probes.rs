@@ -2,12 +2,13 @@
 
 use super::{Finding, Level};
 use crate::{
-    audience::{Audience, Client},
     commands::builder::BuilderArgs,
-    images::{BuildError, chain},
+    error_chain::chain,
+    images::BuildError,
     nix::{Nix, ResolveRequest},
     package_set::{PackageSet, RepositoryError, RevisionError, Trust},
     store::{Store, StoreError},
+    waiting::{Audience, Client},
 };
 use firn_shared::{naming::package_source::Revision, oci::reference::Tag};
 use std::collections::BTreeSet;

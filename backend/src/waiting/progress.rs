@@ -1,12 +1,15 @@
 //! Where builds stand, for those who wait for them and for their pages.
 
-use super::DEFECT;
-use crate::{audience::Audience, nix::BuildLog};
+use super::audience::Audience;
+use firn_shared::nix::log::BuildLog;
 use serde::Serialize;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
+
+/// What a client is told of a panic.
+pub(crate) const DEFECT: &str = "a defect in Firn; its operator finds the reason in the log";
 
 /// How many builds are remembered with their logs.
 const KEPT: usize = 500;
@@ -140,7 +143,7 @@ impl Progress {
     }
 
     /// Ends the page too when the build does not come to its end, which takes a panic.
-    pub(super) fn ends(&self) -> Ends {
+    pub(crate) fn ends(&self) -> Ends {
         Ends(self.clone())
     }
 
@@ -187,7 +190,7 @@ impl Progress {
 
 /// When it is dropped, the build has ended.
 #[derive(Debug)]
-pub(super) struct Ends(Progress);
+pub(crate) struct Ends(Progress);
 
 impl Drop for Ends {
     fn drop(&mut self) {
@@ -238,8 +241,8 @@ impl Builds {
 
 #[cfg(test)]
 mod tests {
+    use super::super::audience::Client;
     use super::*;
-    use crate::audience::Client;
 
     fn progress() -> Progress {
         Progress::new("git".into(), Audience::of(Client::NOBODY))

@@ -4,10 +4,11 @@ mod docker_archive;
 mod file;
 mod oci_layout;
 
-pub use file::OutputFile;
+pub(crate) use file::OutputFile;
 
 use crate::{
-    images::{ImageRecord, StoredManifest as Manifest},
+    images::StoredManifest as Manifest,
+    records::ImageRecord,
     store::{Store, StoreError},
 };
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use tokio::io::AsyncWriteExt;
 
 /// Where an image goes, and in which form.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
+pub(crate) enum Output {
     /// `oci:DIR`, a directory in the OCI image layout.
     OciLayout(PathBuf),
     /// `docker-archive:FILE`, a tar as `docker save` writes it.
@@ -29,11 +30,11 @@ pub enum Output {
 /// A text that names no output.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an output is oci:DIR or docker-archive:FILE")]
-pub struct ParseOutputError;
+pub(crate) struct ParseOutputError;
 
 /// Why an image could not be written.
 #[derive(Debug, thiserror::Error)]
-pub enum OutputError {
+pub(crate) enum OutputError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -70,7 +71,12 @@ impl Output {
     ///
     /// # Errors
     /// When the store cannot be read or the output cannot be written.
-    pub async fn write(&self, store: &Store, image: &ImageRecord, tag: &str) -> Result<(), OutputError> {
+    pub(crate) async fn write(
+        &self,
+        store: &Store,
+        image: &ImageRecord,
+        tag: &str,
+    ) -> Result<(), OutputError> {
         match self {
             Self::OciLayout(dir) => oci_layout::write(dir, store, image, tag).await,
             Self::DockerArchive(file) => docker_archive::write(file, store, image, tag).await,

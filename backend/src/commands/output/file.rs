@@ -13,10 +13,10 @@ use tempfile::NamedTempFile;
 ///
 /// A device or a pipe is written to as it is, not replaced. Of a link, what it leads to is replaced.
 #[derive(Debug)]
-pub struct OutputFile(Place);
+pub(crate) struct OutputFile(Destination);
 
 #[derive(Debug)]
-enum Place {
+enum Destination {
     Special(File),
     Aside { file: NamedTempFile, path: PathBuf, early: EarlySync },
 }
@@ -26,23 +26,23 @@ impl OutputFile {
     ///
     /// # Errors
     /// When it, or another file beside it, cannot be written.
-    pub fn create(path: &Path) -> io::Result<Self> {
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let path = match path.metadata() {
             Ok(metadata) if metadata.is_file() => path.canonicalize()?,
             Ok(metadata) if metadata.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-            Ok(_) => return Ok(Self(Place::Special(OpenOptions::new().write(true).open(path)?))),
+            Ok(_) => return Ok(Self(Destination::Special(OpenOptions::new().write(true).open(path)?))),
             Err(_) => path.to_owned(),
         };
         let permissions = Permissions::from_mode(0o666);
         let file = tempfile::Builder::new().permissions(permissions).tempfile_in(directory(&path))?;
-        Ok(Self(Place::Aside { file, path, early: EarlySync::default() }))
+        Ok(Self(Destination::Aside { file, path, early: EarlySync::default() }))
     }
 
     /// The file, for those who write in another way than by [`Write`].
-    pub fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &File {
         match &self.0 {
-            Place::Special(file) => file,
-            Place::Aside { file, .. } => file.as_file(),
+            Destination::Special(file) => file,
+            Destination::Aside { file, .. } => file.as_file(),
         }
     }
 
@@ -50,10 +50,10 @@ impl OutputFile {
     ///
     /// # Errors
     /// When the disk does not take it.
-    pub fn complete(self) -> io::Result<()> {
+    pub(crate) fn complete(self) -> io::Result<()> {
         match self.0 {
-            Place::Special(mut file) => file.flush(),
-            Place::Aside { file, path, .. } => {
+            Destination::Special(mut file) => file.flush(),
+            Destination::Aside { file, path, .. } => {
                 file.as_file().sync_all()?;
                 file.persist(&path).map_err(|error| error.error)?;
                 File::open(directory(&path))?.sync_all()
@@ -65,8 +65,8 @@ impl OutputFile {
 impl Write for OutputFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.0 {
-            Place::Special(file) => file.write(bytes),
-            Place::Aside { file, early, .. } => {
+            Destination::Special(file) => file.write(bytes),
+            Destination::Aside { file, early, .. } => {
                 let written = file.write(bytes)?;
                 early.wrote(file, written);
                 Ok(written)

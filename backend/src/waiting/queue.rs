@@ -1,7 +1,9 @@
 //! A queue: how much may be waiting or under way at once, and how much of it one client's.
 
-use crate::audience::{Audience, Client, next_event};
-use crate::turns::Turn;
+use super::{
+    audience::{Audience, Client, next_event},
+    turns::Turn,
+};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -189,8 +191,8 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use super::super::audience::{Attendance, InLine};
     use super::*;
-    use crate::audience::{Attendance, InLine};
     use std::net::IpAddr;
     use std::time::Duration;
 
@@ -285,7 +287,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_over_soon_does_not_count() {
         let queue = Queue::new(1, 1);
-        let turns = crate::turns::Turns::new(1);
+        let turns = super::super::turns::Turns::new(1);
         let audience = Audience::of(client(1));
         let turn = turns.take(&audience).await.expect("nobody dismisses it");
         let soon = queue.pass(&audience, turn).expect("a place");

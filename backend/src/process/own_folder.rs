@@ -11,7 +11,7 @@ use tempfile::{Builder, NamedTempFile, TempDir};
 /// A folder for what is unfinished. It is locked while its process lives, so that the next one can tell what a
 /// killed process has left behind.
 #[derive(Debug)]
-pub(crate) struct Staging {
+pub(crate) struct OwnFolder {
     dir: TempDir,
     _lock: File,
 }
@@ -27,7 +27,7 @@ fn is_old(dir: &Path) -> bool {
     modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > MAKING))
 }
 
-impl Staging {
+impl OwnFolder {
     /// A new folder in `parent`, from which the folders of dead processes are removed.
     pub(crate) fn new(parent: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(parent)?;
@@ -92,7 +92,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    let folders = (0..100).map(|_| Staging::new(parent.path()).expect("a folder"));
+                    let folders = (0..100).map(|_| OwnFolder::new(parent.path()).expect("a folder"));
                     for folder in folders.collect::<Vec<_>>() {
                         folder.file().expect("nobody has removed the folder");
                     }
@@ -105,9 +105,9 @@ mod tests {
     fn leaves_nothing_behind_and_nobody_alone() {
         let parent = tempfile::tempdir().expect("a directory");
         let parent = parent.path().join("staging");
-        let first = Staging::new(&parent).expect("a folder");
+        let first = OwnFolder::new(&parent).expect("a folder");
         first.file().expect("a file");
-        let second = Staging::new(&parent).expect("a folder");
+        let second = OwnFolder::new(&parent).expect("a folder");
         assert_eq!(folders(&parent), 2, "the first one lives");
         drop(second);
         assert_eq!(folders(&parent), 1);
@@ -116,7 +116,7 @@ mod tests {
         std::fs::create_dir(&dead).expect("made");
         std::fs::write(dead.join(LOCK), "").expect("written");
         std::fs::write(dead.join("half a blob"), "x").expect("written");
-        drop(Staging::new(&parent).expect("a folder"));
+        drop(OwnFolder::new(&parent).expect("a folder"));
         assert_eq!(folders(&parent), 1);
         assert!(!dead.exists());
     }

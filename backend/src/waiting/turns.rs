@@ -5,7 +5,7 @@
 //! arrival, among clients round and round. What several clients wait for has the best of their positions; that is
 //! decided when a turn becomes free, so that it counts who waits then.
 
-use crate::audience::{Abandoned, Audience, Client, next_event};
+use super::audience::{Abandoned, Audience, Client, next_event};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::oneshot;
@@ -168,8 +168,8 @@ impl Drop for Turn {
 
 #[cfg(test)]
 mod tests {
+    use super::super::audience::Attendance;
     use super::*;
-    use crate::audience::Attendance;
     use futures::FutureExt;
     use std::net::IpAddr;
     use std::pin::Pin;
