@@ -3,7 +3,7 @@
 use super::{Failure, builder::BuilderArgs, interrupt, progress_bar::Shown};
 use crate::{
     commands::output::Output,
-    images::{Builder, Request},
+    images::{Builder, ImageStatus},
     waiting::Client,
 };
 use clap::Args;
@@ -46,8 +46,8 @@ async fn build(args: &BuildArgs, builder: Arc<Builder>) -> Result<(), Failure> {
     let unreported = |error| Failure::unreported(&error);
     let set = builder.package_set(&args.tag, Client::NOBODY).await.map_err(unreported)?;
     let image = match builder.image(&args.image, &args.tag, &set, Client::NOBODY).await.map_err(unreported)? {
-        Request::Ready(image) => image,
-        Request::Building(waiting) => tokio::select! {
+        ImageStatus::Ready(image) => image,
+        ImageStatus::Building(waiting) => tokio::select! {
             image = waiting.outcome() => image.map_err(|error| told(&error))?,
             () = shown.follow(&waiting.progress) => unreachable!("it never ends by itself"),
         },

@@ -3,10 +3,10 @@
 use super::Failure;
 use crate::{
     config::{ImageArgs, NixArgs, RetentionArgs, SourceArgs, StorageArgs},
-    images::{Builder, Limits, Recipe},
+    images::{BuildLimits, Builder, Recipe},
+    layers::packing::Packer,
     nix::{Nix, OwnFiles},
     package_set::PackageSet,
-    packing::Packer,
     process::own_environment,
     store::Store,
 };
@@ -97,7 +97,7 @@ impl BuilderArgs {
             platform: self.nix.platform(),
             allow_unfree: self.nix.allow_unfree,
         };
-        let limits = Limits {
+        let limits = BuildLimits {
             queue: self.nix.max_queue,
             queue_per_client: self.nix.max_queue_per_client,
             abandon_after: Duration::from_secs(self.nix.abandon_after),

@@ -3,7 +3,7 @@
 use super::Failure;
 use crate::{
     commands::output::OutputFile,
-    packing::{Encoder, PackedLayer, Packer, Tree},
+    layers::packing::{Encoder, PackedLayer, Packer, Tree},
 };
 use clap::Args;
 use serde_json::json;

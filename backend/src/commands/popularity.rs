@@ -6,7 +6,6 @@ use crate::{
     binary_cache::{BinaryCache, Journal, crawl},
     commands::output::OutputFile,
     config::StorageArgs,
-    records,
 };
 use clap::Args;
 use firn_shared::{
@@ -128,7 +127,7 @@ fn from_cache(cache: &BinaryCache, args: &PopularityArgs) -> Result<Vec<PathInfo
 fn from_records(storage: &StorageArgs) -> Result<Vec<PathInfo>, Failure> {
     let store = upkeep::open(storage)?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::error(&error))?;
-    let packages = runtime.block_on(records::packages(&store)).map_err(|error| Failure::error(&error))?;
+    let packages = runtime.block_on(store.recorded_packages()).map_err(|error| Failure::error(&error))?;
     let mut infos = BTreeMap::new();
     for info in packages.into_iter().flat_map(|package| package.closure) {
         infos.entry(info.path.clone()).or_insert(info);

@@ -35,7 +35,7 @@ pub(super) fn run(args: &SearchArgs) -> Result<(), Failure> {
 async fn search(args: &SearchArgs, builder: Arc<Builder>) -> Result<(), Failure> {
     let set = builder.package_set(&args.tag, Client::NOBODY).await;
     let set = set.map_err(|error| Failure::unreported(&error))?;
-    let index = builder.names(&set.revision, args.builder.platform()).await.ok_or_else(|| {
+    let index = builder.packages().names(&set.revision, args.builder.platform()).await.ok_or_else(|| {
         Failure::Error("the package set's names cannot be listed; the log above says why".into())
     })?;
     let found = index.nearest(&args.word, args.limit);

@@ -103,7 +103,7 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
     };
     let builder = Arc::clone(&app.builder);
     if args.survey {
-        builder.allow_surveys();
+        builder.packages().allow_surveys();
     }
     let listener = TcpListener::bind(args.listen)
         .await

@@ -1,7 +1,7 @@
 //! How images are put together.
 
 use super::{ConfigError, bounds::mebibytes};
-use crate::packing::Encoder;
+use crate::layers::packing::Encoder;
 use clap::Args;
 use firn_shared::{
     layering::{

@@ -6,8 +6,8 @@ use super::{
     ready::{Asked, ReadyManifest},
 };
 use crate::{
-    images::{BuildError, PackageSetState, Request},
-    records::ImageRecord,
+    images::{BuildError, ImageStatus, PackageSetState},
+    store::ImageRecord,
     waiting::{Client, Progress},
 };
 use axum::{
@@ -134,8 +134,8 @@ async fn record(
     let image = timeout_at(deadline, app.builder.image(name, tag, set, client)).await;
     let image = image.map_err(|_| ask_again("many images are asked for"))?;
     let record = match image.map_err(|error| refuse_with(error, words))? {
-        Request::Ready(record) => record,
-        Request::Building(waiting) => tokio::select! {
+        ImageStatus::Ready(record) => record,
+        ImageStatus::Building(waiting) => tokio::select! {
             outcome = waiting.outcome() => outcome.map_err(|error| error.to_oci_error_with(words))?,
             () = sleep_until(deadline) => {
                 return come_back(app, name, &waiting.progress, request).map(ControlFlow::Break);

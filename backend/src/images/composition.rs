@@ -3,12 +3,11 @@
 //! The backend does not know who reads it. It writes nothing for strategies whose layers depend on the image, and
 //! nothing about names that people made up.
 
-use super::{BuildError, Builder, LOOKUPS, packages::Known};
-use crate::error_chain::chain;
-use crate::waiting::Progress;
+use super::{BuildError, Builder};
 use crate::{
-    store::RecordKind,
-    waiting::{Audience, Client},
+    error_chain::chain,
+    packages::Known,
+    store::{LOOKUPS, RecordKind},
 };
 use bytes::Bytes;
 use firn_shared::{
@@ -30,8 +29,7 @@ use firn_shared::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use moka::sync::Cache;
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::slice;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,32 +86,20 @@ impl Builder {
         if missing.is_empty() || self.limits.bounded {
             return;
         }
-        // One image at a time. Another image that finds the lock taken packs nothing: a later image of its packages will.
-        let Ok(turn) = Arc::clone(&self.completing).try_lock_owned() else { return };
-        let (this, name, revision) = (Arc::clone(self), name.clone(), revision.clone());
-        tokio::spawn(async move {
-            let _turn = turn;
-            let progress = Progress::new(name.to_string(), Audience::of(Client::NOBODY));
-            // One after the other, so that an image that needs one of them waits for no more than one.
-            for plan in missing.values() {
-                if this.is_closed() {
-                    return;
-                }
-                let packed = this.pack_missing(slice::from_ref(plan), &HashSet::new(), &progress).await;
-                if let Err(error) = packed {
-                    // It is packed when an image needs it. Most often the Nix store has lost a path of it.
-                    tracing::info!(image.name = %name, error = %chain(&error), "a layer stays unpacked");
-                }
+        let (this, image, revision) = (Arc::clone(self), name.clone(), revision.clone());
+        let publish_again = async move {
+            if let Err(error) = this.try_publish(&image, &revision, &known, &packed, step).await {
+                tracing::warn!(image.name = %image, error = %chain(&error), "not published for edges");
             }
-            if let Err(error) = this.try_publish(&name, &revision, &known, &packed, step).await {
-                tracing::warn!(image.name = %name, error = %chain(&error), "not published for edges");
-            }
-        });
+        };
+        let builder = Arc::clone(self);
+        let plans = missing.into_values().collect();
+        self.layers.complete(name, plans, move || builder.is_closed(), publish_again);
     }
 
     /// Returns when the layers are packed that images of the same packages need and those built so far do not.
     pub async fn completed(&self) {
-        drop(self.completing.lock().await);
+        self.layers.completed().await;
     }
 
     /// What was published under a key. That somebody asks makes it younger, so that it stays.
@@ -132,9 +118,17 @@ impl Builder {
         Ok(Some(bytes))
     }
 
-    /// Has what is published of a package written again.
-    pub(super) fn forget_published(&self, revision: &Revision, platform: Platform, name: &PackageName) {
-        self.published.invalidate(&package_key(&self.set_token(revision), platform, name));
+    /// Has the next build write again what is published of these packages.
+    pub(super) fn forget_published(
+        &self,
+        revision: &Revision,
+        platform: Platform,
+        packages: impl IntoIterator<Item = PackageName>,
+    ) {
+        let token = self.set_token(revision);
+        for name in packages {
+            self.published.invalidate(&package_key(&token, platform, &name));
+        }
     }
 
     fn set_token(&self, revision: &Revision) -> PackageSetToken {
@@ -189,7 +183,7 @@ impl Builder {
                     platform: recipe.platform,
                     layer_budget: recipe.layer_budget,
                     closure_bytes: self.limits.closure_bytes,
-                    encoding: self.packer.encoder().encoding(),
+                    encoding: self.layers.encoder().encoding(),
                     strategy: recipe.strategy.version(),
                 },
                 sharing.profile(),
@@ -219,7 +213,7 @@ impl Builder {
             layers.extend(sharing.layers_at(&closure, &parts, step));
             steps |= 1 << step;
         }
-        let encoding = self.packer.encoder().encoding();
+        let encoding = self.layers.encoder().encoding();
         let plans = layers
             .into_iter()
             .map(|layer| LayerPlan::new(layer.members.into_iter().map(|i| &closure.paths()[i]), &encoding));

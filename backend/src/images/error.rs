@@ -1,50 +1,33 @@
 //! What can stop a build, and what clients are told about it.
 
 use crate::{
+    layers::{LayerError, packing::PackingError},
     nix::{Obstacle, ProcessError, RealiseError, RequisitesError, ResolveError},
     package_set::{RepositoryError, RevisionError},
-    packing::PackError,
+    packages::PackageError,
     store::{BudgetSpent, StoreError},
-    waiting::Abandoned,
-    waiting::QueueError,
+    waiting::{Abandoned, QueueError},
 };
 use firn_shared::{
-    StorePath,
     composition::Undescribable,
     image::{BlueprintError, forest::ForestError, selection::SelectionError},
-    naming::{package::Words, package_name::PackageName},
+    naming::package::Words,
     nix::closure::ClosureError,
     oci::error::{ErrorCode, OciError},
 };
 use std::error::Error;
 use std::io::ErrorKind;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
 
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The tag has no revision.
+    /// Its packages are not known.
     #[error(transparent)]
-    Revision(#[from] RevisionError),
-    /// The package set changed while it was evaluated, several times in a row.
-    #[error("the package set keeps changing")]
-    Moving,
-    /// Names could not be resolved.
+    Packages(#[from] PackageError),
+    /// A layer could not be made.
     #[error(transparent)]
-    Resolve(#[from] ResolveError),
-    /// Packages cannot be had.
-    #[error("{}", .0.to_oci_error(Words::Shown).message)]
-    Selection(SelectionError),
-    /// The same, where it was not found out in time what the names may have meant.
-    #[error("{}", .0.to_oci_error(Words::Shown).message)]
-    Unsuggested(SelectionError),
-    /// Store paths could not be made.
-    #[error(transparent)]
-    Realise(#[from] RealiseError),
-    /// Closures could not be read.
-    #[error(transparent)]
-    Requisites(#[from] RequisitesError),
+    Layers(#[from] LayerError),
     /// Closures contradict each other.
     #[error(transparent)]
     Closure(#[from] ClosureError),
@@ -54,23 +37,6 @@ pub enum BuildError {
     /// A closure is not whole.
     #[error(transparent)]
     Undescribable(#[from] Undescribable),
-    /// A store path could not be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A store path that was there once is gone.
-    #[error("{0} is gone from the Nix store")]
-    Vanished(StorePath),
-    /// A store path lacks something that it had once: it is being deleted, or that was interrupted.
-    #[error("{0}, or another path of its layer, is not whole in the Nix store")]
-    Incomplete(StorePath),
-    /// A store path has other bytes than when it was recorded: it was built again since.
-    #[error("{0} has another content in the Nix store than on record")]
-    OtherContent(StorePath),
     /// The image would be larger than the operator allows.
     #[error("the image holds {} MiB, and this registry allows {} MiB", size >> 20, limit >> 20)]
     TooLarge {
@@ -79,39 +45,23 @@ pub enum BuildError {
         /// The limit, in bytes.
         limit: u64,
     },
-    /// A layer could not be packed.
-    #[error(transparent)]
-    Pack(#[from] PackError),
-    /// State could not be read or written.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Too many images are waiting already. Nobody but the client that asked is told.
+    /// The queue has no place for this client. It says nothing about other clients.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// Evaluating took all the time that there is for an image, or one name after the other failed.
-    #[error(
-        "its packages cannot all be evaluated within the {} s that this registry allows for an image; to see which of \
-         them takes long, pull them one by one: {}",
-        limit.as_secs(),
-        names.iter().map(PackageName::as_str).collect::<Vec<_>>().join(", ")
-    )]
-    Undecided {
-        /// The time, for all of them together.
-        limit: Duration,
-        /// Those that were not evaluated.
-        names: Vec<PackageName>,
-    },
-    /// Nobody waited for it any more when it was to begin.
+    /// It did not begin because all clients had gone.
     #[error(transparent)]
     Abandoned(#[from] Abandoned),
-    /// Another build, which was packing a layer of this one, failed.
-    #[error("a layer that another build was packing failed")]
-    Shared(#[source] std::sync::Arc<BuildError>),
+    /// The build failed a moment ago, and would fail in the same way now.
+    #[error("its last build failed")]
+    Remembered(#[source] Arc<Self>),
 }
 
 impl From<SelectionError> for BuildError {
     fn from(error: SelectionError) -> Self {
-        Self::Selection(error)
+        Self::Packages(error.into())
     }
 }
 
@@ -125,41 +75,22 @@ impl From<BlueprintError> for BuildError {
 }
 
 impl BuildError {
-    /// Whether the next attempt would fail alike, so that it is not worth making at once.
+    /// Whether the next attempt would fail in the same way, so that Firn remembers the failure.
     pub fn is_lasting(&self) -> bool {
         match self {
-            Self::Selection(_)
-            | Self::Resolve(ResolveError::Unloadable { .. })
-            | Self::Undecided { .. }
-            | Self::TooLarge { .. }
-            | Self::Forest(_)
-            | Self::Pack(PackError::Whiteout { .. })
-            | Self::Realise(RealiseError::Process(
-                ProcessError::Timeout { .. } | ProcessError::Memory { .. },
-            )) => true,
-            Self::Shared(error) => error.is_lasting(),
+            Self::Packages(error) => error.is_lasting(),
+            Self::Layers(error) => error.is_lasting(),
+            Self::TooLarge { .. } | Self::Forest(_) => true,
+            Self::Remembered(error) => error.is_lasting(),
             _ => false,
         }
     }
 
-    /// Whether nobody waited for it any more before it began.
+    /// Whether it did not begin because all clients had gone.
     pub fn is_abandoned(&self) -> bool {
-        matches!(
-            self,
-            Self::Abandoned(_)
-                | Self::Revision(RevisionError::Abandoned(_))
-                | Self::Resolve(ResolveError::Abandoned(_))
-                | Self::Realise(RealiseError::Abandoned(_))
-        )
-    }
-
-    /// Whether a store path was gone, or another, when it was to be packed; realising it again and looking at what
-    /// that gives helps.
-    pub fn is_vanished(&self) -> bool {
         match self {
-            Self::Vanished(_) | Self::Incomplete(_) | Self::OtherContent(_) => true,
-            Self::Pack(PackError::Read { source, .. }) => source.kind() == std::io::ErrorKind::NotFound,
-            Self::Shared(error) => error.is_vanished(),
+            Self::Abandoned(_) => true,
+            Self::Packages(error) => error.is_abandoned(),
             _ => false,
         }
     }
@@ -184,119 +115,163 @@ impl BuildError {
         self.to_oci_error_with(Words::Hidden)
     }
 
-    /// What the client sees. What it can act on is told; the rest is in the log.
+    /// What the client sees. It is told what it can act on; the rest is in the log.
     pub fn to_oci_error_with(&self, words: Words) -> OciError {
-        let unavailable = |message: &str| OciError::new(ErrorCode::Unavailable, message).retry_after(10);
         if self.is_for_want_of_space() {
             return unavailable("this registry has no space left for new images; try again later");
         }
         match self {
-            Self::Revision(RevisionError::Select(error)) => {
-                OciError::new(ErrorCode::ManifestUnknown, error.to_string())
-            }
-            Self::Revision(RevisionError::Git(error)) => match error {
-                RepositoryError::NoSuchRef(_)
-                | RepositoryError::NoSuchCommit
-                | RepositoryError::TooLarge(_) => {
-                    OciError::new(ErrorCode::ManifestUnknown, error.to_string())
-                }
-                RepositoryError::Unreachable(_) => unavailable("the package repository cannot be reached"),
-                RepositoryError::Slow(_) => unavailable(&error.to_string()),
-                RepositoryError::Disk(_) => unavailable(
-                    "the package set cannot be stored at the moment; the operator finds the reason in the log",
-                ),
-            },
-            Self::Revision(RevisionError::Path(_)) => unavailable("the package set cannot be read"),
-            Self::Moving => unavailable("the package set keeps changing; ask again when it has settled"),
-            Self::Queue(error @ QueueError::Closed)
-            | Self::Revision(RevisionError::Queue(error @ QueueError::Closed)) => {
-                unavailable(&error.to_string())
-            }
-            // Also where all places are taken: a client that has fewer than others may be given one of theirs.
-            Self::Queue(error) => {
-                OciError::new(ErrorCode::Toomanyrequests, error.to_string()).retry_after(10).of_client_quota()
-            }
-            Self::Revision(RevisionError::Queue(_)) => {
-                let message = "too many branches and tags are being looked up; ask again in a moment";
-                OciError::new(ErrorCode::Toomanyrequests, message).retry_after(10).of_client_quota()
-            }
-            Self::Abandoned(abandoned)
-            | Self::Resolve(ResolveError::Abandoned(abandoned))
-            | Self::Realise(RealiseError::Abandoned(abandoned))
-            | Self::Revision(RevisionError::Abandoned(abandoned)) => {
-                OciError::new(ErrorCode::Toomanyrequests, abandoned.to_string()).retry_after(1)
-            }
-            Self::Selection(error) | Self::Unsuggested(error) => error.to_oci_error(words),
-            Self::Resolve(error @ ResolveError::Unloadable { restricted, .. }) => {
-                let message = if *restricted {
-                    "at this revision the package set reads files outside of it or downloads something while it is \
-                     evaluated, which this registry allows only at the revision that the tag latest names"
-                        .to_owned()
-                } else {
-                    error.to_string()
-                };
-                OciError::new(ErrorCode::ManifestUnknown, message)
-            }
-            Self::Resolve(ResolveError::Process(
-                ProcessError::Failed { .. } | ProcessError::Timeout { .. },
-            )) => unavailable("the package set cannot be loaded; its operator finds the reason in the log"),
-            Self::Resolve(ResolveError::Process(ProcessError::Ended { .. }))
-            | Self::Realise(RealiseError::Process(ProcessError::Ended { .. }))
-            | Self::Requisites(RequisitesError::Process(ProcessError::Ended { .. })) => {
-                unavailable("Nix was interrupted; pull again")
-            }
-            Self::Realise(RealiseError::Process(ProcessError::Timeout { limit, .. })) => OciError::new(
-                ErrorCode::ManifestUnknown,
-                format!("building took longer than the {} s that this registry allows", limit.as_secs()),
-            ),
-            Self::Realise(RealiseError::Process(ProcessError::Memory { limit, .. })) => OciError::new(
-                ErrorCode::ManifestUnknown,
-                format!("building took more memory than the {} MiB that this registry allows", limit >> 20),
-            ),
-            Self::TooLarge { .. }
-            | Self::Undecided { .. }
-            | Self::Forest(_)
-            | Self::Pack(PackError::Whiteout { .. }) => {
+            Self::Packages(error) => of_packages(error, words),
+            Self::Layers(error) => of_layers(error),
+            Self::Queue(error) => of_queue(*error),
+            Self::Abandoned(error) => of_abandoned(*error),
+            Self::TooLarge { .. } | Self::Forest(_) => {
                 OciError::new(ErrorCode::ManifestUnknown, self.to_string())
             }
-            Self::Realise(
-                RealiseError::Process(ProcessError::Failed { .. }) | RealiseError::Hopeless { .. },
-            ) => unavailable("Nix cannot build at the moment; the operator finds the reason in the log"),
-            Self::Resolve(ResolveError::Process(ProcessError::Hindered {
-                obstacle: Obstacle::Network,
-                ..
-            })) => unavailable(
-                "what the package set downloads cannot be reached; its operator finds the reason in the log",
-            ),
-            Self::Resolve(ResolveError::Process(ProcessError::Hindered { .. })) => {
-                unavailable("Nix has no space left; the operator finds the reason in the log")
-            }
-            Self::Realise(RealiseError::Passing { obstacle, .. }) => unavailable(match obstacle {
-                Obstacle::Network => {
-                    "a build failed for want of network; the operator finds the reason in the log"
-                }
-                Obstacle::Space => {
-                    "a build failed for want of space; the operator finds the reason in the log"
-                }
-                Obstacle::Ended => "a build was interrupted; pull again",
-            }),
-            Self::Shared(error) => error.to_oci_error_with(words),
-            Self::Store(_) | Self::Pack(PackError::Write(_)) => unavailable(
-                "this registry's storage does not work at the moment; its operator finds the reason in the log",
-            ),
-            Self::Resolve(_)
-            | Self::Realise(RealiseError::Process(_))
-            | Self::Vanished(_)
-            | Self::Incomplete(_)
-            | Self::OtherContent(_)
-            | Self::Requisites(_)
-            | Self::Closure(_)
-            | Self::Undescribable(_)
-            | Self::Read { .. }
-            | Self::Pack(_) => OciError::new(
-                ErrorCode::Internal,
-                "the image could not be built; its operator finds the reason in the log",
-            ),
+            Self::Remembered(error) => error.to_oci_error_with(words),
+            Self::Store(_) => of_store(),
+            Self::Closure(_) | Self::Undescribable(_) => internal(),
         }
     }
+}
+
+fn of_packages(error: &PackageError, words: Words) -> OciError {
+    match error {
+        PackageError::Revision(error) => of_revision(error),
+        PackageError::Moving => unavailable("the package set keeps changing; ask again when it has settled"),
+        PackageError::Selection(error) | PackageError::Unsuggested(error) => error.to_oci_error(words),
+        PackageError::Resolve(error) => of_resolve(error),
+        PackageError::Realise(error) => of_realise(error),
+        PackageError::Requisites(error) => of_requisites(error),
+        PackageError::Undecided { .. } => OciError::new(ErrorCode::ManifestUnknown, error.to_string()),
+        PackageError::Store(_) => of_store(),
+        PackageError::Read { .. } => internal(),
+    }
+}
+
+fn of_layers(error: &LayerError) -> OciError {
+    match error {
+        LayerError::Packing(error @ PackingError::Whiteout { .. }) => {
+            OciError::new(ErrorCode::ManifestUnknown, error.to_string())
+        }
+        LayerError::Packing(PackingError::Write(_)) | LayerError::Store(_) => of_store(),
+        LayerError::Requisites(error) => of_requisites(error),
+        LayerError::Shared(error) => of_layers(error),
+        LayerError::Vanished(_)
+        | LayerError::Incomplete(_)
+        | LayerError::OtherContent(_)
+        | LayerError::Packing(_) => internal(),
+    }
+}
+
+fn of_revision(error: &RevisionError) -> OciError {
+    match error {
+        RevisionError::Select(error) => OciError::new(ErrorCode::ManifestUnknown, error.to_string()),
+        RevisionError::Git(
+            RepositoryError::NoSuchRef(_) | RepositoryError::NoSuchCommit | RepositoryError::TooLarge(_),
+        ) => OciError::new(ErrorCode::ManifestUnknown, error.to_string()),
+        RevisionError::Git(RepositoryError::Unreachable(_)) => {
+            unavailable("the package repository cannot be reached")
+        }
+        RevisionError::Git(RepositoryError::Slow(_)) => unavailable(&error.to_string()),
+        RevisionError::Git(RepositoryError::Disk(_)) => unavailable(
+            "the package set cannot be stored at the moment; the operator finds the reason in the log",
+        ),
+        RevisionError::Path(_) => unavailable("the package set cannot be read"),
+        RevisionError::Queue(error @ QueueError::Closed) => unavailable(&error.to_string()),
+        RevisionError::Queue(_) => {
+            let message = "too many branches and tags are being looked up; ask again in a moment";
+            OciError::new(ErrorCode::Toomanyrequests, message).retry_after(10).of_client_quota()
+        }
+        RevisionError::Abandoned(error) => of_abandoned(*error),
+    }
+}
+
+fn of_resolve(error: &ResolveError) -> OciError {
+    match error {
+        ResolveError::Unloadable { restricted: true, .. } => OciError::new(
+            ErrorCode::ManifestUnknown,
+            "at this revision the package set reads files outside of it or downloads something while it is evaluated, \
+             which this registry allows only at the revision that the tag latest names",
+        ),
+        ResolveError::Unloadable { .. } => OciError::new(ErrorCode::ManifestUnknown, error.to_string()),
+        ResolveError::Abandoned(error) => of_abandoned(*error),
+        ResolveError::Process(ProcessError::Failed { .. } | ProcessError::Timeout { .. }) => {
+            unavailable("the package set cannot be loaded; its operator finds the reason in the log")
+        }
+        ResolveError::Process(ProcessError::Ended { .. }) => interrupted(),
+        ResolveError::Process(ProcessError::Hindered { obstacle: Obstacle::Network, .. }) => unavailable(
+            "what the package set downloads cannot be reached; its operator finds the reason in the log",
+        ),
+        ResolveError::Process(ProcessError::Hindered { .. }) => {
+            unavailable("Nix has no space left; the operator finds the reason in the log")
+        }
+        ResolveError::Process(_) | ResolveError::Answer(_) => internal(),
+    }
+}
+
+fn of_realise(error: &RealiseError) -> OciError {
+    match error {
+        RealiseError::Abandoned(error) => of_abandoned(*error),
+        RealiseError::Process(ProcessError::Ended { .. }) => interrupted(),
+        RealiseError::Process(ProcessError::Timeout { limit, .. }) => OciError::new(
+            ErrorCode::ManifestUnknown,
+            format!("building took longer than the {} s that this registry allows", limit.as_secs()),
+        ),
+        RealiseError::Process(ProcessError::Memory { limit, .. }) => OciError::new(
+            ErrorCode::ManifestUnknown,
+            format!("building took more memory than the {} MiB that this registry allows", limit >> 20),
+        ),
+        RealiseError::Process(ProcessError::Failed { .. }) | RealiseError::Hopeless { .. } => {
+            unavailable("Nix cannot build at the moment; the operator finds the reason in the log")
+        }
+        RealiseError::Passing { obstacle, .. } => unavailable(match obstacle {
+            Obstacle::Network => {
+                "a build failed for want of network; the operator finds the reason in the log"
+            }
+            Obstacle::Space => "a build failed for want of space; the operator finds the reason in the log",
+            Obstacle::Ended => "a build was interrupted; pull again",
+        }),
+        RealiseError::Process(_) => internal(),
+    }
+}
+
+fn of_requisites(error: &RequisitesError) -> OciError {
+    match error {
+        RequisitesError::Process(ProcessError::Ended { .. }) => interrupted(),
+        _ => internal(),
+    }
+}
+
+fn of_queue(error: QueueError) -> OciError {
+    match error {
+        QueueError::Closed => unavailable(&error.to_string()),
+        // Also where all places are taken: a client that has fewer than others may be given one of theirs.
+        _ => OciError::new(ErrorCode::Toomanyrequests, error.to_string()).retry_after(10).of_client_quota(),
+    }
+}
+
+fn of_abandoned(error: Abandoned) -> OciError {
+    OciError::new(ErrorCode::Toomanyrequests, error.to_string()).retry_after(1)
+}
+
+fn of_store() -> OciError {
+    unavailable(
+        "this registry's storage does not work at the moment; its operator finds the reason in the log",
+    )
+}
+
+fn interrupted() -> OciError {
+    unavailable("Nix was interrupted; pull again")
+}
+
+fn unavailable(message: &str) -> OciError {
+    OciError::new(ErrorCode::Unavailable, message).retry_after(10)
+}
+
+fn internal() -> OciError {
+    OciError::new(
+        ErrorCode::Internal,
+        "the image could not be built; its operator finds the reason in the log",
+    )
 }

@@ -1,11 +1,9 @@
 //! Looking at layers without building: which an image has or would have, and who shares them.
 
 use super::{BuildError, Builder, PackageSetState};
-use crate::records::ImageRecord;
-use crate::waiting::Progress;
 use crate::{
-    store::RecordKind,
-    waiting::{Audience, Client},
+    store::{ImageRecord, RecordKind},
+    waiting::{Audience, Client, Progress},
 };
 use firn_shared::{
     Closure, Digest,
@@ -64,7 +62,8 @@ impl Builder {
             layers
         };
         let trust = self.packages.trust(&set.revision);
-        let recalled = self.recall(&set.revision, trust, self.platform_of(name), name.candidates()).await?;
+        let recalled =
+            self.packages.recall(&set.revision, trust, self.platform_of(name), name.candidates()).await?;
         let (blueprint, _known) = self.prepare(name, &set.revision, recalled, &progress, group).await?;
         let mut layers = Vec::new();
         for (plan, (names, why, packages)) in blueprint.layers.into_iter().zip(told) {

@@ -1,13 +1,12 @@
 //! Making an image: what its packages are, what is missing of their layers, and then the rest.
 
-use super::{
-    BuildError, Builder,
-    packages::{Known, Recalled},
+use super::{BuildError, Builder};
+use crate::{
+    error_chain::chain,
+    packages::{Known, PackageError, Recalled},
+    store::{ImageRecord, ManifestRecord, RecordKind},
+    waiting::Progress,
 };
-use crate::error_chain::chain;
-use crate::records::{ImageRecord, ManifestRecord};
-use crate::store::RecordKind;
-use crate::waiting::Progress;
 use firn_shared::{
     Closure,
     cache_key::CacheKey,
@@ -40,14 +39,14 @@ impl Builder {
         let (mut looks, mut realised) = (0, 0);
         let layers = loop {
             let looked = Instant::now();
-            let packed = self.pack_missing(&blueprint.layers, &known.held(), progress).await;
+            let packed = self.layers.pack_missing(&blueprint.layers, &known.held(), progress).await;
             let layers = match packed {
-                // Known packages whose store paths were garbage-collected, or built again, before this layer was ever
-                // packed.
+                // The packages are on record, but before this layer was ever packed their store paths were deleted or built
+                // again.
                 Err(error) if error.is_vanished() && realised < ATTEMPTS => {
                     tracing::info!(image.name = %name, error = %chain(&error), "realising again");
                     realised += 1;
-                    known = self.known_anew(name, revision, known, progress).await?;
+                    self.renew(name, revision, &mut known, progress).await?;
                     blueprint = self.blueprint(name, revision, &mut known, progress, group).await?;
                     continue;
                 }
@@ -82,7 +81,7 @@ impl Builder {
     ) -> Result<(Blueprint, Known), BuildError> {
         let platform = self.platform_of(name);
         let requested: BTreeSet<_> = name.packages().cloned().collect();
-        let mut known = self.packages_of(revision, platform, recalled, &requested, progress).await?;
+        let mut known = self.packages.find(revision, platform, recalled, &requested, progress).await?;
         let blueprint = self.blueprint(name, revision, &mut known, progress, group).await?;
         Ok((blueprint, known))
     }
@@ -97,9 +96,11 @@ impl Builder {
         group: impl FnOnce(&Closure, &[Part]) -> Layers,
     ) -> Result<Blueprint, BuildError> {
         let platform = self.platform_of(name);
-        if let Err(error) = self.settle(name, revision, known).await? {
+        let settled = self.packages.settle(name, revision, platform, known).await;
+        self.forget_published(revision, platform, known.take_renewed());
+        if let Err(error) = settled? {
             tracing::info!(image.name = %name, error = %chain(&error), "realising what records disagree about");
-            *known = self.known_anew(name, revision, std::mem::take(known), progress).await?;
+            self.renew(name, revision, known, progress).await?;
         }
         let is_same = |one: &Arc<PackageRecord>, other: &Arc<PackageRecord>| one.is_same(other);
         let selected = select(name, is_same, |package| known.package(package))?;
@@ -108,7 +109,7 @@ impl Builder {
         let blueprint = Blueprint::new(
             Ingredients { name, platform, revision, revision_date, packages: &packages },
             group,
-            &self.packer.encoder().encoding(),
+            &self.layers.encoder().encoding(),
         )?;
         let size = blueprint.nar_size;
         if size > self.limits.closure_bytes {
@@ -118,6 +119,23 @@ impl Builder {
             tracing::info!(image.name = %name, path = conflict.path, dropped = %conflict.dropped, "conflict");
         }
         Ok(blueprint)
+    }
+
+    /// Realises an image's packages again, and records anew what they are.
+    async fn renew(
+        &self,
+        name: &ImageName,
+        revision: &Revision,
+        known: &mut Known,
+        progress: &Progress,
+    ) -> Result<(), PackageError> {
+        // A build of known packages was to be over soon. It takes as long as any other now.
+        self.queue.count(progress.audience());
+        let platform = self.platform_of(name);
+        let renewed = self.packages.renew(name, revision, platform, known, progress).await;
+        // Also after an error: some records may have been replaced.
+        self.forget_published(revision, platform, known.take_renewed());
+        renewed
     }
 
     /// Composes an image of its layers and stores what it consists of.

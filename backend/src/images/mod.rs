@@ -1,50 +1,37 @@
 //! Building images: from a name and a tag to blobs and a record in the store.
 //!
 //! Read in this order: `package_set` says what the tag names, `request` finds the image or starts a build, `image`
-//! makes it: `packages` asks Nix for what is not yet known of the packages, `layers` packs what was never packed. A
-//! build belongs to nobody: it goes on when the request that started it is gone.
+//! makes it of [packages](crate::packages) and [layers](crate::layers), `composition` publishes what edges compose from. A
+//! build belongs to no request: it goes on when the request that started it is gone.
 
 mod composition;
 mod error;
-mod evaluations;
 mod explain;
 mod image;
-mod layers;
-mod links;
-mod listing;
-mod names;
 mod package_set;
-mod packages;
 mod request;
-mod survey;
 mod whole;
 
 pub use error::BuildError;
 pub use explain::ExplainedLayer;
-pub use names::IndexOutcome;
 pub use package_set::PackageSetState;
-pub use request::{Outcome, Request, Waiting};
+pub use request::{BuildResult, ImageStatus, Waiting};
 pub(crate) use whole::{StoredManifest, parts};
 
 use crate::{
+    layers::{LayerPacker, packing::Packer},
     nix::Nix,
     package_set::PackageSet,
-    packing::Packer,
+    packages::Packages,
     store::Store,
     waiting::{Builds, Flights, Progress, Queue, Turns, for_a_while},
 };
 use composition::Published;
-use evaluations::Evaluations;
 use firn_shared::{
-    cache_key::CacheKey,
-    image::layer::LayerRecord,
-    layering::Strategy,
-    naming::{image_name::ImageName, package::PackageProblem},
-    oci::platform::Platform,
+    cache_key::CacheKey, layering::Strategy, naming::image_name::ImageName, oci::platform::Platform,
 };
 use moka::sync::Cache;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use whole::WholeImages;
 
@@ -63,7 +50,7 @@ pub struct Recipe {
 
 /// How much is built at once, and for how long failures are believed.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct BuildLimits {
     /// Images that may be waiting or building at once; further ones are told to come back.
     pub queue: usize,
     /// How many of them one client may have.
@@ -80,48 +67,29 @@ pub struct Limits {
     pub bounded: bool,
 }
 
-/// How many records are asked for at once: a bucket may be far away.
-const LOOKUPS: usize = 16;
-
 /// How many images of known packages are made at once. Each reads some records and writes some files; the packing of a
 /// layer that is missing is bounded by the packer.
 const COMPOSING: usize = 16;
 
-/// How many indexes of names are kept in memory; one of nixpkgs takes some 20 MB.
-const MAX_INDEXES: u64 = 4;
-
-/// Everything that building takes.
+/// Builds images, each once however many clients ask for it.
 pub struct Builder {
     store: Store,
-    nix: Nix,
-    packages: PackageSet,
-    packer: Arc<Packer>,
+    nix: Arc<Nix>,
+    packages: Arc<Packages>,
+    layers: Arc<LayerPacker>,
     recipe: Recipe,
-    limits: Limits,
-    images: Flights<Outcome, Progress>,
+    limits: BuildLimits,
+    flights: Flights<BuildResult, Progress>,
     queue: Queue,
-    /// For what needs no Nix: looking up what is known of packages, and making images of known ones.
+    /// Turns for work that needs no Nix: to look up what is known of packages, and to make images of known ones.
     composing: Arc<Turns>,
     builds: Builds,
-    /// Packages that cannot be had, by key, so that asking again costs no evaluation.
-    problems: Cache<CacheKey, PackageProblem>,
-    /// What is known of names that were evaluated lately.
-    evaluations: Evaluations,
-    /// Images that cannot be had, likewise, each with what clients were told.
+    /// Images that cannot be had, each with what clients were told.
     failures: Cache<CacheKey, Arc<BuildError>>,
-    layers: Flights<Result<LayerRecord, Arc<BuildError>>>,
-    /// Images that nothing was missing of when they were last looked at.
+    /// Images that had all their blobs when they were last looked at.
     whole: WholeImages,
-    /// Names of package sets, and that they cannot be listed.
-    indexes: Cache<CacheKey, IndexOutcome>,
-    index_flights: Flights<IndexOutcome>,
-    surveys_allowed: AtomicBool,
-    /// Held while a survey runs.
-    surveying: Arc<tokio::sync::Mutex<()>>,
     /// What an edge composes from and was written not long ago, by key.
     published: Published,
-    /// Held while layers are packed that no image has asked for yet.
-    completing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Builder {
@@ -129,33 +97,27 @@ impl Builder {
     pub fn new(
         store: Store,
         nix: Nix,
-        packages: PackageSet,
+        set: PackageSet,
         packer: Packer,
         recipe: Recipe,
-        limits: Limits,
+        limits: BuildLimits,
     ) -> Arc<Self> {
+        let nix = Arc::new(nix);
+        let ttl = limits.failure_ttl;
         Arc::new(Self {
+            packages: Packages::new(store.clone(), Arc::clone(&nix), set, recipe.allow_unfree, ttl),
+            layers: LayerPacker::new(store.clone(), Arc::clone(&nix), packer),
             store,
             nix,
-            packages,
-            packer: Arc::new(packer),
             recipe,
             limits,
-            images: Flights::default(),
+            flights: Flights::default(),
             queue: Queue::new(limits.queue, limits.queue_per_client),
             composing: Turns::new(COMPOSING),
             builds: Builds::default(),
-            problems: for_a_while(limits.failure_ttl),
-            evaluations: Evaluations::new(limits.failure_ttl),
-            failures: for_a_while(limits.failure_ttl),
-            layers: Flights::default(),
+            failures: for_a_while(ttl),
             whole: whole::none_whole(),
-            indexes: Cache::builder().max_capacity(MAX_INDEXES).time_to_live(limits.failure_ttl).build(),
-            index_flights: Flights::default(),
-            surveys_allowed: AtomicBool::new(false),
-            surveying: Arc::default(),
             published: composition::none_published(),
-            completing: Arc::default(),
         })
     }
 
@@ -177,6 +139,7 @@ impl Builder {
     /// Begins no more builds; those that run go on.
     pub fn close(&self) {
         self.queue.close();
+        self.packages.end_surveys();
     }
 
     /// Whether no more builds are begun.
@@ -200,7 +163,12 @@ impl Builder {
         &self.store
     }
 
-    /// Nix, for those who count its processes.
+    /// The packages that images are made of.
+    pub fn packages(&self) -> &Arc<Packages> {
+        &self.packages
+    }
+
+    /// Nix, for those who count or end its processes.
     pub fn nix(&self) -> &Nix {
         &self.nix
     }

@@ -62,7 +62,7 @@ impl Builder {
             .field(recipe.layer_budget.to_le_bytes())
             .field(recipe.platform.system())
             .field([u8::from(recipe.allow_unfree)])
-            .field(self.packer.encoder().identity())
+            .field(self.layers.encoder().identity())
             .build()
     }
 }
@@ -70,7 +70,7 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::{names_key, package_key};
+    use crate::store::{names_key, package_key};
     use firn_shared::oci::platform::Platform;
     use proptest::prelude::*;
 

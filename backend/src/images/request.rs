@@ -1,15 +1,12 @@
 //! Asking for an image: it is there, or somebody builds it, or a build begins.
 
-use super::{BuildError, Builder, PackageSetState, packages::Recalled};
-use crate::error_chain::chain;
-use crate::records::ImageRecord;
-use crate::waiting::{Phase, Progress};
+use super::{BuildError, Builder, PackageSetState};
 use crate::{
+    error_chain::chain,
     package_set::Trust,
-    store::RecordKind,
-    waiting::Flight,
-    waiting::{Attendance, Audience, Client},
-    waiting::{Place, QueueError},
+    packages::{PackageError, Recalled},
+    store::{ImageRecord, RecordKind},
+    waiting::{Attendance, Audience, Client, Flight, Phase, Place, Progress, QueueError},
 };
 use firn_shared::{
     cache_key::CacheKey,
@@ -19,8 +16,8 @@ use firn_shared::{
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What a build comes to. Shared by all who wait for it.
-pub type Outcome = Result<Arc<ImageRecord>, Arc<BuildError>>;
+/// The result of a build, shared by all requests that wait for it.
+pub type BuildResult = Result<Arc<ImageRecord>, Arc<BuildError>>;
 
 /// A build, with what it starts from.
 struct Build {
@@ -34,9 +31,9 @@ struct Build {
     progress: Progress,
 }
 
-/// Where a request for an image stands.
-pub enum Request {
-    /// It is there.
+/// Whether an image can be served.
+pub enum ImageStatus {
+    /// It is in the store.
     Ready(Arc<ImageRecord>),
     /// It is being built.
     Building(Waiting),
@@ -44,7 +41,7 @@ pub enum Request {
 
 /// A request that waits for a build. While it does, the client belongs to the build's audience.
 pub struct Waiting {
-    flight: Flight<Outcome>,
+    flight: Flight<BuildResult>,
     /// How the build stands.
     pub progress: Progress,
     _attendance: Attendance,
@@ -52,7 +49,7 @@ pub struct Waiting {
 
 impl Waiting {
     /// What the build comes to.
-    pub async fn outcome(&self) -> Outcome {
+    pub async fn outcome(&self) -> BuildResult {
         self.flight.clone().await
     }
 }
@@ -70,33 +67,33 @@ impl Builder {
         tag: &Tag,
         set: &PackageSetState,
         client: Client,
-    ) -> Result<Request, BuildError> {
+    ) -> Result<ImageStatus, BuildError> {
         let key = set.image_key(name);
         // As it is now; it may change while the image is being made.
         let trust = self.packages.trust(&set.revision);
         let flight_key = trust.failure_key(key);
         if let Some(record) = self.made(&key).await? {
             self.store.note_pull(&key);
-            return Ok(Request::Ready(record));
+            return Ok(ImageStatus::Ready(record));
         }
         loop {
             if let Some(error) = self.failures.get(&flight_key) {
-                return Err(BuildError::Shared(error));
+                return Err(BuildError::Remembered(error));
             }
             if let Some(waiting) = self.join(&flight_key, client).await {
-                return Ok(Request::Building(waiting));
+                return Ok(ImageStatus::Building(waiting));
             }
             // With nobody else in the audience, it waits only for as long as the request does.
             let turn = self.composing.take(&Audience::of(client)).await?;
             let recalled =
-                self.recall(&set.revision, trust, self.platform_of(name), name.candidates()).await?;
+                self.packages.recall(&set.revision, trust, self.platform_of(name), name.candidates()).await?;
             let audience = Audience::new(self.limits.abandon_after);
             let attendance = audience.attend(client).expect("nobody has dismissed it");
             let start = || {
                 let place = if recalled.is_complete() {
                     self.queue.pass(&audience, turn)?
                 } else {
-                    self.evaluations.check(client)?;
+                    self.packages.admit(client)?;
                     self.queue.enter(client, &audience)?
                 };
                 let progress = Progress::new(name.to_string(), Arc::clone(&audience));
@@ -113,9 +110,9 @@ impl Builder {
                 };
                 Ok::<_, QueueError>((progress, Arc::clone(self).build_and_tell(build)))
             };
-            let (flight, progress) = self.images.join_or(flight_key, start)?;
+            let (flight, progress) = self.flights.join_or(flight_key, start)?;
             if Arc::ptr_eq(progress.audience(), &audience) {
-                return Ok(Request::Building(Waiting { flight, progress, _attendance: attendance }));
+                return Ok(ImageStatus::Building(Waiting { flight, progress, _attendance: attendance }));
             }
             // Somebody else was quicker.
         }
@@ -124,7 +121,7 @@ impl Builder {
     /// Joins the build of an image, if there is one.
     async fn join(&self, key: &CacheKey, client: Client) -> Option<Waiting> {
         loop {
-            let (flight, progress) = self.images.get(key)?;
+            let (flight, progress) = self.flights.get(key)?;
             if let Some(_attendance) = progress.audience().attend(client) {
                 return Some(Waiting { flight, progress, _attendance });
             }
@@ -155,7 +152,7 @@ impl Builder {
     }
 
     /// A whole build, with everything said that there is to say about it.
-    async fn build_and_tell(self: Arc<Self>, build: Build) -> Outcome {
+    async fn build_and_tell(self: Arc<Self>, build: Build) -> BuildResult {
         let Build { name, tag, revision, key, trust, recalled, place: _place, progress } = build;
         let _ends = progress.ends();
         let started = Instant::now();
@@ -166,8 +163,8 @@ impl Builder {
             Err(error) => Err(error),
         };
         let result = match result {
-            Err(BuildError::Selection(error)) => {
-                Err(self.suggest(error, &revision, self.platform_of(&name)).await)
+            Err(BuildError::Packages(PackageError::Selection(error))) => {
+                Err(self.packages.suggest(error, &revision, self.platform_of(&name)).await.into())
             }
             result => result,
         };

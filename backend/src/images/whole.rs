@@ -5,8 +5,7 @@
 //! promises. An image that is not whole is built again; its layers that are whole are not packed again.
 
 use super::{BuildError, Builder};
-use crate::records::ImageRecord;
-use crate::store::{SMALL, Store, StoreError, StoredObject};
+use crate::store::{ImageRecord, SMALL, Store, StoreError, StoredObject};
 use firn_shared::{Digest, cache_key::CacheKey};
 use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use moka::sync::Cache;

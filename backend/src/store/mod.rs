@@ -35,7 +35,8 @@ pub use lease::Lease;
 pub use objects::{ObjectKind, StoredObject};
 pub use place::is_variable_of;
 pub use quarantine::Verdict;
-pub use records::RecordKind;
+pub use records::{ImageRecord, ManifestRecord, RecordKind};
+pub(crate) use records::{NameRecord, names_key, package_key, survey_key};
 pub(crate) use tags::folder as tags_folder;
 
 use crate::process::OwnFolder;
@@ -53,6 +54,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tags::NotedTags;
 use tokio::sync::Semaphore;
+
+/// How many records a build reads or writes at once: a bucket may be far away.
+pub(crate) const LOOKUPS: usize = 16;
 
 /// Why state cannot be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -12,8 +12,7 @@
 
 use crate::{
     images::{StoredManifest, parts},
-    records::ImageRecord,
-    store::{ObjectKind, RecordKind, Store, StoreError, StoredObject, Verdict},
+    store::{ImageRecord, ObjectKind, RecordKind, Store, StoreError, StoredObject, Verdict},
 };
 use firn_shared::{Digest, image::layer::LayerRecord, link::object_key::blob_key};
 use futures::{StreamExt, TryStreamExt, stream};

@@ -35,8 +35,10 @@ use super::choice::{Candidate, RemovalReason, choose};
 use crate::{
     config::RetentionPolicy,
     images::{StoredManifest, parts},
-    records::{ImageRecord, names_key, package_key},
-    store::{ObjectKind, RecordKind, Store, StoreError, StoredObject, footprint, tags_folder},
+    store::{
+        ImageRecord, ObjectKind, RecordKind, Store, StoreError, StoredObject, footprint, names_key,
+        package_key, tags_folder,
+    },
 };
 use firn_shared::{
     Digest, composition::KnownPackage, image::layer::LayerRecord, naming::image_name::ImageName,

@@ -1,7 +1,7 @@
 //! The tar that `docker save` writes and `docker load` reads.
 
 use super::{Manifest, OutputError, complete, copy_blob, create, error, small_blob};
-use crate::{records::ImageRecord, store::Store};
+use crate::store::{ImageRecord, Store};
 use firn_shared::archive::{ImagePath, Kind, Permissions, encode_header, padding};
 use std::path::Path;
 use tokio::io::AsyncWriteExt;

@@ -8,8 +8,7 @@ pub(crate) use file::OutputFile;
 
 use crate::{
     images::StoredManifest as Manifest,
-    records::ImageRecord,
-    store::{Store, StoreError},
+    store::{ImageRecord, Store, StoreError},
 };
 use bytes::Bytes;
 use firn_shared::Digest;

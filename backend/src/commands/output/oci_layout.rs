@@ -1,7 +1,7 @@
 //! The OCI image layout (OCI image spec, "image-layout.md").
 
 use super::{Manifest, OutputError, complete, copy_blob, create, error, small_blob};
-use crate::{records::ImageRecord, store::Store};
+use crate::store::{ImageRecord, Store};
 use firn_shared::{Digest, oci::media_type};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::{collections::BTreeSet, path::Path};

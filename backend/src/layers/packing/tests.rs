@@ -7,7 +7,7 @@ mod properties;
 
 use super::source_file::SourceFile;
 use super::twins::Twins;
-use super::{Encoder, PackError, PackedLayer, Packer, Tree};
+use super::{Encoder, PackedLayer, Packer, PackingError, Tree};
 use firn_shared::archive::{ImagePath, Permissions};
 use firn_shared::{DiffId, Digest, oci::media_type::LayerCompression};
 use std::fs;
@@ -28,7 +28,7 @@ fn as_store_path(directory: &Path) -> Vec<Tree> {
     vec![Tree::relocated(ImagePath::parse(STORE_PATH).expect("absolute"), directory.into())]
 }
 
-fn pack(packer: &Packer, trees: Vec<Tree>) -> Result<(PackedLayer, Vec<u8>), PackError> {
+fn pack(packer: &Packer, trees: Vec<Tree>) -> Result<(PackedLayer, Vec<u8>), PackingError> {
     let mut bytes = Vec::new();
     let layer = packer.pack(trees, &mut bytes)?;
     assert_eq!(layer.digest, Digest::of(&bytes));

@@ -1,14 +1,12 @@
 //! The index of a package set's names: made the first time somebody asks for what is not there, and kept.
 
-use super::{BuildError, Builder};
-use crate::error_chain::chain;
-use crate::records::names_key;
+use super::{PackageError, Packages};
 use crate::{
+    error_chain::chain,
     nix::NamesRequest,
     package_set::Trust,
-    store::RecordKind,
-    waiting::Flight,
-    waiting::{Audience, Client},
+    store::{RecordKind, names_key},
+    waiting::{Audience, Client, Flight},
 };
 use firn_shared::{
     cache_key::CacheKey,
@@ -29,22 +27,22 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// An index, or none where the package set cannot be listed; the log says why.
 pub type IndexOutcome = Option<Arc<NameIndex>>;
 
-impl Builder {
+impl Packages {
     /// The index of a package set at a revision: remembered, read from the store, or made now.
     pub fn names(self: &Arc<Self>, revision: &Revision, platform: Platform) -> Flight<IndexOutcome> {
-        let key = names_key(revision, platform, self.recipe.allow_unfree);
-        let trust = self.packages.trust(revision);
+        let key = names_key(revision, platform, self.allow_unfree);
+        let trust = self.set.trust(revision);
         let failure_key = trust.failure_key(key);
-        let (builder, revision) = (Arc::clone(self), revision.clone());
+        let (packages, revision) = (Arc::clone(self), revision.clone());
         self.index_flights.join(failure_key, || async move {
-            let known = builder.indexes.get(&key).or_else(|| builder.indexes.get(&failure_key));
+            let known = packages.indexes.get(&key).or_else(|| packages.indexes.get(&failure_key));
             if let Some(known) = known {
                 return known;
             }
-            let index = builder.index(&key, &revision, trust, platform).await.map(Arc::new);
+            let index = packages.index(&key, &revision, trust, platform).await.map(Arc::new);
             // That it cannot be had is remembered too: it would be asked for again with every misspelt name.
             let key = if index.is_some() { key } else { failure_key };
-            builder.indexes.insert(key, index.clone());
+            packages.indexes.insert(key, index.clone());
             index
         })
     }
@@ -69,15 +67,15 @@ impl Builder {
             Err(error) => failed(&error),
         }
         let started = std::time::Instant::now();
-        let source = self.packages.files(revision, trust, &Audience::of(Client::NOBODY)).await;
+        let source = self.set.files(revision, trust, &Audience::of(Client::NOBODY)).await;
         let source = source.inspect_err(|error| failed(error)).ok()?;
-        let allow_unfree = self.recipe.allow_unfree;
+        let allow_unfree = self.allow_unfree;
         let names = self.nix.names(NamesRequest { source: &source, platform, allow_unfree }).await;
         let names = names.inspect_err(|error| failed(error)).ok()?;
         let index = NameIndex::new(&names);
         tracing::info!(names = index.len(), duration_ms = started.elapsed().as_millis(), "names listed");
         // A path is evaluated where it is: if it changed meanwhile, these are the names of no revision.
-        match self.packages.is_current(revision).await {
+        match self.set.is_current(revision).await {
             Ok(true) => {
                 let _ =
                     self.store.put_record(RecordKind::Names, key, &names).await.inspect_err(|e| failed(e));
@@ -91,12 +89,12 @@ impl Builder {
 
     /// The same problems, with what the whole package set suggests for names that it does not have, where it can
     /// be asked in time.
-    pub(super) async fn suggest(
+    pub(crate) async fn suggest(
         self: &Arc<Self>,
         mut error: SelectionError,
         revision: &Revision,
         platform: Platform,
-    ) -> BuildError {
+    ) -> PackageError {
         if !error.0.iter().any(|(_, problem)| problem.is_unclear()) {
             return error.into();
         }
@@ -108,7 +106,7 @@ impl Builder {
                 error.into()
             }
             Ok(None) => error.into(),
-            Err(_) => BuildError::Unsuggested(error),
+            Err(_) => PackageError::Unsuggested(error),
         }
     }
 }

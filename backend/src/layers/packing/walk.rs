@@ -3,7 +3,7 @@
 use super::nar_size;
 use super::source_file::SourceFile;
 use super::twins::Twins;
-use super::{PackError, Tree};
+use super::{PackingError, Tree};
 use firn_shared::archive::{ImagePath, Permissions};
 use std::collections::VecDeque;
 use std::fs::{self, Metadata};
@@ -46,17 +46,17 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    pub(super) fn new(mut trees: Vec<Tree>) -> Result<Self, PackError> {
+    pub(super) fn new(mut trees: Vec<Tree>) -> Result<Self, PackingError> {
         trees.sort_by(|a, b| a.at.cmp(&b.at));
         for pair in trees.windows(2) {
             // Sorted by component, so whatever is inside a tree comes directly after it.
             if pair[0].at == pair[1].at || pair[1].at.ancestors().any(|above| above == pair[0].at) {
-                return Err(PackError::Overlap { path: pair[1].from.clone() });
+                return Err(PackingError::Overlap { path: pair[1].from.clone() });
             }
         }
         for Tree { at, from } in &trees {
             if at.relative().split(|byte| *byte == b'/').any(is_whiteout) {
-                return Err(PackError::Whiteout { path: from.clone() });
+                return Err(PackingError::Whiteout { path: from.clone() });
             }
         }
         let trees = trees.into_iter();
@@ -71,7 +71,7 @@ impl Walk {
         })
     }
 
-    fn step(&mut self) -> Result<Option<(ImagePath, Found)>, PackError> {
+    fn step(&mut self) -> Result<Option<(ImagePath, Found)>, PackingError> {
         while let Some((directory, entries)) = self.inside.last_mut() {
             let Some(entry) = entries.next() else {
                 self.inside.pop();
@@ -80,12 +80,12 @@ impl Walk {
             let path = entry.path();
             let name = entry.file_name();
             if is_whiteout(name.as_bytes()) {
-                return Err(PackError::Whiteout { path });
+                return Err(PackingError::Whiteout { path });
             }
             self.nar_size += nar_size::entry(name.len());
             let at = directory.join(name.as_bytes()).expect("a directory lists plain names");
             let metadata =
-                entry.metadata().map_err(|source| PackError::Read { path: path.clone(), source })?;
+                entry.metadata().map_err(|source| PackingError::Read { path: path.clone(), source })?;
             return self.visit(at, path, &metadata).map(Some);
         }
         if let Some(above) = self.ancestors.pop_front() {
@@ -95,7 +95,7 @@ impl Walk {
             self.twins = Twins::default();
             self.nar_size += nar_size::BEGINNING;
             let metadata = fs::symlink_metadata(&from)
-                .map_err(|source| PackError::Read { path: from.clone(), source })?;
+                .map_err(|source| PackingError::Read { path: from.clone(), source })?;
             return self.visit(at, from, &metadata).map(Some);
         }
         let Some(tree) = self.trees.next() else {
@@ -113,9 +113,9 @@ impl Walk {
         at: ImagePath,
         path: PathBuf,
         metadata: &Metadata,
-    ) -> Result<(ImagePath, Found), PackError> {
+    ) -> Result<(ImagePath, Found), PackingError> {
         let file_type = metadata.file_type();
-        let read = |source| PackError::Read { path: path.clone(), source };
+        let read = |source| PackingError::Read { path: path.clone(), source };
         let found = if file_type.is_dir() {
             let mut entries =
                 fs::read_dir(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(read)?;
@@ -139,14 +139,14 @@ impl Walk {
                 None => Found::File(permissions, file),
             }
         } else {
-            return Err(PackError::Unsupported { path });
+            return Err(PackingError::Unsupported { path });
         };
         Ok((at, found))
     }
 }
 
 impl Iterator for Walk {
-    type Item = Result<(ImagePath, Found), PackError>;
+    type Item = Result<(ImagePath, Found), PackingError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.step().transpose()

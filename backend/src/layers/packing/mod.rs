@@ -33,6 +33,6 @@ mod walk;
 mod tests;
 
 pub use encoder::{Encoder, ParseEncoderError};
-pub use error::PackError;
+pub use error::PackingError;
 pub use packer::{PackedLayer, Packer};
 pub use tree::Tree;

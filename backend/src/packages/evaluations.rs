@@ -4,14 +4,11 @@
 //! of one that took too long are suspected: they are evaluated in smaller groups the next time, and a name that is
 //! alone in its group is refused from then on, with everything below it. A client may cause few of these evaluations.
 
-use super::{BuildError, Builder};
-use crate::records::package_key;
-use crate::waiting::for_a_while;
+use super::{PackageError, Packages};
 use crate::{
-    nix::{Budget, Nix, ProcessError, ResolveError, ResolveRequest, Resolved},
+    nix::{Budget, ProcessError, ResolveError, ResolveRequest, Resolved},
     package_set::Trust,
-    waiting::QueueError,
-    waiting::{Audience, Client},
+    waiting::{Audience, Client, QueueError, for_a_while},
 };
 use firn_shared::{
     cache_key::CacheKey,
@@ -128,7 +125,7 @@ impl Evaluations {
     }
 }
 
-impl Builder {
+impl Packages {
     /// Resolves names at exactly this revision. What cannot be found out within the time that an image has is left
     /// undecided.
     pub(super) async fn resolve(
@@ -139,15 +136,12 @@ impl Builder {
         names: BTreeSet<PackageName>,
         requested: &BTreeSet<PackageName>,
         audience: &Arc<Audience>,
-    ) -> Result<Resolved, BuildError> {
-        let unfree = self.recipe.allow_unfree;
-        let key = |name: &PackageName| package_key(revision, platform, unfree, name);
+    ) -> Result<Resolved, PackageError> {
+        let key = |name: &PackageName| self.key(revision, platform, name);
         let suspected = &self.evaluations.suspected;
         let suspected = names.iter().filter(|name| suspected.contains_key(&key(name))).cloned().collect();
-        // What was to need no Nix takes longer now, like others that wait for it.
-        self.queue.count(audience);
-        let source = self.packages.files(revision, trust, audience).await?;
-        let request = ResolveRequest::new(source, platform, unfree, names);
+        let source = self.set.files(revision, trust, audience).await?;
+        let request = ResolveRequest::new(source, platform, self.allow_unfree, names);
         // One for all attempts.
         let mut budget: Budget = self.nix.budget();
         for _ in 0..ATTEMPTS {
@@ -156,19 +150,17 @@ impl Builder {
                 self.evaluations.overran(audience);
             }
             // A path is evaluated where it is. If it changed meanwhile, what came out belongs to no revision.
-            if self.packages.is_current(revision).await? {
+            if self.set.is_current(revision).await? {
                 let mut resolved = resolved?;
                 self.evaluations.note(&mut resolved, requested, audience, self.nix.eval_timeout(), key);
                 return Ok(resolved);
             }
         }
-        Err(BuildError::Moving)
+        Err(PackageError::Moving)
     }
-}
 
-impl BuildError {
-    /// That there was no time for these names.
-    pub(super) fn undecided(nix: &Nix, names: impl IntoIterator<Item = PackageName>) -> Self {
-        Self::Undecided { limit: nix.eval_timeout(), names: names.into_iter().collect() }
+    /// The error that there was no time for these names.
+    pub(super) fn undecided(&self, names: impl IntoIterator<Item = PackageName>) -> PackageError {
+        PackageError::Undecided { limit: self.nix.eval_timeout(), names: names.into_iter().collect() }
     }
 }

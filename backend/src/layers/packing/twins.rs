@@ -10,7 +10,7 @@
 //! large files, which are nearly all that there is to gain: in the closure of git, the files below
 //! [`SMALLEST`] that are equal to others are 0.1 % of its bytes.
 
-use super::PackError;
+use super::PackingError;
 use super::source_file::SourceFile;
 use firn_shared::archive::{ImagePath, Permissions};
 use std::collections::HashMap;
@@ -42,7 +42,7 @@ impl Twins {
         at: &ImagePath,
         permissions: Permissions,
         file: &Arc<SourceFile>,
-    ) -> Result<Option<ImagePath>, PackError> {
+    ) -> Result<Option<ImagePath>, PackingError> {
         if file.size < SMALLEST {
             return Ok(None);
         }
@@ -60,7 +60,7 @@ impl Twins {
 }
 
 /// Compares two files of the same size.
-fn have_same_bytes(a: &SourceFile, b: &SourceFile) -> Result<bool, PackError> {
+fn have_same_bytes(a: &SourceFile, b: &SourceFile) -> Result<bool, PackingError> {
     let (open_a, open_b) = (a.open()?, b.open()?);
     let (mut bytes_a, mut bytes_b) = (vec![0; PIECE as usize], vec![0; PIECE as usize]);
     let mut offset = 0;

@@ -1,10 +1,10 @@
 //! The threads and the memory that packing may use.
 
 use super::block_pool::{Block, BlockPool};
-use super::blocks::{Blocks, Plan};
+use super::blocks::{BlockPlan, Blocks};
 use super::encoder::Compressor;
 use super::walk::Walk;
-use super::{Encoder, PackError, Tree};
+use super::{Encoder, PackingError, Tree};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use firn_shared::{DiffId, Digest};
 use sha2::{Digest as _, Sha256};
@@ -49,9 +49,9 @@ pub struct Packer {
 }
 
 struct Job {
-    plan: Plan,
+    plan: BlockPlan,
     block: Block,
-    done: Sender<Result<Block, PackError>>,
+    done: Sender<Result<Block, PackingError>>,
 }
 
 impl Packer {
@@ -77,7 +77,7 @@ impl Packer {
     ///
     /// The order of `trees` does not matter. `out` is written in order, in large pieces, by the calling thread;
     /// it is not flushed. After an error, what it was given is worthless.
-    pub fn pack(&self, trees: Vec<Tree>, mut out: impl Write) -> Result<PackedLayer, PackError> {
+    pub fn pack(&self, trees: Vec<Tree>, mut out: impl Write) -> Result<PackedLayer, PackingError> {
         self.layers.fetch_add(1, Ordering::Relaxed);
         let packed = self.pack_to(trees, &mut out);
         if self.layers.fetch_sub(1, Ordering::Relaxed) == 1 {
@@ -86,10 +86,10 @@ impl Packer {
         packed
     }
 
-    fn pack_to(&self, trees: Vec<Tree>, out: &mut dyn Write) -> Result<PackedLayer, PackError> {
+    fn pack_to(&self, trees: Vec<Tree>, out: &mut dyn Write) -> Result<PackedLayer, PackingError> {
         let mut plans = Blocks::new(Walk::new(trees)?, self.encoder.block_size());
         let mut all_planned = false;
-        let mut under_way: VecDeque<Receiver<Result<Block, PackError>>> = VecDeque::new();
+        let mut under_way: VecDeque<Receiver<Result<Block, PackingError>>> = VecDeque::new();
         let (mut tar, mut compressed) = (Sha256::new(), Sha256::new());
         let (mut uncompressed, mut size) = (0, 0);
         loop {
@@ -101,19 +101,19 @@ impl Packer {
                 match plans.next().transpose()? {
                     Some(plan) => {
                         let (done, result) = bounded(1);
-                        self.jobs.send(Job { plan, block, done }).map_err(|_| PackError::Stopped)?;
+                        self.jobs.send(Job { plan, block, done }).map_err(|_| PackingError::Stopped)?;
                         under_way.push_back(result);
                     }
                     None => all_planned = true,
                 }
             }
             let Some(oldest) = under_way.pop_front() else { break };
-            let block = oldest.recv().map_err(|_| PackError::Stopped)??;
+            let block = oldest.recv().map_err(|_| PackingError::Stopped)??;
             tar.update(block.tar());
             compressed.update(block.compressed());
             uncompressed += block.tar().len() as u64;
             size += block.compressed().len() as u64;
-            out.write_all(block.compressed()).map_err(PackError::Write)?;
+            out.write_all(block.compressed()).map_err(PackingError::Write)?;
         }
         Ok(PackedLayer {
             digest: Digest::from_hasher(compressed),

@@ -3,6 +3,12 @@
 //! A record is one line `firn-record 1 sha256:<digest of the rest>` and then JSON, in gzip for kinds that are
 //! large. One that does not check goes to quarantine: it can be made again.
 
+mod image;
+mod package;
+
+pub use image::{ImageRecord, ManifestRecord};
+pub(crate) use package::{NameRecord, names_key, package_key, survey_key};
+
 use super::{Store, StoreError};
 use firn_shared::{Digest, cache_key::CacheKey};
 use futures::{StreamExt, TryStreamExt, stream};

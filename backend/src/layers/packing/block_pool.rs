@@ -1,7 +1,7 @@
 //! The memory that blocks live in.
 
-use super::PackError;
-use super::blocks::Plan;
+use super::PackingError;
+use super::blocks::BlockPlan;
 use super::encoder::Compressor;
 use super::fill::fill;
 use std::mem;
@@ -77,7 +77,11 @@ impl Idle {
 
 impl Block {
     /// Reads and compresses what the plan says.
-    pub(super) fn produce(&mut self, plan: &Plan, compressor: &mut Compressor) -> Result<(), PackError> {
+    pub(super) fn produce(
+        &mut self,
+        plan: &BlockPlan,
+        compressor: &mut Compressor,
+    ) -> Result<(), PackingError> {
         let Buffers { tar, compressed, compressed_length } = &mut self.buffers;
         tar.resize(plan.length, 0);
         fill(plan, tar)?;

@@ -1,6 +1,6 @@
 //! A regular file of a tree, and reading it.
 
-use super::PackError;
+use super::PackingError;
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use std::fs::{File, Metadata};
 use std::io;
@@ -36,7 +36,7 @@ impl SourceFile {
         }
     }
 
-    pub(super) fn open(&self) -> Result<OpenFile<'_>, PackError> {
+    pub(super) fn open(&self) -> Result<OpenFile<'_>, PackingError> {
         // What was a file a moment ago may be a symlink or a pipe now: neither follow nor wait.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let handle =
@@ -44,18 +44,18 @@ impl SourceFile {
         Ok(OpenFile { file: self, handle: handle.into() })
     }
 
-    fn failed(&self, source: io::Error) -> PackError {
-        PackError::Read { path: self.path.clone(), source }
+    fn failed(&self, source: io::Error) -> PackingError {
+        PackingError::Read { path: self.path.clone(), source }
     }
 
-    fn changed(&self) -> PackError {
-        PackError::Changed { path: self.path.clone() }
+    fn changed(&self) -> PackingError {
+        PackingError::Changed { path: self.path.clone() }
     }
 }
 
 impl OpenFile<'_> {
     /// Fills `bytes` with what is in the file from `offset` on.
-    pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), PackError> {
+    pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), PackingError> {
         let read = if self.file.sparse {
             self.read_around_holes(offset, bytes)
         } else {
@@ -71,7 +71,7 @@ impl OpenFile<'_> {
     ///
     /// The inode may be another than the walk saw: `nix-store --optimise` replaces a file by a hard link to an
     /// equal one.
-    pub(super) fn finish(self) -> Result<(), PackError> {
+    pub(super) fn finish(self) -> Result<(), PackingError> {
         let now = self.handle.metadata().map_err(|error| self.file.failed(error))?;
         let is_unchanged = now.is_file()
             && now.size() == self.file.size

@@ -1,12 +1,10 @@
 //! Packing the layers that were never packed.
 
-use super::{BuildError, Builder, LOOKUPS};
-use crate::waiting::{Phase, Progress};
+use super::{LayerError, LayerPacker, packing::Tree};
 use crate::{
     nix::{GcRoot, ProcessError, RequisitesError},
-    packing::Tree,
-    store::RecordKind,
-    waiting::Flight,
+    store::{LOOKUPS, RecordKind},
+    waiting::{Flight, Phase, Progress},
 };
 use firn_shared::{
     StorePath,
@@ -23,25 +21,25 @@ use tokio::sync::Semaphore;
 /// one, and requests to a bucket wait for each other no more than that.
 const AT_ONCE: usize = 4;
 
-impl Builder {
+impl LayerPacker {
     /// The packed layers for these plans, in their order. `held` are store paths that stay in the Nix store meanwhile.
     ///
     /// # Errors
-    /// [`BuildError::is_vanished`] when a store path that has to be packed is gone or has another content than the
+    /// [`LayerError::is_vanished`] when a store path that has to be packed is gone or has another content than the
     /// plan says; nothing has been packed of it then.
-    pub(super) async fn pack_missing(
+    pub(crate) async fn pack_missing(
         self: &Arc<Self>,
         plans: &[LayerPlan],
         held: &HashSet<&StorePath>,
         progress: &Progress,
-    ) -> Result<Vec<LayerRecord>, BuildError> {
+    ) -> Result<Vec<LayerRecord>, LayerError> {
         let lookups: Vec<_> = plans.iter().map(|plan| self.packed(plan)).collect();
         let mut records: Vec<Option<LayerRecord>> =
             stream::iter(lookups).buffered(LOOKUPS).try_collect().await?;
         let mut missing: Vec<usize> = (0..plans.len()).filter(|i| records[*i].is_none()).collect();
         let mut needed = missing.iter().flat_map(|i| &plans[*i].paths);
         if let Some(gone) = needed.find(|path| Path::new(path.as_str()).symlink_metadata().is_err()) {
-            return Err(BuildError::Vanished(gone.clone()));
+            return Err(LayerError::Vanished(gone.clone()));
         }
         let _root = self.hold_missing(missing.iter().map(|i| &plans[*i]), held).await?;
         progress.enter(Phase::Packing { done: 0, total: missing.len() });
@@ -54,9 +52,9 @@ impl Builder {
             .map(|i| {
                 let flight = self.pack_once(plans[i].clone(), &turns);
                 async move {
-                    let record = flight.await.map_err(BuildError::Shared)?;
+                    let record = flight.await.map_err(LayerError::Shared)?;
                     progress.layer_packed();
-                    Ok::<_, BuildError>((i, record))
+                    Ok::<_, LayerError>((i, record))
                 }
             })
             .buffer_unordered(all_at_once)
@@ -77,13 +75,13 @@ impl Builder {
         &self,
         missing: impl Iterator<Item = &LayerPlan> + Clone,
         held: &HashSet<&StorePath>,
-    ) -> Result<Option<GcRoot>, BuildError> {
+    ) -> Result<Option<GcRoot>, LayerError> {
         let paths: Vec<_> = missing.clone().flat_map(|plan| &plan.paths).cloned().collect();
         let Some(first) = paths.first() else { return Ok(None) };
         let invalid = |error: ProcessError| match error {
             // Files may be left of a path that Nix has forgotten.
-            ProcessError::Failed { .. } => BuildError::Vanished(first.clone()),
-            error => BuildError::Requisites(error.into()),
+            ProcessError::Failed { .. } => LayerError::Vanished(first.clone()),
+            error => LayerError::Requisites(error.into()),
         };
         let others: Vec<_> = paths.iter().filter(|path| !held.contains(path)).cloned().collect();
         let root = match others.is_empty() {
@@ -92,18 +90,18 @@ impl Builder {
         };
         let infos = self.nix.path_infos(&paths).await.map_err(|error| match error {
             RequisitesError::Process(error) => invalid(error),
-            error => BuildError::Requisites(error),
+            error => LayerError::Requisites(error),
         })?;
         let hashes: HashMap<_, _> = infos.into_iter().map(|info| (info.path, info.nar_hash)).collect();
         let mut planned = missing.flat_map(|plan| plan.paths.iter().zip(&plan.nar_hashes));
         match planned.find(|(path, hash)| hashes.get(*path) != Some(*hash)) {
-            Some((path, _)) => Err(BuildError::OtherContent(path.clone())),
+            Some((path, _)) => Err(LayerError::OtherContent(path.clone())),
             None => Ok(root),
         }
     }
 
     /// The layer, if it has been packed and its blob is there.
-    async fn packed(&self, plan: &LayerPlan) -> Result<Option<LayerRecord>, BuildError> {
+    async fn packed(&self, plan: &LayerPlan) -> Result<Option<LayerRecord>, LayerError> {
         let Some(record) = self.store.record::<LayerRecord>(RecordKind::Layer, &plan.key).await? else {
             return Ok(None);
         };
@@ -120,18 +118,18 @@ impl Builder {
         self: &Arc<Self>,
         plan: LayerPlan,
         turns: &Arc<Semaphore>,
-    ) -> Flight<Result<LayerRecord, Arc<BuildError>>> {
-        let (builder, turns) = (Arc::clone(self), Arc::clone(turns));
-        self.layers.join(plan.key, move || async move {
+    ) -> Flight<Result<LayerRecord, Arc<LayerError>>> {
+        let (packer, turns) = (Arc::clone(self), Arc::clone(turns));
+        self.flights.join(plan.key, move || async move {
             // Somebody may have packed it since it was looked up.
-            match builder.packed(&plan).await.map_err(Arc::new)? {
+            match packer.packed(&plan).await.map_err(Arc::new)? {
                 Some(record) => Ok(record),
-                None => builder.pack(&plan, &turns).await.map_err(Arc::new),
+                None => packer.pack(&plan, &turns).await.map_err(Arc::new),
             }
         })
     }
 
-    async fn pack(self: &Arc<Self>, plan: &LayerPlan, turns: &Semaphore) -> Result<LayerRecord, BuildError> {
+    async fn pack(self: &Arc<Self>, plan: &LayerPlan, turns: &Semaphore) -> Result<LayerRecord, LayerError> {
         let turn = turns.acquire().await.expect("the semaphore is never closed");
         let mut staged = self.store.stage()?;
         let packer = Arc::clone(&self.packer);
@@ -146,7 +144,7 @@ impl Builder {
         drop(turn);
         // What nobody roots may have been half deleted before it was read, or while it was.
         if packed.nar_size < plan.nar_size {
-            return Err(BuildError::Incomplete(plan.paths[0].clone()));
+            return Err(LayerError::Incomplete(plan.paths[0].clone()));
         }
         self.store.commit(staged, &packed.digest).await?;
         let record = LayerRecord {

@@ -1,6 +1,6 @@
 //! What is kept of a package, and of the names of a package set.
 
-use crate::store::{RecordKind, Store, StoreError};
+use super::{super::StoreError, RecordKind, Store};
 use firn_shared::{
     cache_key::CacheKey,
     naming::{
@@ -21,13 +21,15 @@ pub(crate) struct NameRecord {
     pub(crate) package: Result<PackageRecord, PackageProblem>,
 }
 
-/// All packages on record, of any revision and platform, in no particular order.
-///
-/// # Errors
-/// When the store fails.
-pub(crate) async fn packages(store: &Store) -> Result<Vec<PackageRecord>, StoreError> {
-    let all = store.records::<NameRecord>(RecordKind::Package).await?;
-    Ok(all.into_iter().filter_map(|record| record.package.ok()).collect())
+impl Store {
+    /// All packages on record, of any revision and platform, in no particular order.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) async fn recorded_packages(&self) -> Result<Vec<PackageRecord>, StoreError> {
+        let all = self.records::<NameRecord>(RecordKind::Package).await?;
+        Ok(all.into_iter().filter_map(|record| record.package.ok()).collect())
+    }
 }
 
 /// The key of the [`NameRecord`] of a name.

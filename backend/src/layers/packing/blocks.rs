@@ -1,6 +1,6 @@
 //! The tar of a layer, cut into blocks of equal size that say where their bytes come from.
 
-use super::PackError;
+use super::PackingError;
 use super::source_file::SourceFile;
 use super::walk::Found;
 use firn_shared::archive::{END, ImagePath, Kind, Permissions, encode_header, padding};
@@ -31,12 +31,12 @@ impl Piece {
 
 /// One block: its pieces in order.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct BlockPlan {
     pub(super) pieces: Vec<Piece>,
     pub(super) length: usize,
 }
 
-impl Plan {
+impl BlockPlan {
     fn literal(&mut self, bytes: &[u8]) {
         self.length += bytes.len();
         match self.pieces.last_mut() {
@@ -58,7 +58,7 @@ pub(super) struct Blocks<I> {
     ended: bool,
 }
 
-impl<I: Iterator<Item = Result<(ImagePath, Found), PackError>>> Blocks<I> {
+impl<I: Iterator<Item = Result<(ImagePath, Found), PackingError>>> Blocks<I> {
     pub(super) fn new(entries: I, block_size: usize) -> Self {
         Self { entries, block_size, literal: Vec::new(), literal_used: 0, file: None, ended: false }
     }
@@ -68,8 +68,8 @@ impl<I: Iterator<Item = Result<(ImagePath, Found), PackError>>> Blocks<I> {
         &self.entries
     }
 
-    fn plan(&mut self) -> Result<Plan, PackError> {
-        let mut plan = Plan::default();
+    fn plan(&mut self) -> Result<BlockPlan, PackingError> {
+        let mut plan = BlockPlan::default();
         while plan.length < self.block_size {
             let room = self.block_size - plan.length;
             let literal = &self.literal[self.literal_used..];
@@ -98,7 +98,7 @@ impl<I: Iterator<Item = Result<(ImagePath, Found), PackError>>> Blocks<I> {
     }
 
     /// Puts the next entry in line; false at the end of the archive.
-    fn next_entry(&mut self) -> Result<bool, PackError> {
+    fn next_entry(&mut self) -> Result<bool, PackingError> {
         self.literal.clear();
         self.literal_used = 0;
         let literal = &mut self.literal;
@@ -126,8 +126,8 @@ impl<I: Iterator<Item = Result<(ImagePath, Found), PackError>>> Blocks<I> {
     }
 }
 
-impl<I: Iterator<Item = Result<(ImagePath, Found), PackError>>> Iterator for Blocks<I> {
-    type Item = Result<Plan, PackError>;
+impl<I: Iterator<Item = Result<(ImagePath, Found), PackingError>>> Iterator for Blocks<I> {
+    type Item = Result<BlockPlan, PackingError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         match self.plan() {

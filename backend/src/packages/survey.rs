@@ -6,13 +6,12 @@
 //! has a low priority, and begins only while no request is being evaluated. The server stores each piece at once: a
 //! server that starts again goes on where the last one stopped.
 
-use super::Builder;
-use crate::error_chain::chain;
-use crate::records::survey_key;
+use super::Packages;
 use crate::{
+    error_chain::chain,
     nix::{NamesRequest, ResolveError},
     package_set::{RevisionError, Trust},
-    store::{RecordKind, StoreError},
+    store::{RecordKind, StoreError, survey_key},
     waiting::{Audience, Client},
 };
 use firn_shared::{
@@ -45,10 +44,15 @@ enum SurveyError {
     Closed,
 }
 
-impl Builder {
-    /// From now on what packages are is collected in the background.
-    pub fn allow_surveys(&self) {
+impl Packages {
+    /// Allows to collect in the background what packages are.
+    pub(crate) fn allow_surveys(&self) {
         self.surveys_allowed.store(true, Ordering::Relaxed);
+    }
+
+    /// Begins no further evaluation for a survey, because the server is ending.
+    pub(crate) fn end_surveys(&self) {
+        self.surveys_allowed.store(false, Ordering::Relaxed);
     }
 
     /// Begins to collect what is not known yet of these names, if the operator chose the revision: for what callers
@@ -62,20 +66,20 @@ impl Builder {
         platform: Platform,
     ) {
         let is_wanted =
-            self.surveys_allowed.load(Ordering::Relaxed) && self.packages.trust(revision) == Trust::Operator;
+            self.surveys_allowed.load(Ordering::Relaxed) && self.set.trust(revision) == Trust::Operator;
         if names.surveyed || !is_wanted {
             return;
         }
         let Ok(surveying) = Arc::clone(&self.surveying).try_lock_owned() else { return };
-        let (builder, revision) = (Arc::clone(self), revision.clone());
+        let (packages, revision) = (Arc::clone(self), revision.clone());
         tokio::spawn(async move {
             let _surveying = surveying;
             let started = Instant::now();
-            match builder.try_survey(key, names, &revision, platform).await {
-                Ok(packages) => {
+            match packages.try_survey(key, names, &revision, platform).await {
+                Ok(count) => {
                     tracing::info!(
                         revision = revision.id(),
-                        packages,
+                        packages = count,
                         duration_ms = started.elapsed().as_millis(),
                         "packages surveyed"
                     );
@@ -93,8 +97,8 @@ impl Builder {
         revision: &Revision,
         platform: Platform,
     ) -> Result<usize, SurveyError> {
-        let source = self.packages.files(revision, Trust::Operator, &Audience::of(Client::NOBODY)).await?;
-        let request = NamesRequest { source: &source, platform, allow_unfree: self.recipe.allow_unfree };
+        let source = self.set.files(revision, Trust::Operator, &Audience::of(Client::NOBODY)).await?;
+        let request = NamesRequest { source: &source, platform, allow_unfree: self.allow_unfree };
         let attributes = names.names.get("").cloned().unwrap_or_default();
         let mut pieces = Vec::new();
         for (number, attributes) in attributes.chunks(PIECE).enumerate() {
@@ -103,11 +107,11 @@ impl Builder {
                 Some(piece) => piece,
                 None => {
                     self.nix.quiet().await;
-                    if self.is_closed() {
+                    if !self.surveys_allowed.load(Ordering::Relaxed) {
                         return Err(SurveyError::Closed);
                     }
                     let piece = self.nix.survey(request, attributes).await?;
-                    if !self.packages.is_current(revision).await? {
+                    if !self.set.is_current(revision).await? {
                         return Err(SurveyError::Changed);
                     }
                     self.store.put_record(RecordKind::Names, &piece_key, &piece).await?;

@@ -1,6 +1,6 @@
 //! What goes into a layer, and where it is read from.
 
-use super::PackError;
+use super::PackingError;
 use firn_shared::StorePath;
 use firn_shared::archive::ImagePath;
 use std::os::unix::ffi::OsStrExt;
@@ -20,9 +20,9 @@ impl Tree {
     }
 
     /// Any absolute path, which has the same place in the image.
-    pub fn absolute(path: &Path) -> Result<Self, PackError> {
+    pub fn absolute(path: &Path) -> Result<Self, PackingError> {
         let at = ImagePath::parse(path.as_os_str().as_bytes())
-            .map_err(|source| PackError::Path { path: path.into(), source })?;
+            .map_err(|source| PackingError::Path { path: path.into(), source })?;
         Ok(Self { at, from: path.into() })
     }
 

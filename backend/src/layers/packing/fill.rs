@@ -1,10 +1,10 @@
 //! Reading what a block needs.
 
-use super::PackError;
-use super::blocks::{Piece, Plan};
+use super::PackingError;
+use super::blocks::{BlockPlan, Piece};
 
 /// Writes the block's bytes into `block`, which is as long as the plan.
-pub(super) fn fill(plan: &Plan, block: &mut [u8]) -> Result<(), PackError> {
+pub(super) fn fill(plan: &BlockPlan, block: &mut [u8]) -> Result<(), PackingError> {
     let mut rest = block;
     for piece in &plan.pieces {
         let (now, later) = rest.split_at_mut(piece.length());

@@ -21,7 +21,7 @@ impl<F: FnOnce() -> io::Result<()>> Write for Meddler<F> {
 
 /// A layer much larger than all blocks of a packer, whose last file is read long after the first byte is
 /// written; what happens when `meddle` is done to it in between.
-fn meddled(meddle: impl FnOnce(&Path) -> io::Result<()>) -> Result<PackedLayer, PackError> {
+fn meddled(meddle: impl FnOnce(&Path) -> io::Result<()>) -> Result<PackedLayer, PackingError> {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let root = directory.path();
     for index in 0..20 {
@@ -46,7 +46,7 @@ fn what_stays_still_is_packed() {
 #[test]
 fn a_path_that_vanishes() {
     let result = meddled(|last| fs::remove_dir_all(last));
-    assert!(matches!(result, Err(PackError::Read { path, .. }) if path.ends_with("last")));
+    assert!(matches!(result, Err(PackingError::Read { path, .. }) if path.ends_with("last")));
 }
 
 #[test]
@@ -55,11 +55,14 @@ fn a_directory_that_becomes_a_device() {
         fs::remove_dir_all(last)?;
         rustix::fs::mkfifoat(rustix::fs::CWD, last, 0o600.into()).map_err(Into::into)
     });
-    assert!(matches!(result, Err(PackError::Read { .. } | PackError::Unsupported { .. })), "{result:?}");
+    assert!(
+        matches!(result, Err(PackingError::Read { .. } | PackingError::Unsupported { .. })),
+        "{result:?}"
+    );
 }
 
 /// One file of many blocks, changed when its first block has been written.
-fn changed_file(change: impl FnOnce(&fs::File) -> io::Result<()>) -> Result<PackedLayer, PackError> {
+fn changed_file(change: impl FnOnce(&fs::File) -> io::Result<()>) -> Result<PackedLayer, PackingError> {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("large");
     fs::write(&path, noise(20 << 20, 1)).expect("write");
@@ -69,8 +72,11 @@ fn changed_file(change: impl FnOnce(&fs::File) -> io::Result<()>) -> Result<Pack
 
 #[test]
 fn a_file_that_changes() {
-    let is_changed = |result: Result<PackedLayer, PackError>| {
-        assert!(matches!(&result, Err(PackError::Changed { path }) if path.ends_with("large")), "{result:?}");
+    let is_changed = |result: Result<PackedLayer, PackingError>| {
+        assert!(
+            matches!(&result, Err(PackingError::Changed { path }) if path.ends_with("large")),
+            "{result:?}"
+        );
     };
     is_changed(changed_file(|file| file.set_len(10)));
     is_changed(changed_file(|file| file.set_len(30 << 20)));
@@ -83,7 +89,7 @@ fn a_file_that_changes() {
 fn a_writer_that_fails() {
     let full = || Err(io::ErrorKind::StorageFull.into());
     let result = meddled(|_| full());
-    assert!(matches!(result, Err(PackError::Write(error)) if error.kind() == io::ErrorKind::StorageFull));
+    assert!(matches!(result, Err(PackingError::Write(error)) if error.kind() == io::ErrorKind::StorageFull));
 }
 
 #[test]
@@ -93,22 +99,22 @@ fn paths_that_cannot_be_packed() {
     let check = |trees: Vec<Tree>| pack(&packer("gzip", 1), trees).expect_err("fails");
 
     let missing = check(vec![tree("/a", &root.join("missing"))]);
-    assert!(matches!(missing, PackError::Read { path, .. } if path.ends_with("missing")));
+    assert!(matches!(missing, PackingError::Read { path, .. } if path.ends_with("missing")));
 
     let pipe = root.join("pipe");
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).expect("mkfifo");
     // Nobody ever writes to it: that this comes to an end is that nobody waits for it.
-    assert!(matches!(check(vec![tree("/a", root)]), PackError::Unsupported { path } if path == pipe));
+    assert!(matches!(check(vec![tree("/a", root)]), PackingError::Unsupported { path } if path == pipe));
 
     let overlap = |first: &str, second: &str| {
         let error = check(vec![tree(first, root), tree(second, &pipe)]);
-        assert!(matches!(error, PackError::Overlap { .. }), "{error:?}");
+        assert!(matches!(error, PackingError::Overlap { .. }), "{error:?}");
     };
     overlap("/a", "/a");
     overlap("/a", "/a/b");
 
     for bad in ["relative", "/a/../b", "/a/", "/"] {
-        assert!(matches!(Tree::absolute(Path::new(bad)), Err(PackError::Path { .. })), "{bad}");
+        assert!(matches!(Tree::absolute(Path::new(bad)), Err(PackingError::Path { .. })), "{bad}");
     }
 }
 
@@ -121,9 +127,12 @@ fn whiteouts() {
         let place = directory.path().join("share").join(name);
         fs::create_dir_all(place.join("below")).expect("mkdir");
         let result = pack(&packer, as_store_path(directory.path()));
-        assert!(matches!(&result, Err(PackError::Whiteout { path }) if *path == place), "{name}: {result:?}");
+        assert!(
+            matches!(&result, Err(PackingError::Whiteout { path }) if *path == place),
+            "{name}: {result:?}"
+        );
         let result = pack(&packer, vec![tree(&format!("/a/{name}/b"), &place)]);
-        assert!(matches!(result, Err(PackError::Whiteout { .. })), "{name}");
+        assert!(matches!(result, Err(PackingError::Whiteout { .. })), "{name}");
         // Others begin alike.
         for name in [".wh", ".WH.x", "x.wh.y"] {
             fs::write(directory.path().join(name), b"").expect("write");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// Why a layer could not be packed. What has been written of it must be thrown away.
 #[derive(Debug, thiserror::Error)]
-pub enum PackError {
+pub enum PackingError {
     /// The path to pack is not absolute, or has `.` or `..` in it.
     #[error("{} cannot be packed: its path is not absolute and canonical", path.display())]
     Path {

@@ -1,6 +1,6 @@
 //! How layers are compressed.
 
-use super::PackError;
+use super::PackingError;
 use firn_shared::image::layer::LayerEncoding;
 use firn_shared::oci::media_type::LayerCompression;
 use std::fmt;
@@ -125,7 +125,7 @@ pub(super) enum Compressor {
 impl Compressor {
     /// Compresses `block` into the beginning of `out`, which grows as needed and never shrinks, and returns
     /// how many bytes that are.
-    pub(super) fn compress(&mut self, block: &[u8], out: &mut Vec<u8>) -> Result<usize, PackError> {
+    pub(super) fn compress(&mut self, block: &[u8], out: &mut Vec<u8>) -> Result<usize, PackingError> {
         let bound = match self {
             Self::Gzip { at_level, .. } => at_level.gzip_compress_bound(block.len()),
             Self::Zstd(_) => zstd::zstd_safe::compress_bound(block.len()),
@@ -138,11 +138,11 @@ impl Compressor {
                 let compressor = if is_incompressible(block, fast, out) { store } else { at_level };
                 compressor
                     .gzip_compress(block, out)
-                    .map_err(|error| PackError::Compress(format!("{error:?}")))
+                    .map_err(|error| PackingError::Compress(format!("{error:?}")))
             }
             Self::Zstd(compressor) => compressor
                 .compress_to_buffer(block, out.as_mut_slice())
-                .map_err(|error| PackError::Compress(error.to_string())),
+                .map_err(|error| PackingError::Compress(error.to_string())),
         }
     }
 }
@@ -184,7 +184,7 @@ fn is_incompressible(block: &[u8], fast: &mut libdeflater::Compressor, out: &mut
 #[cfg(test)]
 mod tests {
     use super::{is_incompressible, libdeflate};
-    use crate::packing::tests::{noise, text};
+    use crate::layers::packing::tests::{noise, text};
 
     #[test]
     fn recognises_what_does_not_compress() {

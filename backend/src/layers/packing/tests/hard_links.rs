@@ -117,11 +117,11 @@ fn a_file_that_cannot_be_compared_is_an_error() {
     assert_eq!(earlier(&mut twins, "second", &second_file).expect("compares"), Some(at("first")));
     fs::write(&second, noise(100_001, 1)).expect("write");
     let changed = earlier(&mut twins, "second", &second_file);
-    assert!(matches!(&changed, Err(PackError::Changed { path }) if *path == second), "{changed:?}");
+    assert!(matches!(&changed, Err(PackingError::Changed { path }) if *path == second), "{changed:?}");
     fs::write(&second, b"short").expect("write");
     let changed = earlier(&mut twins, "second", &second_file);
-    assert!(matches!(&changed, Err(PackError::Changed { path }) if *path == second), "{changed:?}");
+    assert!(matches!(&changed, Err(PackingError::Changed { path }) if *path == second), "{changed:?}");
     fs::remove_file(&first).expect("rm");
     let gone = earlier(&mut twins, "second", &second_file);
-    assert!(matches!(&gone, Err(PackError::Read { path, .. }) if *path == first), "{gone:?}");
+    assert!(matches!(&gone, Err(PackingError::Read { path, .. }) if *path == first), "{gone:?}");
 }
