@@ -2,21 +2,17 @@
 //!
 //! It knows nothing of Cloudflare. What names mean and which bytes images have is in `firn_shared`.
 
-pub mod audience;
 pub mod binary_cache;
-pub mod build;
-mod child_environment;
 pub mod commands;
 pub mod config;
-mod descriptors;
-pub mod flights;
+mod error_chain;
 pub mod http;
+pub mod images;
+pub mod layers;
 pub mod nix;
-pub mod output;
-pub mod own_environment;
 pub mod package_set;
-pub mod packing;
-pub mod queue;
+pub mod packages;
+pub mod process;
 pub mod store;
-pub mod turns;
 pub mod upkeep;
+pub mod waiting;

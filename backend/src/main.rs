@@ -4,7 +4,7 @@ use clap::{CommandFactory, FromArgMatches};
 use firn_backend::{
     commands::{Cli, LogWriter},
     config::with_nixery_aliases,
-    own_environment,
+    process::own_environment,
 };
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;

@@ -2,9 +2,9 @@
 
 use super::{Failure, builder::BuilderArgs, interrupt, progress_bar::Shown};
 use crate::{
-    audience::Client,
-    build::{Builder, Request},
-    output::Output,
+    commands::output::Output,
+    images::{Builder, ImageStatus},
+    waiting::Client,
 };
 use clap::Args;
 use firn_shared::{
@@ -42,12 +42,12 @@ async fn build(args: &BuildArgs, builder: Arc<Builder>) -> Result<(), Failure> {
     let mut shown = Shown::new("looking at the package set");
     // What the client of a registry would read is what the person at the terminal reads.
     let told =
-        |error: &crate::build::BuildError| Failure::Error(error.to_oci_error_with(Words::Shown).message);
+        |error: &crate::images::BuildError| Failure::Error(error.to_oci_error_with(Words::Shown).message);
     let unreported = |error| Failure::unreported(&error);
     let set = builder.package_set(&args.tag, Client::NOBODY).await.map_err(unreported)?;
     let image = match builder.image(&args.image, &args.tag, &set, Client::NOBODY).await.map_err(unreported)? {
-        Request::Ready(image) => image,
-        Request::Building(waiting) => tokio::select! {
+        ImageStatus::Ready(image) => image,
+        ImageStatus::Building(waiting) => tokio::select! {
             image = waiting.outcome() => image.map_err(|error| told(&error))?,
             () = shown.follow(&waiting.progress) => unreachable!("it never ends by itself"),
         },

@@ -2,12 +2,12 @@
 
 use super::Failure;
 use crate::{
-    build::{Builder, Limits, Recipe},
     config::{ImageArgs, NixArgs, RetentionArgs, SourceArgs, StorageArgs},
+    images::{BuildLimits, Builder, Recipe},
+    layers::packing::Packer,
     nix::{Nix, OwnFiles},
-    own_environment,
     package_set::PackageSet,
-    packing::Packer,
+    process::own_environment,
     store::Store,
 };
 use clap::Args;
@@ -75,8 +75,12 @@ impl BuilderArgs {
         let url = self.storage.storage_url()?;
         let staging = data.join("staging");
         let store =
-            Store::open(&url, &staging).map_err(|error| Failure::Usage(crate::build::chain(&error)))?;
-        let store = self.retention.limit(store).await.map_err(|error| Failure::error(&error))?;
+            Store::open(&url, &staging).map_err(|error| Failure::Usage(crate::error_chain::chain(&error)))?;
+        let policy = self.retention.policy();
+        let store = store.with_grace(policy.grace);
+        if let Some(bytes) = policy.budget {
+            store.limit(bytes).await.map_err(|error| Failure::error(&error))?;
+        }
         let nix = self.nix(secrets).map_err(|error| Failure::error(&error))?;
         if revisions == Revisions::Any && !nix.is_apart() {
             return Err(Failure::Usage(
@@ -93,14 +97,14 @@ impl BuilderArgs {
             platform: self.nix.platform(),
             allow_unfree: self.nix.allow_unfree,
         };
-        let limits = Limits {
+        let limits = BuildLimits {
             queue: self.nix.max_queue,
             queue_per_client: self.nix.max_queue_per_client,
             abandon_after: Duration::from_secs(self.nix.abandon_after),
             closure_bytes: self.image.max_closure << 20,
             failure_ttl: Duration::from_secs(self.nix.failure_ttl),
-            grace: self.retention.policy().grace,
-            bounded: self.retention.policy().budget.is_some(),
+            grace: policy.grace,
+            bounded: policy.budget.is_some(),
         };
         let packages = PackageSet::new(source, revisions, &data, self.source.fetch_limit());
         let packages = trusting(packages.map_err(|error| Failure::error(&error))?);

@@ -3,7 +3,7 @@
 //! Nix runs in process groups of its own, so a Ctrl-C at the terminal reaches Firn alone.
 
 use super::{Failure, builder::BuilderArgs};
-use crate::build::Builder;
+use crate::images::Builder;
 use rustix::process::Signal;
 use std::io;
 use std::sync::Arc;

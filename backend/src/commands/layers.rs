@@ -1,7 +1,7 @@
 //! `firn layers`: why an image has the layers that it has.
 
 use super::{Failure, builder::BuilderArgs, interrupt};
-use crate::{audience::Client, build::Builder};
+use crate::{images::Builder, waiting::Client};
 use clap::Args;
 use firn_shared::{naming::image_name::ImageName, oci::reference::Tag};
 use serde::Serialize;
@@ -92,7 +92,7 @@ fn some(names: &[String]) -> String {
 }
 
 async fn rows(args: &LayersArgs, builder: Arc<Builder>) -> Result<Vec<Row>, Failure> {
-    let told = |error: crate::build::BuildError| Failure::unreported(&error);
+    let told = |error: crate::images::BuildError| Failure::unreported(&error);
     let set = builder.package_set(&args.tag, Client::NOBODY).await.map_err(told)?;
     let layers = builder.explain(&args.image, &set).await.map_err(told)?;
     let images = builder.images_by_layer().await.map_err(told)?;
@@ -101,7 +101,7 @@ async fn rows(args: &LayersArgs, builder: Arc<Builder>) -> Result<Vec<Row>, Fail
 }
 
 fn row(
-    layer: crate::build::ExplainedLayer,
+    layer: crate::images::ExplainedLayer,
     images: &HashMap<firn_shared::Digest, Vec<String>>,
     own: &str,
 ) -> Row {

@@ -7,6 +7,7 @@ mod fsck;
 mod gc;
 mod interrupt;
 mod layers;
+mod output;
 mod pack;
 mod popularity;
 mod progress_bar;
@@ -122,15 +123,15 @@ impl Failure {
 
     /// Any other error, with all that caused it.
     fn error(error: &dyn std::error::Error) -> Self {
-        Self::Error(crate::build::chain(error))
+        Self::Error(crate::error_chain::chain(error))
     }
 
     /// What the client of a registry would read. Where that refers to the log, the log has the reason: no build has
     /// reported this error.
-    fn unreported(error: &crate::build::BuildError) -> Self {
+    fn unreported(error: &crate::images::BuildError) -> Self {
         let answer = error.to_oci_error_with(Words::Shown);
         if answer.status() >= 500 {
-            tracing::error!(error = %crate::build::chain(error), "request failed");
+            tracing::error!(error = %crate::error_chain::chain(error), "request failed");
         }
         Self::Error(answer.message)
     }

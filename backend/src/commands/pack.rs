@@ -2,8 +2,8 @@
 
 use super::Failure;
 use crate::{
-    output::OutputFile,
-    packing::{Encoder, PackedLayer, Packer, Tree},
+    commands::output::OutputFile,
+    layers::packing::{Encoder, PackedLayer, Packer, Tree},
 };
 use clap::Args;
 use serde_json::json;
@@ -71,5 +71,5 @@ fn tree(path: &Path) -> Result<Tree, Failure> {
     let absolute = std::path::absolute(path).map_err(|error| Failure::error(&error))?;
     // Collecting the components drops a trailing slash, as from completion in a shell.
     Tree::absolute(&absolute.components().collect::<PathBuf>())
-        .map_err(|error| Failure::Usage(crate::build::chain(&error)))
+        .map_err(|error| Failure::Usage(crate::error_chain::chain(&error)))
 }

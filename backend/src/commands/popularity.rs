@@ -4,9 +4,8 @@
 use super::{Failure, pull_costs::PullCostsArgs, upkeep};
 use crate::{
     binary_cache::{BinaryCache, Journal, crawl},
-    build::remembered,
+    commands::output::OutputFile,
     config::StorageArgs,
-    output::OutputFile,
 };
 use clap::Args;
 use firn_shared::{
@@ -128,9 +127,9 @@ fn from_cache(cache: &BinaryCache, args: &PopularityArgs) -> Result<Vec<PathInfo
 fn from_records(storage: &StorageArgs) -> Result<Vec<PathInfo>, Failure> {
     let store = upkeep::open(storage)?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::error(&error))?;
-    let records = runtime.block_on(remembered(&store)).map_err(|error| Failure::error(&error))?;
+    let packages = runtime.block_on(store.recorded_packages()).map_err(|error| Failure::error(&error))?;
     let mut infos = BTreeMap::new();
-    for info in records.into_iter().flat_map(|record| record.closure) {
+    for info in packages.into_iter().flat_map(|package| package.closure) {
         infos.entry(info.path.clone()).or_insert(info);
     }
     Ok(infos.into_values().collect())

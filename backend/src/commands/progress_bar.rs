@@ -1,7 +1,7 @@
 //! Where a build stands, for the person at the terminal: a line that changes, or one line a change where standard error
 //! is no terminal. Nothing of it goes to standard output.
 
-use crate::build::{Phase, Progress};
+use crate::waiting::{Phase, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;

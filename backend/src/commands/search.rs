@@ -1,7 +1,7 @@
 //! `firn search`: what is there to put into an image.
 
 use super::{Failure, builder::BuilderArgs, interrupt};
-use crate::{audience::Client, build::Builder};
+use crate::{images::Builder, waiting::Client};
 use clap::Args;
 use firn_shared::oci::reference::Tag;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(super) fn run(args: &SearchArgs) -> Result<(), Failure> {
 async fn search(args: &SearchArgs, builder: Arc<Builder>) -> Result<(), Failure> {
     let set = builder.package_set(&args.tag, Client::NOBODY).await;
     let set = set.map_err(|error| Failure::unreported(&error))?;
-    let index = builder.names(&set.revision, args.builder.platform()).await.ok_or_else(|| {
+    let index = builder.packages().names(&set.revision, args.builder.platform()).await.ok_or_else(|| {
         Failure::Error("the package set's names cannot be listed; the log above says why".into())
     })?;
     let found = index.nearest(&args.word, args.limit);

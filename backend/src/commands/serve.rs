@@ -3,8 +3,8 @@
 use super::{Failure, builder::BuilderArgs};
 use crate::{
     config::{ClientArgs, MetricsArgs, SecretArgs, seconds},
-    descriptors,
     http::{self, App, MetricsAccess, ReadyManifests, router},
+    process::descriptors,
     upkeep::look_after,
 };
 use clap::{ArgAction, Args};
@@ -103,7 +103,7 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
     };
     let builder = Arc::clone(&app.builder);
     if args.survey {
-        builder.allow_surveys();
+        builder.packages().allow_surveys();
     }
     let listener = TcpListener::bind(args.listen)
         .await

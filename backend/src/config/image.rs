@@ -1,7 +1,7 @@
 //! How images are put together.
 
 use super::{ConfigError, bounds::mebibytes};
-use crate::packing::Encoder;
+use crate::layers::packing::Encoder;
 use clap::Args;
 use firn_shared::{
     layering::{
@@ -70,7 +70,7 @@ impl ImageArgs {
 async fn load<T: DeserializeOwned + Default>(option: &str, url: Option<&str>) -> Result<T, ConfigError> {
     let Some(url) = url else { return Ok(T::default()) };
     let error = |error: &dyn std::error::Error| {
-        let (shown, text) = (SourceUrl::from(url), crate::build::chain(error));
+        let (shown, text) = (SourceUrl::from(url), crate::error_chain::chain(error));
         ConfigError(format!("{option} {shown}: {}", shown.redact(&text)))
     };
     let bytes = if url.starts_with("http://") || url.starts_with("https://") {

@@ -15,7 +15,7 @@ pub use clients::ClientArgs;
 pub use image::ImageArgs;
 pub use nix::{IsolationArg, NixArgs};
 pub use nixery::{Alias, nixery_variables, with_nixery_aliases};
-pub use retention::RetentionArgs;
+pub use retention::{RetentionArgs, RetentionPolicy};
 pub use secret::{MetricsArgs, SecretArgs};
 pub use source::SourceArgs;
 pub use storage::StorageArgs;

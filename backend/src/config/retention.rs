@@ -1,10 +1,6 @@
 //! What is kept in storage, and for how long.
 
 use super::bounds::{mebibytes, seconds};
-use crate::{
-    store::{Store, StoreError},
-    upkeep::Policy,
-};
 use clap::Args;
 use std::time::Duration;
 
@@ -29,14 +25,27 @@ pub struct RetentionArgs {
     pub gc_grace: u64,
 }
 
+/// What garbage collection goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct RetentionPolicy {
+    /// The most that the store may hold, in bytes.
+    pub budget: Option<u64>,
+    /// An image that was not pulled for so long goes.
+    pub unused: Duration,
+    /// An image that was built so long ago goes.
+    pub age: Option<Duration>,
+    /// What was pulled or written so short a time ago stays.
+    pub grace: Duration,
+}
+
 fn days(days: u64) -> Duration {
     Duration::from_secs(days.saturating_mul(24 * 3600))
 }
 
 impl RetentionArgs {
     /// What garbage collection goes by.
-    pub fn policy(&self) -> Policy {
-        Policy {
+    pub fn policy(&self) -> RetentionPolicy {
+        RetentionPolicy {
             budget: self.budget(),
             unused: days(self.gc_unused),
             age: self.gc_age.map(days),
@@ -47,17 +56,5 @@ impl RetentionArgs {
     /// The budget, in bytes.
     fn budget(&self) -> Option<u64> {
         self.disk_budget.map(|mebibytes| mebibytes << 20)
-    }
-
-    /// The store within these bounds.
-    ///
-    /// # Errors
-    /// When it cannot be found out what it holds.
-    pub async fn limit(&self, store: Store) -> Result<Store, StoreError> {
-        let store = store.with_grace(self.policy().grace);
-        if let Some(bytes) = self.budget() {
-            store.limit(bytes).await?;
-        }
-        Ok(store)
     }
 }

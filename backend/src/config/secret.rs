@@ -1,7 +1,7 @@
 //! What edge and backend know each other by.
 
 use super::ConfigError;
-use crate::own_environment;
+use crate::process::own_environment;
 use clap::Args;
 use firn_shared::link::authentication::Secret;
 use std::path::{Path, PathBuf};

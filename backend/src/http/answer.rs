@@ -1,6 +1,6 @@
 //! Answers: bodies with their lengths, and errors in the registry's envelope.
 
-use crate::build::DEFECT;
+use crate::waiting::DEFECT;
 use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},

@@ -1,7 +1,7 @@
 //! `GET` and `HEAD /v2/<name>/blobs/<digest>`, whole or in part.
 
 use super::{App, answer::Answer};
-use crate::{build::BuildError, store::StoreError};
+use crate::{images::BuildError, store::StoreError};
 use axum::{
     body::Body,
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -85,6 +85,6 @@ fn unknown() -> OciError {
 }
 
 fn failed(error: StoreError) -> OciError {
-    tracing::error!(error = %crate::build::chain(&error), "a blob cannot be read");
+    tracing::error!(error = %crate::error_chain::chain(&error), "a blob cannot be read");
     BuildError::Store(error).to_oci_error()
 }

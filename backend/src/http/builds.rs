@@ -3,7 +3,7 @@
 //! Here, unlike in error messages, the builders' output is shown.
 
 use super::{App, answer::into_response, authentication};
-use crate::build::{BuildPage, Progress};
+use crate::waiting::{BuildPage, Progress};
 use axum::{
     extract::{Path, Request, State},
     http::header,
@@ -69,10 +69,7 @@ fn text(page: &BuildPage) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        audience::{Audience, Client},
-        build::Phase,
-    };
+    use crate::waiting::{Audience, Client, Phase};
     use axum::body::BodyDataStream;
     use futures::StreamExt;
 

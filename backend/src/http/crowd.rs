@@ -3,7 +3,7 @@
 //! A client is an address ([`Client`]). Through an edge many clients come from few addresses: a connection counts until
 //! a request on it is signed by the edge, and no longer. Whoever cannot sign is held to the limit there, too.
 
-use crate::audience::Client;
+use crate::waiting::Client;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 

@@ -6,8 +6,9 @@ use super::{
     ready::{Asked, ReadyManifest},
 };
 use crate::{
-    audience::Client,
-    build::{BuildError, ImageRecord, PackageSetState, Progress, Request},
+    images::{BuildError, ImageStatus, PackageSetState},
+    store::ImageRecord,
+    waiting::{Client, Progress},
 };
 use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
@@ -133,8 +134,8 @@ async fn record(
     let image = timeout_at(deadline, app.builder.image(name, tag, set, client)).await;
     let image = image.map_err(|_| ask_again("many images are asked for"))?;
     let record = match image.map_err(|error| refuse_with(error, words))? {
-        Request::Ready(record) => record,
-        Request::Building(waiting) => tokio::select! {
+        ImageStatus::Ready(record) => record,
+        ImageStatus::Building(waiting) => tokio::select! {
             outcome = waiting.outcome() => outcome.map_err(|error| error.to_oci_error_with(words))?,
             () = sleep_until(deadline) => {
                 return come_back(app, name, &waiting.progress, request).map(ControlFlow::Break);
@@ -229,7 +230,7 @@ pub(super) fn refuse(error: BuildError) -> OciError {
 fn refuse_with(error: BuildError, words: Words) -> OciError {
     let answer = error.to_oci_error_with(words);
     if answer.status() >= 500 {
-        tracing::error!(error = %crate::build::chain(&error), "request failed");
+        tracing::error!(error = %crate::error_chain::chain(&error), "request failed");
     }
     answer
 }

@@ -22,7 +22,7 @@ pub use metrics::MetricsAccess;
 pub use ready::ReadyManifests;
 pub use server::serve;
 
-use crate::{audience::Client, build::Builder};
+use crate::{images::Builder, waiting::Client};
 use answer::{Answer, into_response};
 use axum::{
     Router,

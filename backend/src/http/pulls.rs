@@ -6,7 +6,7 @@ use super::{
     answer::{self, Answer, into_response},
     authentication, manifests,
 };
-use crate::build::BuildError;
+use crate::images::BuildError;
 use axum::{
     extract::{Path, Request, State},
     response::Response,

@@ -10,7 +10,7 @@ use super::{
     crowd::{Crowd, Place},
     pace::{Pace, PacedStream},
 };
-use crate::{audience::Client, config::ClientArgs, descriptors};
+use crate::{config::ClientArgs, process::descriptors, waiting::Client};
 use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
 use firn_shared::oci::error::{ErrorCode, OciError};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};

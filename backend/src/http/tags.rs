@@ -4,7 +4,7 @@ use super::{
     App,
     answer::{self, Answer},
 };
-use crate::build::BuildError;
+use crate::images::BuildError;
 use axum::http::{HeaderValue, header};
 use firn_shared::{
     naming::image_name::ImageName,
@@ -20,7 +20,7 @@ use firn_shared::{
 pub(super) async fn get(app: &App, method: Method, name: &RepositoryName, query: Option<&str>) -> Answer {
     let tags = app.builder.store().tags(&ImageName::of(name)?).await;
     let tags = tags.map_err(|error| {
-        tracing::error!(error = %crate::build::chain(&error), "tags cannot be listed");
+        tracing::error!(error = %crate::error_chain::chain(&error), "tags cannot be listed");
         BuildError::Store(error).to_oci_error()
     })?;
     if tags.is_empty() {

@@ -2,8 +2,8 @@
 
 use super::{Nix, ProcessError, ResolveError, pieces::Pieces};
 use crate::{
-    audience::{Audience, Client},
     package_set::Source,
+    waiting::{Audience, Client},
 };
 use firn_shared::{naming::name_index::Names, nix::log::Spoken, oci::platform::Platform};
 use serde::{Deserialize, Serialize};

@@ -31,8 +31,8 @@ pub use resolve::{Budget, ResolveError, ResolveRequest, Resolved};
 
 use crate::{
     config::{IsolationArg, NixArgs},
-    store::OwnFolder,
-    turns::Turns,
+    process::OwnFolder,
+    waiting::Turns,
 };
 use expressions::Expressions;
 use std::io;

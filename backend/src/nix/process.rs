@@ -7,7 +7,7 @@ use super::{
     family::{Family, behind_bubblewrap},
     launch::{self, Limits},
 };
-use crate::{child_environment, descriptors};
+use crate::process::{child_environment, descriptors};
 use rustix::fs::statvfs;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::collections::HashSet;

@@ -4,7 +4,7 @@ use super::{
     Bounds, Memory, Nix, ProcessError,
     failure::{Fault, Obstacle, Said, Verdict},
 };
-use crate::audience::{Abandoned, Audience};
+use crate::waiting::{Abandoned, Audience};
 use firn_shared::naming::package::Package;
 use std::path::PathBuf;
 use std::sync::Arc;

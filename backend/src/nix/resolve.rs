@@ -6,8 +6,8 @@ use super::{
     restriction::{self, is_refusal},
 };
 use crate::{
-    audience::{Abandoned, Audience},
     package_set::{Source, Trust},
+    waiting::{Abandoned, Audience},
 };
 use firn_shared::{
     naming::{

@@ -14,10 +14,10 @@ use super::{
     git::{Git, GitError, Interrupted},
 };
 use crate::{
-    audience::{Abandoned, Audience},
-    flights::Flights,
-    store::OwnFolder,
-    turns::Turns,
+    process::OwnFolder,
+    waiting::Flights,
+    waiting::Turns,
+    waiting::{Abandoned, Audience},
 };
 use firn_shared::{
     cache_key::CacheKey,

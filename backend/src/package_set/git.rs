@@ -6,7 +6,7 @@
 //! given to git as a setting in its environment, because any user of the machine can see a process's arguments, and
 //! are removed from all that it says.
 
-use crate::child_environment;
+use crate::process::child_environment;
 use firn_shared::naming::source_url::SourceUrl;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::OsStr;

@@ -11,8 +11,8 @@ mod refs;
 mod trust;
 
 use crate::{
-    audience::{Abandoned, Audience, Client},
-    queue::QueueError,
+    waiting::QueueError,
+    waiting::{Abandoned, Audience, Client},
 };
 use checkouts::{Checkout, Checkouts};
 use firn_shared::{

@@ -9,10 +9,10 @@ use super::{
     git_refs::{Found, ls_remote},
 };
 use crate::{
-    audience::{Abandoned, Audience, Client},
-    flights::{Flight, Flights},
-    queue::Queue,
-    turns::Turns,
+    waiting::Queue,
+    waiting::Turns,
+    waiting::{Abandoned, Audience, Client},
+    waiting::{Flight, Flights},
 };
 use firn_shared::{
     cache_key::CacheKey,

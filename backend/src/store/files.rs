@@ -3,10 +3,11 @@
 //! A file is written aside on the same file system, synced, renamed to its place, and then its directory is
 //! synced: what has a name is whole, and what was acknowledged has a name. `object_store` does the same, but
 //! writes beside the object, where a killed process leaves its half; here everything unfinished is in one
-//! folder (see `staging`). Syncs of many files at once share a journal commit of the file system, so callers
+//! folder (see `OwnFolder`). Syncs of many files at once share a journal commit of the file system, so callers
 //! that write many files write them at once.
 
-use super::{StoreError, staging::Staging};
+use super::StoreError;
+use crate::process::OwnFolder;
 use object_store::path::Path as Location;
 use std::fs::File;
 use std::io::{self, Write};
@@ -18,12 +19,12 @@ use tempfile::{NamedTempFile, PersistError};
 #[derive(Debug, Clone)]
 pub(super) struct Files {
     root: PathBuf,
-    staging: Arc<Staging>,
+    staging: Arc<OwnFolder>,
 }
 
 impl Files {
     /// The objects in this directory, which exists; `staging` is on the same file system.
-    pub(super) fn new(root: PathBuf, staging: Arc<Staging>) -> Self {
+    pub(super) fn new(root: PathBuf, staging: Arc<OwnFolder>) -> Self {
         Self { root, staging }
     }
 

@@ -224,7 +224,7 @@ impl Lease {
                     look = began + self.length / 4;
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(error = %crate::build::chain(&error), "the lease was not renewed");
+                    tracing::warn!(error = %crate::error_chain::chain(&error), "the lease was not renewed");
                     look = Instant::now() + self.length / RETRY;
                 }
                 // It is somebody else's, or will be before an answer comes.

@@ -27,7 +27,6 @@ mod probe;
 mod pulls;
 mod quarantine;
 mod records;
-mod staging;
 mod tags;
 
 pub use blobs::{BlobReader, SMALL, StagedBlob};
@@ -36,10 +35,11 @@ pub use lease::Lease;
 pub use objects::{ObjectKind, StoredObject};
 pub use place::is_variable_of;
 pub use quarantine::Verdict;
-pub use records::RecordKind;
-pub(crate) use staging::Staging as OwnFolder;
+pub use records::{ImageRecord, ManifestRecord, RecordKind};
+pub(crate) use records::{NameRecord, names_key, package_key, survey_key};
 pub(crate) use tags::folder as tags_folder;
 
+use crate::process::OwnFolder;
 use budget::Budget;
 use files::Files;
 use firn_shared::Digest;
@@ -50,11 +50,13 @@ use object_store::{
 use place::{Place, Variables};
 use pulls::Pulls;
 use quarantine::Health;
-use staging::Staging;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tags::NotedTags;
 use tokio::sync::Semaphore;
+
+/// How many records a build reads or writes at once: a bucket may be far away.
+pub(crate) const LOOKUPS: usize = 16;
 
 /// Why state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +112,7 @@ pub struct Store {
     objects: Arc<dyn ObjectStore>,
     /// How objects are written where they are files.
     files: Option<Files>,
-    staging: Arc<Staging>,
+    staging: Arc<OwnFolder>,
     /// How many large blobs may be on their way to a bucket: each takes memory.
     uploads: Arc<Semaphore>,
     noted: NotedTags,
@@ -127,7 +129,7 @@ impl Store {
     /// # Errors
     /// When the URL means nothing or a directory cannot be made.
     pub fn open(url: &str, staging: &Path) -> Result<Self, StoreError> {
-        Self::open_with(url, staging, &crate::own_environment::texts().collect())
+        Self::open_with(url, staging, &crate::process::own_environment::texts().collect())
     }
 
     /// The same with these variables instead of the environment's.
@@ -142,7 +144,7 @@ impl Store {
             Place::Files(dir) => &dir.join("staging"),
             Place::Memory | Place::Bucket(_) => staging,
         };
-        let staging = Arc::new(Staging::new(staging).map_err(file(staging))?);
+        let staging = Arc::new(OwnFolder::new(staging).map_err(file(staging))?);
         let mut files = None;
         let objects: Arc<dyn ObjectStore> = match place {
             Place::Memory => Arc::new(InMemory::new()),
@@ -162,10 +164,10 @@ impl Store {
     /// When a directory cannot be made.
     pub fn on(objects: Arc<dyn ObjectStore>, staging: &Path) -> Result<Self, StoreError> {
         let error = |source| StoreError::File { path: staging.to_owned(), source };
-        Ok(Self::new(objects, None, Arc::new(Staging::new(staging).map_err(error)?)))
+        Ok(Self::new(objects, None, Arc::new(OwnFolder::new(staging).map_err(error)?)))
     }
 
-    fn new(objects: Arc<dyn ObjectStore>, files: Option<Files>, staging: Arc<Staging>) -> Self {
+    fn new(objects: Arc<dyn ObjectStore>, files: Option<Files>, staging: Arc<OwnFolder>) -> Self {
         Self {
             objects,
             files,

@@ -101,7 +101,7 @@ impl Store {
             Ok(_) => Ok(()),
             Err(error) => {
                 // A full disk may have no room for another directory. Nobody may get what is corrupt.
-                tracing::warn!(%location, error = %crate::build::chain(&error), "removed instead");
+                tracing::warn!(%location, error = %crate::error_chain::chain(&error), "removed instead");
                 self.delete(location).await
             }
         }
@@ -189,7 +189,7 @@ impl Store {
                 Err(error) => Err(error),
             };
             if let Err(error) = result {
-                tracing::warn!(%digest, error = %crate::build::chain(&error), "a blob was not verified");
+                tracing::warn!(%digest, error = %crate::error_chain::chain(&error), "a blob was not verified");
             }
             store.health.waiting.lock().expect("nothing panics while holding the lock").remove(&digest);
         });

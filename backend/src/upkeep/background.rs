@@ -1,8 +1,8 @@
 //! What a server does for its store beside serving: it writes down pulls, and collects garbage where there is
 //! a budget.
 
-use super::{Policy, collect};
-use crate::{build::chain, store::Store};
+use super::collect;
+use crate::{config::RetentionPolicy, error_chain::chain, store::Store};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -15,7 +15,7 @@ const COLLECTIONS: Duration = Duration::from_secs(600);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Looks after the store until the server ends.
-pub async fn look_after(store: Store, policy: Policy, mut ending: watch::Receiver<bool>) {
+pub async fn look_after(store: Store, policy: RetentionPolicy, mut ending: watch::Receiver<bool>) {
     // Half of a grace period after something was condemned it is of use to look again.
     let interval = (policy.grace / 2).clamp(PAUSE, COLLECTIONS);
     let pulls = (policy.grace / 4).clamp(PAUSE, PULLS);
@@ -55,7 +55,7 @@ async fn write_pulls(store: &Store) {
     }
 }
 
-async fn collect_garbage(store: &Store, policy: &Policy) {
+async fn collect_garbage(store: &Store, policy: &RetentionPolicy) {
     match collect(store, policy, false).await {
         Ok(Some(done)) if done.images.is_empty() && done.blobs == 0 => {}
         Ok(Some(done)) => tracing::info!(

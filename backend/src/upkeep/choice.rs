@@ -7,28 +7,16 @@
 //! before its grace period is over, does not drive out what is in demand: images that were used repeatedly keep half of
 //! the room.
 
+use crate::config::RetentionPolicy;
 use firn_shared::Digest;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// What garbage collection goes by.
-#[derive(Debug, Clone, Copy)]
-pub struct Policy {
-    /// The most that the store may hold, in bytes.
-    pub budget: Option<u64>,
-    /// An image that was not pulled for so long goes.
-    pub unused: Duration,
-    /// An image that was built so long ago goes.
-    pub age: Option<Duration>,
-    /// What was pulled or written so short a time ago stays.
-    pub grace: Duration,
-}
-
 /// Why an image goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reason {
+pub enum RemovalReason {
     /// Its manifests are not there or cannot be read.
     Broken,
     /// Nobody pulled it for long.
@@ -66,20 +54,22 @@ pub(super) fn choose(
     images: &[Candidate],
     sizes: &HashMap<Digest, u64>,
     others: u64,
-    policy: &Policy,
+    policy: &RetentionPolicy,
     now_ms: i64,
-) -> Vec<Option<Reason>> {
+) -> Vec<Option<RemovalReason>> {
     let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     // What is from the future was written by a clock that has been set right since.
     let age = |time_ms: i64| now_ms.saturating_sub(time_ms).max(0);
     let is_young = |image: &Candidate| age(image.pulled_ms) <= ms(policy.grace);
-    let mut reasons: Vec<Option<Reason>> = images
+    let mut reasons: Vec<Option<RemovalReason>> = images
         .iter()
         .map(|image| match &image.blobs {
             _ if is_young(image) => None,
-            None => Some(Reason::Broken),
-            Some(_) if age(image.pulled_ms) > ms(policy.unused) => Some(Reason::Unused),
-            Some(_) if policy.age.is_some_and(|limit| age(image.built_ms) > ms(limit)) => Some(Reason::Old),
+            None => Some(RemovalReason::Broken),
+            Some(_) if age(image.pulled_ms) > ms(policy.unused) => Some(RemovalReason::Unused),
+            Some(_) if policy.age.is_some_and(|limit| age(image.built_ms) > ms(limit)) => {
+                Some(RemovalReason::Old)
+            }
             Some(_) => None,
         })
         .collect();
@@ -104,7 +94,7 @@ pub(super) fn choose(
         if is_young(&images[i]) {
             continue;
         }
-        reasons[i] = Some(Reason::Budget);
+        reasons[i] = Some(RemovalReason::Budget);
         all.leave(&images[i]);
         if is_wanted(&i) {
             wanted.leave(&images[i]);
@@ -179,14 +169,14 @@ mod tests {
         Candidate { uses, ..image }
     }
 
-    fn check(images: &[Candidate], policy: Policy, expect: &[Option<Reason>]) {
+    fn check(images: &[Candidate], policy: RetentionPolicy, expect: &[Option<RemovalReason>]) {
         // Blob n has n MB.
         let sizes = (0..20).map(|n: u8| (Digest::of(&[n]), u64::from(n) * 1_000_000)).collect();
         assert_eq!(choose(images, &sizes, 0, &policy, NOW), expect);
     }
 
-    fn policy() -> Policy {
-        Policy {
+    fn policy() -> RetentionPolicy {
+        RetentionPolicy {
             budget: None,
             unused: Duration::from_secs(60 * 24 * 3600),
             age: None,
@@ -199,17 +189,21 @@ mod tests {
         let broken = Candidate { blobs: None, ..image(2, 2, &[]) };
         let just_made = Candidate { blobs: None, ..image(0, 0, &[]) };
         let images = [image(59, 900, &[1]), image(61, 900, &[1]), image(-400, 900, &[1]), broken, just_made];
-        check(&images, policy(), &[None, Some(Reason::Unused), None, Some(Reason::Broken), None]);
-        let aged = Policy { age: Some(Duration::from_secs(100 * 24 * 3600)), ..policy() };
-        check(&[image(1, 101, &[]), image(1, 99, &[])], aged, &[Some(Reason::Old), None]);
+        check(
+            &images,
+            policy(),
+            &[None, Some(RemovalReason::Unused), None, Some(RemovalReason::Broken), None],
+        );
+        let aged = RetentionPolicy { age: Some(Duration::from_secs(100 * 24 * 3600)), ..policy() };
+        check(&[image(1, 101, &[]), image(1, 99, &[])], aged, &[Some(RemovalReason::Old), None]);
         // What was pulled a moment ago stays, whatever its age.
         check(&[image(0, 101, &[])], aged, &[None]);
     }
 
     #[test]
     fn by_budget_the_longest_unused_first() {
-        let budget = |mb: u64| Policy { budget: Some(mb * 1_000_000), ..policy() };
-        let gone = Some(Reason::Budget);
+        let budget = |mb: u64| RetentionPolicy { budget: Some(mb * 1_000_000), ..policy() };
+        let gone = Some(RemovalReason::Budget);
         let images = [image(1, 5, &[10, 1]), image(3, 5, &[10, 2]), image(2, 5, &[10, 3])];
         check(&images, budget(21), &[None, None, None]);
         // Blob 10 stays while one image has it.
@@ -219,13 +213,13 @@ mod tests {
         // What was pulled within the grace period stays even when that is too much.
         check(&[image(0, 5, &[19]), image(1, 5, &[18])], budget(1), &[None, gone]);
         // What goes anyway makes room.
-        check(&[image(90, 99, &[15]), image(2, 5, &[5])], budget(10), &[Some(Reason::Unused), None]);
+        check(&[image(90, 99, &[15]), image(2, 5, &[5])], budget(10), &[Some(RemovalReason::Unused), None]);
     }
 
     #[test]
     fn what_was_used_once_goes_first() {
-        let budget = |mb: u64| Policy { budget: Some(mb * 1_000_000), ..policy() };
-        let gone = Some(Reason::Budget);
+        let budget = |mb: u64| RetentionPolicy { budget: Some(mb * 1_000_000), ..policy() };
+        let gone = Some(RemovalReason::Budget);
         // However much later it was pulled.
         let flood = [used(2, image(6, 9, &[10])), image(1, 1, &[8]), image(2, 2, &[9])];
         check(&flood, budget(26), &[None, None, gone]);
@@ -241,8 +235,8 @@ mod tests {
 
     #[test]
     fn what_was_just_made_does_not_drive_out_what_is_wanted() {
-        let budget = |mb: u64| Policy { budget: Some(mb * 1_000_000), ..policy() };
-        let gone = Some(Reason::Budget);
+        let budget = |mb: u64| RetentionPolicy { budget: Some(mb * 1_000_000), ..policy() };
+        let gone = Some(RemovalReason::Budget);
         let young = || image(0, 0, &[15, 16, 17]);
         // There is no room for what is wanted and what is young, which may not go.
         let images = [young(), used(2, image(2, 9, &[8])), used(3, image(2, 9, &[7]))];

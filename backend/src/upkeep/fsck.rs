@@ -11,8 +11,8 @@
 //! bucket a lifecycle rule that aborts incomplete multipart uploads.
 
 use crate::{
-    build::{ImageRecord, StoredManifest, parts},
-    store::{ObjectKind, RecordKind, Store, StoreError, StoredObject, Verdict},
+    images::{StoredManifest, parts},
+    store::{ImageRecord, ObjectKind, RecordKind, Store, StoreError, StoredObject, Verdict},
 };
 use firn_shared::{Digest, image::layer::LayerRecord, link::object_key::blob_key};
 use futures::{StreamExt, TryStreamExt, stream};

@@ -5,7 +5,7 @@
 //! blobs (mark and sweep). Nix's store is Nix's: Firn holds roots there only while it builds.
 //!
 //! Nothing that anybody uses may break, in this process or in another one that shares the store. All ages are
-//! by the store's own clock ([`Store::now_ms`]); `grace` is [`Policy::grace`], the same for all processes.
+//! by the store's own clock ([`Store::now_ms`]); `grace` is [`RetentionPolicy::grace`], the same for all processes.
 //!
 //! - *A client in the middle of a pull.* It has been given a manifest, so the image was pulled within the grace
 //!   period, or its record goes at this very moment. Either way no blob of it goes before another grace period
@@ -13,7 +13,7 @@
 //!   remembers since when), and when it was not written during that time.
 //! - *A build that finds a layer's record* and writes the image's record later. A blob is not condemned while a
 //!   layer record refers to it, so that what was found is there for the grace period. A build that takes
-//!   longer over its layers than half of that looks again (`build/image.rs`), the other half is for storing what
+//!   longer over its layers than half of that looks again (`images/image.rs`), the other half is for storing what
 //!   is small; once the record is there, it is among those that the next collection marks before it deletes.
 //!   Collections read the records after they have listed the blobs' ages and before they delete, and delete only
 //!   what was condemned by an earlier one: a record that is written while one runs refers to what it found within
@@ -31,13 +31,14 @@
 //!   fills disks. So does what says that an edge has written a blob. Edges remember both for half as long.
 //! - *A crash* leaves records fewer and blobs more than there need be; the next collection goes on.
 
-use super::{
-    Policy, Reason,
-    choice::{Candidate, choose},
-};
+use super::choice::{Candidate, RemovalReason, choose};
 use crate::{
-    build::{ImageRecord, StoredManifest, names_key, package_key, parts},
-    store::{ObjectKind, RecordKind, Store, StoreError, StoredObject, footprint, tags_folder},
+    config::RetentionPolicy,
+    images::{StoredManifest, parts},
+    store::{
+        ImageRecord, ObjectKind, RecordKind, Store, StoreError, StoredObject, footprint, names_key,
+        package_key, tags_folder,
+    },
 };
 use firn_shared::{
     Digest, composition::KnownPackage, image::layer::LayerRecord, naming::image_name::ImageName,
@@ -90,7 +91,7 @@ pub struct Removal {
     /// Seconds since it was last pulled or built.
     pub unused_seconds: i64,
     /// Why.
-    pub reason: Reason,
+    pub reason: RemovalReason,
 }
 
 /// What was found.
@@ -152,7 +153,7 @@ struct Image {
 /// When the store fails. What has been done by then is in order.
 pub async fn collect(
     store: &Store,
-    policy: &Policy,
+    policy: &RetentionPolicy,
     dry_run: bool,
 ) -> Result<Option<Collection>, StoreError> {
     if dry_run {
@@ -173,7 +174,7 @@ pub async fn collect(
 
 struct Run<'a> {
     store: &'a Store,
-    policy: &'a Policy,
+    policy: &'a RetentionPolicy,
     dry_run: bool,
     now_ms: i64,
     /// What was last written before this is older than the grace period.
@@ -182,7 +183,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    async fn new(store: &'a Store, policy: &'a Policy, dry_run: bool) -> Result<Self, StoreError> {
+    async fn new(store: &'a Store, policy: &'a RetentionPolicy, dry_run: bool) -> Result<Self, StoreError> {
         let now_ms = store.now_ms().await?;
         let grace_ms = i64::try_from(policy.grace.as_millis()).unwrap_or(i64::MAX);
         let before_ms = now_ms.saturating_sub(grace_ms);
@@ -451,7 +452,7 @@ impl Image {
         self.candidate.blobs.iter().flatten().copied()
     }
 
-    fn removal(&self, reason: Reason, now_ms: i64) -> Removal {
+    fn removal(&self, reason: RemovalReason, now_ms: i64) -> Removal {
         let record = self.record.as_ref();
         Removal {
             name: record.map_or_else(|| self.object.name().to_owned(), |record| record.name.clone()),

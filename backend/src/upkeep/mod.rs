@@ -6,6 +6,6 @@ mod fsck;
 mod gc;
 
 pub use background::look_after;
-pub use choice::{Policy, Reason};
+pub use choice::RemovalReason;
 pub use fsck::{Finding, FsckReport, Problem, check};
 pub use gc::{Collection, Removal, collect};

@@ -2,11 +2,11 @@
 
 use clap::Parser;
 use firn_backend::{
-    build::{Builder, Limits, Recipe},
     config::NixArgs,
+    images::{BuildLimits, Builder, Recipe},
+    layers::packing::{Encoder, Packer},
     nix::{Nix, OwnFiles},
     package_set::PackageSet,
-    packing::{Encoder, Packer},
     store::Store,
 };
 use firn_shared::{layering::Sharing, oci::platform::Platform};
@@ -31,7 +31,7 @@ pub(crate) fn builder(store: Store, packages: PackageSet, state: &Path) -> Arc<B
         platform: Platform::Amd64,
         allow_unfree: false,
     };
-    let limits = Limits {
+    let limits = BuildLimits {
         queue: 10,
         queue_per_client: 5,
         abandon_after: Duration::from_secs(60),

@@ -11,11 +11,7 @@ mod site;
 
 use builder::builder;
 use faulty::{Fault, Faulty};
-use firn_backend::{
-    package_set::PackageSet,
-    store::Store,
-    upkeep::{self, Policy},
-};
+use firn_backend::{config::RetentionPolicy, package_set::PackageSet, store::Store, upkeep};
 use firn_shared::{
     cache_key::CacheKey,
     naming::{
@@ -86,7 +82,7 @@ async fn any_step_of_a_build_may_fail() {
 async fn a_collection_that_fails_is_over() {
     let random = Random::seeded("a_collection_that_fails_is_over");
     let dir = tempfile::tempdir().expect("a directory");
-    let policy = Policy {
+    let policy = RetentionPolicy {
         budget: None,
         unused: Duration::from_secs(3600),
         age: None,

@@ -2,10 +2,10 @@
 
 use crate::builder;
 use firn_backend::{
-    audience::Client,
-    build::{Builder, Outcome, Request},
+    images::{BuildResult, Builder, ImageStatus},
     package_set::PackageSet,
     store::Store,
+    waiting::Client,
 };
 use firn_shared::{
     naming::{
@@ -51,10 +51,10 @@ impl Site {
 }
 
 /// Asks for an image and waits for it.
-pub(crate) async fn image(builder: &Arc<Builder>, name: &ImageName) -> Outcome {
+pub(crate) async fn image(builder: &Arc<Builder>, name: &ImageName) -> BuildResult {
     let set = builder.package_set(&Tag::default(), Client::NOBODY).await?;
     match builder.image(name, &Tag::default(), &set, Client::NOBODY).await? {
-        Request::Ready(image) => Ok(image),
-        Request::Building(waiting) => waiting.outcome().await,
+        ImageStatus::Ready(image) => Ok(image),
+        ImageStatus::Building(waiting) => waiting.outcome().await,
     }
 }

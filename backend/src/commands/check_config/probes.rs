@@ -2,12 +2,12 @@
 
 use super::{Finding, Level};
 use crate::{
-    audience::{Audience, Client},
-    build::{BuildError, chain},
     commands::builder::BuilderArgs,
+    error_chain::chain,
     nix::{Nix, ResolveRequest},
     package_set::{PackageSet, RepositoryError, RevisionError, Trust},
     store::{Store, StoreError},
+    waiting::{Audience, Client},
 };
 use firn_shared::{naming::package_source::Revision, oci::reference::Tag};
 use std::collections::BTreeSet;
@@ -132,7 +132,7 @@ async fn probe_packages(args: &BuilderArgs, data: &Path, nix: Option<&Nix>) -> F
         Revision::Path { content } => format!("content {content}"),
     };
     let request = ResolveRequest::new(files, args.platform(), args.nix.allow_unfree, BTreeSet::new());
-    match nix.load(&request, nix.eval_timeout(), &firn).await.map_err(BuildError::from) {
+    match nix.load(&request, nix.eval_timeout(), &firn).await {
         Ok(()) => Finding::new(Level::Ok, PACKAGES, format!("loads at {id}")),
         Err(error) => {
             let hint = "it must be a function of { system, config } that returns an attribute set";

@@ -1,5 +1,5 @@
 use super::*;
-use crate::audience::Client;
+use crate::waiting::Client;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 

@@ -1,0 +1,122 @@
+//! What commands write: files, and images as files for people who have no registry at hand.
+
+mod docker_archive;
+mod file;
+mod oci_layout;
+
+pub(crate) use file::OutputFile;
+
+use crate::{
+    images::StoredManifest as Manifest,
+    store::{ImageRecord, Store, StoreError},
+};
+use bytes::Bytes;
+use firn_shared::Digest;
+use futures::TryStreamExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use tokio::io::AsyncWriteExt;
+
+/// Where an image goes, and in which form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// `oci:DIR`, a directory in the OCI image layout.
+    OciLayout(PathBuf),
+    /// `docker-archive:FILE`, a tar as `docker save` writes it.
+    DockerArchive(PathBuf),
+}
+
+/// A text that names no output.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an output is oci:DIR or docker-archive:FILE")]
+pub(crate) struct ParseOutputError;
+
+/// Why an image could not be written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OutputError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A blob of the image is missing from the store.
+    #[error("{0} is missing from the store")]
+    Missing(Digest),
+    /// The manifest in the store does not parse.
+    #[error("the image's manifest cannot be read")]
+    Manifest(#[from] serde_json::Error),
+    /// A file cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl FromStr for Output {
+    type Err = ParseOutputError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            Some(("oci", dir)) if !dir.is_empty() => Ok(Self::OciLayout(dir.into())),
+            Some(("docker-archive", file)) if !file.is_empty() => Ok(Self::DockerArchive(file.into())),
+            _ => Err(ParseOutputError),
+        }
+    }
+}
+
+impl Output {
+    /// Writes an image. What is there before stays until the new one is complete.
+    ///
+    /// # Errors
+    /// When the store cannot be read or the output cannot be written.
+    pub(crate) async fn write(
+        &self,
+        store: &Store,
+        image: &ImageRecord,
+        tag: &str,
+    ) -> Result<(), OutputError> {
+        match self {
+            Self::OciLayout(dir) => oci_layout::write(dir, store, image, tag).await,
+            Self::DockerArchive(file) => docker_archive::write(file, store, image, tag).await,
+        }
+    }
+}
+
+async fn small_blob(store: &Store, digest: &Digest) -> Result<Bytes, OutputError> {
+    store.small_blob(digest).await?.ok_or(OutputError::Missing(*digest))
+}
+
+/// Begins a file of an image.
+fn create(path: &Path) -> Result<(OutputFile, tokio::fs::File), OutputError> {
+    let output = OutputFile::create(path).map_err(error(path))?;
+    let file = output.file().try_clone().map_err(error(path))?;
+    Ok((output, file.into()))
+}
+
+/// Ends what [`create`] has begun.
+async fn complete(output: OutputFile, mut file: tokio::fs::File, path: &Path) -> Result<(), OutputError> {
+    file.flush().await.map_err(error(path))?;
+    // It waits for the disk.
+    let completed = tokio::task::spawn_blocking(move || output.complete());
+    completed.await.expect("completing a file does not panic").map_err(error(path))
+}
+
+/// Copies a blob of any size into a file that is being written.
+async fn copy_blob(
+    store: &Store,
+    digest: &Digest,
+    file: &mut tokio::fs::File,
+    path: &Path,
+) -> Result<(), OutputError> {
+    let mut reader = store.open_blob(digest, None).await?.ok_or(OutputError::Missing(*digest))?;
+    while let Some(bytes) = reader.bytes.try_next().await? {
+        file.write_all(&bytes).await.map_err(error(path))?;
+    }
+    Ok(())
+}
+
+fn error(path: &Path) -> impl FnOnce(std::io::Error) -> OutputError {
+    let path = path.to_owned();
+    |source| OutputError::Write { path, source }
+}

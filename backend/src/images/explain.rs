@@ -1,0 +1,129 @@
+//! Looking at layers without building: which an image has or would have, and who shares them.
+
+use super::{BuildError, Builder, PackageSetState};
+use crate::{
+    store::{ImageRecord, RecordKind},
+    waiting::{Audience, Client, Progress},
+};
+use firn_shared::{
+    Closure, Digest,
+    image::layer::{LayerPlan, LayerRecord},
+    layering::{Layer, Part, Reason},
+    naming::image_name::ImageName,
+};
+use serde::Deserialize;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
+
+/// A layer of an image, and why it is one.
+#[derive(Debug, Clone)]
+pub struct ExplainedLayer {
+    /// What is in it.
+    pub plan: LayerPlan,
+    /// The packed layer, if there is one yet.
+    pub record: Option<LayerRecord>,
+    /// Names of its members, the largest first.
+    pub names: Vec<String>,
+    /// Why its members are together.
+    pub why: String,
+    /// The packages of the image that need it, by the names of their store paths.
+    pub packages: Vec<String>,
+}
+
+impl Builder {
+    /// The layers of store paths that an image has, bottom first. Its packages are realised, nothing is packed.
+    ///
+    /// # Errors
+    /// When its packages cannot be had.
+    pub async fn explain(
+        &self,
+        name: &ImageName,
+        set: &PackageSetState,
+    ) -> Result<Vec<ExplainedLayer>, BuildError> {
+        let progress = Progress::new(name.to_string(), Audience::of(Client::NOBODY));
+        let budget = self.recipe.layer_budget;
+        let mut told = Vec::new();
+        let group = |closure: &Closure, parts: &[Part]| {
+            let layers = self.recipe.strategy.layers(closure, parts, budget);
+            let needed: Vec<(&str, BTreeSet<usize>)> =
+                parts.iter().filter_map(|part| needed(closure, part)).collect();
+            let names = |layer: &Layer| -> Vec<String> {
+                let mut members: Vec<_> = layer.members.iter().map(|&i| &closure.paths()[i]).collect();
+                members.sort_by_key(|member| Reverse(member.nar_size));
+                members.into_iter().map(|member| member.path.name().to_owned()).collect()
+            };
+            let packages = |layer: &Layer| -> Vec<String> {
+                let brings =
+                    |(_, needed): &&(&str, BTreeSet<usize>)| layer.members.iter().all(|i| needed.contains(i));
+                needed.iter().filter(brings).map(|(name, _)| (*name).to_owned()).collect()
+            };
+            let tell = |layer| (names(layer), reason(layer, closure), packages(layer));
+            told = layers.layers.iter().map(tell).collect();
+            layers
+        };
+        let trust = self.packages.trust(&set.revision);
+        let recalled =
+            self.packages.recall(&set.revision, trust, self.platform_of(name), name.candidates()).await?;
+        let (blueprint, _known) = self.prepare(name, &set.revision, recalled, &progress, group).await?;
+        let mut layers = Vec::new();
+        for (plan, (names, why, packages)) in blueprint.layers.into_iter().zip(told) {
+            let record = self.store.record(RecordKind::Layer, &plan.key).await?;
+            layers.push(ExplainedLayer { plan, record, names, why, packages });
+        }
+        Ok(layers)
+    }
+
+    /// For each layer in the store, the images that have it.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn images_by_layer(&self) -> Result<HashMap<Digest, Vec<String>>, BuildError> {
+        /// The part of a manifest that matters here.
+        #[derive(Deserialize)]
+        struct Manifest {
+            layers: Vec<Layer>,
+        }
+        #[derive(Deserialize)]
+        struct Layer {
+            digest: Digest,
+        }
+        let mut images: HashMap<Digest, Vec<String>> = HashMap::new();
+        for image in self.store.records::<ImageRecord>(RecordKind::Image).await? {
+            let manifest = self.store.small_blob(&image.oci.digest).await?;
+            let manifest = manifest.and_then(|bytes| serde_json::from_slice::<Manifest>(&bytes).ok());
+            for layer in manifest.into_iter().flat_map(|manifest| manifest.layers) {
+                let names = images.entry(layer.digest).or_default();
+                // One name can be there at several revisions.
+                if !names.contains(&image.name) {
+                    names.push(image.name.clone());
+                }
+            }
+        }
+        images.values_mut().for_each(|names| names.sort_unstable());
+        Ok(images)
+    }
+}
+
+/// A package's name, and the members of the closure that it needs; nothing of a package without outputs.
+fn needed<'a>(closure: &'a Closure, part: &Part) -> Option<(&'a str, BTreeSet<usize>)> {
+    let first = *part.outputs.first()?;
+    let (mut needed, mut next) = (BTreeSet::new(), part.outputs.clone());
+    while let Some(i) = next.pop() {
+        if needed.insert(i) {
+            next.extend(&closure.paths()[i].references);
+        }
+    }
+    Some((closure.paths()[first].path.name(), needed))
+}
+
+/// Why a layer's members are together, for people.
+fn reason(layer: &Layer, closure: &Closure) -> String {
+    let name = |member: usize| closure.paths()[member].path.name();
+    match layer.reason {
+        Reason::Needed(_) if layer.members.len() == 1 => "worth a layer".to_owned(),
+        Reason::Needed(top) => format!("needed by {}, without layers of their own", name(top)),
+        Reason::Tail => "to stay within the budget".to_owned(),
+        Reason::Below(top) => format!("needed by {} alone", name(top)),
+        Reason::Merged => "lowest ratings, to stay within the budget".to_owned(),
+    }
+}

@@ -1,0 +1,172 @@
+//! Making an image: what its packages are, what is missing of their layers, and then the rest.
+
+use super::{BuildError, Builder};
+use crate::{
+    error_chain::chain,
+    packages::{Known, PackageError, Recalled},
+    store::{ImageRecord, ManifestRecord, RecordKind},
+    waiting::Progress,
+};
+use firn_shared::{
+    Closure,
+    cache_key::CacheKey,
+    image::{Blueprint, Ingredients, SmallBlob, layer::LayerRecord, selection::select},
+    layering::{Layers, Part},
+    naming::{image_name::ImageName, package::PackageRecord, package_source::Revision},
+};
+use futures::future::try_join_all;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// How often a build that took longer than the grace period looks whether its layers are still there.
+const ATTEMPTS: usize = 3;
+
+impl Builder {
+    /// Makes an image and stores it, given what is known of its packages.
+    pub(super) async fn build(
+        self: &Arc<Self>,
+        name: &ImageName,
+        revision: &Revision,
+        key: &CacheKey,
+        recalled: Recalled,
+        progress: &Progress,
+    ) -> Result<ImageRecord, BuildError> {
+        let group = |closure: &Closure, parts: &[Part]| {
+            self.recipe.strategy.layers(closure, parts, self.recipe.layer_budget)
+        };
+        let (mut blueprint, mut known) = self.prepare(name, revision, recalled, progress, group).await?;
+        let (mut looks, mut realised) = (0, 0);
+        let layers = loop {
+            let looked = Instant::now();
+            let packed = self.layers.pack_missing(&blueprint.layers, &known.held(), progress).await;
+            let layers = match packed {
+                // The packages are on record, but before this layer was ever packed their store paths were deleted or built
+                // again.
+                Err(error) if error.is_vanished() && realised < ATTEMPTS => {
+                    tracing::info!(image.name = %name, error = %chain(&error), "realising again");
+                    realised += 1;
+                    self.renew(name, revision, &mut known, progress).await?;
+                    blueprint = self.blueprint(name, revision, &mut known, progress, group).await?;
+                    continue;
+                }
+                layers => layers?,
+            };
+            // What was realised stays in the Nix store until its layers are packed.
+            known.let_go();
+            looks += 1;
+            // Garbage collection leaves a layer's blob alone for the grace period after its record is gone, so a
+            // layer that was found counts for that long: half for the others to be packed, half for the image to
+            // be stored. Another look costs little, because nothing is packed twice.
+            if looked.elapsed() < self.limits.grace / 2 || looks == ATTEMPTS {
+                break layers;
+            }
+        };
+        let packed = blueprint.layers.iter().map(|plan| plan.key).zip(layers.iter().cloned()).collect();
+        let step = blueprint.step;
+        let record = self.store_image(blueprint, &layers, name, revision, key).await?;
+        // Before the answer: an edge asks for it as soon as it has that.
+        self.publish(name, revision, known, packed, step).await;
+        Ok(record)
+    }
+
+    /// Everything about an image but its layers' bytes, and what was learned of its packages.
+    pub(super) async fn prepare(
+        &self,
+        name: &ImageName,
+        revision: &Revision,
+        recalled: Recalled,
+        progress: &Progress,
+        group: impl FnOnce(&Closure, &[Part]) -> Layers,
+    ) -> Result<(Blueprint, Known), BuildError> {
+        let platform = self.platform_of(name);
+        let requested: BTreeSet<_> = name.packages().cloned().collect();
+        let mut known = self.packages.find(revision, platform, recalled, &requested, progress).await?;
+        let blueprint = self.blueprint(name, revision, &mut known, progress, group).await?;
+        Ok((blueprint, known))
+    }
+
+    /// The same of packages that are known. Where their records disagree about a store path, they are made to agree.
+    async fn blueprint(
+        &self,
+        name: &ImageName,
+        revision: &Revision,
+        known: &mut Known,
+        progress: &Progress,
+        group: impl FnOnce(&Closure, &[Part]) -> Layers,
+    ) -> Result<Blueprint, BuildError> {
+        let platform = self.platform_of(name);
+        let settled = self.packages.settle(name, revision, platform, known).await;
+        self.forget_published(revision, platform, known.take_renewed());
+        if let Err(error) = settled? {
+            tracing::info!(image.name = %name, error = %chain(&error), "realising what records disagree about");
+            self.renew(name, revision, known, progress).await?;
+        }
+        let is_same = |one: &Arc<PackageRecord>, other: &Arc<PackageRecord>| one.is_same(other);
+        let selected = select(name, is_same, |package| known.package(package))?;
+        let packages: Vec<_> = selected.iter().map(|selected| selected.as_deref()).collect();
+        let revision_date = known.revision_date;
+        let blueprint = Blueprint::new(
+            Ingredients { name, platform, revision, revision_date, packages: &packages },
+            group,
+            &self.layers.encoder().encoding(),
+        )?;
+        let size = blueprint.nar_size;
+        if size > self.limits.closure_bytes {
+            return Err(BuildError::TooLarge { size, limit: self.limits.closure_bytes });
+        }
+        for conflict in &blueprint.conflicts {
+            tracing::info!(image.name = %name, path = conflict.path, dropped = %conflict.dropped, "conflict");
+        }
+        Ok(blueprint)
+    }
+
+    /// Realises an image's packages again, and records anew what they are.
+    async fn renew(
+        &self,
+        name: &ImageName,
+        revision: &Revision,
+        known: &mut Known,
+        progress: &Progress,
+    ) -> Result<(), PackageError> {
+        // A build of known packages was to be over soon. It takes as long as any other now.
+        self.queue.count(progress.audience());
+        let platform = self.platform_of(name);
+        let renewed = self.packages.renew(name, revision, platform, known, progress).await;
+        // Also after an error: some records may have been replaced.
+        self.forget_published(revision, platform, known.take_renewed());
+        renewed
+    }
+
+    /// Composes an image of its layers and stores what it consists of.
+    async fn store_image(
+        &self,
+        blueprint: Blueprint,
+        layers: &[LayerRecord],
+        name: &ImageName,
+        revision: &Revision,
+        key: &CacheKey,
+    ) -> Result<ImageRecord, BuildError> {
+        let mut conflicts: Vec<_> =
+            blueprint.conflicts.iter().map(|conflict| conflict.path.clone()).collect();
+        // Several packages can have lost the same.
+        conflicts.dedup();
+        let image = blueprint.assemble(layers);
+        let manifest =
+            |blob: &SmallBlob| ManifestRecord { digest: blob.digest, size: blob.bytes.len() as u64 };
+        let record = ImageRecord {
+            name: name.to_string(),
+            revision: revision.clone(),
+            oci: manifest(&image.oci),
+            docker: image.docker.as_ref().map(manifest),
+            conflicts,
+        };
+        // The record comes last: whoever finds it finds all that it refers to.
+        let blobs = [Some(image.top), Some(image.config), Some(image.oci), image.docker];
+        let stored = blobs.into_iter().flatten();
+        let stored = stored.map(async |blob| self.store.put_blob(&blob.digest, blob.bytes).await);
+        try_join_all(stored).await?;
+        self.store.put_record(RecordKind::Image, key, &record).await?;
+        Ok(record)
+    }
+}

@@ -1,0 +1,161 @@
+//! Packing the layers that were never packed.
+
+use super::{LayerError, LayerPacker, packing::Tree};
+use crate::{
+    nix::{GcRoot, ProcessError, RequisitesError},
+    store::{LOOKUPS, RecordKind},
+    waiting::{Flight, Phase, Progress},
+};
+use firn_shared::{
+    StorePath,
+    image::layer::{LayerPlan, LayerRecord},
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// How many layers of an image are packed at once. The packer's threads do the work; this many keep them busy
+/// while one waits for files. Storing them has no such bound: many syncs at once cost a disk little more than
+/// one, and requests to a bucket wait for each other no more than that.
+const AT_ONCE: usize = 4;
+
+impl LayerPacker {
+    /// The packed layers for these plans, in their order. `held` are store paths that stay in the Nix store meanwhile.
+    ///
+    /// # Errors
+    /// [`LayerError::is_vanished`] when a store path that has to be packed is gone or has another content than the
+    /// plan says; nothing has been packed of it then.
+    pub(crate) async fn pack_missing(
+        self: &Arc<Self>,
+        plans: &[LayerPlan],
+        held: &HashSet<&StorePath>,
+        progress: &Progress,
+    ) -> Result<Vec<LayerRecord>, LayerError> {
+        let lookups: Vec<_> = plans.iter().map(|plan| self.packed(plan)).collect();
+        let mut records: Vec<Option<LayerRecord>> =
+            stream::iter(lookups).buffered(LOOKUPS).try_collect().await?;
+        let mut missing: Vec<usize> = (0..plans.len()).filter(|i| records[*i].is_none()).collect();
+        let mut needed = missing.iter().flat_map(|i| &plans[*i].paths);
+        if let Some(gone) = needed.find(|path| Path::new(path.as_str()).symlink_metadata().is_err()) {
+            return Err(LayerError::Vanished(gone.clone()));
+        }
+        let _root = self.hold_missing(missing.iter().map(|i| &plans[*i]), held).await?;
+        progress.enter(Phase::Packing { done: 0, total: missing.len() });
+
+        // Largest first, so that the last one to finish is a small one.
+        missing.sort_by_key(|i| std::cmp::Reverse(plans[*i].nar_size));
+        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        let all_at_once = missing.len().max(1);
+        let packed: Vec<(usize, LayerRecord)> = stream::iter(missing)
+            .map(|i| {
+                let flight = self.pack_once(plans[i].clone(), &turns);
+                async move {
+                    let record = flight.await.map_err(LayerError::Shared)?;
+                    progress.layer_packed();
+                    Ok::<_, LayerError>((i, record))
+                }
+            })
+            .buffer_unordered(all_at_once)
+            .try_collect()
+            .await?;
+        for (i, record) in packed {
+            records[i] = Some(record);
+        }
+        Ok(records.into_iter().map(|record| record.expect("what was missing is packed")).collect())
+    }
+
+    /// Makes sure that the members of layers that have to be packed have the contents that the plans say, and that
+    /// they stay until the root that is returned is dropped: a layer is known by its members' contents, and one with
+    /// others would end up in every image that names them.
+    ///
+    /// What Nix has on record is believed. To hash the files as well would take a tenth of the time of packing.
+    async fn hold_missing(
+        &self,
+        missing: impl Iterator<Item = &LayerPlan> + Clone,
+        held: &HashSet<&StorePath>,
+    ) -> Result<Option<GcRoot>, LayerError> {
+        let paths: Vec<_> = missing.clone().flat_map(|plan| &plan.paths).cloned().collect();
+        let Some(first) = paths.first() else { return Ok(None) };
+        let invalid = |error: ProcessError| match error {
+            // Files may be left of a path that Nix has forgotten.
+            ProcessError::Failed { .. } => LayerError::Vanished(first.clone()),
+            error => LayerError::Requisites(error.into()),
+        };
+        let others: Vec<_> = paths.iter().filter(|path| !held.contains(path)).cloned().collect();
+        let root = match others.is_empty() {
+            true => None,
+            false => Some(self.nix.hold(&others).await.map_err(invalid)?),
+        };
+        let infos = self.nix.path_infos(&paths).await.map_err(|error| match error {
+            RequisitesError::Process(error) => invalid(error),
+            error => LayerError::Requisites(error),
+        })?;
+        let hashes: HashMap<_, _> = infos.into_iter().map(|info| (info.path, info.nar_hash)).collect();
+        let mut planned = missing.flat_map(|plan| plan.paths.iter().zip(&plan.nar_hashes));
+        match planned.find(|(path, hash)| hashes.get(*path) != Some(*hash)) {
+            Some((path, _)) => Err(LayerError::OtherContent(path.clone())),
+            None => Ok(root),
+        }
+    }
+
+    /// The layer, if it has been packed and its blob is there.
+    async fn packed(&self, plan: &LayerPlan) -> Result<Option<LayerRecord>, LayerError> {
+        let Some(record) = self.store.record::<LayerRecord>(RecordKind::Layer, &plan.key).await? else {
+            return Ok(None);
+        };
+        match self.store.blob(&record.digest).await? {
+            Some(blob) if blob.size == record.size => return Ok(Some(record)),
+            Some(blob) => self.store.quarantine(&blob).await?,
+            None => tracing::warn!(layer.digest = %record.digest, "a layer is gone and is packed again"),
+        }
+        Ok(None)
+    }
+
+    /// Packs a layer when it is its turn, or waits for whoever is packing it.
+    fn pack_once(
+        self: &Arc<Self>,
+        plan: LayerPlan,
+        turns: &Arc<Semaphore>,
+    ) -> Flight<Result<LayerRecord, Arc<LayerError>>> {
+        let (packer, turns) = (Arc::clone(self), Arc::clone(turns));
+        self.flights.join(plan.key, move || async move {
+            // Somebody may have packed it since it was looked up.
+            match packer.packed(&plan).await.map_err(Arc::new)? {
+                Some(record) => Ok(record),
+                None => packer.pack(&plan, &turns).await.map_err(Arc::new),
+            }
+        })
+    }
+
+    async fn pack(self: &Arc<Self>, plan: &LayerPlan, turns: &Semaphore) -> Result<LayerRecord, LayerError> {
+        let turn = turns.acquire().await.expect("the semaphore is never closed");
+        let mut staged = self.store.stage()?;
+        let packer = Arc::clone(&self.packer);
+        let trees = plan.paths.iter().map(Tree::store_path).collect();
+        let (staged, packed) = tokio::task::spawn_blocking(move || {
+            let packed = packer.pack(trees, &mut staged);
+            (staged, packed)
+        })
+        .await
+        .expect("packing does not panic");
+        let packed = packed?;
+        drop(turn);
+        // What nobody roots may have been half deleted before it was read, or while it was.
+        if packed.nar_size < plan.nar_size {
+            return Err(LayerError::Incomplete(plan.paths[0].clone()));
+        }
+        self.store.commit(staged, &packed.digest).await?;
+        let record = LayerRecord {
+            digest: packed.digest,
+            diff_id: packed.diff_id,
+            size: packed.size,
+            uncompressed: packed.uncompressed,
+            compression: self.packer.encoder().compression(),
+        };
+        self.store.put_record(RecordKind::Layer, &plan.key, &record).await?;
+        tracing::debug!(layer.digest = %record.digest, size_bytes = record.size, paths = plan.paths.len(), "layer packed");
+        Ok(record)
+    }
+}

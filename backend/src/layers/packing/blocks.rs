@@ -1,0 +1,138 @@
+//! The tar of a layer, cut into blocks of equal size that say where their bytes come from.
+
+use super::PackingError;
+use super::source_file::SourceFile;
+use super::walk::Found;
+use firn_shared::archive::{END, ImagePath, Kind, Permissions, encode_header, padding};
+use std::sync::Arc;
+
+/// Some of a block's bytes.
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// These: headers and padding.
+    Literal(Vec<u8>),
+    /// Part of a file.
+    File {
+        file: Arc<SourceFile>,
+        /// Where in the file.
+        offset: u64,
+        length: usize,
+    },
+}
+
+impl Piece {
+    pub(super) fn length(&self) -> usize {
+        match self {
+            Self::Literal(literal) => literal.len(),
+            Self::File { length, .. } => *length,
+        }
+    }
+}
+
+/// One block: its pieces in order.
+#[derive(Debug, Default)]
+pub(super) struct BlockPlan {
+    pub(super) pieces: Vec<Piece>,
+    pub(super) length: usize,
+}
+
+impl BlockPlan {
+    fn literal(&mut self, bytes: &[u8]) {
+        self.length += bytes.len();
+        match self.pieces.last_mut() {
+            Some(Piece::Literal(literal)) => literal.extend_from_slice(bytes),
+            _ => self.pieces.push(Piece::Literal(bytes.to_vec())),
+        }
+    }
+}
+
+/// An iterator over the blocks of the archive of `entries`. Every block but the last has `block_size` bytes.
+pub(super) struct Blocks<I> {
+    entries: I,
+    block_size: usize,
+    /// Headers and padding that come next, from `literal_used` on.
+    literal: Vec<u8>,
+    literal_used: usize,
+    /// The file that comes after them, from this offset on.
+    file: Option<(Arc<SourceFile>, u64)>,
+    ended: bool,
+}
+
+impl<I: Iterator<Item = Result<(ImagePath, Found), PackingError>>> Blocks<I> {
+    pub(super) fn new(entries: I, block_size: usize) -> Self {
+        Self { entries, block_size, literal: Vec::new(), literal_used: 0, file: None, ended: false }
+    }
+
+    /// What the entries come from.
+    pub(super) fn entries(&self) -> &I {
+        &self.entries
+    }
+
+    fn plan(&mut self) -> Result<BlockPlan, PackingError> {
+        let mut plan = BlockPlan::default();
+        while plan.length < self.block_size {
+            let room = self.block_size - plan.length;
+            let literal = &self.literal[self.literal_used..];
+            if !literal.is_empty() {
+                let taken = literal.len().min(room);
+                plan.literal(&literal[..taken]);
+                self.literal_used += taken;
+            } else if let Some((file, offset)) = self.file.take() {
+                let left = file.size - offset;
+                let length = usize::try_from(left).unwrap_or(usize::MAX).min(room);
+                let end = offset + length as u64;
+                plan.pieces.push(Piece::File { file: Arc::clone(&file), offset, length });
+                plan.length += length;
+                if end == file.size {
+                    self.literal.clear();
+                    self.literal.resize(padding(file.size), 0);
+                    self.literal_used = 0;
+                } else {
+                    self.file = Some((file, end));
+                }
+            } else if !self.next_entry()? {
+                break;
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Puts the next entry in line; false at the end of the archive.
+    fn next_entry(&mut self) -> Result<bool, PackingError> {
+        self.literal.clear();
+        self.literal_used = 0;
+        let literal = &mut self.literal;
+        match self.entries.next().transpose()? {
+            Some((at, Found::Directory(permissions))) => {
+                encode_header(&at, permissions, Kind::Directory, literal);
+            }
+            Some((at, Found::Symlink(target))) => {
+                encode_header(&at, Permissions::SYMLINK, Kind::Symlink { target: &target }, literal);
+            }
+            Some((at, Found::HardLink(permissions, to))) => {
+                encode_header(&at, permissions, Kind::HardLink { to: &to }, literal);
+            }
+            Some((at, Found::File(permissions, file))) => {
+                encode_header(&at, permissions, Kind::File { size: file.size }, literal);
+                self.file = (file.size > 0).then_some((file, 0));
+            }
+            None if self.ended => return Ok(false),
+            None => {
+                literal.extend_from_slice(&END);
+                self.ended = true;
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl<I: Iterator<Item = Result<(ImagePath, Found), PackingError>>> Iterator for Blocks<I> {
+    type Item = Result<BlockPlan, PackingError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.plan() {
+            Ok(plan) if plan.length == 0 => None,
+            planned => Some(planned),
+        }
+    }
+}

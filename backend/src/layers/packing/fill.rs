@@ -1,0 +1,22 @@
+//! Reading what a block needs.
+
+use super::PackingError;
+use super::blocks::{BlockPlan, Piece};
+
+/// Writes the block's bytes into `block`, which is as long as the plan.
+pub(super) fn fill(plan: &BlockPlan, block: &mut [u8]) -> Result<(), PackingError> {
+    let mut rest = block;
+    for piece in &plan.pieces {
+        let (now, later) = rest.split_at_mut(piece.length());
+        match piece {
+            Piece::Literal(literal) => now.copy_from_slice(literal),
+            Piece::File { file, offset, .. } => {
+                let open = file.open()?;
+                open.read(*offset, now)?;
+                open.finish()?;
+            }
+        }
+        rest = later;
+    }
+    Ok(())
+}

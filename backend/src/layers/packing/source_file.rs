@@ -1,0 +1,101 @@
+//! A regular file of a tree, and reading it.
+
+use super::PackingError;
+use rustix::fs::{Mode, OFlags, SeekFrom};
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
+
+/// A regular file as it was when the walk came by. Whoever reads it later must find it so still.
+#[derive(Debug)]
+pub(super) struct SourceFile {
+    path: PathBuf,
+    /// In bytes.
+    pub(super) size: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
+    /// Fewer bytes are allocated than the file has: it has holes.
+    sparse: bool,
+}
+
+/// A file that is being read.
+pub(super) struct OpenFile<'a> {
+    file: &'a SourceFile,
+    handle: File,
+}
+
+impl SourceFile {
+    pub(super) fn new(path: PathBuf, metadata: &Metadata) -> Self {
+        let allocated = metadata.blocks() * 512; // st_blocks counts in these, whatever the file system
+        Self {
+            path,
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            sparse: allocated < metadata.size(),
+        }
+    }
+
+    pub(super) fn open(&self) -> Result<OpenFile<'_>, PackingError> {
+        // What was a file a moment ago may be a symlink or a pipe now: neither follow nor wait.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let handle =
+            rustix::fs::open(&self.path, flags, Mode::empty()).map_err(|errno| self.failed(errno.into()))?;
+        Ok(OpenFile { file: self, handle: handle.into() })
+    }
+
+    fn failed(&self, source: io::Error) -> PackingError {
+        PackingError::Read { path: self.path.clone(), source }
+    }
+
+    fn changed(&self) -> PackingError {
+        PackingError::Changed { path: self.path.clone() }
+    }
+}
+
+impl OpenFile<'_> {
+    /// Fills `bytes` with what is in the file from `offset` on.
+    pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), PackingError> {
+        let read = if self.file.sparse {
+            self.read_around_holes(offset, bytes)
+        } else {
+            self.handle.read_exact_at(bytes, offset)
+        };
+        read.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.file.changed(),
+            _ => self.file.failed(error),
+        })
+    }
+
+    /// Ends the reading. What changed before or during it shows now.
+    ///
+    /// The inode may be another than the walk saw: `nix-store --optimise` replaces a file by a hard link to an
+    /// equal one.
+    pub(super) fn finish(self) -> Result<(), PackingError> {
+        let now = self.handle.metadata().map_err(|error| self.file.failed(error))?;
+        let is_unchanged = now.is_file()
+            && now.size() == self.file.size
+            && (now.mtime(), now.mtime_nsec()) == self.file.modified;
+        if is_unchanged { Ok(()) } else { Err(self.file.changed()) }
+    }
+
+    /// Like `read_exact_at`, without making the kernel copy the zeros of holes.
+    fn read_around_holes(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        bytes.fill(0);
+        let end = offset + bytes.len() as u64;
+        let mut at = offset;
+        while at < end {
+            let data = match rustix::fs::seek(&self.handle, SeekFrom::Data(at)) {
+                Ok(data) => data.min(end),
+                Err(rustix::io::Errno::NXIO) => end, // a hole up to the end of the file
+                Err(errno) => return Err(errno.into()),
+            };
+            if data == end {
+                break;
+            }
+            at = rustix::fs::seek(&self.handle, SeekFrom::Hole(data))?.min(end);
+            self.handle.read_exact_at(&mut bytes[(data - offset) as usize..(at - offset) as usize], data)?;
+        }
+        Ok(())
+    }
+}

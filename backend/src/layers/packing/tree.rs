@@ -1,0 +1,33 @@
+//! What goes into a layer, and where it is read from.
+
+use super::PackingError;
+use firn_shared::StorePath;
+use firn_shared::archive::ImagePath;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// A file tree on this machine and its place in the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tree {
+    pub(super) at: ImagePath,
+    pub(super) from: PathBuf,
+}
+
+impl Tree {
+    /// A store path, read from the file system's `/nix/store`.
+    pub fn store_path(path: &StorePath) -> Self {
+        Self { at: path.into(), from: path.as_str().into() }
+    }
+
+    /// Any absolute path, which has the same place in the image.
+    pub fn absolute(path: &Path) -> Result<Self, PackingError> {
+        let at = ImagePath::parse(path.as_os_str().as_bytes())
+            .map_err(|source| PackingError::Path { path: path.into(), source })?;
+        Ok(Self { at, from: path.into() })
+    }
+
+    /// A tree that is elsewhere on this machine than in the image: a store below another root.
+    pub fn relocated(at: ImagePath, from: PathBuf) -> Self {
+        Self { at, from }
+    }
+}

@@ -1,0 +1,94 @@
+//! What can stop Firn from finding packages.
+
+use crate::{
+    nix::{ProcessError, RealiseError, RequisitesError, ResolveError},
+    package_set::RevisionError,
+    store::StoreError,
+};
+use firn_shared::{
+    image::selection::SelectionError,
+    naming::{package::Words, package_name::PackageName},
+};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why the packages of an image are not known.
+#[derive(Debug, thiserror::Error)]
+pub enum PackageError {
+    /// The tag has no revision, or the revision no files.
+    #[error(transparent)]
+    Revision(#[from] RevisionError),
+    /// The package set changed while it was evaluated, several times in a row.
+    #[error("the package set keeps changing")]
+    Moving,
+    /// Nix gave no answer about the names.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// There are no such packages.
+    #[error("{}", .0.to_oci_error(Words::Shown).message)]
+    Selection(SelectionError),
+    /// There are no such packages, and the search for similar names took too long.
+    #[error("{}", .0.to_oci_error(Words::Shown).message)]
+    Unsuggested(SelectionError),
+    /// Nix could not build or download store paths.
+    #[error(transparent)]
+    Realise(#[from] RealiseError),
+    /// Nix could not tell the closures.
+    #[error(transparent)]
+    Requisites(#[from] RequisitesError),
+    /// A store path could not be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Evaluating took all the time that there is for an image, or one name after the other failed.
+    #[error(
+        "its packages cannot all be evaluated within the {} s that this registry allows for an image; to see which of \
+         them takes long, pull them one by one: {}",
+        limit.as_secs(),
+        names.iter().map(PackageName::as_str).collect::<Vec<_>>().join(", ")
+    )]
+    Undecided {
+        /// The time for all names of the image together.
+        limit: Duration,
+        /// The names that were not evaluated.
+        names: Vec<PackageName>,
+    },
+}
+
+impl From<SelectionError> for PackageError {
+    fn from(error: SelectionError) -> Self {
+        Self::Selection(error)
+    }
+}
+
+impl PackageError {
+    /// Whether the next attempt would fail in the same way, so that Firn remembers the failure.
+    pub fn is_lasting(&self) -> bool {
+        matches!(
+            self,
+            Self::Selection(_)
+                | Self::Resolve(ResolveError::Unloadable { .. })
+                | Self::Undecided { .. }
+                | Self::Realise(RealiseError::Process(
+                    ProcessError::Timeout { .. } | ProcessError::Memory { .. },
+                ))
+        )
+    }
+
+    /// Whether it did not begin because all clients had gone.
+    pub fn is_abandoned(&self) -> bool {
+        matches!(
+            self,
+            Self::Revision(RevisionError::Abandoned(_))
+                | Self::Resolve(ResolveError::Abandoned(_))
+                | Self::Realise(RealiseError::Abandoned(_))
+        )
+    }
+}

@@ -1,0 +1,18 @@
+//! Work that clients wait for: who waits, whose turn it is, how far it is, and that it is done once for all.
+//!
+//! Nothing here knows what the work is.
+
+mod audience;
+mod flights;
+mod progress;
+mod queue;
+mod remembered;
+mod turns;
+
+pub use audience::{Abandoned, Attendance, Audience, Client};
+pub use flights::{Flight, Flights};
+pub(crate) use progress::DEFECT;
+pub use progress::{BuildPage, Builds, Phase, Progress};
+pub use queue::{Place, Queue, QueueError};
+pub(crate) use remembered::for_a_while;
+pub use turns::{Turn, Turns};

@@ -1,0 +1,290 @@
+//! Where builds stand, for those who wait for them and for their pages.
+
+use super::audience::Audience;
+use firn_shared::nix::log::BuildLog;
+use serde::Serialize;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+
+/// What a client is told of a panic.
+pub(crate) const DEFECT: &str = "a defect in Firn; its operator finds the reason in the log";
+
+/// How many builds are remembered with their logs.
+const KEPT: usize = 500;
+
+/// What a build is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "phase", rename_all = "snake_case")]
+pub enum Phase {
+    /// Looking up what is known, waiting for its turn.
+    Waiting,
+    /// Nix evaluates the package set.
+    Resolving,
+    /// Nix builds or downloads store paths.
+    Realising,
+    /// Layers are packed.
+    Packing {
+        /// Layers that are packed.
+        done: usize,
+        /// Layers that had to be.
+        total: usize,
+    },
+    /// There is an image.
+    Done {
+        /// Its OCI manifest's digest.
+        digest: String,
+    },
+    /// There is none.
+    Failed {
+        /// What the client was told.
+        message: String,
+    },
+}
+
+/// One build's progress, shared between the build and all who look.
+#[derive(Debug, Clone)]
+pub struct Progress(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// Random, since whoever knows it may read what builders say.
+    id: String,
+    image: String,
+    audience: Arc<Audience>,
+    started: u64,
+    state: Mutex<State>,
+    /// Counts changes, so that watchers see that there was one.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    log: BuildLog,
+}
+
+/// A build as its page shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct BuildPage {
+    /// Which build.
+    pub id: String,
+    /// Which image.
+    pub image: String,
+    /// When it began, in seconds since 1970.
+    pub started: u64,
+    /// What it is doing, in a few words.
+    pub summary: String,
+    /// The same for programs.
+    #[serde(flatten)]
+    pub phase: Phase,
+    /// What Nix does, or did.
+    pub nix: BuildLog,
+}
+
+impl Progress {
+    /// A build that has just begun.
+    ///
+    /// # Panics
+    /// When the system has no random numbers.
+    pub fn new(image: String, audience: Arc<Audience>) -> Self {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).expect("the system has random numbers");
+        let id = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let started = now();
+        let state = Mutex::new(State { phase: Phase::Waiting, log: BuildLog::default() });
+        Self(Arc::new(Shared { id, image, audience, started, state, changes: watch::Sender::new(0) }))
+    }
+
+    /// What its page is called.
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// How many seconds ago it began.
+    pub fn age_seconds(&self) -> u64 {
+        now().saturating_sub(self.0.started)
+    }
+
+    /// For whom it is.
+    pub fn audience(&self) -> &Arc<Audience> {
+        &self.0.audience
+    }
+
+    /// The build goes on to another phase.
+    pub fn enter(&self, phase: Phase) {
+        self.state().phase = phase;
+        self.changed();
+    }
+
+    /// One more layer is packed.
+    pub fn layer_packed(&self) {
+        if let Phase::Packing { done, .. } = &mut self.state().phase {
+            *done += 1;
+        }
+        self.changed();
+    }
+
+    /// Nix has written a line to its log.
+    pub fn nix_line(&self, line: &str) {
+        self.state().log.line(line);
+        self.changed();
+    }
+
+    /// What Nix has done.
+    pub fn log(&self) -> BuildLog {
+        self.state().log.clone()
+    }
+
+    /// Whether nothing more will happen.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state().phase, Phase::Done { .. } | Phase::Failed { .. })
+    }
+
+    /// Ends the page too when the build does not come to its end, which takes a panic.
+    pub(crate) fn ends(&self) -> Ends {
+        Ends(self.clone())
+    }
+
+    /// Tells of changes.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// In a few words, for an error message: `building 12 of 40, python3-3.11`.
+    pub fn summary(&self) -> String {
+        let state = self.state();
+        match &state.phase {
+            Phase::Waiting => "waiting for its turn".into(),
+            Phase::Resolving => "evaluating the package set".into(),
+            Phase::Realising => state.log.summary().unwrap_or_else(|| "starting its build".into()),
+            Phase::Packing { done, total } => format!("packing layers, {done} of {total} done"),
+            Phase::Done { digest } => format!("done, {digest}"),
+            Phase::Failed { message } => format!("failed: {message}"),
+        }
+    }
+
+    /// Everything, for the build's page.
+    pub fn page(&self) -> BuildPage {
+        let summary = self.summary();
+        let state = self.state();
+        BuildPage {
+            id: self.0.id.clone(),
+            image: self.0.image.clone(),
+            started: self.0.started,
+            summary,
+            phase: state.phase.clone(),
+            nix: state.log.clone(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().expect("nothing panics while holding the lock")
+    }
+
+    fn changed(&self) {
+        self.0.changes.send_modify(|count| *count += 1);
+    }
+}
+
+/// When it is dropped, the build has ended.
+#[derive(Debug)]
+pub(crate) struct Ends(Progress);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        if !self.0.has_ended() {
+            self.0.enter(Phase::Failed { message: DEFECT.into() });
+        }
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |duration| duration.as_secs())
+}
+
+/// The latest builds.
+#[derive(Debug, Default)]
+pub struct Builds(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    by_id: HashMap<String, Progress>,
+    oldest_first: VecDeque<String>,
+}
+
+impl Builds {
+    /// Remembers a build. Earlier ones of the same image stay: messages name them.
+    pub fn add(&self, progress: &Progress) {
+        let mut kept = self.kept();
+        let id = progress.id().to_owned();
+        kept.by_id.insert(id.clone(), progress.clone());
+        kept.oldest_first.push_back(id);
+        if kept.oldest_first.len() > KEPT
+            && let Some(oldest) = kept.oldest_first.pop_front()
+        {
+            kept.by_id.remove(&oldest);
+        }
+    }
+
+    /// The build of this id, while it is remembered.
+    pub fn get(&self, id: &str) -> Option<Progress> {
+        self.kept().by_id.get(id).cloned()
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().expect("nothing panics while holding the lock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::audience::Client;
+    use super::*;
+
+    fn progress() -> Progress {
+        Progress::new("git".into(), Audience::of(Client::NOBODY))
+    }
+
+    #[test]
+    fn remembers_a_bounded_number() {
+        let builds = Builds::default();
+        let add = |_| {
+            let progress = progress();
+            builds.add(&progress);
+            progress.id().to_owned()
+        };
+        let ids: Vec<_> = (0..=KEPT).map(add).collect();
+        assert_ne!(ids[0], ids[1], "ids are random");
+        assert!(builds.get(&ids[0]).is_none());
+        assert!(builds.get(&ids[1]).is_some() && builds.get(&ids[KEPT]).is_some());
+        assert_eq!(builds.kept().by_id.len(), KEPT);
+    }
+
+    #[test]
+    fn a_build_that_panics_has_ended() {
+        let progress = progress();
+        let build = progress.clone();
+        let ended = std::thread::spawn(move || {
+            let _ends = build.ends();
+            assert!(build.has_ended(), "it has not, and panics");
+        });
+        assert!(ended.join().is_err());
+        assert!(progress.summary().starts_with("failed: a defect"), "{}", progress.summary());
+    }
+
+    #[test]
+    fn tells_of_changes() {
+        let progress = progress();
+        let watch = progress.watch();
+        progress.enter(Phase::Packing { done: 0, total: 2 });
+        progress.layer_packed();
+        assert!(watch.has_changed().expect("the build is there"));
+        assert_eq!(progress.summary(), "packing layers, 1 of 2 done");
+        let page = serde_json::to_value(progress.page()).expect("serialises");
+        assert_eq!((&page["phase"], &page["done"]), (&"packing".into(), &1.into()));
+        assert!(!progress.has_ended());
+    }
+}

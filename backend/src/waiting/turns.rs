@@ -1,0 +1,313 @@
+//! Turns: so much may be done at once, and clients take turns at it.
+//!
+//! A semaphore that serves in order of arrival lets one client who asks for a hundred things keep everybody else
+//! waiting for all of them. Here the next turn goes to another client where one waits: within a client in order of
+//! arrival, among clients round and round. What several clients wait for has the best of their positions; that is
+//! decided when a turn becomes free, so that it counts who waits then.
+
+use super::audience::{Abandoned, Audience, Client, next_event};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::oneshot;
+
+/// A number of turns that are free, and those who wait for one.
+#[derive(Debug)]
+pub struct Turns {
+    /// How many one client may have at once.
+    per_client: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    free: usize,
+    /// In order of arrival.
+    tickets: Vec<Ticket>,
+    /// The event by which a client that waits had its last turn.
+    served: HashMap<Client, u64>,
+    /// How many turns clients have now.
+    held: HashMap<Client, usize>,
+}
+
+#[derive(Debug)]
+struct Ticket {
+    /// The event by which it was drawn.
+    drawn: u64,
+    audience: Arc<Audience>,
+    grant: oneshot::Sender<Turn>,
+}
+
+/// A turn, until it is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    /// None when it has been given back.
+    turns: Option<Arc<Turns>>,
+    /// Whose it is.
+    client: Client,
+}
+
+/// A ticket is void when its holder goes.
+struct Holder<'a>(&'a Turns, u64);
+
+impl Turns {
+    /// Lets so many at once have their turn, at least one. One client may have all of them but one, so that another
+    /// need not wait until that client's turns end.
+    pub fn new(at_once: usize) -> Arc<Self> {
+        let at_once = at_once.max(1);
+        let (tickets, served, held) = Default::default();
+        let state = Mutex::new(State { free: at_once, tickets, served, held });
+        Arc::new(Self { per_client: (at_once - 1).max(1), state })
+    }
+
+    /// Whether nobody has a turn or waits for one.
+    pub fn is_idle(&self) -> bool {
+        let state = self.state();
+        state.held.is_empty() && state.tickets.is_empty()
+    }
+
+    /// Waits for a turn. Whoever stops waiting costs others nothing.
+    ///
+    /// # Errors
+    /// When the audience is dismissed before it has its turn.
+    pub async fn take(self: &Arc<Self>, audience: &Arc<Audience>) -> Result<Turn, Abandoned> {
+        let line = audience.line_up();
+        let mut changes = audience.changes();
+        let (grant, mut granted) = oneshot::channel();
+        let drawn = next_event();
+        self.state().tickets.push(Ticket { drawn, audience: Arc::clone(audience), grant });
+        let _holder = Holder(self, drawn);
+        self.serve();
+        loop {
+            tokio::select! {
+                biased;
+                turn = &mut granted => {
+                    let turn = turn.expect("whoever waits keeps the turns alive");
+                    line.step_out()?;
+                    return Ok(turn);
+                }
+                () = audience.dismissed() => return Err(Abandoned),
+                // A client that joins may have its turn where those before may not.
+                _ = changes.changed() => self.serve(),
+            }
+        }
+    }
+
+    /// Gives free turns to those who are next.
+    fn serve(self: &Arc<Self>) {
+        loop {
+            let Some((ticket, client)) = self.state().next(self.per_client) else { return };
+            let turn = Turn { turns: Some(Arc::clone(self)), client };
+            if let Err(mut back) = ticket.grant.send(turn) {
+                // That one has stopped waiting.
+                back.turns = None;
+                self.state().give_back(client);
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while holding the lock")
+    }
+}
+
+impl State {
+    /// Takes the next ticket off the line, with a turn for it, and the client whose turn it is.
+    fn next(&mut self, per_client: usize) -> Option<(Ticket, Client)> {
+        if self.free == 0 || self.tickets.is_empty() {
+            return None;
+        }
+        // Each client's first ticket, and since when it has waited for that.
+        let mut firsts: HashMap<Client, (u64, usize)> = HashMap::new();
+        for (at, ticket) in self.tickets.iter().enumerate() {
+            for (client, joined) in ticket.audience.clients() {
+                let since = joined.max(ticket.drawn);
+                let first = firsts.entry(client).or_insert((since, at));
+                *first = (*first).min((since, at));
+            }
+        }
+        self.served.retain(|client, _| firsts.contains_key(client));
+        let may = |client: &Client| {
+            !client.is_known() || self.held.get(client).is_none_or(|held| *held < per_client)
+        };
+        let (client, (_, at)) =
+            firsts.into_iter().filter(|(client, _)| may(client)).min_by_key(|(client, (since, _))| {
+                (self.served.get(client).copied().unwrap_or(*since), *since)
+            })?;
+        self.free -= 1;
+        self.served.insert(client, next_event());
+        *self.held.entry(client).or_default() += 1;
+        Some((self.tickets.remove(at), client))
+    }
+
+    fn give_back(&mut self, client: Client) {
+        self.free += 1;
+        if let Some(held) = self.held.get_mut(&client) {
+            *held -= 1;
+            if *held == 0 {
+                self.held.remove(&client);
+            }
+        }
+    }
+}
+
+impl Drop for Holder<'_> {
+    fn drop(&mut self) {
+        // What is dropped with the ticket takes the lock if it is a turn; it is none, since the ticket was not served.
+        self.0.state().tickets.retain(|ticket| ticket.drawn != self.1);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(turns) = self.turns.take() {
+            turns.state().give_back(self.client);
+            turns.serve();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::audience::Attendance;
+    use super::*;
+    use futures::FutureExt;
+    use std::net::IpAddr;
+    use std::pin::Pin;
+    use std::time::Duration;
+
+    /// Longer than any test takes.
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn client(last: u8) -> Client {
+        Client::at(IpAddr::from([10, 0, 0, last]))
+    }
+
+    type Waiter = Pin<Box<dyn Future<Output = Result<Turn, Abandoned>> + Send>>;
+
+    /// A waiter that stands in the line already.
+    fn wait(turns: &Arc<Turns>, audience: &Arc<Audience>) -> Waiter {
+        let (turns, audience) = (Arc::clone(turns), Arc::clone(audience));
+        let mut waiter: Waiter = Box::pin(async move { turns.take(&audience).await });
+        assert!((&mut waiter).now_or_never().is_none(), "nothing is free");
+        waiter
+    }
+
+    async fn take(turns: &Arc<Turns>, last: u8) -> Turn {
+        turns.take(&Audience::of(client(last))).await.expect("nobody dismisses it")
+    }
+
+    #[tokio::test]
+    async fn is_idle_while_nobody_has_a_turn() {
+        let turns = Turns::new(2);
+        assert!(turns.is_idle());
+        let turn = take(&turns, 1).await;
+        assert!(!turns.is_idle());
+        drop(turn);
+        assert!(turns.is_idle());
+    }
+
+    /// The order in which all have their turns, one after the other.
+    fn order(mut turn: Turn, mut line: Vec<(&'static str, Waiter)>) -> Vec<&'static str> {
+        let mut order = Vec::new();
+        while !line.is_empty() {
+            drop(turn);
+            let (at, next) = line
+                .iter_mut()
+                .enumerate()
+                .find_map(|(at, (_, waiter))| waiter.now_or_never().map(|turn| (at, turn)))
+                .expect("somebody is next");
+            turn = next.expect("nobody dismisses it");
+            order.push(line.remove(at).0);
+        }
+        order
+    }
+
+    #[tokio::test]
+    async fn clients_take_turns() {
+        let turns = Turns::new(1);
+        let turn = take(&turns, 1).await;
+        let line = [("a1", 1), ("a2", 1), ("a3", 1), ("a4", 1), ("b1", 2), ("b2", 2), ("c1", 3)];
+        let line = line.map(|(name, who)| (name, wait(&turns, &Audience::of(client(who)))));
+        assert_eq!(order(turn, line.into()), ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]);
+    }
+
+    /// Four builds of one client wait; another client joins the last of them, and stays or goes.
+    async fn joined(patience: Duration, stays: bool) -> Vec<&'static str> {
+        let turns = Turns::new(1);
+        let turn = take(&turns, 9).await;
+        let builds = ["a1", "a2", "a3", "a4"].map(|name| (name, Audience::new(patience)));
+        let _first: Vec<Attendance> =
+            builds.iter().filter_map(|(_, audience)| audience.attend(client(1))).collect();
+        let line = builds.each_ref().map(|(name, audience)| (*name, wait(&turns, audience)));
+        let second = builds[3].1.attend(client(2));
+        let second = second.filter(|_| stays);
+        let order = order(turn, line.into());
+        drop(second);
+        order
+    }
+
+    #[tokio::test]
+    async fn what_several_wait_for_has_the_best_of_their_places() {
+        assert_eq!(joined(LONG, true).await, ["a1", "a4", "a2", "a3"]);
+        // It may come again.
+        assert_eq!(joined(LONG, false).await, ["a1", "a4", "a2", "a3"]);
+        assert_eq!(joined(Duration::ZERO, false).await, ["a1", "a2", "a3", "a4"]);
+    }
+
+    #[tokio::test]
+    async fn one_client_leaves_a_turn_for_others() {
+        let turns = Turns::new(3);
+        let held = (take(&turns, 1).await, take(&turns, 1).await);
+        let audience = Audience::new(LONG);
+        let _first = audience.attend(client(1)).expect("nobody dismisses it");
+        let mut third = wait(&turns, &audience);
+        let others = take(&turns, 2).await;
+        drop(others);
+        assert!((&mut third).now_or_never().is_none(), "nobody else is there, and yet");
+        // Another client that waits for the same may have it done.
+        let _second = audience.attend(client(2)).expect("nobody dismisses it");
+        drop(third.await.expect("nobody dismisses it"));
+        drop(held);
+        assert!(turns.state().held.is_empty() && turns.state().free == 3);
+        // Those who are many are not one.
+        let many = Audience::of(Client::NOBODY);
+        for turn in [turns.take(&many), turns.take(&many), turns.take(&many)] {
+            std::mem::forget(turn.await);
+        }
+        assert_eq!(turns.state().free, 0);
+    }
+
+    #[tokio::test]
+    async fn whoever_leaves_the_line_costs_no_turn() {
+        let turns = Turns::new(2);
+        let (first, second) = (take(&turns, 1).await, take(&turns, 2).await);
+        let gone: Vec<_> = (0..100).map(|i| wait(&turns, &Audience::of(client(i)))).collect();
+        let stays = wait(&turns, &Audience::of(client(7)));
+        drop(gone);
+        drop(first);
+        let third = stays.await.expect("nobody dismisses it");
+        // One that was given a turn and never looked at it.
+        let unaware = wait(&turns, &Audience::of(client(8)));
+        drop(second);
+        drop(unaware);
+        drop(third);
+        let both = (take(&turns, 1).await, take(&turns, 2).await);
+        assert_eq!(turns.state().free, 0);
+        drop(both);
+        assert_eq!(turns.state().free, 2);
+        assert!(turns.state().tickets.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_nobody_asks_for_leaves_the_line() {
+        let turns = Turns::new(1);
+        let turn = take(&turns, 1).await;
+        let audience = Audience::new(Duration::ZERO);
+        let attendance = audience.attend(client(2));
+        let waiter = wait(&turns, &audience);
+        drop(attendance);
+        assert_eq!(waiter.await.map(drop), Err(Abandoned));
+        drop(turn);
+        assert_eq!(turns.state().free, 1);
+    }
+}
