@@ -5,7 +5,7 @@
 //!   same manifest.
 //! - The edge also keeps the records from which images are composed ([`crate::composition`]), and for each image name
 //!   the
-//!   tags for which it has composed a manifest.
+//!   tags for which it has answered without the backend.
 //!
 //! This module does not read or write the caches.
 
@@ -95,8 +95,8 @@ pub fn digest_key(digest: &Digest) -> CacheKey {
     CacheKey::builder("digest-1").field(digest.as_bytes()).build()
 }
 
-/// The prefix of the keys that list the tags of an image name for which an edge has composed a manifest; the tag
-/// follows. Each tag has an entry of its own, so that no tag is lost if two locations write at the same time.
+/// The prefix of the keys that list the tags of an image name for which an edge has answered without the backend; the
+/// tag follows. Each tag has an entry of its own, so that no tag is lost if two locations write at the same time.
 pub fn tags_prefix(name: &ImageName) -> String {
     format!("{}/", CacheKey::builder("tags-1").field(name.to_string()).build())
 }
