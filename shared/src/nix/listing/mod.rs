@@ -69,7 +69,7 @@ pub struct Root {
 
 /// An index in the listing is out of range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an entry of a listing leads nowhere")]
+#[error("an index in a listing is out of range")]
 pub struct ListingError;
 
 /// A listing as it is stored. Its indices have not been checked.
