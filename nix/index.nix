@@ -1,4 +1,4 @@
-# Lists the names of a package set, for "did you mean" and `firn search`, and says what its packages are.
+# Lists the names of a package set, with metadata of its packages, for suggestions and `firn search`.
 #
 #   nix-instantiate --eval --strict --json --read-write-mode \
 #     --option allow-import-from-derivation false index.nix --argstr request "$JSON"
@@ -7,16 +7,17 @@
 #            "look": null | [ attributes of the package set ], "metadata": false }
 # answer:  { "names": { "": [ top-level attributes ], "<attribute of a set>": [ its attributes ] },
 #            "packages": { "<attribute>": { "version", "main_program", "description": text or null } },
-#            "candidates": [ what is looked at where `look` is null ] }
+#            "candidates": [ the attributes that are evaluated if `look` is null ] }
 #
-# What an attribute is shows only when it is evaluated; for all of nixpkgs that takes a minute and gigabytes.
-# So without `look` only those are looked at whose names say that they are sets (python3Packages, vimPlugins,
-# xorg), or all of them if the package set is small. With "metadata" it is told of the packages among those
-# looked at what they are. No derivation is instantiated.
+# Whether an attribute is a package or a set shows only when it is evaluated. For all of nixpkgs that takes minutes and
+# gigabytes. So `look` lists the attributes to evaluate. If `look` is null, only the candidates are evaluated:
+# attributes whose names say that they are sets (python3Packages, vimPlugins, xorg), or all attributes if the package
+# set is small. With "metadata", the answer has the metadata of the packages among the evaluated attributes. No
+# derivation is instantiated.
 #
-# What `tryEval` cannot catch in one of them (abort, a type error, endless recursion) ends the evaluation. Before
-# each one its place in the list goes to standard error, as `trace: firn looks at 17`, so that the caller can go
-# round it.
+# An error that `tryEval` cannot catch (`abort`, a type error, infinite recursion) ends the evaluation. Before each
+# attribute, its index in the list is printed to standard error, as `trace: firn looks at 17`, so that the caller can
+# leave the attribute out.
 { request }:
 let
   inherit (builtins)
@@ -30,9 +31,10 @@ let
     else throw "the package source is not an attribute set of packages but a ${builtins.typeOf set.packages}";
   top = attrNames packages;
 
-  # A set that hand or company made, whose attributes can all be looked at.
+  # Whether the package set is so small that all attributes can be evaluated.
   isSmall = length top <= 2000;
-  # linuxPackages and its kin hold modules of one kernel each, and evaluate the kernel's configuration.
+  # Leaves out linuxPackages and similar sets: each has the modules of one kernel, and evaluates that kernel's
+  # configuration.
   isNamedAsSet = name:
     elem name knownSets
     || match ".*([Pp]ackages|[Pp]lugins|[Ee]xtensions|Modules|Dicts|Addons|Scripts|-fonts|-grammars|-providers)[0-9_]*" name != null
@@ -57,7 +59,7 @@ let
     "xfce"
     "xorg"
   ];
-  # Sets, but of functions, settings or the whole package set.
+  # Sets that contain functions, settings or the whole package set.
   isOther = name: elem name [ "lib" "builtins" "config" "options" "pkgs" ];
 
   candidates =
@@ -69,7 +71,7 @@ let
     let result = tryEval value; in
     if result.success then result.value else other;
 
-  # What package sets have in them that is no package.
+  # Leaves out attributes that package sets have but that are not packages.
   isMember = name: match "__.*" name == null && !(elem name [
     "buildPackages"
     "callPackage"
@@ -87,19 +89,19 @@ let
     "targetPackages"
   ]);
 
-  # Whether a set is the package set again (pkgsMusl, buildPackages): see resolve.nix.
+  # Whether a set is the package set again (pkgsMusl, buildPackages); see resolve.nix.
   isAgain = value:
     let shared = length (attrNames (intersectAttrs packages value)); in
     length top >= 10 && shared * 10 >= length top * 9;
 
   isDerivation = value: attempt null (value.type or null) == "derivation";
 
-  # Whether the attributes of a set are packages, as far as the set or its name says.
+  # Whether the attributes of a set are packages, judging from the set's attributes and its name.
   isOfPackages = name: value:
     !(isOther name) && !(value ? __functor) && !(isAgain value)
     && (isSmall || isNamedAsSet name || attempt false (value.recurseForDerivations or false) == true);
 
-  # The text without context, or null where it is none or evaluating it throws.
+  # The string without its context. Null if it is empty or not a string, or if evaluating it throws.
   string = value:
     let text = attempt null value; in
     if isString text && text != "" then builtins.unsafeDiscardStringContext text else null;
@@ -112,7 +114,7 @@ let
       description = if isAttrs meta then string (meta.description or null) else null;
     };
 
-  # The attribute at a place of the list, as a list of what there is to say of it.
+  # Evaluates the attribute at an index of the list. Returns a list with its summary or names, or an empty list.
   look = place:
     let
       name = elemAt looked place;
@@ -125,7 +127,8 @@ let
     else if isOfPackages name value && names != [ ] then [{ kind = "set"; inherit name; value = names; }]
     else [ ];
 
-  # Each is seen to the end before the next is begun, so that the place on standard error is the culprit's.
+  # Each attribute is evaluated completely before the next. So if the evaluation ends, the last index on standard error
+  # is that of the faulty attribute.
   seen = concatMap (place: let said = look place; in builtins.deepSeq said said) (genList (place: place) (length looked));
   ofKind = kind: listToAttrs (filter (said: said.kind == kind) seen);
 in

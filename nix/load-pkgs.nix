@@ -3,15 +3,15 @@
 #   { type = "path"; path = "/absolute/path"; revision ? "<full commit>"; date ? seconds since 1970 }
 #   { type = "channel"; channel = "nixos-24.05"; }  or a full commit of nixpkgs
 #
-# A repository is fetched by Firn, with git and the operator's own settings, and is a path here.
-# Nothing is taken from the environment: no channel, no NIX_PATH. The set is imported once, with
-# `system` and `config` and nothing else, so any function that accepts these two will do.
+# Firn fetches git repositories itself, with the operator's settings, and passes them as a path.
+# Nothing is taken from the environment: no channel, no NIX_PATH. The package set is imported once. It must be a
+# function that accepts `system` and `config`; it gets no other arguments.
 { source, system, config ? { } }:
 let
-  # Anything shorter is the name of a branch, even if it consists of hexadecimal digits.
+  # A shorter text is the name of a branch, even if it consists of hexadecimal digits.
   isCommit = text: builtins.match "[0-9a-f]{40}" text != null;
 
-  # A commit never changes; a channel is looked up again after Nix' `tarball-ttl`.
+  # A commit never changes. Nix looks a channel up again after its `tarball-ttl`.
   channel = name: builtins.fetchTarball (
     if isCommit name
     then "https://github.com/NixOS/nixpkgs/archive/${name}.tar.gz"
@@ -22,7 +22,7 @@ let
     if source.type == "channel" then
       let
         path = channel source.channel;
-        # nixos.org writes the commit into the tarball of a channel; GitHub does not.
+        # The tarballs of nixos.org contain the commit; those of GitHub do not.
         written = path + "/.git-revision";
         isWritten = !(isCommit source.channel) && builtins.pathExists written;
       in
@@ -40,10 +40,10 @@ let
       throw "unknown type of package source: ${source.type}";
 in
 {
-  # The set itself.
+  # The package set.
   packages = import fetched.path { inherit system config; };
-  # The commit that it is, where the source tells.
+  # The commit of the package set; null if the source does not say.
   inherit (fetched) revision;
-  # When that was committed, in seconds since 1970, where the source tells.
+  # When the revision was committed, in seconds since 1970; null if the source does not say.
   inherit (fetched) date;
 }

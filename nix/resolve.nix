@@ -1,4 +1,4 @@
-# Resolves the names that people ask for to derivations of a package set.
+# Resolves package names to derivations of a package set.
 #
 #   nix-instantiate --eval --strict --json --read-write-mode \
 #     --option allow-import-from-derivation false resolve.nix --argstr request "$JSON"
@@ -8,13 +8,12 @@
 # answer:  { "packages": { "<as asked>": { "ok": package } | { "problem": problem } },
 #            "revision": commit or null, "revision_date": seconds since 1970 or null }
 #
-# The .drv files of what resolves are written as a side effect; nothing is built. One name is evaluated at
-# a time, and what `tryEval` can catch becomes a problem of that name alone. What it cannot catch (a missing
-# attribute, a type error, abort) ends the evaluation: ask for each name by itself then. With "explain"
-# nothing is caught, so that Nix' own message says what a `throw` says; ask for one name only.
+# As a side effect, Nix writes the .drv files of resolved packages. It builds nothing. Names are evaluated one at a
+# time. An error that `tryEval` can catch becomes a problem of that name only. An error that it cannot catch (a missing
+# attribute, a type error, `abort`) ends the evaluation; then ask for each name separately. With "explain", nothing is
+# caught, so that Nix prints the message of a `throw`; then ask for one name only.
 #
-# Works with Nix 2.8 and newer, and assumes nothing of the package set but that it is an attribute set:
-# neither `lib` nor `stdenv`, nor what other names evaluate to.
+# Works with Nix 2.8 and newer. The package set must be an attribute set; it needs neither `lib` nor `stdenv`.
 { request }:
 let
   inherit (builtins)
@@ -30,22 +29,22 @@ let
     if isAttrs set.packages then set.packages
     else throw "the package source is not an attribute set of packages but a ${builtins.typeOf set.packages}";
 
-  # The value, or `other` where evaluating it throws.
+  # The value, or `other` if evaluating it throws.
   attempt = other: value:
     let result = tryEval value; in
     if result.success then result.value else other;
-  # As above, but lets the throw through when it is to be explained.
+  # As above, but with "explain" the throw is not caught.
   attemptOrExplain = other: value: if explain then value else attempt other value;
 
   failed = { _type = "firn-failed"; };
   isFailed = value: isAttrs value && attempt null (value._type or null) == "firn-failed";
 
   problem = kind: message: candidates: { problem = { inherit kind message candidates; }; };
-  # `reason` is what the package set says about it, which not everybody may see.
+  # `reason` is a message of the package set, which only some clients may see.
   refused = kind: message: reason: {
     problem = { inherit kind message; candidates = [ ]; reason = if reason == "" then null else reason; };
   };
-  # `candidates` are what there is below `prefix`, the part of the name that was found.
+  # `prefix` is the part of the name that exists; `candidates` are the attributes in it.
   notFound = prefix: message: candidates: {
     problem = { kind = "not_found"; inherit message candidates prefix; };
   };
@@ -56,8 +55,8 @@ let
   letters = text: filter (part: isString part && part != "") (split "" text);
   lower = replaceStrings (letters "ABCDEFGHIJKLMNOPQRSTUVWXYZ") (letters "abcdefghijklmnopqrstuvwxyz");
 
-  # The attributes of `value` that `component` can mean: itself, else those that differ by case only, else
-  # the same with an underscore in front (which image names cannot start with).
+  # The attributes of `value` that match `component`: the attribute of exactly this name, else those that differ only by
+  # case, else the same for the name with an underscore in front (image names cannot begin with one).
   matches = value: component:
     let
       differingByCase = text:
@@ -69,15 +68,15 @@ let
 
   isDerivation = value: isAttrs value && attempt null (value.type or null) == "derivation";
 
-  # Whether a set is the package set again, mostly for another machine (pkgsMusl, pkgsCross.riscv64): it has
-  # nine of ten of its names. Such sets hold each other without end.
+  # Whether a set is the package set again, usually for another platform (pkgsMusl, pkgsCross.riscv64). It is if it has
+  # at least nine tenths of the package set's names. Such sets contain each other without end.
   isAgain = value:
     let shared = length (attrNames (builtins.intersectAttrs packages value)); in
     size >= 10 && shared * 10 >= size * 9;
   size = length (attrNames packages);
 
-  # What `components` mean in `at`, which is { value; path = [names]; again = whether the path went through a
-  # set that is the package set again; }: { ok = package; } or { problem = …; }.
+  # Resolves `components` in `at`. The result is { ok = package; } or { problem = …; }. `at` is
+  # { value; path = [ names ]; again = whether the path goes through a set that is the package set again; }.
   descend = at: components:
     let
       component = head components;
@@ -92,8 +91,8 @@ let
     else if length fits == 1 then head results
     else agreed component (map (fit: join "." (at.path ++ [ fit ])) fits) results;
 
-  # What attributes come to that differ by case only. Mostly one is an alias of the other: the same
-  # derivation, or a `throw` that says the new name.
+  # The common result of attributes that differ only by case. Usually one is an alias of the other: the same derivation,
+  # or a `throw` with the new name.
   agreed = component: attributes: results:
     let
       isGone = result: result ? problem && elem result.problem.kind [ "eval_error" "not_found" ];
@@ -107,14 +106,14 @@ let
     else if builtins.all agrees present then first
     else problem "ambiguous" "${quote component} fits several attributes" attributes;
 
-  # What `rest` means in the attribute `name` of `at`.
+  # Resolves `rest` in the attribute `name` of `at`.
   enter = at: name: rest:
     let
       value = attemptOrExplain failed at.value.${name};
       path = at.path ++ [ name ];
       full = join "." path;
       again = isAgain value;
-      # Names only: what they are would have to be evaluated.
+      # Only the names. Whether they are packages shows only when they are evaluated.
       members = map (member: "${full}.${member}") (firsts 20 (attrNames value));
     in
     if isFailed value then problem "eval_error" "evaluating ${quote full} fails" [ ]
@@ -143,7 +142,8 @@ let
     let named = strings (attempt [ ] (drv.outputs or [ ])); in
     if named == [ ] then [ "out" ] else named;
 
-  # What `rest` means in a derivation: nothing more, an output, or else an attribute (gcc.cc, python3.pkgs.requests).
+  # Resolves `rest` in a derivation: the derivation itself if `rest` is empty, else an output, else an attribute
+  # (gcc.cc, python3.pkgs.requests).
   inPackage = drv: at: rest:
     let
       full = join "." at.path;
@@ -158,7 +158,7 @@ let
       notFound full "the package ${quote full} has no output ${quote (head rest)}" outputs
     else descend at rest;
 
-  # These outputs of a derivation.
+  # The package that consists of these outputs of a derivation.
   package = drv: full: chosen:
     let
       drvPath = attemptOrExplain null drv.drvPath;
@@ -170,7 +170,7 @@ let
       problem "not_a_package"
         "${quote full}, or something that it is made of, is content-addressed or impure, so that its store path is known only when it is built; this registry serves no such packages" [ ]
     else if isBuildable && !(builtins.all isStorePath paths) then
-      problem "not_a_package" "${quote full} is no derivation of this Nix store" [ ]
+      problem "not_a_package" "${quote full} is not a derivation of this Nix store" [ ]
     else if isBuildable then {
       ok = metadata drv full // {
         attribute = full;
@@ -186,13 +186,13 @@ let
     in
     if isString value then builtins.unsafeDiscardStringContext value else null;
 
-  # What stands for an output path that is not known yet: of a content-addressed or impure derivation, and of all that
-  # are made of such.
+  # Whether a path is a placeholder for an output path that is not known yet. Content-addressed and impure derivations
+  # have placeholders, and so have all derivations that depend on them.
   isPlaceholder = path: builtins.match "/[0-9a-z]{52}" path != null;
   isStorePath = path:
     builtins.match "${builtins.storeDir}/[0-9a-df-np-sv-z]{32}-[0-9a-zA-Z+._?=-]+" path != null;
 
-  # Those that `meta` wants installed, less the documentation; else the default output.
+  # The outputs to install according to `meta`, without documentation; else the default output.
   installed = drv: outputs:
     let
       meta = metaOf drv;
@@ -206,7 +206,7 @@ let
 
   strings = value: if isList value then concatMap (item: let text = string item; in if text == null then [ ] else [ text ]) value else [ ];
 
-  # The text without context, or null where it is none or evaluating it throws.
+  # The string without its context. Null if it is empty or not a string, or if evaluating it throws.
   string = value:
     let text = attempt null value; in
     if isString text && text != "" then builtins.unsafeDiscardStringContext text else null;
@@ -242,8 +242,9 @@ let
     in
     firsts 1 (filter (name: name != null) names);
 
-  # Why nixpkgs' check-meta, or what corresponds to it, will not have a derivation built. It checks in this
-  # order. Newer sets say the result in `meta`; older ones only what it follows from.
+  # Why the check-meta of nixpkgs, or a similar check, refuses a derivation. The order of the checks is that of
+  # check-meta. Newer package sets have the results in `meta`; older ones have only the attributes that they follow
+  # from.
   refusal = drv: full:
     let
       meta = metaOf drv;
@@ -256,7 +257,7 @@ let
       broken = flag "broken" false;
       vulnerabilities = strings (attempt [ ] (meta.knownVulnerabilities or [ ]));
       insecure = flag "insecure" (vulnerabilities != [ ]);
-      # Platforms can be patterns too; only a newer set's own `unsupported` understands these.
+      # A platform can also be a pattern. Only the `unsupported` of newer package sets handles patterns.
       listed = attempt [ ] (meta.platforms or [ ]);
       platforms = if isList listed then listed else [ ];
       isListed = platforms == [ ] || !(builtins.all isString platforms) || elem system platforms;
@@ -276,7 +277,7 @@ let
       problem "eval_error" "evaluating ${quote full} fails" [ ];
 in
 {
-  # The set is loaded even if nothing is asked of it: that tells whether it can be.
+  # The package set is loaded even if there are no attributes to resolve. So an empty request tests whether it loads.
   packages = builtins.seq packages (listToAttrs (map (name: { inherit name; value = resolve name; }) asked.attributes));
   inherit (set) revision;
   revision_date = set.date;

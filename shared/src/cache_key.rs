@@ -1,8 +1,8 @@
-//! Keys that cannot collide.
+//! Cache keys: SHA-256 over length-prefixed fields, so that different fields never have the same key.
 //!
-//! Every field is hashed with its length in front, so that `["ab", "c"]` and `["a", "bc"]` differ; the first
-//! field says what kind of key it is and in which version of the format. (Nixery joins package names without
-//! a separator and leaves the architecture out.) The hash keeps every key below Cloudflare KV's 512 bytes.
+//! The length prefix makes `["ab", "c"]` and `["a", "bc"]` differ. The first field is the kind of the key with its
+//! format version. (Nixery joins package names without a separator and leaves the architecture out.) As a hash, every
+//! key is shorter than the 512 bytes that Cloudflare KV allows.
 
 use crate::oci::digest::Digest;
 use sha2::Digest as _;
@@ -12,14 +12,14 @@ use std::{fmt, str::FromStr};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CacheKey(Digest);
 
-/// A text that is no key.
+/// The text is not a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a key is 64 lower-case hexadecimal digits")]
 pub struct ParseCacheKeyError;
 
 impl CacheKey {
-    /// Begins a key of this kind; the kind carries a version, which changes when the meaning of what is
-    /// stored under such keys does.
+    /// Begins a key of this kind. The kind contains a version; change it when the meaning of the values stored under
+    /// such keys changes.
     pub fn builder(kind: &str) -> CacheKeyBuilder {
         CacheKeyBuilder(sha2::Sha256::new()).field(kind)
     }
@@ -49,7 +49,7 @@ impl fmt::Display for CacheKey {
     }
 }
 
-/// A [`CacheKey`] in the making.
+/// Collects the fields of a [`CacheKey`].
 #[derive(Debug, Clone)]
 pub struct CacheKeyBuilder(sha2::Sha256);
 
@@ -62,7 +62,7 @@ impl CacheKeyBuilder {
         self
     }
 
-    /// Adds a list, with the number of its members in front.
+    /// Adds a list, preceded by the number of its members.
     pub fn list<T: AsRef<[u8]>>(mut self, members: impl ExactSizeIterator<Item = T>) -> Self {
         self.0.update((members.len() as u64).to_le_bytes());
         members.fold(self, Self::field)
@@ -89,7 +89,7 @@ mod tests {
             a in proptest::collection::vec(proptest::collection::vec("[ab/:]{0,3}", 0..4), 0..4),
             b in proptest::collection::vec(proptest::collection::vec("[ab/:]{0,3}", 0..4), 0..4),
         ) {
-            // Lists of lists have a fixed shape per kind of key, so only equal shapes are compared.
+            // Each kind of key has a fixed number of lists, so only keys with equally many are compared.
             prop_assume!(a.len() == b.len());
             prop_assert_eq!(a == b, key(&a) == key(&b));
         }

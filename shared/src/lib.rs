@@ -1,7 +1,7 @@
-//! The pure heart of Firn: what an image name means and which bytes its image has.
+//! The core of Firn: what an image name means and which bytes its image has.
 //!
-//! Everything here is data and functions. There is no I/O, no async, no clock, no environment, no web
-//! framework and no Nix process, so that the same code answers in the Worker (wasm32) and in the backend.
+//! This crate has only data and pure functions: no I/O, no async, no clock, no environment, no web framework and no
+//! Nix process. So the Worker (wasm32) and the backend run the same code.
 
 pub mod archive;
 pub mod cache_key;

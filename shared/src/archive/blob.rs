@@ -6,7 +6,7 @@ use flate2::{Compression, GzBuilder};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-/// What is at a path.
+/// What an entry contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// A directory.
@@ -17,46 +17,50 @@ pub enum Content {
     Symlink(Vec<u8>),
 }
 
-/// One path of a layer and what is there.
+/// An entry of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Where it is.
+    /// The path in the image.
     pub path: ImagePath,
-    /// What it is.
+    /// The content at the path.
     pub content: Content,
 }
 
-/// Why entries do not make a layer.
+/// Why entries cannot be packed into a layer.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum PackError {
-    /// The same path twice: clients would keep the later one without a word.
+    /// Two entries have the same path. Clients would silently keep the later one.
     #[error("{0} is given twice")]
     Duplicate(ImagePath),
-    /// An entry inside something that is not a directory.
+    /// The parent of an entry is not a directory.
     #[error("{0} lies in something that is not a directory")]
     NotADirectory(ImagePath),
 }
 
-/// A layer in gzip and all that a manifest and a config say about it.
+/// A layer compressed with gzip, with what a manifest and a config say about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blob {
     /// The compressed layer.
     pub bytes: Vec<u8>,
-    /// The sha256 of `bytes`.
+    /// The SHA-256 of `bytes`.
     pub digest: Digest,
-    /// The sha256 of the tar inside.
+    /// The SHA-256 of the uncompressed tar.
     pub diff_id: DiffId,
-    /// Bytes in the tar inside.
+    /// The size of the uncompressed tar, in bytes.
     pub uncompressed: u64,
 }
 
 /// Packs entries into a layer.
 ///
-/// The entries may come in any order; directories that lead to one and are not given are added as
-/// [`Permissions::DIRECTORY`]. It is always gzip, whatever the other layers are: every client reads it, and it is small.
-/// The bytes depend on nothing but the entries, natively and on wasm32: the encoder, `miniz_oxide`, is in Rust and the
-/// same code everywhere. (`flate2` has other backends that would produce other bytes; no crate of this workspace may
-/// switch them on, and a test pins the digest.)
+/// The entries may be in any order. Missing parent directories are added with [`Permissions::DIRECTORY`]. The layer is
+/// always compressed with gzip, even if the other layers use zstd: every client reads gzip, and the layer is small.
+///
+/// The bytes depend only on the entries, natively and on wasm32. The encoder, `miniz_oxide`, is the same Rust code
+/// everywhere. (`flate2` has other backends that would produce other bytes. No crate of this workspace may enable
+/// them; a test pins the digest.)
+///
+/// # Errors
+/// If two entries have the same path, or the parent of an entry is not a directory.
 pub fn pack(entries: impl IntoIterator<Item = Entry>) -> Result<Blob, PackError> {
     let tar = tar(&complete(entries)?).expect("writing to memory does not fail");
     let bytes = gzip(&tar).expect("writing to memory does not fail");
@@ -83,7 +87,7 @@ fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
     gzip.finish()
 }
 
-/// Sorts, adds the directories that lead to each entry, and refuses what no file system can hold.
+/// Sorts the entries, adds missing parent directories, and refuses entries that no file system can hold.
 fn complete(entries: impl IntoIterator<Item = Entry>) -> Result<BTreeMap<ImagePath, Content>, PackError> {
     let mut tree = BTreeMap::new();
     for Entry { path, content } in entries {
@@ -94,8 +98,8 @@ fn complete(entries: impl IntoIterator<Item = Entry>) -> Result<BTreeMap<ImagePa
     }
     let mut missing = BTreeMap::new();
     for path in tree.keys() {
-        // What is above an entry that is given, or that was added, is looked at for that one: once for each path, however
-        // deep they are nested.
+        // The walk stops at a directory that is in the tree or was added before. So each path is visited once, however
+        // deep the entries are nested.
         let mut next = path.parent();
         while let Some(above) = next {
             match tree.get(&above) {

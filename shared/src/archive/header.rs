@@ -1,43 +1,43 @@
-//! The blocks that stand before and after a file's bytes in a tar.
+//! The blocks before and after a file's bytes in a tar.
 
 use super::{ImagePath, Permissions};
 use tar::{EntryType, Header};
 
-/// Bytes in a tar block.
+/// The size of a tar block, in bytes.
 const BLOCK: usize = 512;
-/// What fits in a header's name and link fields.
+/// The size of a header's name field and link field, in bytes.
 const SHORT: usize = 100;
-/// What fits in a USTAR header's field for the first part of a name.
+/// The size of a USTAR header's field for the first part of a name, in bytes.
 const PREFIX: usize = 155;
-/// The largest size that a header holds as octal digits: 8 GiB - 1.
+/// The largest file size that fits in a header as octal digits: 8 GiB - 1.
 const LARGEST_OCTAL: u64 = 0o77_777_777_777;
-/// One second after the epoch, as Nix gives to every file in its store. Not zero, which some programs take
-/// to mean "no time".
+/// The modification time of all entries: one second after the epoch, as for all files in the Nix store. It is not zero
+/// because some programs take that for "no time".
 const MTIME: u64 = 1;
-/// The name that marks a GNU record with a long name or link target.
+/// The entry name of a GNU record that holds a long name or link target.
 const LONG_RECORD: &[u8] = b"././@LongLink";
 
 /// The two zero blocks that end an archive.
 pub const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind<'a> {
     /// A directory.
     Directory,
-    /// A regular file of this many bytes, which follow the header, then [`padding`].
+    /// A regular file. Its bytes follow the header; then follows [`padding`].
     File {
-        /// Bytes in the file.
+        /// The size of the file in bytes.
         size: u64,
     },
     /// A symbolic link.
     Symlink {
-        /// Where it points, absolute or relative, uninterpreted.
+        /// The link's target, absolute or relative. It is not interpreted.
         target: &'a [u8],
     },
-    /// Another name of a file that came earlier in the archive.
+    /// A hard link to a file that comes earlier in the archive.
     HardLink {
-        /// The file's name there.
+        /// The path of that file.
         to: &'a ImagePath,
     },
 }
@@ -80,19 +80,19 @@ pub fn encode_header(path: &ImagePath, permissions: Permissions, kind: Kind<'_>,
     out.extend_from_slice(header.as_bytes());
 }
 
-/// The two parts of a name that a USTAR header holds, the slash between them left out; none if it is too long
-/// or its slashes are in the wrong places. The second part is as long as can be.
+/// The two parts of a name in a USTAR header, without the slash between them. `None` if the name is too long or has no
+/// slash in a suitable place. The second part is as long as possible.
 fn split(name: &[u8]) -> Option<(&[u8], &[u8])> {
     if name.len() <= SHORT {
         return Some((b"", name));
     }
     let earliest = name.len() - SHORT - 1;
-    // Not the last byte: the second part of a directory's name must have more than its closing slash.
+    // Leaves out the last byte: the second part of a directory's name must be more than the closing slash.
     let slash = earliest + name[earliest..name.len() - 1].iter().position(|byte| *byte == b'/')?;
     (slash <= PREFIX).then(|| (&name[..slash], &name[slash + 1..]))
 }
 
-/// How many zero bytes follow a file of `size` bytes, to fill its last block.
+/// The number of zero bytes after a file of `size` bytes. They fill its last block.
 pub fn padding(size: u64) -> usize {
     let used = (size % BLOCK as u64) as usize;
     if used == 0 { 0 } else { BLOCK - used }
@@ -116,7 +116,7 @@ fn fill(
     permissions: Permissions,
     mtime: u64,
 ) {
-    // Not `Header::set_path`: it goes through `Path`, which on wasm32 refuses names that are not UTF-8.
+    // `Header::set_path` is not used because on wasm32 `Path` refuses names that are not UTF-8.
     copy_short(name, &mut header.as_old_mut().name);
     header.set_entry_type(entry_type);
     header.set_size(size);

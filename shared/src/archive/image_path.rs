@@ -1,4 +1,4 @@
-//! Where a file is inside an image.
+//! The path of a file in an image.
 
 use crate::StorePath;
 use std::cmp::Ordering;
@@ -7,22 +7,22 @@ use std::fmt;
 /// Why some bytes are not a path inside an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseImagePathError {
-    /// It does not begin with `/`.
+    /// The path does not begin with `/`.
     #[error("a path inside an image begins with `/`")]
     Relative,
-    /// A component is empty, `.` or `..`: the path is not in its one canonical form. The root itself is
-    /// refused too; every image has it.
+    /// A component is empty, `.` or `..`, so the path is not canonical. The root is refused for the same reason; every
+    /// image has it anyway.
     #[error("a path inside an image has no empty, `.` or `..` component")]
     Component,
-    /// A NUL byte, with which tar and every system call would end the name early.
+    /// The path contains a NUL byte, which would end the name early in a tar and in system calls.
     #[error("a path inside an image has no NUL byte")]
     Nul,
 }
 
 /// An absolute path inside an image, other than the root.
 ///
-/// Canonical: no empty, `.` or `..` component, no trailing slash, no NUL; any other bytes, since Linux allows
-/// them. Ordered by component, so that a sorted list has every directory directly before what is in it.
+/// It is canonical: no empty, `.` or `..` component, no trailing slash, no NUL. Any other bytes may occur, as on Linux.
+/// Paths are ordered by component, so that in a sorted list the contents of a directory directly follow it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ImagePath(Box<[u8]>); // without the leading slash
 
@@ -46,19 +46,19 @@ impl ImagePath {
         Ok(Self([&self.0, b"/".as_slice(), name].concat().into()))
     }
 
-    /// The directory that holds it; none at the top, because the root is not an [`ImagePath`].
+    /// The parent directory. `None` if that is the root, which is not an [`ImagePath`].
     pub fn parent(&self) -> Option<Self> {
         let slash = self.0.iter().rposition(|byte| *byte == b'/')?;
         Some(Self(self.0[..slash].into()))
     }
 
-    /// The directories that lead to it, outermost first, without itself.
+    /// The directories above the path, outermost first, without the root.
     pub fn ancestors(&self) -> impl Iterator<Item = Self> {
         let slashes = self.0.iter().enumerate().filter(|(_, byte)| **byte == b'/');
         slashes.map(|(slash, _)| Self(self.0[..slash].into()))
     }
 
-    /// The bytes below the root: `nix/store/…`.
+    /// The path without the leading slash: `nix/store/…`.
     pub fn relative(&self) -> &[u8] {
         &self.0
     }

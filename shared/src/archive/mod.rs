@@ -1,19 +1,20 @@
-//! Layer tars, byte for byte the same wherever and whenever they are written (OCI image spec, "layer.md").
+//! Writes layer tars that are byte for byte reproducible (OCI image spec, "layer.md").
 //!
-//! An entry has a name, a kind, permissions and, for files, bytes; the time is always the same (1 s after the
-//! epoch, as in the Nix store). Two choices are made here for every layer:
+//! An entry has a name, a kind, permissions and, for files, bytes. Its time is always 1 s after the epoch, as in the
+//! Nix store. Two rules apply to every layer:
 //!
-//! - **Names are relative** (`nix/store/…`, directories with a trailing slash) and hold the whole path inside
-//!   the image. GNU tar strips a leading `/` with a warning and the OCI specification's own layers have none;
-//!   every client resolves both to the same file.
-//! - **POSIX (USTAR) headers**, which hold names of up to 255 bytes, **and GNU extensions, not PAX**, for what
-//!   does not fit: longer names, link targets of more than 100 bytes, sizes of 8 GiB and more. GNU's hold any
-//!   bytes (PAX values are UTF-8), and every tar reader in use knows both. In a closure of Nix packages almost
-//!   half of the names are longer than 100 bytes; records for them would make the tar 1.4 % larger.
+//! - **Names are relative** (`nix/store/…`, directories with a trailing slash) and contain the whole path inside the
+//! image. GNU tar strips a leading `/` with a warning, and the layers in the OCI specification have none. Every
+//! client
+//!   resolves both forms to the same file.
+//! - **Headers are POSIX (USTAR)**, which allow names of up to 255 bytes. **GNU extensions, not PAX,** hold what does
+//!   not
+//!   fit: longer names, link targets of more than 100 bytes, sizes of 8 GiB and more. GNU extensions can hold any bytes
+//!   (PAX values are UTF-8), and every common tar reader knows both. In a closure of Nix packages almost half of the
+//!   names are longer than 100 bytes. With GNU extensions for those, the tar would be 1.4 % larger.
 //!
-//! There is no reading of archives here, and no file system: the backend brings store paths, the edge and
-//! the backend bring symlink forests. Extended attributes and devices do not exist in a NAR and so
-//! cannot be expressed.
+//! This module does not read archives and does not access the file system. The backend passes store paths to it; the
+//! edge and the backend pass symlink forests. It has no extended attributes and devices, because a NAR has none.
 
 mod blob;
 mod header;

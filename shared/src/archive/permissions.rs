@@ -1,9 +1,9 @@
-//! Who may do what with a file in an image.
+//! The permissions and owner of a file in an image.
 
 /// Permission bits and owner of an entry.
 ///
-/// Nothing is ever set-uid or set-gid, and what comes from the Nix store is read-only and root's, as Nix
-/// itself normalises it. User and group have the same number.
+/// No entry is set-uid or set-gid. Files from the Nix store are read-only and belong to root, as Nix normalises them.
+/// User and group have the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Permissions {
     bits: u32,
@@ -17,16 +17,16 @@ impl Permissions {
     pub const STORE_FILE: Self = Self::new(0o444, 0);
     /// An executable file inside a store path.
     pub const STORE_EXECUTABLE: Self = Self::new(0o555, 0);
-    /// A directory that the image's root user may change; also every directory that leads to an entry
-    /// (`/nix`, `/nix/store`), in each layer alike, so that no layer changes what another has laid down.
+    /// A directory that root may change. Parent directories such as `/nix` and `/nix/store` also have these
+    /// permissions, in every layer, so that no layer changes a directory of another.
     pub const DIRECTORY: Self = Self::new(0o755, 0);
-    /// A file that the image's root user may change: `/etc/passwd`.
+    /// A file that root may change, such as `/etc/passwd`.
     pub const FILE: Self = Self::new(0o644, 0);
-    /// A symbolic link; its bits mean nothing, and Linux always shows these.
+    /// A symbolic link. Its bits have no meaning; Linux always shows these.
     pub const SYMLINK: Self = Self::new(0o777, 0);
 
-    /// The bits of `st_mode` below the file type, and the number of the user and group. Set-uid and set-gid
-    /// bits are dropped, the sticky bit (`/tmp`) stays.
+    /// Permissions with these bits of `st_mode` below the file type, and this number for user and group. Set-uid and
+    /// set-gid bits are dropped; the sticky bit (`/tmp`) is kept.
     pub const fn new(bits: u32, owner: u32) -> Self {
         Self { bits: bits & 0o1777, owner }
     }

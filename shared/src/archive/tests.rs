@@ -14,7 +14,7 @@ fn decompress(blob: &Blob) -> Vec<u8> {
     tar
 }
 
-/// What another reader (the `tar` crate's) sees.
+/// An entry as another reader (that of the `tar` crate) sees it.
 struct Seen {
     name: Vec<u8>,
     mode: u32,
@@ -113,7 +113,7 @@ fn headers_need_extra_records_only_when_long() {
     check(&format!("/{}", n(100)), 101, 3);
     check(&format!("/{}", n(511)), 512, 1 + 2 + 3);
     check(&format!("/{}", n(4096)), 4096, 1 + 10 + 10);
-    // Of two parts, in the fields of a USTAR header as long as both fit.
+    // Names of two parts go into the fields of a USTAR header if both fit.
     check(&format!("/{}/{}", n(155), m(99)), 0, 1);
     check(&format!("/{}/{}", n(155), m(100)), 100, 1);
     check(&format!("/{}/{}", n(156), m(99)), 0, 3);
@@ -177,11 +177,11 @@ fn packs_a_forest() {
     assert_eq!(blob.uncompressed, tar.len() as u64);
 }
 
-/// The backend and the Worker must agree on these bytes, and clients cache by them: if these digests change,
-/// so must the version in the package-set token (`backend/src/images/mod.rs`).
+/// The backend and the Worker must agree on these bytes, and clients cache layers by digest. If these digests change,
+/// the version in the package-set token must change, too (`backend/src/images/mod.rs`).
 #[test]
 fn bytes_are_pinned() {
-    // Large and varied enough that another encoder would choose other matches.
+    // The content is so large and varied that another encoder would choose other matches.
     let links = (0..500_u32).map(|n| {
         let store_path = format!("/nix/store/{}-tool", &Digest::of(&n.to_le_bytes()).hex()[..32]);
         let at = path(format!("/bin/tool-{n}"));
@@ -225,7 +225,7 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
             .prop_map(|bytes| Content::File(Permissions::STORE_FILE, bytes)),
         prop::collection::vec(1..=255_u8, 1..300).prop_map(Content::Symlink),
     ];
-    // Every entry at the top or in one shared directory, so that most sets are valid.
+    // Every entry is at the top or in one shared directory, so that most sets are valid.
     let at = (any::<bool>(), component()).prop_map(|(nested, name)| {
         let top = path(if nested { "/shared/directory" } else { "/top" });
         top.join(name).expect("a component")

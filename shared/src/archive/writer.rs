@@ -1,20 +1,20 @@
-//! An archive written entry by entry.
+//! Writes an archive entry by entry.
 
 use super::header::{END, Kind, encode_header, padding};
 use super::{ImagePath, Permissions};
 use std::io::{self, Read, Write};
 
-/// Writes entries to `W` in the order in which they are given.
+/// Writes entries to `W` in the given order.
 ///
-/// Sorting, and that directories come before what they hold, is up to the caller; [`super::pack`] does both.
-/// An archive is complete only after [`Writer::finish`].
+/// The caller must sort the entries and put directories before their contents; [`super::pack`] does both. The archive
+/// is complete only after [`Writer::finish`].
 pub struct Writer<W: Write> {
     out: W,
     scratch: Vec<u8>,
 }
 
 impl<W: Write> Writer<W> {
-    /// An archive that begins here.
+    /// Begins an archive.
     pub fn new(out: W) -> Self {
         Self { out, scratch: Vec::new() }
     }
@@ -31,8 +31,7 @@ impl<W: Write> Writer<W> {
 
     /// Adds a regular file with exactly `size` bytes from `content`.
     ///
-    /// Fails with [`io::ErrorKind::UnexpectedEof`] when `content` ends early; what it holds beyond `size` is
-    /// left unread.
+    /// Fails with [`io::ErrorKind::UnexpectedEof`] if `content` ends early. Bytes beyond `size` are not read.
     pub fn file(
         &mut self,
         path: &ImagePath,
@@ -49,7 +48,7 @@ impl<W: Write> Writer<W> {
         self.out.write_all(&END[..padding(size)])
     }
 
-    /// Ends the archive and hands back what it was written to, not flushed.
+    /// Ends the archive and returns the writer, without flushing it.
     pub fn finish(mut self) -> io::Result<W> {
         self.out.write_all(&END)?;
         Ok(self.out)

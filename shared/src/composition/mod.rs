@@ -1,35 +1,38 @@
-//! Composing an image without the backend, from what the backend has published about its packages.
+//! Composes an image without the backend, from records that the backend has published about the image's packages.
 //!
-//! Because layers do not look at the image, an image of packages that have been seen is decided by what is known
-//! of each of them. The backend writes that down, when it has built an image, as two kinds of records:
+//! Each layer depends on one package only, so an image of known packages follows from the records of its packages.
+//! After building an image, the backend publishes two kinds of records:
 //!
-//! - one per *package-set token* ([`PackageSetRecord`]): what all images of the token have in common;
-//! - one per token, platform and package name ([`KnownPackage`]): closure, files, metadata, and the layers that the
-//!   package brings into images; or that there is no such package, for names that images only imply (`nano` of
-//!   `shell`).
+//! - One record per *package-set token* ([`PackageSetRecord`]) says what all images of the token have in common.
+//! - One record per token, platform and package name ([`KnownPackage`]) has the package's closure, files and
+//!   metadata, and
+//! the layers that it brings into images. For a name that images only imply (such as `nano`, which `shell` implies),
+//! it
+//!   may say that there is no such package.
 //!
-//! [`compose`] makes an image of them by the same code as the backend, so that it has the same bytes. Whatever is
-//! missing is an error that means "ask the backend", which knows better and says so in its own words: a package
-//! without record, a package that cannot be had, a layer that was never packed. An image that takes a step
-//! ([`crate::layering::Sharing`]) which its packages have not been in before has such layers; so has one whose packages
-//! alone are over the budget at the last step, which has a tail of its own.
+//! [`compose`] makes an image from these records with the same code as the backend, so that it has the same bytes. If
+//! something is missing, it returns an error; the edge then asks the backend. That happens if a package has no record
+//! or is not available, or if a layer was never packed. An image has layers that were never packed if it takes a step
+//! ([`crate::layering::Sharing`]) that its packages have not taken before. An image whose packages exceed the budget
+//! even at the last step has a layer of its own.
 //!
-//! **Where the records are.** In the backend's object store under [`crate::link::object_key::composition_key`], where an
-//! edge with access to the same bucket finds them; and at the backend's [`PATH`]`<key>`. Keys are computed by both
-//! sides. A newer record replaces an older one: layers become known later, and records that disagree about the content
-//! of a store path are made to agree ([`crate::image::settlement`]). Images of records that still disagree are settled by the
-//! same rule as the backend's.
+//! **Where the records are.** The backend stores them in its object store under
+//! [`crate::link::object_key::composition_key`], where an edge with access to the same bucket reads them. It also
+//! serves them at [`PATH`]`<key>`. Both sides compute the keys. A newer record replaces an older one, for two
+//! reasons: more layers become known, and records that disagree about the content of a store path are updated
+//! ([`crate::image::settlement`]). If records still disagree, edge and backend settle on the content by the same
+//! rule.
 //!
-//! **For whoever deletes old objects.** A record promises that the layers it names exist
-//! ([`KnownPackage::layers`]). The backend writes a record anew when it is needed, once a day at most, so its age says
-//! since when it is not. The edge composes from none that is older than `FIRN_MANIFEST_TTL_SECONDS` (30 days), and
-//! keeps what it has composed for as long again; so layers have to stay for twice as long as the youngest record that
-//! names them is old. Where edge and backend share a bucket, `blobs/` also holds symlink layers and configs that the
-//! edge wrote; no record names those, but each has an object under [`crate::link::object_key::composed_key`], which the edge
-//! writes before the blob, and again with every image that has it. Manifests that name it live for 30 days.
+//! **How long objects must be kept.** A record guarantees that its layers exist ([`KnownPackage::layers`]). The backend
+//! rewrites a record when it is used, at most once a day, so the record's age says how long it has not been used. The
+//! edge does not compose from records older than `FIRN_MANIFEST_TTL_SECONDS` (30 days), and keeps composed manifests
+//! for as long again. So a layer must be kept for twice that time after the last write of a record that has it. If
+//! edge and backend share a bucket, `blobs/` also contains symlink layers and configs that the edge wrote. No record
+//! has those, but each has a marker under [`crate::link::object_key::composed_key`]. The edge writes the marker
+//! before the blob, and again with every image that has the blob. Manifests with the blob are kept for 30 days.
 //!
-//! **Versions.** [`VERSION`] is part of keys and of the records themselves, with [`image::FORMAT`]: what another
-//! version of Firn wrote is not found, and not read if it is.
+//! **Versions.** Keys and records contain [`VERSION`] and [`image::FORMAT`]. So the records of another version of
+//! Firn are not found, and would be refused.
 
 mod record;
 
@@ -50,35 +53,35 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Changes whenever a record's bytes, or what they mean, change.
+/// The version of the records. Increase it when a record's bytes or their meaning change.
 pub const VERSION: u32 = 3;
-/// Where the backend serves records, followed by the key. Like everything else there it wants to know that the
-/// edge asks.
+/// The prefix of the path at which the backend serves a record; the key follows. As for other paths, the request must
+/// be signed by the edge.
 pub const PATH: &str = "/composition/";
-/// The longest record that there may be, in bytes: KV takes 25 MiB.
+/// The greatest size of a record, in bytes. Workers KV allows 25 MiB.
 pub const MAX_RECORD_BYTES: usize = 24 << 20;
 
-/// Why an image cannot be composed here; all of it is for the backend to deal with.
+/// Why an image cannot be composed from records. The backend must answer the request instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ComposeError {
     /// There is no record of a package.
-    #[error("nothing is known of {0}")]
+    #[error("there is no record of {0}")]
     Unknown(PackageName),
-    /// A package that the image needs cannot be had.
-    #[error("a package cannot be had")]
+    /// A package that the image needs is not available.
+    #[error("a package is not available")]
     Problem,
-    /// The records are from a strategy that this is not.
-    #[error("layers are made by {0}, which is unknown here")]
+    /// The layering strategy is unknown here.
+    #[error("the layering strategy {0} is unknown here")]
     Strategy(String),
-    /// The packages make no image, or their closures contradict each other in a way that [`crate::image::settlement`] does not
-    /// decide.
+    /// The image cannot be made, or the records contradict each other in a way that [`crate::image::settlement`] cannot
+    /// settle.
     #[error(transparent)]
     Blueprint(#[from] BlueprintError),
-    /// More than the operator allows.
-    #[error("the image holds {0} bytes, more than allowed")]
+    /// The image is larger than the operator allows.
+    #[error("the image has {0} bytes, more than allowed")]
     TooLarge(u64),
-    /// It has a layer that no other image has.
-    #[error("the image has more packages than layers, so that one of them is its own")]
+    /// The image has a layer that no other image has.
+    #[error("the image has too many packages for its budget of layers, so one of its layers is its own")]
     OwnLayer,
     /// A layer was never packed.
     #[error("the layer of {0} and {1} other store paths was never packed")]
@@ -100,17 +103,17 @@ fn key(kind: &str, token: &PackageSetToken) -> crate::cache_key::CacheKeyBuilder
     builder.field(token.as_str())
 }
 
-/// Whether records name different contents of one store path: one of them is out of date then.
+/// Whether records name different contents for one store path. If so, at least one of them is out of date.
 pub fn disagree<'a>(packages: impl IntoIterator<Item = &'a KnownPackage>) -> bool {
     let described = packages.into_iter().filter_map(KnownPackage::described);
     let closures = described.flat_map(|described| &described.record.closure);
     matches!(Closure::new(closures), Err(ClosureError::Contradiction(_)))
 }
 
-/// The image of a name, given what is known of each of [`ImageName::candidates`].
+/// Composes the image of a name. `known` returns the record of each of [`ImageName::candidates`].
 ///
 /// # Errors
-/// When it takes the backend; see the module's description.
+/// If the image cannot be composed from the records; see the module's description.
 pub fn compose<'a>(
     name: &ImageName,
     set: &PackageSetRecord,

@@ -1,11 +1,16 @@
-//! The records, and the bytes that they are stored as.
+//! The records, and their binary format.
 //!
-//! A record is `firn`, [`VERSION`] and the image format as 4 bytes each (little-endian), the sha256 over those, the
-//! record's key and the body, and the body: `postcard`, in which a number takes as many bytes as it needs and a
-//! digest 32. Store paths are written once and referred to by index. It is not compressed: most of it are hashes.
+//! A record has these parts, in this order:
 //!
-//! Reading refuses whatever would break an invariant of the types that come out, so that a record that reads is one
-//! that images can be composed from.
+//! - the bytes `firn`;
+//! - [`VERSION`] and the image format, 4 bytes each, little-endian;
+//! - a SHA-256 over the parts above, the record's key and the body, 32 bytes;
+//! - the body, in `postcard`'s format: a number takes as many bytes as it needs, a digest takes 32.
+//!
+//! A body has each store path once and refers to it by index. It is not compressed because it consists mostly of
+//! hashes.
+//!
+//! Decoding checks all invariants of the resulting types, so that images can be composed from every decoded record.
 
 use super::VERSION;
 use crate::{
@@ -37,53 +42,53 @@ use std::collections::{BTreeMap, HashMap};
 /// What all images of a package-set token have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackageSetRecord {
-    /// The package set.
+    /// The revision of the package set.
     pub revision: Revision,
-    /// When that was committed, in seconds since 1970, if known.
+    /// When the revision was committed, in seconds since 1970, if known.
     pub revision_date: Option<i64>,
-    /// How images are made of it.
+    /// How images are made from the package set.
     pub recipe: RecipeRecord,
-    /// Identifies the profile of the package set.
+    /// The id of the package set's profile.
     pub profile: String,
-    /// What a layer costs by the profile, in bytes; the places are with the packages.
+    /// The profile's price of a layer, in bytes. The rest of the profile is in the records of packages.
     pub(super) layer_bytes: u64,
 }
 
-/// How an instance of the backend makes images, whatever is in them.
+/// A backend's settings for making images. They do not depend on the packages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecipeRecord {
-    /// The platform of images whose name asks for none.
+    /// The platform of images whose name has none.
     pub platform: Platform,
-    /// How many layers an image has at most, without the one of symlinks.
+    /// The greatest number of layers of an image, without the symlink layer.
     pub layer_budget: usize,
     /// The largest closure that an image may have, in bytes of NAR.
     pub closure_bytes: u64,
-    /// How layers are encoded.
+    /// The encoding of layers.
     pub encoding: LayerEncoding,
-    /// The layering strategy in its version, with its data.
+    /// The layering strategy's version, which includes its data.
     pub strategy: String,
 }
 
-/// What is known of a package name.
+/// The record of a package name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KnownPackage {
-    /// There is none, now and at the next attempt; images that merely imply the name do without.
+    /// There is no such package in this revision. Images that only imply the name are made without it.
     Absent,
-    /// All that an image needs of it.
+    /// Everything that an image needs to know about the package.
     Described(Box<Described>),
 }
 
-/// All that an image needs of a package.
+/// Everything that an image needs to know about a package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
     pub(super) record: PackageRecord,
-    /// The places of the closure's members in the profile, in the same order.
+    /// The places of the closure's members in the profile, in the order of the members.
     places: Vec<Option<Place>>,
     pub(super) layers: HashMap<CacheKey, LayerRecord>,
     complete: bool,
 }
 
-/// A package whose record is not whole: a path of its closure is missing.
+/// The record of a package is incomplete: a store path of its closure is missing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is not in the closure of the package that refers to it")]
 pub struct Undescribable(StorePath);
@@ -91,25 +96,25 @@ pub struct Undescribable(StorePath);
 /// Why bytes are not a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReadRecordError {
-    /// Not a record, or one of another version of Firn.
-    #[error("it is from another version")]
+    /// The bytes are not a record, or a record of another version of Firn.
+    #[error("it is not a record of this version of Firn")]
     Version,
-    /// Not what was written under this key.
-    #[error("its bytes do not have their digest")]
+    /// The bytes are not those that were written under this key.
+    #[error("its checksum is wrong")]
     Digest,
-    /// Written wrongly.
-    #[error("it contradicts itself: {0}")]
+    /// The record is invalid although its checksum is right.
+    #[error("it is invalid: {0}")]
     Malformed(&'static str),
 }
 
 const MAGIC: &[u8; 4] = b"firn";
-/// Bytes before the body.
+/// The size of the parts before the body, in bytes.
 const HEADER: usize = MAGIC.len() + 2 * size_of::<u32>() + size_of::<Digest>();
-/// The largest store path, in bytes of NAR: so that sums cannot overflow.
+/// The largest store path, in bytes of NAR. The limit keeps sums from overflowing.
 const MAX_NAR: u64 = 1 << 44;
 
 impl PackageSetRecord {
-    /// The record for images that are layered by this profile.
+    /// The record for images whose layers are made with this profile.
     pub fn new(
         revision: Revision,
         revision_date: Option<i64>,
@@ -145,9 +150,9 @@ impl PackageSetRecord {
     pub fn decode(key: &CacheKey, bytes: &[u8]) -> Result<Self, ReadRecordError> {
         let wire: WireSet = owned(open(key, bytes)?)?;
         if wire.layer_bytes > RevisionProfile::MAX_LAYER_BYTES {
-            return Err(ReadRecordError::Malformed("a layer cannot cost so much"));
+            return Err(ReadRecordError::Malformed("the price of a layer is too high"));
         }
-        let malformed = |_| ReadRecordError::Malformed("the commit is none");
+        let malformed = |_| ReadRecordError::Malformed("the commit is malformed");
         let revision = match wire.revision {
             WireRevision::Git(url, rev) => {
                 Revision::Git { url: url.into(), rev: rev.parse().map_err(malformed)? }
@@ -165,8 +170,8 @@ impl PackageSetRecord {
 }
 
 impl KnownPackage {
-    /// What is known of a package: `layers` are those that it brings into images, by their keys, as far as
-    /// they have been packed; `complete` says whether all of the first step that it fits have.
+    /// The record of a package. `layers` are the layers that it brings into images, by key, as far as they are packed.
+    /// `complete` says whether all layers of the first step that fits the package are packed.
     pub fn new(
         record: PackageRecord,
         profile: &RevisionProfile,
@@ -177,22 +182,22 @@ impl KnownPackage {
         Self::Described(Box::new(Described { record, places, layers, complete }))
     }
 
-    /// Whether nothing more can become known.
+    /// Whether the record is complete, so that it need not be fetched again.
     pub fn is_complete(&self) -> bool {
         self.described().is_none_or(|described| described.complete)
     }
 
-    /// The layers that the record promises to exist, by their keys.
+    /// The layers that the record guarantees to exist, by key.
     pub fn layers(&self) -> impl Iterator<Item = (&CacheKey, &LayerRecord)> {
         self.described().into_iter().flat_map(|described| &described.layers)
     }
 
-    /// Whether it names the layer with this key.
+    /// Whether the record has the layer with this key.
     pub fn has_layer(&self, key: &CacheKey) -> bool {
         self.described().is_some_and(|described| described.layers.contains_key(key))
     }
 
-    /// Promises a layer too that images of the package do not have, or not any more.
+    /// Adds a layer that the package does not, or no longer, bring into images. It is then guaranteed to exist, too.
     pub fn add_layer(&mut self, key: CacheKey, layer: LayerRecord) {
         if let Self::Described(described) = self {
             described.layers.insert(key, layer);
@@ -209,7 +214,7 @@ impl KnownPackage {
     /// The bytes to store under this key.
     ///
     /// # Errors
-    /// When the closure lacks something that is referred to.
+    /// If the closure lacks a store path to which the record refers.
     pub fn encode(&self, key: &CacheKey) -> Result<Vec<u8>, Undescribable> {
         let wire = self.described().map(WirePackage::new).transpose()?;
         Ok(seal(key, &wire))
@@ -264,7 +269,7 @@ struct WirePackage<'a> {
     sh: Option<u32>,
     env: Option<u32>,
     zoneinfo: Option<u32>,
-    /// Indices into the closure, and how often it was decided which content that has.
+    /// Pairs of an index into the closure and the value of [`PackageRecord::decided`].
     decided: Vec<(u32, u32)>,
     #[serde(borrow)]
     layers: Vec<WireLayer<'a>>,
@@ -281,7 +286,7 @@ struct WirePath<'a> {
     place: Option<Place>,
 }
 
-/// A listing, in which store paths are indices into the closure.
+/// A listing. Store paths are indices into the closure.
 #[derive(Serialize, Deserialize)]
 struct WireListing<'a> {
     #[serde(borrow)]
@@ -362,16 +367,16 @@ impl<'a> WirePackage<'a> {
         })
     }
 
-    /// What stands here, if it makes sense.
+    /// Converts and checks the record. The error says what is invalid.
     fn read(self) -> Result<Described, &'static str> {
         let mut text = format!("{STORE_DIR}/");
         let mut paths = Vec::with_capacity(self.closure.len());
         for member in &self.closure {
             text.truncate(STORE_DIR.len() + 1);
             text.push_str(member.base_name);
-            paths.push(text.parse::<StorePath>().map_err(|_| "a store path is none")?);
+            paths.push(text.parse::<StorePath>().map_err(|_| "a store path is malformed")?);
         }
-        let path = |index: u32| paths.get(index as usize).cloned().ok_or("a reference leads nowhere");
+        let path = |index: u32| paths.get(index as usize).cloned().ok_or("a reference is out of range");
         let mut closure = Vec::with_capacity(paths.len());
         let mut places = Vec::with_capacity(paths.len());
         for (member, own) in self.closure.into_iter().zip(&paths) {
@@ -388,7 +393,7 @@ impl<'a> WirePackage<'a> {
         }
         let outputs = &self.package.outputs;
         if outputs.iter().any(|output| !paths.contains(&output.path)) {
-            return Err("the outputs do not fit the closure");
+            return Err("an output is not in the closure");
         }
         let layers = self.layers.into_iter().map(|layer| {
             let record = LayerRecord {
@@ -445,13 +450,13 @@ impl<'a> WireListing<'a> {
     }
 
     fn read(self, path: impl Fn(u32) -> Result<StorePath, &'static str>) -> Result<Listing, &'static str> {
-        let name = |bytes: &[u8]| FileName::new(bytes).map_err(|_| "a file name is none");
+        let name = |bytes: &[u8]| FileName::new(bytes).map_err(|_| "a file name is malformed");
         let mut directories = Vec::with_capacity(self.directories.len());
         for entries in self.directories {
             let mut directory = Directory::new();
             for (bytes, node) in entries {
                 if directory.insert(name(bytes)?, node).is_some() {
-                    return Err("a file is there twice");
+                    return Err("a directory has two files of the same name");
                 }
             }
             directories.push(directory);
@@ -466,12 +471,12 @@ impl<'a> WireListing<'a> {
         });
         let targets = targets.collect::<Result<_, &'static str>>()?;
         let roots = roots.collect::<Result<_, &'static str>>()?;
-        Listing::new(directories, targets, roots).map_err(|_| "an entry of a listing leads nowhere")
+        Listing::new(directories, targets, roots).map_err(|_| "an index in a listing is out of range")
     }
 }
 
 fn array(bytes: &[u8]) -> Result<[u8; 32], &'static str> {
-    bytes.try_into().map_err(|_| "a digest has another length than 32")
+    bytes.try_into().map_err(|_| "a digest is not 32 bytes long")
 }
 
 fn owned<T: DeserializeOwned>(body: &[u8]) -> Result<T, ReadRecordError> {
@@ -482,7 +487,7 @@ fn owned<T: DeserializeOwned>(body: &[u8]) -> Result<T, ReadRecordError> {
     }
 }
 
-/// Magic and versions.
+/// The magic bytes and the versions.
 fn prologue() -> [u8; HEADER - 32] {
     let mut bytes = [0; HEADER - 32];
     bytes[..4].copy_from_slice(MAGIC);

@@ -40,12 +40,13 @@ fn store_path(name: &str) -> StorePath {
     format!("/nix/store/{hash}-{name}").parse().expect("a store path")
 }
 
-/// A package with a program of its own name, files in directories that others have too, and these dependencies.
+/// A package with these dependencies. It has a program named like the package, and files in directories that other
+/// packages have, too.
 fn record(name: &str, dependencies: &[&str], sh: bool) -> PackageRecord {
     let info = |path: &str, references: &[&str]| PathInfo {
         path: store_path(path),
         nar_hash: NarHash::of(path.as_bytes()),
-        // Too large to be put together with others.
+        // The path is so large that it has a layer of its own.
         nar_size: 2_000_000 + path.len() as u64,
         references: references.iter().map(|name| store_path(name)).collect(),
     };
@@ -81,7 +82,7 @@ fn record(name: &str, dependencies: &[&str], sh: bool) -> PackageRecord {
     }
 }
 
-/// What every image has, and of which two files show.
+/// The package that every image has, and of which two files appear.
 fn services() -> PackageRecord {
     let files = "etc/protocols; etc/rpc; etc/services";
     let listing = Sketch::default().path(&store_path("iana-etc"), files).listing(&[]);
@@ -114,21 +115,21 @@ fn packed(key: &CacheKey) -> LayerRecord {
     }
 }
 
-/// A package set with a profile by which `onig` has no layer of its own.
+/// A strategy with a profile by which `onig` has no layer of its own.
 fn strategy() -> Sharing {
     let json = r#"{"format":3,"id":"x","layer_bytes":1000000,"places":{"jq":[99,true],"onig-6":[99,false],
         "libc-2":[900,true],"git":[70,true],"bash":[50,false]}}"#;
     Sharing::new(Arc::new(serde_json::from_str(json).expect("a profile")))
 }
 
-/// What the backend knows when it has built an image of each package alone.
+/// The records that the backend publishes after building an image of each package alone.
 struct Published {
     set: PackageSetRecord,
     known: BTreeMap<PackageName, KnownPackage>,
     strategy: Sharing,
 }
 
-/// A package with the layers that it brings into images.
+/// The record of a package with the layers that it brings into images.
 fn described(record: PackageRecord, strategy: &Sharing) -> KnownPackage {
     let closure = Closure::new(&record.closure).expect("a closure");
     let parts = [record.part(&closure, false)];
@@ -171,7 +172,7 @@ impl Published {
         compose(&name(image), &self.set, |name| self.known.get(name))
     }
 
-    /// The way of the backend, which has the whole profile and every layer.
+    /// Makes the image as the backend does, with the whole profile and every layer.
     fn build(&self, image: &str) -> Image {
         let (name, packages) = (name(image), packages());
         let resolve = |package: &PackageName| match packages.get(package) {
@@ -207,7 +208,7 @@ fn composes_what_the_backend_builds() {
     }
 }
 
-/// `jq` was recorded when `libc-2` had been built again.
+/// `jq` was recorded after `libc-2` had been built again.
 #[test]
 fn records_that_disagree_make_the_image_of_those_that_agree() {
     for content in [[0x00; 32], [0xff; 32]] {
@@ -216,7 +217,7 @@ fn records_that_disagree_make_the_image_of_those_that_agree() {
         let mut know = |name: &str, record: &PackageRecord| {
             published.known.insert(package_name(name), described(record.clone(), &strategy));
         };
-        // Their links lead to their first dependency.
+        // The links of a package lead to its first dependency.
         let git = record("git", &["curl-8", "libc-2", "zlib-1"], false);
         let mut jq = record("jq", &["onig-6", "libc-2"], false);
         (jq.closure[1].nar_hash, jq.closure[1].nar_size) = (NarHash::from_bytes(content), 3_000_000);
@@ -225,7 +226,7 @@ fn records_that_disagree_make_the_image_of_those_that_agree() {
         let image = published.compose("git/jq").expect("the rule decides");
         assert!(disagree(published.known.values()));
         let jq_wins = content < *NarHash::of(b"libc-2").as_bytes();
-        // A link of curl leads to the content that it was recorded with.
+        // A link of curl leads into libc, so the files are known only for the content with which curl was recorded.
         assert_eq!(published.compose("curl/jq").is_err(), jq_wins);
 
         let settlement = Settlement::new(&[&git, &jq]).expect("settled");
@@ -234,7 +235,7 @@ fn records_that_disagree_make_the_image_of_those_that_agree() {
             published.known.insert(package_name(name), described(renewed, &strategy));
         }
         assert_eq!(published.compose("git/jq"), Ok(image));
-        // What is known of one content alone.
+        // Only one content of libc is known to have a shell.
         jq.sh = Some(store_path("libc-2"));
         published.known.insert(package_name("jq"), described(jq, &strategy));
         published.known.insert(package_name("git"), described(git, &strategy));
@@ -257,9 +258,9 @@ fn what_it_cannot_know_is_the_backends() {
     };
     assert!(matches!(with(|set| set.recipe.strategy = "sharing-2-x".into()), ComposeError::Strategy(_)));
     assert!(matches!(with(|set| set.recipe.closure_bytes = 5000), ComposeError::TooLarge(_)));
-    // With fewer layers it takes a step that the packages were not packed at; with another encoder there are no layers.
+    // With a smaller budget the image takes a step at which no layers were packed.
     assert!(matches!(with(|set| set.recipe.layer_budget = 6), ComposeError::NeverPacked(_, 1..)));
-    // With fewer than packages there is a layer that no other image has.
+    // With a budget smaller than the number of packages, the image has a layer that no other image has.
     assert!(matches!(with(|set| set.recipe.layer_budget = 3), ComposeError::OwnLayer));
     assert!(matches!(
         with(|set| set.recipe.encoding.identity = "test-2".into()),
@@ -301,7 +302,7 @@ fn nothing_else_is_believed() {
     }
     assert_eq!(read(&[&bytes[..], b"x"].concat()), ReadRecordError::Digest);
     assert_eq!(read(b""), ReadRecordError::Version);
-    // What is whole but lies in another place is not what was asked for.
+    // An intact record under another key is refused.
     for other in [
         package_key(&token(), Platform::Amd64, &jq),
         package_key(&token(), Platform::Arm64, &git),
@@ -326,8 +327,8 @@ fn a_package_without_its_closure_has_no_record() {
     assert!(!known.is_complete());
 }
 
-/// KV takes 25 MiB, and every byte is hashed and copied for an image: 1,000 paths, each with 8 references, a layer
-/// of its own and 10 files.
+/// Workers KV allows 25 MiB, and composing an image hashes and copies every byte. This closure has 1,000 paths, each
+/// with 8 references, a layer of its own and 10 files.
 #[test]
 fn large_closures_have_small_records() {
     let names: Vec<String> = (0..1000).map(|i| format!("a-library-of-some-length-{i}.0.1")).collect();

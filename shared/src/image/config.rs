@@ -1,26 +1,26 @@
 //! Image configs (OCI image spec, "config.md").
 //!
-//! Written by hand because `oci-spec` keeps labels in a `HashMap`, whose order differs from run to run, and
-//! the config's digest is part of the image's identity. Tests parse the result with `oci-spec`.
+//! These are our own structs because `oci-spec` keeps labels in a `HashMap`, whose order differs from run to run. The
+//! config's bytes must not differ, because its digest is part of the image. Tests parse the config with `oci-spec`.
 
 use crate::oci::{digest::DiffId, platform::Platform};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// An image config, as the spec's JSON.
+/// An image config, which serialises to the JSON of the specification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImageConfig {
-    /// RFC 3339 time.
+    /// The image's time, as in RFC 3339.
     pub created: String,
-    /// `amd64`, `arm64`.
+    /// The architecture: `amd64` or `arm64`.
     pub architecture: &'static str,
-    /// Always `linux`.
+    /// The operating system, always `linux`.
     pub os: &'static str,
-    /// How containers start.
+    /// The defaults of containers.
     pub config: ExecutionConfig,
-    /// The layers' contents, bottom first.
+    /// The layers' diff ids.
     pub rootfs: RootFs,
-    /// One entry a layer.
+    /// One entry for each layer, bottom first.
     pub history: Vec<History>,
 }
 
@@ -28,39 +28,40 @@ pub struct ImageConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ExecutionConfig {
-    /// `uid:gid`; root where nothing is said. Numbers, because Kubernetes' `runAsNonRoot` reads no names.
+    /// User and group as `uid:gid`; `None` for root. Both are numbers because Kubernetes' `runAsNonRoot` does not
+    /// look up names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// `NAME=value`.
+    /// Environment variables as `NAME=value`.
     pub env: Vec<String>,
-    /// The command.
+    /// The default command.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cmd: Vec<String>,
-    /// Where the command starts; `/` where nothing is said.
+    /// The working directory; `None` for `/`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<&'static str>,
-    /// Facts about the image; the same as the manifest's annotations.
+    /// The image's labels. The manifest has the same as annotations.
     pub labels: BTreeMap<String, String>,
 }
 
 /// The `rootfs` object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RootFs {
-    /// Always `layers`.
+    /// The type, always `layers`.
     #[serde(rename = "type")]
     pub kind: &'static str,
     /// Digests of the uncompressed layers, bottom first.
     pub diff_ids: Vec<DiffId>,
 }
 
-/// What one layer is, for `docker history`.
+/// The description of one layer, which `docker history` prints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct History {
-    /// RFC 3339 time.
+    /// The image's time, as in RFC 3339.
     pub created: String,
-    /// What made the layer.
+    /// The program that made the layer.
     pub created_by: String,
-    /// What is in the layer.
+    /// The content of the layer.
     pub comment: String,
 }
 

@@ -1,15 +1,16 @@
-//! The symlink forest: what makes `/bin/git` of `/nix/store/…-git/bin/git`, and the few real files that a
-//! container needs around it.
+//! The symlink forest: the symlinks from the root of an image into the Nix store, such as `/bin/git`, and the few real
+//! files that a container needs.
 //!
-//! It is what Nix's `builtin:buildenv` makes of the same packages, which is what `nix-env` shows its users:
-//! a directory that only one package has is a single symlink, one that several have is real and merged, and a
-//! symlink to a directory counts as that directory. A test builds the same packages with the real one, and has the
-//! table of intended differences. These are the ones that matter:
+//! The forest is what Nix's `builtin:buildenv` (which `nix-env` uses) makes of the same packages. A directory that only
+//! one package has is a single symlink. A directory that several packages have is real, and its contents are merged. A
+//! symlink to a directory counts as that directory. A test compares the forest with the output of `builtin:buildenv`
+//! and lists the intended differences. The important ones are:
 //!
-//! - Directories that people add to are real, so that derived images can add to them: `base::is_real` has which.
-//! - Where two packages have the same file, the first one's is kept and the other is reported, also where
-//!   `buildenv` would end.
-//! - A symlink that leads nowhere is kept, unless another package has something there.
+//! - Directories to which people add files are real, so that derived images can add to them (`base::is_real`).
+//! - If two packages have the same file, the first one's is kept and the other is reported. `buildenv` fails for some
+//!   of
+//!   these conflicts.
+//! - A dangling symlink is kept, unless another package has something at the same path.
 
 mod base;
 mod merge;
@@ -25,58 +26,56 @@ use crate::{
 };
 use skeleton::Skeleton;
 
-/// A package's contribution: where it is, and what is in it.
+/// A package output that contributes files.
 #[derive(Debug, Clone, Copy)]
 pub struct Tree<'a> {
-    /// An output, which is a root of the listing.
+    /// The output's store path, which is a root of the listing.
     pub path: &'a StorePath,
-    /// The files of its package.
+    /// The listing of the output's package.
     pub listing: &'a Listing,
 }
 
-/// Something that one package offered and did not get.
+/// An entry of a package that is left out, because another package has an entry at the same path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
-    /// Where, from the root, lossily as text.
+    /// The path from the root of the image. Bytes that are not UTF-8 are replaced.
     pub path: String,
-    /// Whose entry was left out.
+    /// The store path whose entry is left out.
     pub dropped: StorePath,
 }
 
-/// The top layer's entries and what did not fit in.
+/// The entries of the symlink layer, and the conflicts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forest {
-    /// Sorted by path, every directory before what is in it.
+    /// The entries, sorted by path, so that every directory comes before its contents.
     pub entries: Vec<Entry>,
-    /// What was left out, sorted by path.
+    /// The entries that are left out, sorted by path.
     pub conflicts: Vec<Conflict>,
-    /// The symlinks that lead nowhere, sorted.
+    /// The dangling symlinks, sorted.
     dangling: Vec<ImagePath>,
 }
 
-/// Why packages have no forest.
+/// Why packages cannot be merged into a forest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ForestError {
-    /// The names of its entries, or their targets, would take more memory than there is at the edge.
-    #[error(
-        "these packages have directories in common that hold more files, with longer names, than an image can show"
-    )]
+    /// The names of the entries and their targets would take more memory than the edge has.
+    #[error("these packages have too many files, or files with too long names, in directories that they share")]
     TooLarge,
     /// A path, or the target of a symlink, would be longer than Linux allows.
-    #[error("these packages have directories in common that are nested deeper than Linux allows")]
+    #[error("these packages share directories that are nested deeper than Linux allows")]
     TooDeep,
 }
 
 impl Forest {
-    /// Where `cacert` puts the bundle of certificates, without leading slash.
+    /// The path of the CA bundle in `cacert`, without leading slash.
     pub const CA_BUNDLE: &str = base::CA_BUNDLE;
-    /// The home of [`USER_ID`], as `/etc/passwd` has it.
+    /// The home directory of [`USER_ID`] in `/etc/passwd`.
     pub const USER_HOME: &str = "/home/user";
 
-    /// The forest of these trees, earlier ones first where they conflict, and of what they propagate.
+    /// The forest of these trees and the packages that they propagate. If trees conflict, the earlier one wins.
     ///
     /// # Errors
-    /// When merging them takes more than [`ForestError`] says. That depends on the arguments alone.
+    /// If the merged trees exceed a limit of [`ForestError`]. The result depends only on the arguments.
     pub fn new(trees: &[Tree<'_>], fixtures: Fixtures<'_>) -> Result<Self, ForestError> {
         let mut skeleton = Skeleton::default();
         let has_ca_bundle = trees.iter().any(|tree| tree.has(Self::CA_BUNDLE));
@@ -87,7 +86,7 @@ impl Forest {
         Ok(Self { entries, conflicts, dangling })
     }
 
-    /// Whether something is at this path (no leading slash) that is not a symlink to nowhere.
+    /// Whether the forest has an entry at this path (no leading slash) other than a dangling symlink.
     pub fn has(&self, path: &str) -> bool {
         ImagePath::parse(format!("/{path}")).is_ok_and(|path| {
             self.entries.binary_search_by(|entry| entry.path.cmp(&path)).is_ok()
@@ -97,13 +96,13 @@ impl Forest {
 }
 
 impl Tree<'_> {
-    /// The directory that the output is, or is a link to; none where it is a file.
+    /// The directory that the output is, or to which it is a link. `None` if it is a file.
     fn directory(&self) -> Option<u32> {
         let root = self.listing.roots().iter().find(|root| root.path == *self.path)?;
         self.listing.directory_of(root.node)
     }
 
-    /// Whether the output has a file or directory at this path (no leading slash); symlinks to directories are
+    /// Whether the output has a file or directory at this path (no leading slash). Symlinks to directories are
     /// followed.
     fn has(&self, path: &str) -> bool {
         let (parents, last) = path.rsplit_once('/').unwrap_or(("", path));

@@ -1,4 +1,4 @@
-//! Layers: which store paths they hold, what they are called before they exist, and what they are after.
+//! Layers of store paths: the plan before a layer is packed, and the record after.
 
 use crate::{
     StorePath,
@@ -11,27 +11,27 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// How layers are encoded: all layers of one image alike, since some clients stumble over a manifest that mixes
-/// compressions.
+/// How layers are encoded. All layers of store paths in an image have the same encoding, because some clients cannot
+/// handle a manifest with mixed compressions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerEncoding {
     /// The compression.
     pub compression: LayerCompression,
-    /// The encoder's name, version and settings: other settings give other bytes.
+    /// The encoder's name, version and settings. Other settings give other bytes.
     pub identity: String,
 }
 
-/// Some store paths that travel together, and the key under which the packed layer is remembered.
+/// The store paths of a layer, and the key of the layer's record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerPlan {
-    /// Depends on the members' contents and on the encoder, and on nothing else: not on the image, so that a
-    /// store path is packed once for all images that have it in the same company.
+    /// The key of the layer's [`LayerRecord`]. It depends only on the members' contents and the encoder, not on the
+    /// image. So a layer is packed once for all images that have it.
     pub key: CacheKey,
     /// The members, sorted.
     pub paths: Vec<StorePath>,
-    /// The digests of their NAR serialisations, in the same order: the contents that the layer has to have.
+    /// The digests of the members' NAR serialisations, in the same order. They define the content of the layer.
     pub nar_hashes: Vec<NarHash>,
-    /// Their NAR sizes together, in bytes.
+    /// The total NAR size of the members, in bytes.
     pub nar_size: u64,
 }
 
@@ -40,18 +40,18 @@ pub struct LayerPlan {
 pub struct LayerRecord {
     /// Digest of the blob.
     pub digest: Digest,
-    /// Digest of the tar inside it.
+    /// Digest of the uncompressed tar.
     pub diff_id: DiffId,
     /// Size of the blob, in bytes.
     pub size: u64,
-    /// Size of the tar, in bytes.
+    /// Size of the uncompressed tar, in bytes.
     pub uncompressed: u64,
-    /// How it is compressed.
+    /// The blob's compression.
     pub compression: LayerCompression,
 }
 
 impl LayerPlan {
-    /// The plan for these members, to be encoded like this.
+    /// The plan for a layer with these members and this encoding.
     pub fn new<'a>(members: impl IntoIterator<Item = &'a ClosurePath>, encoding: &LayerEncoding) -> Self {
         let mut members: Vec<&ClosurePath> = members.into_iter().collect();
         members.sort_unstable_by_key(|member| &member.path);
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A member whose path and content come from small sets, so that two layers differ by little.
+    /// A member whose path and content are from small sets, so that two layers differ only a little.
     fn member() -> impl Strategy<Value = ClosurePath> {
         ("[ab]{1,2}", "[01]").prop_map(|(name, content)| ClosurePath {
             path: format!("/nix/store/{}-{name}", "0".repeat(32)).parse().expect("a store path"),
@@ -85,7 +85,7 @@ mod tests {
     }
 
     fn layer() -> impl Strategy<Value = (Vec<ClosurePath>, LayerEncoding)> {
-        // A closure has each path once.
+        // A closure has each path only once.
         let members = proptest::collection::vec(member(), 0..4).prop_map(|mut members| {
             members.sort_unstable_by(|a, b| a.path.cmp(&b.path));
             members.dedup_by(|a, b| a.path == b.path);
@@ -101,7 +101,7 @@ mod tests {
         fn layers_never_share_a_key(a in layer(), b in layer()) {
             let key = |(members, encoding): &(Vec<ClosurePath>, LayerEncoding)| {
                 let key = LayerPlan::new(members, encoding).key;
-                assert_eq!(LayerPlan::new(members.iter().rev(), encoding).key, key, "the order means nothing");
+                assert_eq!(LayerPlan::new(members.iter().rev(), encoding).key, key, "the order does not matter");
                 key
             };
             prop_assert_eq!(a == b, key(&a) == key(&b), "{:?} {:?}", a, b);

@@ -1,8 +1,6 @@
-//! From packages to an image: the same code in the backend and at the edge, so that both come to the same
-//! bytes.
+//! Makes an image from packages. Backend and edge run the same code, so that both make the same bytes.
 //!
-//! A [`Blueprint`] says which layers an image has before any of them exists. Given the packed layers, it
-//! becomes an [`Image`].
+//! A [`Blueprint`] plans the layers of an image. With the records of the packed layers it becomes an [`Image`].
 
 pub mod config;
 pub mod forest;
@@ -35,38 +33,38 @@ use config::{ExecutionConfig, ImageConfig};
 use manifest::{Descriptor, Manifest};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Changes whenever the same ingredients would make other bytes: another file in every image, another word in
-/// the config, another compression of the symlink layer. Part of what images are keyed by, so that edge and
-/// backend never mix the images of two versions; a test pins the bytes.
+/// The version of the image format. Increase it when the same ingredients give other bytes: for example another file in
+/// every image, another word in the config, or another compression of the symlink layer. The keys of images contain it,
+/// so that edge and backend never mix the images of two versions. A test pins the bytes.
 pub const FORMAT: u32 = 3;
-/// Where Docker's own images look for programs; derived images add to `/usr/local/bin`.
+/// The search path of Docker's own images. Derived images add programs to `/usr/local/bin`.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What an image is made from.
 #[derive(Debug, Clone, Copy)]
 pub struct Ingredients<'a> {
-    /// Its name, in canonical form.
+    /// The image's name, in canonical form.
     pub name: &'a ImageName,
-    /// Which platform it is for.
+    /// The platform that the image is for.
     pub platform: Platform,
-    /// Which package set it is from.
+    /// The revision of the package set.
     pub revision: &'a Revision,
-    /// When that was committed, in seconds since 1970, if known.
+    /// When the revision was committed, in seconds since 1970, if known.
     pub revision_date: Option<i64>,
-    /// Its packages, in the order that decides conflicts.
+    /// The image's packages. If two have a file at the same path, the earlier one wins.
     pub packages: &'a [Selected<&'a PackageRecord>],
 }
 
-/// All that is fixed about an image before its layers are packed.
+/// Everything that is known about an image before its layers are packed.
 #[derive(Debug, Clone)]
 pub struct Blueprint {
     /// The layers of store paths, bottom first.
     pub layers: Vec<LayerPlan>,
-    /// The step that they are of ([`Layers::step`]).
+    /// The step of the layers ([`Layers::step`]).
     pub step: Option<usize>,
-    /// What two packages both wanted to put in the same place.
+    /// The files that are left out because another package has a file at the same path.
     pub conflicts: Vec<Conflict>,
-    /// NAR size of all store paths together, each counted once, in bytes.
+    /// The total NAR size of all store paths, in bytes. Each path counts once.
     pub nar_size: u64,
     top: archive::Blob,
     platform: Platform,
@@ -74,13 +72,13 @@ pub struct Blueprint {
     execution: ExecutionConfig,
 }
 
-/// Why packages make no image.
+/// Why an image cannot be made from packages.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BlueprintError {
-    /// Their closures contradict each other.
+    /// The closures of the packages contradict each other.
     #[error(transparent)]
     Closure(#[from] ClosureError),
-    /// Their files cannot be shown together.
+    /// The files of the packages cannot be merged.
     #[error(transparent)]
     Forest(#[from] ForestError),
 }
@@ -88,13 +86,13 @@ pub enum BlueprintError {
 /// A blob in memory, with its digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SmallBlob {
-    /// Its digest.
+    /// The blob's digest.
     pub digest: Digest,
-    /// Its bytes.
+    /// The blob's bytes.
     pub bytes: Vec<u8>,
 }
 
-/// A whole image but for the bytes of the layers of store paths.
+/// An image, without the bytes of its layers of store paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     /// The symlink layer.
@@ -103,17 +101,17 @@ pub struct Image {
     pub config: SmallBlob,
     /// The OCI manifest.
     pub oci: SmallBlob,
-    /// The same for clients that do not accept OCI; there is none for layers in zstd.
+    /// The Docker manifest, for clients that do not accept OCI. `None` if layers use zstd, which Docker's format lacks.
     pub docker: Option<SmallBlob>,
 }
 
 impl Blueprint {
-    /// The blueprint for these ingredients. `group` puts the members of the closure of these packages into
-    /// layers, bottom first, by their indices; `encoding` says how they will be packed.
+    /// The blueprint for these ingredients. `group` divides the members of the packages' closure into layers.
+    /// `encoding` says how the layers will be packed.
     ///
     /// # Errors
-    /// When the packages' closures contradict each other in a way that [`settlement`] does not decide, or their files are
-    /// too many to be shown together.
+    /// If the packages' closures contradict each other in a way that [`settlement`] cannot settle, or if their files
+    /// exceed a limit of [`ForestError`].
     pub fn new(
         ingredients: Ingredients<'_>,
         group: impl FnOnce(&Closure, &[Part]) -> Layers,
@@ -131,7 +129,7 @@ impl Blueprint {
             .into_iter()
             .map(|layer| LayerPlan::new(layer.members.into_iter().map(|i| &closure.paths()[i]), encoding))
             .collect();
-        // Two names can mean one package.
+        // Two names can stand for the same package.
         let mut seen = BTreeSet::new();
         let (mut trees, mut files) = (Vec::new(), Vec::new());
         for selected in ingredients.packages {
@@ -166,7 +164,7 @@ impl Blueprint {
         })
     }
 
-    /// The image, given what became of each of [`Blueprint::layers`], in the same order.
+    /// The image. `layers` are the records of [`Blueprint::layers`], in the same order.
     pub fn assemble(self, layers: &[LayerRecord]) -> Image {
         assert_eq!(layers.len(), self.layers.len(), "every planned layer is packed");
         let comments = self.layers.iter().map(|plan| match plan.paths.as_slice() {
@@ -207,7 +205,7 @@ fn execution(ingredients: Ingredients<'_>, forest: &Forest, created: &str) -> Ex
     }
     let user = ingredients.name.user();
     if user {
-        // Not every runtime looks it up in /etc/passwd.
+        // Some runtimes do not read the home directory from /etc/passwd.
         env.push(format!("HOME={}", Forest::USER_HOME));
     }
     let mut requested = ingredients.packages.iter().filter(|selected| selected.requested);
@@ -227,7 +225,7 @@ fn execution(ingredients: Ingredients<'_>, forest: &Forest, created: &str) -> Ex
     }
 }
 
-/// Facts about the image, in the words of the OCI image spec, "annotations.md".
+/// The image's labels, with the keys of the OCI image spec, "annotations.md".
 fn labels(
     ingredients: Ingredients<'_>,
     only: Option<&PackageRecord>,
@@ -254,7 +252,7 @@ fn labels(
     labels
 }
 
-/// A time in the form that image configs want; 1970 where it cannot be expressed.
+/// A time in the format of image configs (RFC 3339). The epoch if it cannot be expressed.
 fn rfc3339(seconds: i64) -> String {
     time::OffsetDateTime::from_unix_timestamp(seconds)
         .ok()

@@ -1,4 +1,4 @@
-//! Which packages an image gets, given what each name resolves to.
+//! Selects the packages of an image from the resolved names.
 
 use crate::{
     naming::{
@@ -10,19 +10,19 @@ use crate::{
 };
 use std::collections::BTreeSet;
 
-/// A package that goes in.
+/// A package that goes into an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selected<T> {
     /// The package.
     pub package: T,
-    /// Whether the image name spells it out, rather than implying it.
+    /// Whether the image name spells the package out instead of implying it.
     pub requested: bool,
-    /// Which of its files show at the root of the image.
+    /// Which of the package's files appear at the root of the image.
     pub shows: Shows,
 }
 
 impl<T> Selected<T> {
-    /// The same, with a reference to the package.
+    /// The same selection, with a reference to the package.
     pub fn as_deref(&self) -> Selected<&T::Target>
     where
         T: std::ops::Deref,
@@ -30,23 +30,23 @@ impl<T> Selected<T> {
         self.with(&*self.package)
     }
 
-    /// The same of another view of the package.
+    /// The same selection, with another view of the package.
     pub fn with<U>(&self, package: U) -> Selected<U> {
         Selected { package, requested: self.requested, shows: self.shows }
     }
 }
 
-/// The packages that cannot be had, each with its problem; at least one.
+/// The packages that are not available, each with its problem; at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelectionError(pub Vec<(PackageName, PackageProblem)>);
 
-/// The packages of an image in the order that decides conflicts.
+/// The packages of an image. If two have a file at the same path, the earlier one wins.
 ///
-/// Of each want the first name that resolves is taken; a want that is not required may come to nothing. Names that
-/// are the same package by `is_same` (an alias and its target) count once, as the first of them.
+/// For each want, the first name that resolves is taken. If no name resolves and the want is not required, it is left
+/// out. If `is_same` says that two names are the same package (an alias and its target), only the first is taken.
 ///
 /// # Errors
-/// All required wants of which no name resolves, so that a person can mend them at once.
+/// If no name of a required want resolves. The error lists all such wants, so that the user can fix them all at once.
 pub fn select<T>(
     image: &ImageName,
     is_same: impl Fn(&T, &T) -> bool,
@@ -56,7 +56,7 @@ pub fn select<T>(
     let mut problems = Vec::new();
     let mut taken = BTreeSet::new();
     for want in image.wants() {
-        // `shell/coreutils` spells out what it implies.
+        // `shell/coreutils`, for example, spells out a package that it also implies.
         if want.names.iter().any(|name| taken.contains(name)) {
             continue;
         }
@@ -72,13 +72,13 @@ pub fn select<T>(
             }
         });
         match found {
-            // Whether it was requested is said by the first: what is implied comes last.
+            // The first one says whether the package was requested, because implied packages come last.
             Some(package) if selected.iter().any(|there| is_same(&there.package, &package)) => {}
             Some(package) => {
                 selected.push(Selected { package, requested: want.requested, shows: want.shows });
             }
             None if want.required => {
-                // "Broken" says more than that another name for it does not exist.
+                // Another problem, such as "broken", is more helpful than "not found" for an alternative name.
                 let telling = failed.iter().position(|(_, problem)| problem.kind != ProblemKind::NotFound);
                 problems.push(failed.swap_remove(telling.unwrap_or(0)));
             }
@@ -89,8 +89,8 @@ pub fn select<T>(
 }
 
 impl SelectionError {
-    /// What the client sees: one sentence a package. Always a 404, so that Docker shows the message and
-    /// nobody retries.
+    /// The error for the client, with one sentence for each package. Its status is always 404, so that Docker shows the
+    /// message and clients do not retry.
     pub fn to_oci_error(&self, words: Words) -> OciError {
         let unknown = self.0.iter().any(|(_, problem)| problem.kind == ProblemKind::NotFound);
         let code = if unknown { ErrorCode::NameUnknown } else { ErrorCode::ManifestUnknown };

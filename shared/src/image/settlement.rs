@@ -1,19 +1,20 @@
-//! Which content a store path has in an image, where the records of its packages disagree.
+//! Decides which content a store path has in an image if the records of its packages disagree.
 //!
-//! Builds are not always reproducible. When a Nix store loses a path and builds it again, or when two backends build
-//! it, the path can come with other bytes. Records that were written before and after then name different contents
-//! of one path. Nix takes all of them for the same path, and so an image may have any of them, but only one.
+//! Builds are not always reproducible. If a Nix store loses a path and builds it again, or if two backends build it,
+//! the path can get different bytes. Then records of different times name different contents of one path. For Nix all
+//! these contents are the same path, so an image may have any of them, but only one.
 //!
-//! **The rule.** Of the contents that the records name, the one that was decided most often wins
-//! ([`PackageRecord::decided`]); among those the one with the smallest NAR hash. It depends on the records alone, so
-//! every backend and every edge comes to the same content. Records that are brought in line by it
-//! ([`Settlement::renewed`]) stay in line, whatever other images do.
+//! **The rule.** The content that was chosen most often wins ([`PackageRecord::decided`]); among equals, the content
+//! with the smallest NAR hash. The rule depends only on the records, so every backend and every edge chooses the same
+//! content. Records that are updated by the rule ([`Settlement::renewed`]) stay in agreement, whatever other images
+//! do.
 //!
-//! **What it does not decide.** A record says more about some paths than their bytes: what lies below its outputs and
-//! below the directories that links in them lead to, and which path has `bin/sh`, `bin/env` or time zones. When the
-//! content that it says this about loses, nobody can tell from records what the other content has. The same goes for contents that refer to different paths. Then, and when the content that wins
-//! has to be packed and is in no Nix store any more, a backend makes the records anew from what its Nix store has.
-//! [`decide`] marks in them that this was decided, so that it wins over what others still have on record.
+//! **What the rule cannot decide.** For some paths a record also lists files: those in its outputs, and those in
+//! directories to which links in the outputs lead. It also says which path has `bin/sh`, `bin/env` or time zones. If
+//! such a path's content loses, the records do not say what files the winning content has. The rule also does not
+//! apply if the contents refer to different paths. In these cases a backend makes the records anew from its Nix
+//! store. It does the same if the winning content must be packed but is in no Nix store any more. [`decide`] marks
+//! the new contents in these records as chosen, so that they win over other records.
 
 use crate::{
     StorePath,
@@ -23,17 +24,17 @@ use crate::{
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One content for each path of some packages.
+/// The chosen content for each store path of some packages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settlement<'a> {
     contents: BTreeMap<&'a StorePath, Content<'a>>,
 }
 
-/// What a record says about one path.
+/// A record's entry for one store path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Content<'a> {
     info: &'a PathInfo,
-    /// How often it was decided that the path has this content.
+    /// How often a content was chosen for the path; see [`PackageRecord::decided`].
     decided: u32,
 }
 
@@ -48,7 +49,7 @@ impl Content<'_> {
     }
 }
 
-/// All that a record says about paths.
+/// The record's entries for all of its store paths.
 fn contents(record: &PackageRecord) -> impl Iterator<Item = Content<'_>> {
     record.closure.iter().map(|info| Content { info, decided: decided(record, &info.path) })
 }
@@ -57,7 +58,7 @@ fn decided(record: &PackageRecord, path: &StorePath) -> u32 {
     record.decided.get(path).copied().unwrap_or_default()
 }
 
-/// The content that wins for each path.
+/// The winning content for each store path.
 fn winners<'a>(records: &[&'a PackageRecord]) -> BTreeMap<&'a StorePath, Content<'a>> {
     let mut winners: BTreeMap<&StorePath, Content<'_>> = BTreeMap::new();
     for content in records.iter().copied().flat_map(contents) {
@@ -74,11 +75,11 @@ fn references(info: &PathInfo) -> BTreeSet<&StorePath> {
 }
 
 impl<'a> Settlement<'a> {
-    /// The settlement between these records, in whatever order they come.
+    /// The settlement of these records. Their order does not matter.
     ///
     /// # Errors
-    /// [`ClosureError::Contradiction`] when a path has two contents and the records do not say enough about the one
-    /// that wins.
+    /// [`ClosureError::Contradiction`] if a path has two contents and the records do not say enough about the winning
+    /// one.
     pub fn new(records: &[&'a PackageRecord]) -> Result<Self, ClosureError> {
         let contents = winners(records);
         for record in records {
@@ -97,15 +98,15 @@ impl<'a> Settlement<'a> {
         Ok(Self { contents })
     }
 
-    /// The closure of all the packages.
+    /// The closure of all packages.
     ///
     /// # Errors
-    /// When a reference leads out of the records.
+    /// If a reference has no record.
     fn closure(&self) -> Result<Closure, ClosureError> {
         Closure::new(self.contents.values().map(|content| content.info))
     }
 
-    /// What one of the records should say; nothing when it says that already.
+    /// The record, updated with the chosen contents. `None` if it has them already.
     pub fn renewed(&self, record: &PackageRecord) -> Option<PackageRecord> {
         let mut renewed = record.clone();
         for info in &mut renewed.closure {
@@ -121,10 +122,10 @@ impl<'a> Settlement<'a> {
     }
 }
 
-/// The closure of these packages, in which each path has one content.
+/// The closure of these packages, with one content for each path.
 ///
 /// # Errors
-/// When a reference leads out of the records, and as [`Settlement::new`].
+/// If a reference has no record, or as for [`Settlement::new`].
 pub fn closure(records: &[&PackageRecord]) -> Result<Closure, ClosureError> {
     match Closure::new(records.iter().flat_map(|record| &record.closure)) {
         Err(ClosureError::Contradiction(_)) => Settlement::new(records)?.closure(),
@@ -132,14 +133,14 @@ pub fn closure(records: &[&PackageRecord]) -> Result<Closure, ClosureError> {
     }
 }
 
-/// Whether all that a record says about a path is known of the content that wins, too.
+/// Whether everything that a record says about a path is also known for the winning content.
 fn is_known(
     path: &StorePath,
     record: &PackageRecord,
     records: &[&PackageRecord],
     winner: &Content<'_>,
 ) -> bool {
-    // Another record with the same output may list other files.
+    // The files that the record lists may differ from those of the winning content.
     let mut listed = record.listing.roots().iter().map(|root| &root.path);
     let mut linked = record.listing.targets().iter().map(|target| &target.path);
     let is_listed = listed.any(|listed| listed == path) || linked.any(|linked| linked == path);
@@ -156,8 +157,8 @@ fn is_known(
         && has(|record| record.zoneinfo.as_ref())
 }
 
-/// Marks in a record that was just made from a Nix store what it decides: its contents win over those that the
-/// records before it name.
+/// Marks the contents of a record that was just made from a Nix store as chosen, so that they win over the contents in
+/// the records before.
 pub fn decide(new: &mut PackageRecord, before: &[&PackageRecord]) {
     let before = winners(before);
     let decided = new.closure.iter().filter_map(|info| {

@@ -15,7 +15,7 @@ fn store_path(name: &str) -> StorePath {
     format!("/nix/store/{}-{name}", letter.to_string().repeat(32)).parse().expect("a store path")
 }
 
-/// A package with one program of its own name, which depends on `libc`.
+/// A package that depends on `libc` and has one program, named like the package.
 fn record(name: &str) -> PackageRecord {
     let info = |path: StorePath, references: Vec<StorePath>| PathInfo {
         nar_hash: NarHash::of(path.as_str().as_bytes()),
@@ -106,7 +106,7 @@ fn manifests_and_configs_are_what_the_spec_says() {
         (top.digest().to_string(), top.size()),
         (image.top.digest.to_string(), image.top.bytes.len() as u64)
     );
-    // Configs carry the tars' hashes, manifests the blobs'.
+    // A config has the digests of the tars, a manifest those of the blobs.
     let diff_ids = config.rootfs().diff_ids();
     assert_ne!(diff_ids.last().map(String::as_str), Some(top.digest().to_string().as_str()));
     assert_eq!(config.created().as_deref(), Some("1970-01-01T00:00:00Z"));
@@ -132,7 +132,7 @@ fn the_symlink_layer_is_gzip() {
     for layer in others {
         assert_eq!(layer["mediaType"], "application/vnd.oci.image.layer.v1.tar+zstd");
     }
-    // So that the Worker composes images of layers in zstd without an encoder for it.
+    // The symlink layer is gzip, so that the Worker can compose images with zstd layers without a zstd encoder.
     assert_eq!(top["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
     assert_eq!(image.top.bytes[..2], [0x1f, 0x8b], "the magic number of gzip");
     assert_eq!(image.docker, None, "Docker's format has no zstd");
@@ -182,7 +182,7 @@ fn layer_keys_depend_on_contents_and_encoder_alone() {
 #[test]
 fn the_format_says_when_bytes_change() {
     let image = image("user/git/htop", &["git", "htop"]).1;
-    // Other digests need another FORMAT: images are found by it.
+    // If these digests change, FORMAT must change, because the keys of images contain it.
     assert_eq!(FORMAT, 3);
     assert_eq!(image.oci.digest.hex(), "baeac2947f6ce4c4b1e35c4c14a93d68b031f9b06edd5394fe2612586afb5765");
 }

@@ -1,10 +1,10 @@
-//! What is in one layer: a store path with what it refers to, as far as that has no layer of its own.
+//! The members of one layer: a store path and those members of its closure that have no layer of their own.
 //!
-//! Some members of a closure are *heads*. A head's layer holds its closure without the closures of the heads below it.
-//! What a package brings that no head below it holds is the package's own layer, by the same rule. So a layer is a
-//! function of one package: whatever else an image holds, `openssl`'s layer is the same. A member that two heads
-//! reach without another head between is in the layers of both. That is the price, and it is small when heads are
-//! chosen well.
+//! Some members of a closure are *heads*. A head's layer holds the head's closure without the closures of the heads
+//! below it. A package's own layer follows the same rule: it holds the package's closure without the closures of the
+//! heads below it. So a layer depends on one package only: `openssl`'s layer is the same in every image. A member that
+//! two heads reach with no other head between is in both layers. This duplication is small if the heads are well
+//! chosen.
 
 use crate::Closure;
 
@@ -12,26 +12,28 @@ use crate::Closure;
 #[derive(Debug)]
 pub(super) struct Heads<'a> {
     closure: &'a Closure,
-    /// For each member that is a head: all that it refers to, directly or not, itself included.
+    /// The closure of each member that is a head; `None` for other members.
     below: Vec<Option<Vec<usize>>>,
-    /// The layer of each head, its members ascending; in the order of the heads.
+    /// Each head with the members of its layer, ascending. Heads are in the order in which they were chosen.
     layers: Vec<(usize, Vec<usize>)>,
     walk: Walk,
 }
 
-/// Marks of which members a walk has seen; a round a walk, so that nothing has to be cleared.
+/// Marks the members that a walk has seen. A mark is the number of the walk, so that nothing has to be cleared between
+/// walks.
 #[derive(Debug)]
 struct Walk {
     seen: Vec<u32>,
     covered: Vec<u32>,
-    /// All that this walk has seen or covered, once each.
+    /// All members that this walk has seen or covered, once each.
     all: Vec<usize>,
     round: u32,
 }
 
 impl<'a> Heads<'a> {
-    /// The heads of a closure: the members whose layer has at least as many bytes as `least` says, which are asked after
-    /// all that they refer to. None means never. (In a cycle, which Nix never makes, the first counts.)
+    /// The heads of a closure: the members whose layer has at least `least(member)` bytes. `None` means that the member
+    /// is never a head. A member is considered after all that it refers to. (Nix never makes cycles; in a cycle, the
+    /// member that is considered first is the head.)
     pub(super) fn choose(closure: &'a Closure, least: impl Fn(usize) -> Option<u64>) -> Self {
         let members = closure.len();
         let walk = Walk { seen: vec![0; members], covered: vec![0; members], all: Vec::new(), round: 0 };
@@ -40,7 +42,7 @@ impl<'a> Heads<'a> {
             let Some(least) = least(member) else { continue };
             let (layer, all) = heads.layer(&[member]);
             let bytes: u64 = layer.iter().map(|&i| closure.paths()[i].nar_size).sum();
-            // Else it is part of a cycle that has a head.
+            // If false, the member is part of a cycle that already has a head.
             let is_its_own = layer.binary_search(&member).is_ok();
             if is_its_own && bytes >= least {
                 heads.below[member] = Some(all);
@@ -50,18 +52,18 @@ impl<'a> Heads<'a> {
         heads
     }
 
-    /// The layers of all heads, each with its head.
+    /// Each head with the members of its layer.
     pub(super) fn layers(&self) -> &[(usize, Vec<usize>)] {
         &self.layers
     }
 
-    /// What is below a head, itself included, in no particular order.
+    /// The closure of a head, in no particular order. `None` if the member is not a head.
     pub(super) fn below(&self, member: usize) -> Option<&[usize]> {
         self.below[member].as_deref()
     }
 
-    /// What these members bring that no head below them holds, ascending; and all that they refer to, directly or not,
-    /// themselves included, in no particular order.
+    /// Two lists for the closure of these members: first the members that no head below holds, ascending; then the
+    /// whole closure, in no particular order.
     pub(super) fn layer(&mut self, starts: &[usize]) -> (Vec<usize>, Vec<usize>) {
         self.walk.begin();
         let mut next: Vec<usize> = starts.to_vec();
@@ -78,7 +80,7 @@ impl<'a> Heads<'a> {
             reached.push(i);
             next.extend(&self.closure.paths()[i].references);
         }
-        // A head that was met later may hold what was reached before.
+        // The closure of a head that the walk met later may include members that were reached before.
         reached.retain(|&i| !self.walk.has_covered(i));
         reached.sort_unstable();
         (reached, std::mem::take(&mut self.walk.all))
@@ -116,7 +118,7 @@ impl Walk {
     }
 }
 
-/// All members, each after what it refers to, as far as there are no cycles.
+/// All members, each after the members that it refers to. In a cycle the order is arbitrary but fixed.
 pub(super) fn references_first(closure: &Closure) -> Vec<usize> {
     let paths = closure.paths();
     let mut order = Vec::with_capacity(paths.len());

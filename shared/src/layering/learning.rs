@@ -1,26 +1,27 @@
-//! Choosing the heads of a package set: which store paths are worth a layer of their own.
+//! Chooses the heads of a package set: the store paths that are worth a layer of their own.
 //!
-//! A layer costs its price and its bytes each time that it is fetched. To make a member a head takes its closure out of
-//! all layers that hold it, and adds one layer. So heads are added one after the other, the one first that spares most,
-//! until none spares anything (greedy forward selection). What is spared is exact for the heads chosen so far; that a
-//! later head would have made an earlier one needless is not looked for.
+//! Each fetch of a layer costs the layer's price and its bytes. Making a member a head removes its closure from all
+//! layers that hold it, and adds one layer. Heads are chosen by greedy forward selection: the member that saves most
+//! is added next, until no member saves anything. The saving is exact for the heads chosen so far. The selection does
+//! not check whether a later head makes an earlier one useless.
 //!
-//! `docs/layering.md` has the figures, and what else was tried.
+//! `docs/layering.md` has the figures, and the alternatives that were tried.
 
 use super::likelihood::{Likelihoods, fetches};
 use crate::Closure;
 use std::{cmp::Ordering, collections::BinaryHeap};
 
-/// Requested packages that the first round looks at, in which the heads that many need are found. The second looks at
-/// all, when few of them have much left.
+/// The number of packages that the first round samples. It finds the heads that many packages need. The second round
+/// looks at all packages; by then most of their layers are small.
 const SAMPLE: usize = 4_000;
-/// Layers of the sample that a head of the first round is in, at least: fewer say nothing of the rest.
+/// In the first round, a head must be in at least this many layers of the sample. Fewer say nothing about the rest of
+/// the set.
 const FEWEST_IN_SAMPLE: usize = 24;
-/// The same for the second round: in one layer alone it spares nothing.
+/// In the second round, a head must be in at least this many layers. In a single layer, a head saves nothing.
 const FEWEST: usize = 2;
 
-/// Chooses the heads of a package set: for each member, whether it is one. A layer costs as much as fetching
-/// `layer_bytes` bytes.
+/// Whether each member of the package set is a head. `layer_bytes` is the price of a layer: the bytes that a client
+/// could fetch in the same time.
 pub(super) fn heads(set: &Closure, likelihoods: &Likelihoods, layer_bytes: f64) -> Vec<bool> {
     let mut learner = Learner::new(set, likelihoods, layer_bytes);
     learner.round(SAMPLE, FEWEST_IN_SAMPLE);
@@ -28,20 +29,21 @@ pub(super) fn heads(set: &Closure, likelihoods: &Likelihoods, layer_bytes: f64) 
     learner.is_head
 }
 
-/// A layer as the heads chosen so far leave it: of a head, or a package's own.
+/// The layer of a head, or a package's own layer, given the heads chosen so far.
 #[derive(Debug)]
 struct Layer {
-    /// How often it is fetched, for each pull.
+    /// How often the layer is fetched per pull.
     fetches: f64,
     members: Vec<u32>,
 }
 
-/// A head that could be added. An older version of the same is void.
+/// A member that could become a head.
 #[derive(Debug, PartialEq)]
 struct Candidate {
-    /// In bytes for each pull; more than that it cannot be.
+    /// An upper bound of what the head would save, in bytes per pull.
     spares: f64,
     member: u32,
+    /// A candidate is obsolete if there is a later version for the same member.
     version: u32,
 }
 
@@ -52,16 +54,16 @@ struct Learner<'a> {
     layer_bytes: f64,
     is_head: Vec<bool>,
     layers: Vec<Layer>,
-    /// The layers that each member is in, or was.
+    /// For each member, the layers that hold it or once held it.
     holders: Vec<Vec<u32>>,
-    /// The bytes that leave other layers when a member becomes a head, for each pull.
+    /// For each member, the bytes per pull that would leave other layers if it became a head.
     taken: Vec<f64>,
     in_layer: Marks,
     reached: Marks,
     covered: Marks,
 }
 
-/// Which members are in a set; emptied at once.
+/// A set of members that is cleared in constant time.
 #[derive(Debug)]
 struct Marks {
     round_of: Vec<u32>,
@@ -85,7 +87,7 @@ impl<'a> Learner<'a> {
         }
     }
 
-    /// Adds heads that are in `fewest` layers at least, as far as so many requested packages tell.
+    /// Adds heads that are in at least `fewest` layers, judging from `sample` requested packages.
     fn round(&mut self, sample: usize, fewest: usize) {
         self.begin(sample);
         let may: Vec<bool> = self.holders.iter().map(|holders| holders.len() >= fewest).collect();
@@ -99,7 +101,7 @@ impl<'a> Learner<'a> {
             if self.is_head[member] || versions[member] != candidate.version {
                 continue;
             }
-            // Its own layer's bytes are known only now.
+            // The candidate's bound leaves out the bytes of its own layer. The exact saving needs them.
             let layer = self.layer_of(candidate.member);
             let bytes = self.bytes(&layer);
             let spares = candidate.spares.min(self.spares(candidate.member, bytes));
@@ -119,7 +121,8 @@ impl<'a> Learner<'a> {
         }
     }
 
-    /// Sets up the layers: of the heads so far, and the own ones of so many packages, each of which stands for others.
+    /// Sets up the layers of the heads chosen so far, and the own layers of `sample` packages. Each sampled package
+    /// stands for an equal share of the package set.
     fn begin(&mut self, sample: usize) {
         let members = self.set.len();
         (self.holders, self.taken) = (vec![Vec::new(); members], vec![0.0; members]);
@@ -148,12 +151,12 @@ impl<'a> Learner<'a> {
         (!self.is_head[member as usize] && spares > 0.0).then_some(Candidate { spares, member, version })
     }
 
-    /// The bytes that each pull spares if this member becomes a head. `bytes` is the size of its layer.
+    /// The bytes that a head at this member saves per pull. `bytes` is the size of the head's layer.
     fn spares(&self, member: u32, bytes: f64) -> f64 {
         self.taken[member as usize] - self.fetches_of(member) * (self.layer_bytes + bytes)
     }
 
-    /// The layer that a member would have as a head.
+    /// The members of the layer that `member` would have as a head.
     fn layer_of(&mut self, member: u32) -> Vec<u32> {
         self.covered.clear();
         let closures = &self.likelihoods.closures;
@@ -175,7 +178,7 @@ impl<'a> Learner<'a> {
         self.set.paths()[member as usize].nar_size
     }
 
-    /// Makes a member a head; the members of which something else is spared now.
+    /// Makes a member a head whose layer holds `own`. Returns the members whose saving may have changed.
     fn add(&mut self, head: u32, own: Vec<u32>) -> Vec<u32> {
         self.is_head[head as usize] = true;
         let mut changed = own.clone();
@@ -207,7 +210,8 @@ impl<'a> Learner<'a> {
         self.count(at, 1.0);
     }
 
-    /// Adds what each member of a layer would take out of it, or takes that back.
+    /// For each member of a layer, adds to `taken` the bytes per pull that it would remove from the layer as a head.
+    /// A `sign` of -1 subtracts them.
     fn count(&mut self, at: usize, sign: f64) {
         let Layer { fetches, members } = &self.layers[at];
         self.in_layer.clear();
@@ -250,7 +254,7 @@ impl Marks {
 impl Eq for Candidate {}
 
 impl Ord for Candidate {
-    /// What spares most is greatest, and comes first out of a heap.
+    /// The candidate that saves most is the greatest, so a heap returns it first.
     fn cmp(&self, other: &Self) -> Ordering {
         self.spares.total_cmp(&other.spares).then_with(|| other.member.cmp(&self.member))
     }

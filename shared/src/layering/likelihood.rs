@@ -1,34 +1,34 @@
-//! How likely images have a store path.
+//! Estimates how likely it is that an image has a store path.
 //!
-//! Nothing is known about real requests, so the guess is plain: one to four packages, each as likely as any other, and
-//! a shell in every other image.
+//! Real requests are not known. The assumption is: an image has one to four packages, every package is equally likely,
+//! and every other image has a shell.
 
 use super::profile::bare_name;
 use crate::Closure;
 
-/// What the shell of an image is made of, by name without version.
+/// The packages of an image's shell, by name without version.
 const SHELL: [&str; 3] = ["bash", "bash-interactive", "coreutils"];
-/// At most so many packages are asked for in one image.
+/// The greatest number of packages that one image asks for.
 const MOST_PACKAGES: u64 = 4;
 /// How many images a client pulls.
 const CLIENT_IMAGES: u64 = 200;
-/// Of so many pulls one is by a client that has nothing yet, as a new machine or a CI job. More of these would make fewer
+/// One pull of this many is by an empty client, such as a new machine or a CI job. A smaller number would lead to fewer
 /// layers.
 const PULLS_FOR_ONE_FIRST: f64 = 20.0;
 
-/// A package set with what is in each package's closure.
+/// The closures of a package set, and the likelihoods that follow from them.
 #[derive(Debug)]
 pub(super) struct Likelihoods {
-    /// For each member, what it refers to, directly or not, itself included.
+    /// The closure of each member.
     pub(super) closures: Vec<Vec<u32>>,
-    /// How likely an image has each member.
+    /// The probability that an image has each member, 0 to 1.
     pub(super) in_image: Vec<f64>,
-    /// The members that a shell is made of.
+    /// The members that make up a shell.
     pub(super) shell: Vec<u32>,
 }
 
 impl Likelihoods {
-    /// Counts over a whole package set.
+    /// The likelihoods of a whole package set.
     pub(super) fn of(set: &Closure) -> Self {
         let members = set.len();
         let mut seen = vec![usize::MAX; members];
@@ -72,21 +72,21 @@ impl Likelihoods {
         Self { closures, in_image, shell }
     }
 
-    /// How likely an image is asked for one certain package.
+    /// The probability that a request for an image names one particular package, 0 to 1.
     pub(super) fn of_request(&self) -> f64 {
         (1 + MOST_PACKAGES) as f64 / 2.0 / self.closures.len().max(1) as f64
     }
 }
 
-/// How often a layer is fetched for each pull, given how likely images have it: by a client that pulls one image after
-/// another and keeps layers by their content, and by clients that have nothing.
+/// How often a layer is fetched per pull, given the probability that an image has it. The sum counts a client that
+/// pulls one image after another and keeps layers by digest, and empty clients.
 pub(super) fn fetches(in_image: f64) -> f64 {
     let ever = 1.0 - power(1.0 - in_image, CLIENT_IMAGES);
     ever / CLIENT_IMAGES as f64 + in_image / PULLS_FOR_ONE_FIRST
 }
 
-/// `base` to the power of `exponent`, by multiplication alone: `powf` and `powi` may differ between machines,
-/// and two backends must agree.
+/// `base` to the power of `exponent`, by multiplication only. `powf` and `powi` may differ between machines, and all
+/// backends must agree.
 fn power(base: f64, mut exponent: u64) -> f64 {
     let (mut result, mut square) = (1.0, base);
     while exponent > 0 {

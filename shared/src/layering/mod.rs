@@ -1,8 +1,8 @@
-//! Layering: which store paths of a closure travel together, and in which order.
+//! Layering: divides the store paths of a closure into layers, and orders the layers.
 //!
-//! What a strategy answers depends on the closure, the budget and the data it was made with, and on nothing
-//! else, so that two backends and the edge agree. It knows nothing of how layers are packed or named, nor of
-//! the symlink layer, which is no part of the budget. `docs/layering.md` has the reasoning and the figures.
+//! A strategy's result depends only on its arguments and its profile, so that all backends and the edge agree. This
+//! module does not pack or name layers. It does not handle the symlink layer, which does not count towards the budget.
+//! `docs/layering.md` has the reasoning and the figures.
 
 mod heads;
 mod learning;
@@ -21,43 +21,43 @@ pub use sharing::Sharing;
 use crate::{Closure, StorePath};
 use std::{fmt, str::FromStr};
 
-/// How many layers of store paths an image has at most, unless the operator says otherwise. Clients stop at
-/// 125 to 127 layers, and users add layers of their own.
+/// The default for the maximum number of layers of store paths in an image. Clients accept at most 125 to 127 layers,
+/// and users add layers of their own.
 pub const DEFAULT_BUDGET: usize = 94;
 
-/// A way to put the members of a closure into layers.
+/// A way to divide the members of a closure into layers.
 pub trait Strategy: fmt::Debug + Send + Sync {
-    /// The layers of an image of these parts. Every member of the closure is in one at least, and none is empty. There
-    /// are at most `budget`; a budget of zero counts as one.
+    /// The layers of an image of these parts. Every member of the closure is in at least one layer, and no layer is
+    /// empty. There are at most `budget` layers; a budget of zero counts as one.
     fn layers(&self, closure: &Closure, parts: &[Part], budget: usize) -> Layers;
 
-    /// The same without the reasons: the members of each layer.
+    /// The members of each layer that [`Self::layers`] returns.
     fn group(&self, closure: &Closure, parts: &[Part], budget: usize) -> Vec<Vec<usize>> {
         self.layers(closure, parts, budget).layers.into_iter().map(|layer| layer.members).collect()
     }
 
-    /// Which strategy this is, in which version, with which data: a part of the key of every image that is
-    /// made with it.
+    /// Identifies the strategy, its version and its data. It is part of the key of every image that is made with the
+    /// strategy.
     fn version(&self) -> String;
 
-    /// The strategy whose layers are functions of one package, if this is it: then the layers of an image are known
-    /// from what is known of its packages.
+    /// Returns `self` if it is [`Sharing`]. Each of its layers depends on one package only, so the layers of an image
+    /// follow from the records of its packages.
     fn sharing(&self) -> Option<&Sharing> {
         None
     }
 }
 
-/// A package of an image, as far as layers are concerned.
+/// What layering has to know about a package of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// Its outputs: indices into [`Closure::paths`], ascending.
+    /// The package's outputs: indices into [`Closure::paths`], ascending.
     pub outputs: Vec<usize>,
-    /// Whether the image's name implies it, rather than spelling it out.
+    /// Whether the image name implies the package instead of spelling it out.
     pub implied: bool,
 }
 
 impl Part {
-    /// A package with these outputs, as far as they are members of the closure.
+    /// A package with those of these outputs that are members of the closure.
     pub fn new<'a>(
         closure: &Closure,
         outputs: impl IntoIterator<Item = &'a StorePath>,
@@ -73,35 +73,36 @@ impl Part {
 /// The layers of an image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Layers {
-    /// Bottom first.
+    /// The layers, bottom first.
     pub layers: Vec<Layer>,
-    /// The step at which its packages have the same layers ([`Sharing`]); none where layers are those of this image.
+    /// The step of [`Sharing`] at which the image's packages have these layers. `None` if at least one layer depends on
+    /// the image as a whole.
     pub step: Option<usize>,
 }
 
-/// Store paths that travel together.
+/// A layer of store paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
     /// Indices into [`Closure::paths`], ascending.
     pub members: Vec<usize>,
-    /// Why they are together.
+    /// Why these members share a layer.
     pub reason: Reason,
 }
 
-/// Why the members of a layer are together. Numbers are indices into [`Closure::paths`].
+/// Why the members of a layer share it. Numbers are indices into [`Closure::paths`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// This member needs the others, and they have no layers of their own.
+    /// This member refers to the others, directly or not, and they have no layers of their own.
     Needed(usize),
-    /// They are what the budget does not allow layers of their own.
+    /// The budget does not allow them layers of their own ([`Sharing`]).
     Tail,
-    /// In this image nothing leads to them but this member, which is one of them.
+    /// In this image every chain of references to them goes through this member, which is one of them.
     Below(usize),
-    /// Their ratings are the lowest of what the budget does not allow.
+    /// The budget does not allow them layers of their own, and their ratings are the lowest ([`Popularity`]).
     Merged,
 }
 
-/// The strategies that there are.
+/// The names of the strategies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum StrategyName {
     /// [`Sharing`].
@@ -111,7 +112,7 @@ pub enum StrategyName {
     Popularity,
 }
 
-/// Why a text does not name a strategy.
+/// The text does not name a strategy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there is no layering strategy {0:?}; there are sharing and popularity")]
 pub struct ParseStrategyNameError(String);

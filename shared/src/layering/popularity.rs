@@ -1,7 +1,7 @@
 //! Nixery's strategy: subtrees of the dominator tree, merged by popularity × size.
 //!
-//! It looks at the image, so the same store path ends up in different company in different images; it is here
-//! for those who compare, and is not the default. `docs/layering.md` says where it differs from Nixery.
+//! The layers depend on the whole image, so the same store path can be in different layers in different images. The
+//! strategy is not the default; it exists for comparison. `docs/layering.md` says where it differs from Nixery.
 
 use super::{Layer, Layers, Part, Reason, Strategy, heads::references_first};
 use crate::{Closure, cache_key::CacheKey};
@@ -9,26 +9,26 @@ use petgraph::{algo::dominators, graph::DiGraph};
 use serde::{Deserialize, Serialize};
 use std::{cmp::Reverse, collections::BTreeMap};
 
-/// How many other store paths refer to one, by name (`git-2.39.5`).
+/// The number of other store paths that refer to a store path, by the path's name (`git-2.39.5`).
 ///
-/// As JSON it is a map from names to counts, which is what `firn popularity` writes and Nixery reads.
+/// As JSON this is a map from names to counts. `firn popularity` writes it, and Nixery can read it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PopularityCounts(BTreeMap<String, u64>);
 
-/// The dominator tree over a closure, its subtrees merged until they fit.
+/// Takes the subtrees of the closure's dominator tree as layers, and merges them until they fit the budget.
 #[derive(Debug, Clone)]
 pub struct Popularity {
     counts: PopularityCounts,
-    /// The smallest count of the top percentile, where there are counts.
+    /// The smallest count of the top percentile. `None` if there are no counts.
     threshold: Option<u64>,
 }
 
-/// A path whose closure is larger gets a layer of its own, in bytes (Nixery's threshold).
+/// A store path with a larger closure gets a layer of its own. In bytes; the value is Nixery's.
 const BIG_CLOSURE: u64 = 100_000_000;
 
 impl PopularityCounts {
-    /// The count of the paths of this name; 1 where nothing is known, as in Nixery.
+    /// The count of the paths of this name; 1 if there is none, as in Nixery.
     pub fn of(&self, name: &str) -> u64 {
         self.0.get(name).copied().unwrap_or(1)
     }
@@ -59,10 +59,10 @@ impl Popularity {
         Self { threshold: counts.top_percentile(), counts }
     }
 
-    /// The subtrees below the root of the dominator tree: the top of each, and its members.
+    /// The subtrees below the root of the dominator tree: maps the top of each subtree to its members.
     ///
-    /// The root stands for the image. It refers to whatever nothing else refers to, and to what is popular or
-    /// has a large closure: those are thereby pulled out of the subtrees they would be in.
+    /// The root stands for the image. It refers to every member that no other member refers to. It also refers to
+    /// popular members and to those with a large closure, so that these become the tops of subtrees of their own.
     fn subtrees(&self, closure: &Closure) -> BTreeMap<usize, Vec<usize>> {
         let paths = closure.paths();
         let big = big_closures(closure);
@@ -85,7 +85,7 @@ impl Popularity {
         let dominators = dominators::simple_fast(&graph, root);
         let mut subtrees: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (i, &node) in nodes.iter().enumerate() {
-            // A cycle that nothing else refers to is not reached from the root: each member stands alone.
+            // The root does not reach a cycle to which nothing else refers. Each member of such a cycle is a subtree.
             let top = dominators.dominators(node).and_then(|up| up.take_while(|&up| up != root).last());
             subtrees.entry(top.unwrap_or(node).index()).or_default().push(i);
         }
@@ -95,12 +95,12 @@ impl Popularity {
 
 /// Which members have a closure larger than [`BIG_CLOSURE`].
 ///
-/// A closure is walked only where neither what its references' closures come to together nor one of them decides
-/// it; what is walked is no larger than the threshold.
+/// The closures of a member's references give an upper bound (their sum) and sometimes the answer (one of them is big).
+/// Only if neither decides is the member's own closure walked, and never further than the threshold.
 fn big_closures(closure: &Closure) -> Vec<bool> {
     let paths = closure.paths();
     let mut big = vec![false; paths.len()];
-    // At most so many bytes; all there are where that is not known yet, as in a cycle.
+    // An upper bound for the closure's size in bytes. `u64::MAX` if it is not known yet, as in a cycle.
     let mut bound = vec![u64::MAX; paths.len()];
     let mut seen_from = vec![usize::MAX; paths.len()];
     for start in references_first(closure) {
@@ -146,8 +146,8 @@ impl Strategy for Popularity {
             })
             .collect();
         rated.sort_unstable_by(|(a, x, _), (b, y, _)| (a, x).cmp(&(b, y)));
-        // Everything that is merged ends up in one group: merging only ever makes the lowest two into one,
-        // in Nixery too, which does not sort again.
+        // All merged subtrees end up in one group, because each merge joins the lowest two and the result stays lowest.
+        // Nixery does the same: it does not sort again after a merge.
         let merged = rated.len().saturating_sub(budget.max(1)) + 1;
         if merged > 1 {
             let lowest: Vec<_> = rated.drain(..merged).collect();

@@ -1,4 +1,4 @@
-//! What a revision of a package set teaches about its store paths.
+//! The profile of a package set: which store paths are heads, and how likely each is in an image.
 
 use super::{learning, likelihood::Likelihoods, score::PullCosts};
 use crate::{Closure, StorePath, oci::digest::Digest};
@@ -7,37 +7,36 @@ use std::collections::{BTreeMap, HashMap};
 
 /// Which store paths of a revision have layers of their own, and how likely each is in an image.
 ///
-/// It is made from a whole package set, never from an image, and serves all images alike: that makes the
-/// layers of one image those of another. It speaks of names (`git-2.43`), not of store paths, so that the
-/// profile of one revision still describes most of the next.
+/// A profile is made from a whole package set, never from one image, so that images share layers. It refers to names
+/// (`git-2.43`) instead of store paths, so that the profile of one revision still describes most of the next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct RevisionProfile {
     id: String,
     layer_bytes: u64,
     places: BTreeMap<String, Option<Place>>,
-    /// The names that there are of each name without version.
+    /// For each name without version, the names in `places`.
     bare: HashMap<String, Vec<String>>,
 }
 
-/// What is known of the store paths of one name. The numbers are whole, so that every machine computes the
-/// same from them.
+/// What the profile says about the store paths of one name. Its numbers are integers, so that every machine computes
+/// the same results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "StoredPlace", into = "StoredPlace")]
 pub(crate) struct Place {
-    /// The fourth root of how likely an image has it, in units of 1/65,536: what comes first is decided by it, and other
-    /// powers did worse.
+    /// The fourth root of the probability that an image has the store path, in units of 1/65,536. It decides the
+    /// order of layers. Other powers gave worse results.
     pub(super) weight: u32,
-    /// Whether it has a layer of its own.
+    /// Whether the store path has a layer of its own.
     pub(super) head: bool,
 }
 
 type StoredPlace = (u32, bool);
 
 impl Place {
-    /// The weight of what no profile knows: it is new, or of a package that hardly anybody uses.
+    /// The weight of a store path that the profile does not know, because it is new or rarely used.
     pub(super) const UNKNOWN_WEIGHT: u32 = 1 << 12;
-    /// What stands for 1.
+    /// The weight that stands for a probability of 1.
     const UNIT: f64 = 65_536.0;
 
     fn new(in_image: f64, head: bool) -> Self {
@@ -46,7 +45,7 @@ impl Place {
     }
 }
 
-/// The format in which profiles are kept.
+/// The JSON format of a stored profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
@@ -56,30 +55,31 @@ struct Stored {
     places: BTreeMap<String, Option<Place>>,
 }
 
-/// Why some stored data is not a profile.
+/// Why stored data is not a profile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseProfileError {
     /// Written by another version of Firn.
     #[error("the profile has format {0}, and this is about format {FORMAT}")]
     Format(u32),
-    /// No client is like that.
+    /// The price of a layer is above `MAX_LAYER_BYTES`.
     #[error("a layer cannot cost as much as {0} bytes")]
     Price(u64),
 }
 
-/// Changes with what the profile says or means, so that the keys of layers and images do.
+/// The format version. Increase it when the content or meaning of a profile changes, so that the keys of layers and
+/// images change too.
 const FORMAT: u32 = 3;
 
 impl RevisionProfile {
-    /// What a layer counts for at least, in bytes. With less there are more heads than an image may have layers, so that
-    /// many images take a higher step, and the steps of one client's images differ: `images-1` then has a content of 1.44
-    /// instead of 1.10.
+    /// The lowest price of a layer, in bytes. A lower price gives more heads than an image may have layers, so many
+    /// images take a higher step and the images of one client differ in step. In a test with a lower price, the ratio
+    /// of `images-1` was 1.44 instead of 1.10.
     const MIN_LAYER_BYTES: u64 = 1_000_000;
-    /// More than a layer can cost, in bytes: ten minutes at 1 GB/s. So that what is computed from it cannot overflow.
+    /// The highest price of a layer, in bytes: ten minutes at 1 GB/s. The limit keeps computations from overflowing.
     pub(crate) const MAX_LAYER_BYTES: u64 = 600_000_000_000;
 
-    /// The profile of a package set, given the closure of all its packages together and what pulls cost its clients: a
-    /// pure function, the same on every machine. It takes seconds for 60,000 paths.
+    /// The profile of a package set. `set` is the closure of all its packages; `costs` is what pulls cost clients. The
+    /// result is the same on every machine. Takes seconds for 60,000 store paths.
     pub fn of_package_set(set: &Closure, costs: PullCosts) -> Self {
         let likelihoods = Likelihoods::of(set);
         let layer_bytes = Self::price(costs);
@@ -88,7 +88,7 @@ impl RevisionProfile {
         for ((member, &in_image), head) in set.paths().iter().zip(&likelihoods.in_image).zip(heads) {
             let place = Place::new(in_image, head);
             let of_name = places.entry(member.path.name().to_owned()).or_default();
-            // Several paths can have one name.
+            // Several store paths can have the same name.
             let other = of_name.unwrap_or(place);
             *of_name = Some(Place { weight: place.weight.max(other.weight), head: place.head || other.head });
         }
@@ -105,7 +105,7 @@ impl RevisionProfile {
         Self { id, layer_bytes, places, bare }
     }
 
-    /// A profile that says nothing of any path, for clients that pulls cost so much.
+    /// A profile without any store paths, for clients with these costs.
     pub fn empty(costs: PullCosts) -> Self {
         Self::new(String::new(), Self::price(costs), BTreeMap::new())
     }
@@ -114,8 +114,8 @@ impl RevisionProfile {
         costs.layer_bytes().clamp(Self::MIN_LAYER_BYTES, Self::MAX_LAYER_BYTES)
     }
 
-    /// What is enough of the profile with this identity and price for images made of these paths, given the
-    /// place of each: as good as the whole for them, and small.
+    /// A small part of the profile with this id and price. For images of these store paths it gives the same layers as
+    /// the whole profile. Each store path comes with its place in the whole profile.
     pub(crate) fn excerpt<'a>(
         id: &str,
         layer_bytes: u64,
@@ -125,8 +125,8 @@ impl RevisionProfile {
         Self { id: id.to_owned(), layer_bytes, places, bare: HashMap::new() }
     }
 
-    /// What is known of the path. After an update that is what was known of another version: of the only one, or
-    /// of the one whose name agrees furthest.
+    /// The place of the store path. If its name is not in the profile, as after an update, the place of another version
+    /// counts: the version whose name has the longest prefix in common. `None` if several have an equally long one.
     pub(crate) fn place(&self, path: &StorePath) -> Option<Place> {
         let name = path.name();
         if let Some(place) = self.places.get(name) {
@@ -138,17 +138,17 @@ impl RevisionProfile {
         let mut nearest = others.iter().filter(|other| agreement(other) == most);
         match (nearest.next(), nearest.next()) {
             (Some(other), None) => self.places.get(other).copied().flatten(),
-            // Anything would be a guess.
+            // Choosing one of several would be a guess.
             _ => None,
         }
     }
 
-    /// What a layer costs, as the bytes that are fetched in the same time.
+    /// The price of a layer, as the bytes that a client could fetch in the same time.
     pub fn layer_bytes(&self) -> u64 {
         self.layer_bytes
     }
 
-    /// Identifies what the profile says; empty when it says nothing.
+    /// Identifies the content of the profile; empty for an empty profile.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -193,8 +193,8 @@ impl From<Place> for StoredPlace {
     }
 }
 
-/// The name without its version: what stands between a dash before a digit and the next dash is the version,
-/// what follows is an output (`openssl-3.0.9-bin` is `openssl-bin`).
+/// The name without its version. Every part between dashes that begins with a digit is taken for a version and left
+/// out, except the first part: `openssl-3.0.9-bin` becomes `openssl-bin`.
 pub(super) fn bare_name(name: &str) -> String {
     let is_version = |part: &&str| part.starts_with(|c: char| c.is_ascii_digit());
     let mut parts = name.split('-');

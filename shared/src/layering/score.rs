@@ -1,28 +1,28 @@
-//! How long clients wait for the images of a sequence, and how well their layers are shared.
+//! Measures how long a client waits for a sequence of images, and how well the images share layers.
 //!
-//! The ratios are bytes fetched, divided by the bytes of the distinct store paths: 1.0 is the limit. Bytes are
-//! NAR sizes; compression, the symlink layer and HTTP are left out, since no grouping changes them much.
+//! A ratio is the bytes fetched divided by the bytes of the distinct store paths; 1.0 is the best possible. Bytes are
+//! NAR sizes. Compression, the symlink layer and HTTP overhead are left out, because layering hardly changes them.
 
 use crate::{Closure, StorePath, cache_key::CacheKey};
 use std::collections::HashSet;
 
-/// What a pull costs a client: bytes, and for each layer that it fetches some time for a request, a directory and a
-/// database entry.
+/// What a pull costs a client: time for the bytes, and for each layer time for a request, a directory and a database
+/// entry.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PullCosts {
-    /// Bytes of NAR that are fetched and unpacked in a second.
+    /// NAR bytes that the client fetches and unpacks per second.
     pub throughput: f64,
-    /// Seconds for a layer of no bytes.
+    /// Seconds that the client needs for an empty layer.
     pub layer_seconds: f64,
 }
 
-/// Counts what a client fetches that pulls one image after the other and forgets nothing.
+/// Counts what a client fetches if it pulls one image after another and keeps every layer.
 #[derive(Debug, Clone, Default)]
 pub struct Scorer {
     paths: HashSet<StorePath>,
     layers: HashSet<CacheKey>,
     chains: HashSet<CacheKey>,
-    /// The layers that the packages of the next image have by themselves.
+    /// The layers that the packages of the next image have when each is pulled alone.
     known: HashSet<CacheKey>,
     stored: HashSet<CacheKey>,
     score: Score,
@@ -35,48 +35,47 @@ pub struct Score {
     pub images: usize,
     /// Size of the distinct store paths of all images, in bytes.
     pub distinct_bytes: u64,
-    /// What a client fetches that keeps layers by their content (containerd, podman), in bytes.
+    /// Bytes fetched by a client that keeps layers by digest (containerd, podman).
     pub transferred_bytes: u64,
-    /// What a client fetches that keeps a layer only on top of the same layers (Docker's classic store), in
-    /// bytes.
+    /// Bytes fetched by a client that reuses a layer only on top of the same layers (Docker's classic store).
     pub chain_transferred_bytes: u64,
-    /// How many layers a client fetches that keeps them by their content.
+    /// Layers fetched by a client that keeps layers by digest.
     pub transferred_layers: usize,
-    /// Size of all images together, as clients fetch them that have nothing yet, in bytes.
+    /// Bytes fetched in total if an empty client pulls each image.
     pub alone_bytes: u64,
-    /// Layers of all images together.
+    /// Layers fetched in total if an empty client pulls each image.
     pub alone_layers: usize,
-    /// How many images have only layers that one of their packages has by itself.
+    /// Images in which every layer is also a layer of one of the image's packages alone.
     pub composable: usize,
-    /// What a registry stores: the layers of all images, and those of their packages by themselves, in bytes.
+    /// Bytes that a registry stores: the layers of all images, and the layers of their packages alone.
     pub stored_bytes: u64,
     /// Layers per image, on average.
     pub layers_mean: f64,
-    /// Layers of the image that has most.
+    /// Layers of the image with the most layers.
     pub layers_max: usize,
 }
 
 impl PullCosts {
-    /// The bytes that are fetched while a layer costs its time.
+    /// The price of a layer as bytes: the client could fetch this many in the same time.
     pub fn layer_bytes(&self) -> u64 {
         (self.throughput * self.layer_seconds).round() as u64
     }
 
-    /// The time of one fetch of `layers` layers with `bytes` bytes together, in seconds.
+    /// The time to fetch `layers` layers of `bytes` bytes in total, in seconds.
     pub fn seconds(&self, bytes: u64, layers: usize) -> f64 {
         bytes as f64 / self.throughput + layers as f64 * self.layer_seconds
     }
 }
 
 impl Default for PullCosts {
-    /// What Docker's classic store and podman need, the slowest of today's clients (`docs/decisions/pulls.md`).
+    /// The costs of Docker's classic store and podman, the slowest of today's clients (`docs/decisions/pulls.md`).
     fn default() -> Self {
         Self { throughput: 100e6, layer_seconds: 0.05 }
     }
 }
 
 impl Scorer {
-    /// Tells of the layers that a package of the next image has by itself.
+    /// Records the layers of a package of the next image, as if the package were pulled alone.
     pub fn package(&mut self, closure: &Closure, groups: &[Vec<usize>]) {
         for group in groups {
             let layer = key(closure, group);
@@ -127,7 +126,7 @@ impl Scorer {
         self.score.layers_max = self.score.layers_max.max(groups.len());
     }
 
-    /// What was fetched so far.
+    /// What the client has fetched so far.
     pub fn score(&self) -> Score {
         let images = self.score.images.max(1) as f64;
         Score { layers_mean: self.score.alone_layers as f64 / images, ..self.score }
@@ -135,7 +134,8 @@ impl Scorer {
 }
 
 impl Score {
-    /// What was fetched since an earlier score of the same client. The layers stay those of all images.
+    /// What the client has fetched since an earlier score of the same [`Scorer`]. `layers_mean` and `layers_max` still
+    /// cover all images.
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
             images: self.images - earlier.images,
@@ -151,28 +151,27 @@ impl Score {
         }
     }
 
-    /// Bytes fetched per byte needed, for a client that keeps layers by their content. 1.0 when nothing was
-    /// needed.
+    /// Bytes fetched per distinct byte, for a client that keeps layers by digest. 1.0 if no bytes were needed.
     pub fn ratio(&self) -> f64 {
         self.per_distinct_byte(self.transferred_bytes)
     }
 
-    /// The same for a client that keeps a layer only on top of the same layers.
+    /// The same ratio for a client that reuses a layer only on top of the same layers.
     pub fn chain_ratio(&self) -> f64 {
         self.per_distinct_byte(self.chain_transferred_bytes)
     }
 
-    /// How long a client waits for all images one after the other, in seconds, if it keeps layers by their content.
+    /// How long a client that keeps layers by digest waits for all images, one after another, in seconds.
     pub fn sequence_seconds(&self, costs: PullCosts) -> f64 {
         costs.seconds(self.transferred_bytes, self.transferred_layers)
     }
 
-    /// How long a client that has nothing yet waits for one image, on average, in seconds.
+    /// How long an empty client waits for one image on average, in seconds.
     pub fn first_seconds(&self, costs: PullCosts) -> f64 {
         costs.seconds(self.alone_bytes, self.alone_layers) / self.images.max(1) as f64
     }
 
-    /// The share of images that can be composed of what is known of their packages.
+    /// The share of images that can be composed from the records of their packages.
     pub fn composable_share(&self) -> f64 {
         self.composable as f64 / self.images.max(1) as f64
     }
@@ -182,7 +181,7 @@ impl Score {
     }
 }
 
-/// What a layer is known by.
+/// The identity of a layer: the set of its store paths.
 fn key(closure: &Closure, group: &[usize]) -> CacheKey {
     let mut names: Vec<&str> = group.iter().map(|&i| closure.paths()[i].path.as_str()).collect();
     names.sort_unstable();

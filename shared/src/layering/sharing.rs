@@ -1,4 +1,4 @@
-//! The default strategy: a layer is a function of one package, and an image has its packages' layers.
+//! The default strategy: each layer depends on one package only, and an image has the layers of its packages.
 
 use super::{Layer, Layers, Part, Reason, RevisionProfile, Strategy, heads::Heads, profile::Place};
 use crate::Closure;
@@ -8,26 +8,28 @@ use std::{
     sync::Arc,
 };
 
-/// Each package has the layers of the heads below it (`heads.rs`) and one of its own; an image has those of all its
-/// packages.
+/// A package has one layer for each head in its closure (`heads.rs`) and one layer of its own. An image has the layers
+/// of all its packages.
 ///
-/// Which members are heads depends on a *step*. The higher the step, the more bytes a head's layer must have, so the
-/// fewer layers there are. An image takes the lowest step whose layers fit its budget, and do not hold much twice.
+/// Which members are heads depends on a *step*. At a higher step, a head's layer must have more bytes, so there are
+/// fewer layers. An image takes the lowest step at which its layers fit the budget and hold at most `MOST_BYTES` times
+/// the bytes of its closure.
 #[derive(Debug, Clone, Default)]
 pub struct Sharing {
     profile: Arc<RevisionProfile>,
 }
 
-/// The bytes of a head's layer double from step to step, up to 384 MB with the default price. The last step has no heads
-/// at all.
+/// The number of steps. The least size of a head's layer doubles from step to step, up to 384 MB with the default
+/// price. The last step has no heads.
 const STEPS: usize = 9;
-/// The least bytes of a head's layer at the first step, as a share of what a layer costs. Without a profile:
-/// `docs/layering.md` has what other values give.
+/// The least size of a head's layer at the first step, as a share of the price of a layer. At that step, heads that the
+/// profile chose may be smaller. `docs/layering.md` has results for other values.
 const LEAST: f64 = 0.6;
-/// The same in bytes, where a layer costs nothing: the ladder has to lead somewhere.
+/// A lower bound for the same size, in bytes. With a price of zero the size would otherwise be zero at every step.
 const LEAST_BYTES: u64 = 100_000;
-/// How often the layers of an image may hold its bytes, at most: where nearly as many packages as there may be layers share
-/// a large closure, each would have all of it at the last step.
+/// The layers of an image may together hold at most this many times the bytes of its closure. Without this limit, an
+/// image of many packages that share a large closure could take the last step, where each package's layer holds all of
+/// that closure.
 const MOST_BYTES: u64 = 2;
 
 impl Sharing {
@@ -36,13 +38,13 @@ impl Sharing {
         Self { profile }
     }
 
-    /// The profile that decides.
+    /// The profile that says which store paths are heads.
     pub fn profile(&self) -> &RevisionProfile {
         &self.profile
     }
 
-    /// The layers of an image of these parts at a step, bottom first: of one part, those that it brings into every image
-    /// that takes the step.
+    /// The layers of an image of these parts at a step, bottom first. For a single part, these are the layers that the
+    /// package brings into every image that takes the step.
     pub fn layers_at(&self, closure: &Closure, parts: &[Part], step: usize) -> Vec<Layer> {
         self.union(closure, &self.places(closure), parts, step)
     }
@@ -51,13 +53,13 @@ impl Sharing {
         closure.paths().iter().map(|member| self.profile.place(&member.path)).collect()
     }
 
-    /// How many bytes the layer of a head must have at a step.
+    /// The least size of a head's layer at a step, in bytes. `None` if the member cannot be a head at that step.
     fn least(&self, place: Option<Place>, step: usize) -> Option<u64> {
         let price = ((self.profile.layer_bytes() as f64 * LEAST) as u64).max(LEAST_BYTES);
         match place {
             _ if step + 1 == STEPS => None,
             Some(place) if !place.head => None,
-            // The profile has weighed it.
+            // The profile has already weighed the size of this head's layer.
             Some(_) if step == 0 => Some(0),
             _ => Some(price << step),
         }
@@ -126,26 +128,28 @@ impl Strategy for Sharing {
     }
 }
 
-/// What becomes a layer.
+/// A candidate for a layer.
 #[derive(Debug)]
 struct Piece {
-    /// The head, or the first output of a package.
+    /// The head, or the package's first output.
     first: usize,
     members: Vec<usize>,
-    /// The heads that it needs; may name itself.
+    /// The heads in the closure of `first`, which may include `first`.
     needs: Vec<usize>,
-    /// Pieces with more of it come first: size of all that it needs, itself included, times how likely an image has it.
+    /// Pieces with a greater weight come first. The weight is the size of the closure of `first`, in bytes, times
+    /// `Place::weight`.
     weight: u128,
-    /// Whether the name implies it.
+    /// Whether the image name implies it.
     implied: bool,
 }
 
-/// Leaves out packages' own layers, which stand behind those of so many heads, whose members are all in others: those of
-/// packages that others depend on. Returns the members that are in no layer; there are none in an image.
+/// Removes each package's own layer if all of its members are in other layers, as for a package that another package
+/// depends on. The first `heads` pieces are the layers of heads and stay. Returns the members that are in no layer;
+/// in an image there are none.
 fn drop_covered(pieces: &mut Vec<Piece>, heads: usize, members: usize) -> Vec<usize> {
     let mut holders = vec![0u32; members];
     pieces.iter().flat_map(|piece| &piece.members).for_each(|&i| holders[i] += 1);
-    // The smallest first, so that the larger of two is left.
+    // Smallest first, so that of two layers that cover each other the larger stays.
     pieces[heads..].sort_by(|a, b| (a.members.len(), &a.members).cmp(&(b.members.len(), &b.members)));
     let mut at = 0;
     pieces.retain(|piece| {
@@ -160,8 +164,8 @@ fn drop_covered(pieces: &mut Vec<Piece>, heads: usize, members: usize) -> Vec<us
 }
 
 /// The layers, bottom first. Docker's classic store shares a layer only on top of the same layers, so images should
-/// agree on what comes first for as long as they can: first what names imply, then what weighs most, each on top of all
-/// that it needs.
+/// have as many lowest layers in common as possible. Implied packages come first, then the layers with the greatest
+/// weight. Each layer is above all that it needs.
 fn in_order(pieces: Vec<Piece>, heads: usize) -> Vec<Layer> {
     let mut ranked: Vec<usize> = (0..pieces.len()).collect();
     ranked.sort_by_key(|&i| (!pieces[i].implied, Reverse(pieces[i].weight), pieces[i].first, i));
@@ -197,12 +201,13 @@ fn in_order(pieces: Vec<Piece>, heads: usize) -> Vec<Layer> {
     taken.map(|piece| Layer { members: piece.members, reason: Reason::Needed(piece.first) }).collect()
 }
 
-/// NAR size of what is in these layers, in bytes.
+/// The total NAR size of the members of these layers, in bytes.
 fn bytes(closure: &Closure, layers: &[Layer]) -> u64 {
     layers.iter().flat_map(|layer| &layer.members).map(|&i| closure.paths()[i].nar_size).sum()
 }
 
-/// Puts the smallest layers together, until there are no more than the budget, and they hold not much twice.
+/// Merges the smallest layers until at most `budget` layers are left and together hold at most [`MOST_BYTES`] times the
+/// bytes of the closure.
 fn cut_tail(closure: &Closure, layers: &[Layer], budget: usize) -> Vec<Layer> {
     let mut by_size: Vec<usize> = (0..layers.len()).collect();
     by_size.sort_by_cached_key(|&i| (bytes(closure, &layers[i..=i]), i));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 const MB: u64 = 1_000_000;
 
-/// A closure from lines `name size references…`; the name's hash part is derived from it.
+/// A closure of (name, NAR size, references). The hash part of each store path is derived from its name.
 fn closure(lines: &[(&str, u64, &[&str])]) -> Closure {
     let records: Vec<PathInfo> = lines
         .iter()
@@ -53,7 +53,7 @@ fn strategies_have_names() {
     assert!("Sharing".parse::<StrategyName>().is_err());
 }
 
-/// a → b, c; b → d; c → d; d → e. Below a, d is dominated by a alone, and e by d.
+/// a → b, c; b → d; c → d; d → e. Only a dominates d, and d dominates e.
 fn diamond(d_size: u64) -> Closure {
     closure(&[
         ("a", 1, &["b", "c"]),
@@ -70,25 +70,25 @@ fn popularity_follows_dominators() {
         let groups = Popularity::new(counts(counted)).group(closure, &[], budget);
         assert_eq!(names(closure, &groups), expect);
     };
-    // Everything is dominated by the only top.
+    // The only top dominates everything.
     check(&diamond(4), &[], 94, &["a b c d e"]);
-    // What is in the top percentile is pulled out with what it dominates.
+    // A member in the top percentile becomes a top, with the members that it dominates.
     check(&diamond(4), &[("d", 100), ("a", 2)], 94, &["d e", "a b c"]);
-    // So is a closure of more than 100 MB, and each dependent that has one.
+    // So does every member with a closure of more than 100 MB.
     check(&diamond(101 * MB), &[], 94, &["d e", "c", "b", "a"]);
     // The lowest ratings are merged: a 1, b 2, c 3.
     check(&diamond(101 * MB), &[], 3, &["d e", "c", "a b"]);
     check(&diamond(101 * MB), &[], 1, &["a b c d e"]);
     check(&diamond(101 * MB), &[], 0, &["a b c d e"]);
-    // A merged group has the sum of the ratings, and is placed by it.
+    // The rating of a merged group is the sum of the ratings, and decides its position.
     check(&closure(&[("p", 10, &[]), ("q", 11, &[]), ("r", 12, &[])]), &[("z", 9)], 2, &["p q", "r"]);
-    // Two tops with a common dependency: the root dominates it.
+    // Two tops have a common dependency, so only the root dominates it.
     check(&closure(&[("x", 9, &["z"]), ("y", 8, &["z"]), ("z", 7, &[])]), &[], 94, &["x", "y", "z"]);
-    // Nothing refers to a cycle from outside.
+    // A cycle to which nothing else refers.
     check(&closure(&[("k", 2, &["l"]), ("l", 1, &["k"])]), &[], 94, &["k", "l"]);
 }
 
-/// base is everywhere, part comes with tool in 41 of 42 closures, other is rare.
+/// base is in every closure, part is with tool in 41 of 42 closures, other is rare.
 fn tool_with_dependents() -> Closure {
     let dependents: Vec<String> = (0..40).map(|i| format!("user{i}-1.{i}")).collect();
     let mut lines: Vec<(&str, u64, &[&str])> = vec![
@@ -129,21 +129,22 @@ fn a_layer_is_worth_its_bytes() {
     let check = |budget, expect: &[&str]| {
         assert_eq!(names(&image, &Sharing::default().group(&image, &packages, budget)), expect, "{budget}");
     };
-    // 3 MB are, and the largest closures come first, each on top of what it needs.
+    // A path of 3 MB has a layer. The largest closures come first, each above what it needs.
     let all = ["base-1", "new-1", "other-1", "part-1 tool-2", "user7-1.7"];
     check(94, &all);
     check(5, &all);
     check(4, &["base-1", "new-1", "other-1", "part-1 tool-2 user7-1.7"]);
-    // As many as there are packages, each with all that it needs.
+    // With as many packages as layers, each layer has all that its package needs.
     check(3, &["base-1 new-1", "base-1 other-1", "base-1 part-1 tool-2 user7-1.7"]);
-    // With more packages than layers, the smallest are together.
+    // With more packages than layers, the smallest layers are merged.
     check(2, &["base-1", "new-1 other-1 part-1 tool-2 user7-1.7"]);
     check(1, &["base-1 new-1 other-1 part-1 tool-2 user7-1.7"]);
     check(0, &["base-1 new-1 other-1 part-1 tool-2 user7-1.7"]);
     assert!(Sharing::default().group(&Closure::default(), &[], 94).is_empty());
 }
 
-/// As many packages as there may be layers, over one large library: each would have it in its only layer.
+/// There are as many packages as the budget allows layers, and all need one large library. At the last step, every
+/// package's layer would hold the library.
 #[test]
 fn nothing_is_held_many_times() {
     let names: Vec<String> = (0..12).map(|i| format!("user{i}-1")).collect();
@@ -175,11 +176,11 @@ fn what_many_need_has_a_layer() {
     let packages = parts(&image, &["other-1", "user7-1.7", "new-1"]);
     let check = |budget, expect: &[&str]| {
         let mut layers = names(&image, &strategy.group(&image, &packages, budget));
-        assert_eq!(layers[0], "base-1", "everybody needs it: {budget}");
+        assert_eq!(layers[0], "base-1", "every package needs it: {budget}");
         layers.sort_unstable();
         assert_eq!(layers, expect, "{budget}");
     };
-    // The tool has, in whatever version.
+    // The tool has a layer, whatever its version.
     check(94, &["base-1", "new-1", "other-1", "part-1 tool-2", "user7-1.7"]);
     check(4, &["base-1", "new-1", "other-1", "part-1 tool-2 user7-1.7"]);
     let reasons: Vec<Reason> =
@@ -187,7 +188,7 @@ fn what_many_need_has_a_layer() {
     assert!(matches!(reasons[..], [Reason::Needed(_), Reason::Tail]), "{reasons:?}");
 }
 
-/// A package that another depends on needs no layer of its own, when what it brings is in others.
+/// A package that another depends on has no layer of its own if other layers hold all of its members.
 #[test]
 fn what_is_covered_is_left_out() {
     let image = closure(&[
@@ -284,7 +285,7 @@ fn scores_count_what_is_fetched() {
     scorer.pull(&one, &[vec![0, 1]]);
     let score = scorer.score();
     assert_eq!((score.images, score.distinct_bytes, score.layers_max), (4, 18, 2));
-    // a, b, c, and at last a with b; the chain loses a above c, and c above a.
+    // The client fetches a, b, c, and at last a with b. Docker's classic store fetches a again above c, and c above a.
     assert_eq!(score.transferred_bytes, 18 + 15);
     assert_eq!(score.chain_transferred_bytes, 15 + 13 + 3 + 15);
     assert_eq!((score.transferred_layers, score.alone_layers, score.alone_bytes), (4, 7, 15 + 13 + 13 + 15));
@@ -295,7 +296,7 @@ fn scores_count_what_is_fetched() {
     assert_eq!(score.first_seconds(costs), (5.6 + 14.0) / 4.0);
     assert_eq!(score.layers_mean, 7.0 / 4.0);
     assert_eq!(Scorer::default().score().ratio(), 1.0);
-    // What is known of the packages of one image is not known of those of the next.
+    // The layers of one image's packages do not count for the next image.
     scorer.package(&one, &[vec![0], vec![1]]);
     scorer.package(&two, &[vec![0], vec![1]]);
     scorer.pull(&two, &[vec![1], vec![0]]);
@@ -303,7 +304,7 @@ fn scores_count_what_is_fetched() {
     assert_eq!(scorer.score().composable, 1);
     assert_eq!(scorer.score().composable_share(), 1.0 / 6.0);
     let score = scorer.score();
-    // The same client, after an update of a.
+    // The same client pulls again after an update of a.
     let updated = closure(&[("a-2", 12, &[]), ("b", 5, &[])]);
     scorer.pull(&updated, &[vec![0], vec![1]]);
     let since = scorer.score().since(&score);
@@ -311,7 +312,7 @@ fn scores_count_what_is_fetched() {
     assert_eq!(since.transferred_bytes, 12);
 }
 
-/// Any graph, cycles included; or one without, in which what is referred to comes first.
+/// Any graph. Without `cycles`, each node refers only to nodes before it.
 fn graphs(cycles: bool) -> impl proptest::strategy::Strategy<Value = Vec<PathInfo>> {
     let node = (0u64..40 * MB, proptest::collection::vec(any::<prop::sample::Index>(), 0..4));
     proptest::collection::vec(node, 1..40).prop_map(move |nodes| {
@@ -332,7 +333,7 @@ fn graphs(cycles: bool) -> impl proptest::strategy::Strategy<Value = Vec<PathInf
     })
 }
 
-/// Packages of a graph; some imply each other, some have two outputs.
+/// Packages of a graph. Some are implied; each has one or two outputs.
 fn packages(
     graph: &[PathInfo],
     picked: &[(prop::sample::Index, prop::sample::Index, bool)],
@@ -341,7 +342,7 @@ fn packages(
     picked.iter().map(|(one, other, implied)| (vec![of(one), of(other)], *implied)).collect()
 }
 
-/// The closure of some packages, and the packages in it.
+/// The closure of the packages, and the packages as its parts.
 fn image(graph: &[PathInfo], packages: &[(Vec<StorePath>, bool)]) -> (Closure, Vec<Part>) {
     let by_path: std::collections::BTreeMap<_, _> = graph.iter().map(|info| (&info.path, info)).collect();
     let mut members = std::collections::BTreeMap::new();
@@ -374,7 +375,7 @@ proptest! {
         rotated.rotate_left(shuffle.index(set.len()));
         let (same, same_parts) = image(&rotated, &packages(&set, &picked));
         let popular = set.iter().enumerate().map(|(i, info)| (info.path.name().to_owned(), i as u64)).collect();
-        // The names of another revision, where other things refer to each other.
+        // Another revision has the same names, but other references.
         let mut other = set.clone();
         for (i, info) in other.iter_mut().enumerate() {
             info.references.clone_from(&set[(i + 1) % set.len()].references);
@@ -395,7 +396,7 @@ proptest! {
             members.sort_unstable();
             members.dedup();
             prop_assert_eq!(members, (0..all.len()).collect::<Vec<_>>());
-            // What is in no package comes too.
+            // Members that belong to no package are in a layer, too.
             let mut members = strategy.group(&all, &parts[1..], budget).concat();
             members.sort_unstable();
             members.dedup();
@@ -403,7 +404,7 @@ proptest! {
         }
     }
 
-    /// Whatever else an image holds: the layers of a package are the same.
+    /// A package has the same layers in every image at the same step.
     #[test]
     fn layers_are_functions_of_one_package(set in graphs(false), picked in picked(), price in 0u8..3) {
         let packages = packages(&set, &picked);
@@ -434,7 +435,7 @@ proptest! {
                     prop_assert!(known.contains(&names(&all, &layer)), "{layer:?}");
                 }
             }
-            // And an image is at one step, unless its packages are too many.
+            // All packages of an image are at one step, unless the image has too many packages.
             for budget in 1..12 {
                 let Layers { layers, step } = strategy.layers(&all, &parts, budget);
                 match step {

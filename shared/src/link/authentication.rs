@@ -1,8 +1,8 @@
-//! How the edge proves to the backend that a request is its own.
+//! How the edge proves to the backend that it sent a request.
 //!
-//! An HMAC-SHA256 over method, path and time, keyed with a secret that both sides are configured with. The
-//! time bounds how long an overheard request can be repeated; pulls change nothing, so a repetition inside
-//! the window does no harm. The body is not covered: pulls have none.
+//! The proof is an HMAC-SHA256 over method, path and time. Its key is a secret that edge and backend share. The time
+//! limits how long somebody who has intercepted a request can replay it. A replay within that time does no harm,
+//! because pulls change nothing. The proof does not cover the body, because pulls have none.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -11,29 +11,29 @@ use std::fmt;
 /// The header that carries the proof.
 pub const HEADER: &str = "x-firn-authentication";
 
-/// How far apart the two clocks may be, and how long a proof holds, in seconds.
+/// The greatest difference between the two clocks, and the lifetime of a proof, in seconds.
 pub const WINDOW_SECONDS: u64 = 300;
 
 /// The shared secret. Never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<[u8]>);
 
-/// Why a proof does not convince.
+/// Why a proof is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuthenticationError {
-    /// No header, or not `<seconds>:<hex>`.
+    /// The header is missing, or does not have the form `<seconds>:<hex>`.
     #[error("the request carries no proof of coming from the edge")]
     Missing,
-    /// Made too long ago, or in the future.
+    /// The time of the proof differs too much from this machine's clock.
     #[error("the request was signed too long ago: compare the clocks of edge and backend")]
     Expired,
-    /// Made with another secret or for another request.
+    /// The proof was made with another secret, or for another request.
     #[error("the request was signed with another secret, or for another request")]
     Mismatch,
 }
 
 impl Secret {
-    /// A secret of these bytes.
+    /// A secret that consists of these bytes.
     pub fn new(bytes: impl AsRef<[u8]>) -> Self {
         Self(bytes.as_ref().into())
     }
@@ -48,16 +48,16 @@ impl Secret {
         mac
     }
 
-    /// The header's value for a request made now (seconds since 1970).
+    /// The value of [`HEADER`] for a request at `now` (seconds since 1970).
     pub fn sign(&self, method: &str, path: &str, now: u64) -> String {
         let mac = self.mac(method, path, now).finalize().into_bytes();
         format!("{now}:{}", hex::encode(mac))
     }
 
-    /// Checks a header's value, in time that does not depend on where it is wrong.
+    /// Checks the value of [`HEADER`]. The comparison takes constant time.
     ///
     /// # Errors
-    /// When the proof is missing, expired or made for something else.
+    /// If the proof is missing or expired, or was made with another secret or for another request.
     pub fn verify(
         &self,
         method: &str,

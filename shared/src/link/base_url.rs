@@ -1,7 +1,7 @@
-//! Addresses of servers that paths are put behind: backends and buckets.
+//! Base URLs of backends and buckets, to which paths are appended.
 //!
-//! Read by hand because the `url` crate brings the Unicode tables for international domain names with it, a
-//! third of what the whole Worker may weigh, and operators can write such names in their ASCII form.
+//! The parser is our own because the `url` crate contains Unicode tables for international domain names. They take a
+//! third of the size that the whole Worker may have. Operators can write such names in their ASCII form.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ pub struct BaseUrl {
     path: usize,
 }
 
-/// A text that is no such URL.
+/// The text is not such a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a URL like https://host, https://host:port or https://host/path")]
 pub struct ParseBaseUrlError;
@@ -25,7 +25,7 @@ impl BaseUrl {
         &self.text
     }
 
-    /// Host and, if it is written, port.
+    /// The host, and the port if the URL has one.
     pub fn host(&self) -> &str {
         &self.text[self.host..self.path]
     }
@@ -35,10 +35,10 @@ impl BaseUrl {
         &self.text[self.path..]
     }
 
-    /// The same with one more component of the path.
+    /// The URL with one more path component.
     ///
     /// # Errors
-    /// When that is no component that needs no escapes.
+    /// If `component` is empty or contains a character that needs escaping.
     pub fn join(&self, component: &str) -> Result<Self, ParseBaseUrlError> {
         if component.is_empty() || component.contains('/') {
             return Err(ParseBaseUrlError);

@@ -1,17 +1,17 @@
-//! Who counts as one client when limits and turns are shared out.
+//! Which addresses count as one client for limits and for turns in a queue.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// The network that counts as one client: an IPv4 address, or the /64 of an IPv6 address.
 ///
-/// A subscriber gets a whole IPv6 /64 at least (RFC 6177), so that the full address would give everybody 2⁶⁴
-/// identities. An IPv4 address that is mapped into IPv6 is the IPv4 address.
+/// A subscriber gets at least one IPv6 /64 (RFC 6177). If full addresses counted, each subscriber would be 2⁶⁴ clients.
+/// An IPv4-mapped IPv6 address counts as the IPv4 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientNetwork(IpAddr);
 
 impl ClientNetwork {
-    /// The network that an address is in.
+    /// The network of an address.
     pub fn of(address: IpAddr) -> Self {
         const PREFIX: u128 = !0 << 64;
         Self(match address.to_canonical() {

@@ -1,5 +1,5 @@
-//! Who may pull from a private registry: names and passwords in HTTP's Basic scheme (RFC 7617), which is what
-//! `docker login`, containerd, podman and skopeo send to a registry that asks for it.
+//! HTTP Basic authentication (RFC 7617) for private registries. `docker login`, containerd, podman and skopeo send it
+//! to a registry that asks for it.
 
 use crate::oci::digest::Digest;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -7,21 +7,21 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-/// The value of `WWW-Authenticate` in the answer to who has not said who they are.
+/// The value of `WWW-Authenticate` in the response to a client without valid credentials.
 pub const CHALLENGE: &str = r#"Basic realm="firn", charset="UTF-8""#;
 
-/// The names and passwords of those who may pull; at least one. Kept as digests of `name:password`, so that
-/// comparing takes as long wherever a guess is wrong, and never printed.
+/// The names and passwords with which clients may pull; at least one pair. They are kept as digests of `name:password`,
+/// so that the time of a comparison does not tell how much of a guess is right. They are never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials(BTreeSet<Digest>);
 
-/// A text that is no list of credentials. It says nothing of the text, which may have secrets in it.
+/// The text is not a list of credentials. The error does not repeat the text, which may contain secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is not a list of name:password, separated by white space")]
 pub struct ParseCredentialsError;
 
 impl Credentials {
-    /// Whether an `Authorization` header is one of those.
+    /// Whether the value of an `Authorization` header has one of these credentials.
     pub fn admit(&self, authorization: Option<&str>) -> bool {
         let given = authorization.and_then(|value| {
             let (scheme, token) = value.trim().split_once(' ')?;

@@ -1,10 +1,13 @@
-//! What the edge remembers: under which keys, in which form, and for how long it counts.
+//! The entries of the edge's caches: their keys, their formats, and how long they are valid.
 //!
-//! Three kinds of entries. A *tag pointer* says which package set a tag named when the backend was last
-//! asked; it is the only one that ages. A *manifest* is found by package set and canonical image name, which
-//! together never mean anything else, and again *by digest*. Beside them lie the records that images are composed
-//! from ([`crate::composition`]), and the tags by which the edge has answered for a name without the backend. Nothing
-//! here does the remembering.
+//! - A *tag pointer* says which package set a tag named when the backend was last asked. Only this entry expires.
+//! - A *manifest* has two keys: its digest, and its package set with the canonical image name. Both always identify the
+//!   same manifest.
+//! - The edge also keeps the records from which images are composed ([`crate::composition`]), and for each image name
+//!   the
+//!   tags for which it has answered without the backend.
+//!
+//! This module does not read or write the caches.
 
 use crate::{
     cache_key::CacheKey,
@@ -19,22 +22,22 @@ use serde::{Deserialize, Serialize};
 pub struct TagPointer {
     /// The package set.
     pub package_set: PackageSetToken,
-    /// When the backend said so, in seconds since 1970.
+    /// When the backend was asked, in seconds since 1970.
     pub checked: u64,
 }
 
-/// What stands beside a manifest's bytes; at most 1 KiB as JSON (KV's limit for metadata).
+/// The metadata that is stored with a manifest; at most 1 KiB as JSON (Workers KV's limit for metadata).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestMetadata {
-    /// The digest of the bytes.
+    /// The manifest's digest.
     pub digest: Digest,
     /// The manifest's media type.
     pub media_type: String,
-    /// The revision of the package set that it is from; see [`crate::link::protocol::REVISION`].
+    /// The revision of the package set that it was made from; see [`crate::link::protocol::REVISION`].
     pub revision: Option<String>,
     /// When it was stored, in seconds since 1970.
     pub created: u64,
-    /// Whether an edge has composed it, so that no backend need know of it.
+    /// Whether an edge composed it. If so, the backend may not know it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub composed: bool,
 }
@@ -43,31 +46,30 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// How much a [`TagPointer`] counts.
+/// Whether a [`TagPointer`] may be used without asking the backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
-    /// Good as it is.
+    /// Use the pointer.
     Fresh,
-    /// Good for this answer; ask the backend meanwhile.
+    /// Use the pointer for this response, and ask the backend in the background.
     Aging,
-    /// Ask the backend first; good only when it cannot be asked.
+    /// Ask the backend first. Use the pointer only if the backend cannot be reached.
     Stale,
 }
 
 impl TagPointer {
-    /// Where the pointer for a tag is kept.
+    /// The key of the pointer for a tag.
     pub fn key(tag: &Tag) -> CacheKey {
         CacheKey::builder("tag-1").field(tag.as_str()).build()
     }
 
-    /// How much the pointer counts at `now` (seconds since 1970), when tags count as they are for
-    /// `ttl_seconds` and are asked for in the background for as long again. A tag that is a commit never
-    /// moves.
+    /// Whether the pointer may be used at `now` (seconds since 1970). It is fresh for `ttl_seconds`, and aging for as
+    /// long again. A tag that is a commit never moves, so its pointer is always fresh.
     pub fn freshness(&self, tag: &Tag, now: u64, ttl_seconds: u64) -> Freshness {
         if tag.as_str().parse::<Commit>().is_ok() {
             return Freshness::Fresh;
         }
-        // Clocks of different machines differ: a pointer from the future is as old as now.
+        // Clocks of different machines differ. A pointer from the future has age 0.
         let age = now.saturating_sub(self.checked);
         if age <= ttl_seconds {
             Freshness::Fresh
@@ -79,7 +81,7 @@ impl TagPointer {
     }
 }
 
-/// Where the manifest of an image of a package set is kept.
+/// The key of the manifest of an image of a package set.
 pub fn manifest_key(package_set: &PackageSetToken, name: &ImageName, format: ManifestFormat) -> CacheKey {
     CacheKey::builder("manifest-1")
         .field(package_set.as_str())
@@ -88,24 +90,24 @@ pub fn manifest_key(package_set: &PackageSetToken, name: &ImageName, format: Man
         .build()
 }
 
-/// Where the manifest with a digest is kept.
+/// The key of the manifest with this digest.
 pub fn digest_key(digest: &Digest) -> CacheKey {
     CacheKey::builder("digest-1").field(digest.as_bytes()).build()
 }
 
-/// What begins the keys of the tags by which an edge has answered for a name; the tag follows. An entry for each, so
-/// that locations that note different tags at once lose none.
+/// The prefix of the keys that list the tags of an image name for which an edge has answered without the backend; the
+/// tag follows. Each tag has an entry of its own, so that no tag is lost if two locations write at the same time.
 pub fn tags_prefix(name: &ImageName) -> String {
     format!("{}/", CacheKey::builder("tags-1").field(name.to_string()).build())
 }
 
-/// Where it is noted that the edge itself has stored the blob with a digest.
+/// The key of the note that an edge has stored the blob with this digest.
 pub fn composed_blob_key(digest: &Digest) -> CacheKey {
     CacheKey::builder("composed-blob-1").field(digest.as_bytes()).build()
 }
 
-/// The name of the one place that asks the backend for an image, and of a tag's answer in short-lived caches:
-/// everything that a client's request for a manifest by tag can make a difference by.
+/// The key of a request for a manifest by tag. It contains everything in the request that can change the response. It
+/// names the Durable Object that asks the backend, and the response in short-lived caches.
 pub fn request_key(name: &ImageName, tag: &Tag, format: ManifestFormat) -> CacheKey {
     CacheKey::builder("request-1")
         .field(name.to_string())
@@ -162,14 +164,14 @@ mod tests {
             TagPointer::key(&tag("b")),
         ];
         assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), keys.len());
-        // Names that mean the same share a key.
+        // Image names with the same meaning share a key.
         assert_eq!(
             manifest_key(&token("a"), &name("git/htop"), oci),
             manifest_key(&token("a"), &name("htop/git"), oci)
         );
     }
 
-    /// Image names that are easy to mistake for each other, where one is another with a separator moved.
+    /// Image names that are easily confused, such as one that is another with a separator moved.
     fn image_name() -> impl Strategy<Value = ImageName> {
         let text = "(arm64/|amd64/|shell/|user/|debug/){0,2}[ab]{1,2}([./-][ab]{1,2}){0,3}";
         text.prop_filter_map("two platforms", |text| text.parse().ok())
@@ -190,7 +192,7 @@ mod tests {
             };
             prop_assert_eq!(a == b, manifest(&a) == manifest(&b), "{:?} {:?}", a, b);
             let request = |(tag, name, format): &(String, ImageName, ManifestFormat)| {
-                // What a tag cannot have in it is replaced by what no other text here has.
+                // Replaces the characters that a tag cannot have with letters that no other tag here has.
                 request_key(name, &tag.replace('/', "x").replace(':', "y").parse().expect("a tag"), *format)
             };
             prop_assert_eq!(a == b, request(&a) == request(&b), "{:?} {:?}", a, b);

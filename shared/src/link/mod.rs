@@ -1,4 +1,4 @@
-//! What edge and backend say to each other, and where they leave what both read.
+//! The contract between edge and backend: the headers they exchange, and the keys of data that both read.
 
 pub mod authentication;
 pub mod base_url;

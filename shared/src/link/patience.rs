@@ -1,29 +1,29 @@
-//! Waiting for builds that take longer than a request may.
+//! How clients wait for builds that take longer than one request.
 //!
-//! A request is answered after 25 s with 429, and most clients come back by themselves: containerd at once,
-//! podman and skopeo after `Retry-After`. Docker's daemon does not; it follows redirects, though, and a
-//! redirect to the same address is one more request that may wait. `docs/slow-builds.md` has what each client
-//! does.
+//! A request for an image that is not ready after 25 s gets status 429. Most clients then retry by themselves:
+//! containerd at once, podman and skopeo after `Retry-After`. Docker's daemon does not retry, but it follows
+//! redirects. So it is redirected to the same URL, which gives it one more request to wait. `docs/slow-builds.md`
+//! says what each client does.
 
-/// The query parameter that counts how often a client was sent back to the same address.
+/// The query parameter that counts how often a client was redirected to the same URL.
 const PARAMETER: &str = "firn-wait";
 
-/// How often a client is sent back. Go's HTTP client, which Docker uses, follows ten redirects, and the last
-/// request must get an answer that says something.
+/// The greatest number of redirects for one pull. Go's HTTP client, which Docker uses, follows at most ten. The last
+/// request must get a response with an error message.
 const MOST: u32 = 9;
 
-/// Seconds after which asking again makes sense for an image whose build began so many seconds ago.
+/// The value of `Retry-After`, in seconds, for an image whose build began `age` seconds ago.
 ///
-/// podman and skopeo ask five times whatever they are told, so a build that has taken long is given more time
-/// between.
+/// podman and skopeo retry five times, whatever `Retry-After` says. So the value grows with the age of the build, to
+/// let them wait longer in total.
 pub fn retry_after_seconds(age: u64) -> u32 {
     const SHORTEST: u32 = 5;
     const LONGEST: u32 = 60;
     u32::try_from(age / 4).unwrap_or(LONGEST).clamp(SHORTEST, LONGEST)
 }
 
-/// Where to send a client that would give up at 429, so that it goes on waiting: the same address. None for
-/// all others, and for one that has been sent back often enough.
+/// The URL to redirect a client to that would give up at status 429: the same path, with the count increased. `None`
+/// for other clients, and for a client that was redirected as often as allowed.
 pub fn wait_again(user_agent: Option<&str>, path: &str, query: Option<&str>) -> Option<String> {
     user_agent.filter(|agent| agent.starts_with("docker/"))?;
     let parameters = query.into_iter().flat_map(|query| query.split('&'));

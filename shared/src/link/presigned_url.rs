@@ -1,8 +1,8 @@
-//! URLs that let somebody without credentials get one object of an S3 bucket for a while: AWS Signature
-//! Version 4 in the query ("Authenticating Requests: Using Query Parameters").
+//! Presigned URLs: they let a client without credentials get one object of an S3 bucket for a limited time. The
+//! signature is AWS Signature Version 4 ("Authenticating Requests: Using Query Parameters").
 //!
-//! By hand because crates for it bring a URL parser and time zones with them, which is more than the rest of
-//! the Worker weighs; tests compare with one of those crates, and with AWS's own example.
+//! The implementation is our own because crates for it contain a URL parser and time zones, which are larger than the
+//! rest of the Worker. Tests compare it with one of those crates and with AWS's own example.
 
 use crate::{link::base_url::BaseUrl, oci::endpoint::Method};
 use hmac::{Hmac, KeyInit, Mac};
@@ -12,24 +12,24 @@ use std::fmt;
 /// An S3 bucket and the credentials to read it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SignedBucket {
-    /// Where the bucket is: its own host, or the endpoint with the bucket's name as path.
+    /// The bucket's URL: its own host, or the endpoint with the bucket's name as path.
     pub url: BaseUrl,
     /// The region; `auto` for R2.
     pub region: String,
-    /// Who reads.
+    /// The id of the access key.
     pub access_key_id: String,
-    /// Never printed.
+    /// The secret of the access key. It is never printed.
     pub secret_access_key: String,
 }
 
 impl SignedBucket {
-    /// A URL for an object, good for one method, from `now` (seconds since 1970) for some seconds (at most a
-    /// week). `key` consists of characters that need no escapes in a path.
+    /// A URL for one method on one object. It is valid from `now` (seconds since 1970) for `seconds` seconds (at most a
+    /// week). `key` must not contain characters that need escaping in a path.
     pub fn presign(&self, method: Method, key: &str, now: i64, seconds: u64) -> String {
         self.sign(method.as_str(), key, now, seconds)
     }
 
-    /// The same for storing an object, which takes credentials that may write.
+    /// A URL for storing one object, valid as in [`Self::presign`]. The access key must be allowed to write.
     pub fn presign_put(&self, key: &str, now: i64, seconds: u64) -> String {
         self.sign("PUT", key, now, seconds)
     }
@@ -38,7 +38,7 @@ impl SignedBucket {
         let (date, time) = date_and_time(now);
         let scope = format!("{date}/{}/s3/aws4_request", self.region);
         let credential = format!("{}/{scope}", self.access_key_id);
-        // In the order in which they are signed.
+        // The parameters must have the order in which they are signed.
         let query = format!(
             "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={}&X-Amz-Date={date}T{time}Z\
              &X-Amz-Expires={seconds}&X-Amz-SignedHeaders=host",

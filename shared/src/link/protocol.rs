@@ -1,47 +1,50 @@
-//! What edge and backend say to each other beyond the registry API: headers on the backend's answers.
+//! The headers and paths that edge and backend use in addition to the registry API.
 //!
-//! A manifest (200) carries [`REVISION`] and [`PACKAGE_SET`]. Errors are the registry's own; whose quota a refusal is
-//! about stands in its [`crate::oci::error::Detail`]. How the edge proves who it is stands in [`crate::link::authentication`].
+//! The response to a manifest request (200) has the headers [`REVISION`] and [`PACKAGE_SET`]. Errors use the OCI error
+//! format; [`crate::oci::error::Detail`] says whose quota was exceeded. [`crate::link::authentication`] describes how
+//! the edge signs its requests.
 
 use crate::oci::digest::Digest;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// The revision that an image is from: a commit, or the digest of a path's content.
+/// The revision that an image was made from: a commit, or the digest of the content of a local package set.
 pub const REVISION: &str = "x-firn-revision";
-/// The [`PackageSetToken`] that an image is from.
+/// The [`PackageSetToken`] that an image was made from.
 pub const PACKAGE_SET: &str = "x-firn-package-set";
-/// On the edge's requests: the address of the client for whom it asks, so that one who asks for much does not
-/// keep the others waiting.
+/// Request header from the edge: the IP address of the client that it asks for. The backend shares its capacity between
+/// clients by it.
 pub const CLIENT: &str = "x-firn-client";
-/// On the edge's requests for a manifest: the digest of a blob of it that was not where it should be.
+/// Request header from the edge, on a request for a manifest: the digest of a blob of the image that is missing from
+/// storage.
 pub const MISSING: &str = "x-firn-missing";
-/// What the addresses of builds begin with, at the backend and at the edge; a build's id follows. Messages name
-/// these paths.
+/// The prefix of the path of a build's status, at the backend and at the edge; the build's id follows. Messages contain
+/// such paths.
 pub const BUILDS: &str = "/builds/";
-/// What begins the address of a report of pulls; see [`pulled_path`]. The answer is a list of those digests whose
-/// manifests the backend has no longer, or not for long.
+/// The prefix of the path of a report of pulls; see [`pulled_path`]. The response lists those digests whose manifests
+/// the backend no longer has, or will soon remove.
 pub const PULLED: &str = "/pulls/";
-/// How many manifests are in one report at most: its address has 2 KB then.
+/// The greatest number of manifests in one report. It limits the path to 2 KB.
 pub const MAX_PULLED: usize = 32;
-/// Where the edge had an answer from; see [`Source`].
+/// Response header from the edge: where the response came from; see [`Source`].
 pub const SOURCE: &str = "x-firn-source";
 
-/// A package set in one state, together with the way images are made from it: opaque to the edge, which only
-/// compares it. One token and one canonical image name are one image, forever.
+/// Identifies one state of a package set and the way in which images are made from it. The edge only compares tokens.
+/// A token and a canonical image name always identify the same image.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PackageSetToken(Box<str>);
 
-/// The address by which the edge reports that it has answered with these manifests, which the backend would not know
-/// otherwise. They are part of the address because that is what is signed.
+/// The path of the request by which the edge reports that clients pulled these manifests. Without reports the backend
+/// would not know of pulls that the edge answers. The digests are in the path because the signature covers the path.
 pub fn pulled_path<'a>(manifests: impl IntoIterator<Item = &'a Digest>) -> String {
     let digits: Vec<String> = manifests.into_iter().take(MAX_PULLED).map(Digest::hex).collect();
     format!("{PULLED}{}", digits.join(","))
 }
 
-/// The manifests that a report names after [`PULLED`]; none where it is no report, or too long.
+/// Parses the digests that follow [`PULLED`] in a report's path. `None` if the list is invalid or has more than
+/// [`MAX_PULLED`] digests.
 pub fn read_pulled(list: &str) -> Option<Vec<Digest>> {
     let manifests: Vec<Digest> = list
         .split(',')
@@ -51,15 +54,15 @@ pub fn read_pulled(list: &str) -> Option<Vec<Digest>> {
     (manifests.len() <= MAX_PULLED).then_some(manifests)
 }
 
-/// A text that is no token: empty, longer than 256 bytes, or with anything but visible ASCII in it.
+/// The text is not a token: it is empty, longer than 256 bytes, or has characters other than visible ASCII.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a package-set token is 1 to 256 visible ASCII characters")]
 pub struct ParseTokenError;
 
-/// Where the edge had an answer from.
+/// Where the edge's response came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// The Cache API: this location's own memory.
+    /// Cloudflare's Cache API: the cache of this location.
     Cache,
     /// Workers KV.
     Kv,
@@ -72,7 +75,7 @@ pub enum Source {
 impl PackageSetToken {
     const MAX_LEN: usize = 256;
 
-    /// The token as it travels.
+    /// The token as text, as in [`PACKAGE_SET`].
     pub fn as_str(&self) -> &str {
         &self.0
     }

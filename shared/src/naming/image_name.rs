@@ -1,6 +1,6 @@
-//! Image names: meta-packages at the front, then packages.
+//! Image names: meta-packages first, then packages.
 //!
-//! `docs/names.md` is the table of meta-packages for users.
+//! `docs/names.md` has the table of meta-packages for users.
 
 use crate::{
     naming::package_name::{PackageName, ParsePackageNameError},
@@ -14,26 +14,25 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-/// What an image is asked to hold, in canonical form: two names that ask for the same are equal, and so are
-/// the texts that they print as.
+/// An image name in canonical form. Two names with the same meaning are equal, and so are their texts.
 ///
-/// At least one package, `shell` or `debug` is there.
+/// It contains at least one package, `shell` or `debug`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageName {
     platform: Option<Platform>,
-    /// `root` is what images are without a word about it, so it is not kept.
+    /// Whether the name contains `user`. `root` is the default and is not stored.
     user: bool,
     shell: bool,
     debug: bool,
-    /// Without repetition, in the order of [`canonical`].
+    /// The packages without repetition, in the order of [`canonical`].
     packages: Vec<PackageName>,
 }
 
-/// What a component means where no package stands before it.
+/// A component with a special meaning. It has that meaning only before the first package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum MetaPackage {
     Platform(Platform),
-    /// Containers start as this user.
+    /// The user as which containers start.
     User(User),
     Shell,
     Debug,
@@ -62,46 +61,47 @@ impl MetaPackage {
 /// Why a text is not an image name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseImageNameError {
-    /// Longer than [`MAX_NAME_LEN`].
+    /// The name is longer than [`MAX_NAME_LEN`].
     #[error("image names have at most {MAX_NAME_LEN} characters, this one has {0}")]
     Length(usize),
-    /// Only meta-packages such as `arm64`, which put nothing into an image.
+    /// The name has only meta-packages that add nothing to an image, such as `arm64`.
     #[error("the image name asks for no package: write for example shell/git")]
     NoPackage,
-    /// `root` and `user`.
+    /// The name has both `root` and `user`.
     #[error("the image name asks for two users, root and user")]
     TwoUsers,
-    /// Two platforms.
+    /// The name has two platforms.
     #[error("the image name asks for two platforms, {0} and {1}")]
     TwoPlatforms(Platform, Platform),
-    /// A component that is no package name.
+    /// A component is not a package name.
     #[error(transparent)]
     Package(#[from] ParsePackageNameError),
 }
 
-/// A package that an image is made from.
+/// A package that an image name asks for, spelled out or implied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Want {
     /// Names to try, best first.
     pub names: Vec<PackageName>,
-    /// Whether the image cannot be made without it.
+    /// Whether the image cannot be made without the package.
     pub required: bool,
-    /// Whether the image name spells it out, rather than implying it.
+    /// Whether the image name spells the package out instead of implying it.
     pub requested: bool,
-    /// Which of its files show at the root of the image.
+    /// Which of the package's files appear at the root of the image.
     pub shows: Shows,
 }
 
-/// Which files of a package show at the root of an image.
+/// Which files of a package appear at the root of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shows {
-    /// All of them.
+    /// All files.
     Everything,
-    /// These, where nothing else is in their place. Paths from the root, without leading slash.
+    /// These files only, unless another package has a file at the same path. Paths are relative to the root and have no
+    /// leading slash.
     Only(&'static [&'static str]),
 }
 
-/// A want that an image name implies.
+/// A package that an image name implies.
 struct Implied {
     /// Names to try, best first.
     names: &'static [&'static str],
@@ -119,10 +119,11 @@ impl Implied {
     }
 }
 
-/// Sets that lack `bashInteractive` have a `bash`.
+/// The shell. Package sets without `bashInteractive` have `bash`.
 const BASH: Implied = Implied::required(&["bashinteractive", "bash"]);
 
-/// What `shell` stands for. Nixery's list; moreutils and nano are conveniences that small sets may not have.
+/// The packages that `shell` implies. The list is Nixery's. moreutils and nano are optional because small package sets
+/// may lack them.
 const SHELL: [Implied; 4] = [
     BASH,
     Implied::required(&["coreutils"]),
@@ -130,8 +131,8 @@ const SHELL: [Implied; 4] = [
     Implied::optional(&["nano"]),
 ];
 
-/// What `debug` stands for: enough to see processes, files, sockets and name resolution from inside a
-/// container. Only the shell must be there; the names are nixpkgs'.
+/// The packages that `debug` implies: tools to inspect processes, files, sockets and name resolution inside a
+/// container. Only the shell is required. The names are those of nixpkgs.
 const DEBUG: [Implied; 13] = [
     BASH,
     Implied::optional(&["coreutils"]),
@@ -148,38 +149,38 @@ const DEBUG: [Implied; 13] = [
     Implied::optional(&["file"]),
 ];
 
-/// In every image where the package set has it, so that TLS works.
+/// CA certificates, for TLS. Every image contains them if the package set has them.
 const CA_BUNDLE: Implied = Implied::optional(&["cacert"]);
-/// In every image where the package set has it, so that names of services and protocols are known. The package
-/// may hold more, which is nothing that the image was asked for.
+/// The names of services and protocols. Every image contains them if the package set has them. Other files of the
+/// package do not appear, because the image name did not ask for them.
 const SERVICES: Implied =
     Implied { names: &["iana-etc"], required: false, shows: Shows::Only(&["etc/protocols", "etc/services"]) };
 
 impl ImageName {
-    /// The image that a repository's name asks for.
+    /// Parses the name of a repository as an image name.
     ///
     /// # Errors
-    /// `NAME_INVALID` when it asks for none.
+    /// `NAME_INVALID` if it is not an image name.
     pub fn of(repository: &RepositoryName) -> Result<Self, OciError> {
         Ok(repository.as_str().parse::<Self>()?)
     }
 
-    /// The platform that the name asks for, if it does.
+    /// The platform in the name, if there is one.
     pub fn platform(&self) -> Option<Platform> {
         self.platform
     }
 
-    /// Whether `shell` is asked for.
+    /// Whether the name contains `shell`.
     pub fn shell(&self) -> bool {
         self.shell
     }
 
-    /// Whether containers start as an ordinary user rather than as root.
+    /// Whether containers start as an ordinary user instead of root.
     pub fn user(&self) -> bool {
         self.user
     }
 
-    /// Whether what containers run is a shell: it was asked for, or there is nothing else to run.
+    /// Whether containers start a shell. They do if the name contains `shell`, or no package.
     pub fn starts_shell(&self) -> bool {
         self.shell || self.packages.is_empty()
     }
@@ -189,8 +190,8 @@ impl ImageName {
         self.packages.iter()
     }
 
-    /// Everything that goes in, in the order in which conflicts between files are decided: what was asked
-    /// for before what is implied.
+    /// All packages that the name asks for. If two have a file at the same path, the earlier one wins. Packages that
+    /// the name spells out come before implied ones.
     pub fn wants(&self) -> Vec<Want> {
         let mut wants: Vec<Want> = self
             .packages
@@ -207,7 +208,7 @@ impl ImageName {
         for implied in shell.chain(debug).chain([&CA_BUNDLE, &SERVICES]) {
             let names = implied.names.iter();
             let names: Vec<_> = names.map(|name| name.parse().expect("a constant package name")).collect();
-            // `shell` requires what `debug` only likes to have; it comes first.
+            // The packages of `shell` come first because some are required there and optional in `debug`.
             if !wants.iter().any(|want| want.names == names) {
                 let Implied { required, shows, .. } = *implied;
                 wants.push(Want { names, required, requested: false, shows });
@@ -216,14 +217,15 @@ impl ImageName {
         wants
     }
 
-    /// Every package name that may play a part.
+    /// All package names that are needed to make the image.
     pub fn candidates(&self) -> BTreeSet<PackageName> {
         self.wants().into_iter().flat_map(|want| want.names).collect()
     }
 }
 
-/// Sorted, but what would be a meta-package at the front stands after what would not, so that the text that
-/// a name prints as means the same name. At least one does not: otherwise no package had been read.
+/// Sorts the packages. Packages whose names are also meta-packages come last, so that the printed name parses as the
+/// same name. At least one package has another name, because the first package of an image name cannot be a
+/// meta-package.
 fn canonical(packages: &mut Vec<PackageName>) {
     packages.sort_unstable_by(|a, b| {
         let key = |name: &PackageName| MetaPackage::parse(name.as_str()).is_some();

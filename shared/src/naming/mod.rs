@@ -1,4 +1,4 @@
-//! What a name means: of an image, of a package, and of the package set in which packages are looked up.
+//! The meaning of names: image names, package names, and the package set in which packages are looked up.
 
 pub mod image_name;
 pub mod name_index;

@@ -1,29 +1,30 @@
-//! The names of a package set at one revision: what `nix/index.nix` lists, and how people find things in it.
+//! An index of the names of a package set at one revision, made from the output of `nix/index.nix`, for search and
+//! suggestions.
 
 use crate::naming::{nearest::nearest, package_name::PackageName};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// The answer of `nix/index.nix`, and the record that is kept of it.
+/// The output of `nix/index.nix`, which is also stored as a record.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Names {
-    /// The attributes of each set that could be listed, by the set's own attribute; the package set itself is
-    /// under the empty text.
+    /// The attributes of each set that could be listed, by the set's attribute. The empty key is the package set
+    /// itself.
     #[serde(default)]
     pub names: BTreeMap<String, Vec<String>>,
-    /// What is known of the packages among the package set's own attributes.
+    /// Summaries of the packages at the top level of the package set.
     #[serde(default)]
     pub packages: BTreeMap<String, PackageSummary>,
-    /// Whether all attributes of the package set were looked at: what is neither a package nor a set then cannot be
-    /// put into an image.
+    /// Whether all top-level attributes were evaluated. If so, an attribute that is neither in `packages` nor a set
+    /// cannot be put into an image.
     #[serde(default)]
     pub surveyed: bool,
 }
 
-/// What can be said of a package without building it.
+/// What is known about a package without building it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackageSummary {
-    /// Its version.
+    /// The package's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// The program that `nix run` would start.
@@ -34,31 +35,31 @@ pub struct PackageSummary {
     pub description: Option<String>,
 }
 
-/// Names that can be asked for.
+/// The package names of a package set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameIndex {
-    /// Attribute paths by the name to ask for.
+    /// Attribute paths by package name.
     attributes: HashMap<PackageName, Box<str>>,
-    /// What is known of packages, by attribute path.
+    /// Summaries of packages, by attribute path.
     packages: BTreeMap<String, PackageSummary>,
-    /// The packages that a main program is of, the shortest name first.
+    /// For each main program, the packages that have it, the shortest name first.
     programs: HashMap<Box<str>, Vec<PackageName>>,
 }
 
-/// Something that was found.
+/// A search result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FoundName {
-    /// The name to ask for.
+    /// The package name, as image names spell it.
     pub name: PackageName,
-    /// The attribute path in its real spelling.
+    /// The attribute path, as Nix spells it.
     pub attribute: String,
-    /// What else is known of it.
+    /// What else is known about the package.
     #[serde(flatten)]
     pub summary: PackageSummary,
 }
 
 impl Names {
-    /// Adds what a look at some of the attributes has shown.
+    /// Adds the output for further attributes.
     pub fn merge(&mut self, other: Self) {
         self.names.extend(other.names);
         self.packages.extend(other.packages);
@@ -66,8 +67,8 @@ impl Names {
 }
 
 impl NameIndex {
-    /// An index of these names. It leaves out attributes that no image name can spell, and sets, because an image name
-    /// means a package. Of several attributes that one name spells, it keeps the one that the resolver takes.
+    /// An index of these names. It leaves out sets, and attributes that no package name can spell. If one package name
+    /// stands for several attributes, it keeps the one that the resolver takes.
     pub fn new(names: &Names) -> Self {
         let mut attributes: HashMap<PackageName, Box<str>> = HashMap::new();
         let mut programs: HashMap<Box<str>, Vec<PackageName>> = HashMap::new();
@@ -100,18 +101,18 @@ impl NameIndex {
         Self { attributes, packages: names.packages.clone(), programs }
     }
 
-    /// How many names there are.
+    /// The number of package names.
     pub fn len(&self) -> usize {
         self.attributes.len()
     }
 
-    /// Whether there are none.
+    /// Whether the index has no names.
     pub fn is_empty(&self) -> bool {
         self.attributes.is_empty()
     }
 
-    /// The names most like a word, best first and at most `limit`. A package whose main program has the word as its
-    /// name comes right after one that is called so.
+    /// The names that resemble a word most, best first and at most `limit`. The package with exactly this name comes
+    /// first, then packages whose main program has this name.
     pub fn nearest(&self, word: &str, limit: usize) -> Vec<FoundName> {
         let word = word.to_ascii_lowercase();
         let itself = word.parse::<PackageName>().ok().filter(|name| self.attributes.contains_key(name));
@@ -129,7 +130,8 @@ impl NameIndex {
     }
 }
 
-/// How an image name spells an attribute, if it can: in lower case and without an underscore in front.
+/// The spelling of an attribute in image names: in lower case, without a leading underscore. `None` if image names
+/// cannot spell it.
 pub fn as_asked(attribute: &str) -> Option<String> {
     let lower = attribute.to_ascii_lowercase();
     let asked = lower.strip_prefix('_').unwrap_or(&lower);

@@ -1,11 +1,11 @@
-//! Which of many names a person may have meant.
+//! Suggests names for one that does not exist.
 //!
-//! Names are compared as image names write them: lower case, sets and members separated by dots. No fuzzy
-//! search engine: those rank texts, and here a swapped letter must beat a longer name that merely contains
-//! the word.
+//! Names have the form that image names use: lower case, with dots between a set and its members. Fuzzy search engines
+//! are not used because they rank differently: here a name with two letters swapped must come before a longer name that
+//! contains the word.
 
-/// Sets of nixpkgs that come before others when both have a package of the wanted name: several sets hold
-/// the same packages for interpreters that hardly anybody asks for.
+/// Sets of nixpkgs that come first if several sets have a package of the wanted name. The other sets often hold the
+/// same packages for rarely used interpreters.
 const MAINSTREAM: [&str; 10] = [
     "python3packages",
     "perlpackages",
@@ -19,32 +19,32 @@ const MAINSTREAM: [&str; 10] = [
     "fishplugins",
 ];
 
-/// How many variants of a name are counted.
+/// The greatest number of variants of a name that are counted.
 const MAX_FAMILY: usize = 100;
 
-/// How a name is like the wanted one, best first.
+/// How a name resembles the wanted one, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Likeness {
-    /// The same, perhaps in another set, with other separators, or with GNU's prefix.
+    /// The names are equal apart from the set, the separators, or the prefix `gnu`.
     Same,
-    /// Two neighbouring letters are swapped.
+    /// Two letters are swapped.
     Swapped,
-    /// It begins with the wanted word: somebody left out the rest (`postgres`).
+    /// The name begins with the wanted word, as `postgresql` does with `postgres`.
     Longer,
-    /// One letter is wrong, missing or too many.
+    /// One letter is wrong, missing or extra.
     Typo,
-    /// The wanted word begins with it.
+    /// The wanted word begins with the name.
     Shorter,
     /// A few letters are wrong.
     Typos,
-    /// The wanted word is somewhere in it.
+    /// The name contains the wanted word.
     Contains,
 }
 
-/// The names that are most like the wanted one, best first and at most `limit`.
+/// The names that resemble the wanted one most, best first and at most `limit`.
 ///
-/// Of several names that begin with the wanted word the one comes first that most others begin with: `postgres`
-/// means `postgresql`, which has `postgresql_15` and more beside it, rather than the shorter `postgrest`.
+/// If several names begin with the wanted word, the one with the most variants comes first. For `postgres` that is
+/// `postgresql`, because there are also `postgresql_15` and more, and not the shorter `postgrest`.
 pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>, limit: usize) -> Vec<&'a str> {
     let alike: Vec<_> = names
         .into_iter()
@@ -70,14 +70,14 @@ pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>, limit
     ranked.into_iter().take(limit).map(|(_, name)| name).collect()
 }
 
-/// How a name is like the wanted one and how far from it, if at all.
+/// How a name resembles the wanted one, and its distance from it. `None` if it does not.
 fn compare(wanted: &str, name: &str) -> Option<(Likeness, usize)> {
     let ((wanted_set, wanted_last), (set, last)) = (split(wanted), split(name));
     let (likeness, distance) = compare_words(wanted_last, last)?;
     if wanted_set.is_empty() || wanted_set == set {
         return Some((likeness, distance));
     }
-    // Asked for in one set and found in another, or in a set that was misspelt.
+    // The name is in another set than the wanted one: either the set is misspelt, or it is really another.
     let off = distance_within(wanted_set, set, tolerance(wanted_set));
     match (likeness, off) {
         (_, Some(off)) => Some((likeness.max(Likeness::Typo), distance + off)),
@@ -92,11 +92,11 @@ fn compare_words(wanted: &str, word: &str) -> Option<(Likeness, usize)> {
     if wanted == word || (surplus <= 4 && !wanted.is_empty() && letters(wanted) == letters(word)) {
         return Some((Likeness::Same, surplus));
     }
-    // GNU's programs have the project's name in front in nixpkgs: gnumake, gnutar.
+    // In nixpkgs, many GNU programs have the prefix `gnu`: gnumake, gnutar.
     if word.strip_prefix("gnu") == Some(wanted) {
         return Some((Likeness::Same, surplus));
     }
-    // A beginning that is too short says little: git is not what gitfull means.
+    // A common beginning must be long enough: for `gitfull`, `git` is no useful suggestion.
     let is_most = word.len() > 2 && word.len() * 2 > wanted.len();
     let distance = distance_within(wanted, word, tolerance(wanted));
     match distance {
@@ -119,7 +119,7 @@ fn is_anagram(a: &str, b: &str) -> bool {
     sorted(a) == sorted(b)
 }
 
-/// How many letters may be wrong.
+/// How many letters of a word may be wrong.
 fn tolerance(word: &str) -> usize {
     match word.len() {
         0..=2 => 0,
@@ -129,8 +129,8 @@ fn tolerance(word: &str) -> usize {
     }
 }
 
-/// The edit distance (a swap of neighbours counts once) where it is at most `limit`. Most pairs differ too
-/// much in length to be worth computing it.
+/// The edit distance, or `None` if it is greater than `limit`. A swap of neighbouring letters counts once. Most pairs
+/// differ so much in length that the distance need not be computed.
 fn distance_within(a: &str, b: &str, limit: usize) -> Option<usize> {
     if a.len().abs_diff(b.len()) > limit {
         return None;
@@ -138,7 +138,7 @@ fn distance_within(a: &str, b: &str, limit: usize) -> Option<usize> {
     Some(strsim::osa_distance(a, b)).filter(|distance| *distance <= limit)
 }
 
-/// The set that a name is in, and the rest.
+/// The set of a name (possibly empty), and the name within the set.
 fn split(name: &str) -> (&str, &str) {
     name.rsplit_once('.').unwrap_or(("", name))
 }
@@ -184,13 +184,13 @@ mod tests {
         check("node-js", &["nodejs"]);
         check("nodejs20", &["nodejs_20", "nodejs"]);
         check("vscod", &["vscode", "vscodium"]);
-        // What is left out at the end before what is misspelt, and the head of the family first.
+        // A longer name comes before a misspelt one, and a name with variants before the variants.
         check("postgres", &["postgresql", "postgrest", "postgresql_15"]);
         check("node", &["nodejs", "nodejs_20"]);
         check("vs", &["vscode", "vscodium"]);
         check("make", &["gnumake", "mako", "cmake"]);
         check("grep", &["ripgrep"]);
-        // In a set, in the one that people mean first.
+        // Mainstream sets come first.
         check("requests", &["python3packages.requests", "pypy3packages.requests"]);
         check("reqests", &["python3packages.requests", "pypy3packages.requests"]);
         check("python3packages.nump", &["python3packages.numpy"]);

@@ -1,4 +1,4 @@
-//! What is known of a package: what the resolver says of a name, and what realising it has shown.
+//! Package data: the resolver's result for a name, and the record of a realised package.
 
 use crate::{
     StorePath,
@@ -17,44 +17,44 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The answer of `nix/resolve.nix`: for each name that was asked, a package or what is wrong with it.
+/// The output of `nix/resolve.nix`: a package or a problem for each requested name.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Resolutions {
-    /// By name as asked.
+    /// The results, by requested name.
     pub packages: BTreeMap<PackageName, Resolution>,
-    /// When the package set's revision was committed, in seconds since 1970, where the source tells.
+    /// When the package set's revision was committed, in seconds since 1970. `None` if the source does not say.
     #[serde(default)]
     pub revision_date: Option<i64>,
 }
 
-/// What one name resolves to.
+/// The result for one name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resolution {
     /// A package that can be built.
     Ok(Package),
-    /// Why there is none.
+    /// Why there is no such package.
     Problem(PackageProblem),
 }
 
-/// A derivation in the package set, and which of its outputs an image gets.
+/// A derivation in the package set, with the outputs that go into images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Package {
-    /// The attribute path in its real spelling, for example `python3Packages.requests`.
+    /// The attribute path as Nix spells it, for example `python3Packages.requests`.
     pub attribute: String,
     /// The derivation.
     pub drv: StorePath,
     /// The outputs that go into an image, in order.
     pub outputs: Vec<Output>,
-    /// Name with version, for example `git-2.39.5`.
+    /// The name with version, for example `git-2.39.5`.
     pub name: String,
-    /// Name without version.
+    /// The name without version.
     #[serde(default)]
     pub pname: Option<String>,
-    /// Version.
+    /// The version.
     #[serde(default)]
     pub version: Option<String>,
-    /// Licences, by SPDX identifier where there is one.
+    /// The licences, as SPDX identifiers if they have one.
     #[serde(default)]
     pub license: Vec<String>,
     /// The program that `nix run` would start.
@@ -63,7 +63,7 @@ pub struct Package {
     /// One line of description.
     #[serde(default)]
     pub description: Option<String>,
-    /// Home page.
+    /// The home page.
     #[serde(default)]
     pub homepage: Option<String>,
 }
@@ -71,75 +71,76 @@ pub struct Package {
 /// One output of a derivation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output {
-    /// `out`, `bin`, `dev`, …
+    /// The output's name: `out`, `bin`, `dev`, …
     pub name: String,
-    /// Where it is, or will be.
+    /// The output's store path. It may not exist yet.
     pub path: StorePath,
 }
 
-/// Why a name is no package that can be built.
+/// Why a name cannot be resolved to a package that can be built.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackageProblem {
-    /// What kind of problem.
+    /// The kind of problem.
     pub kind: ProblemKind,
-    /// One sentence, from the expressions in `nix/` or from Firn; nothing of what the package set says.
+    /// One sentence, from the expressions in `nix/` or from Firn. It contains no text of the package set.
     pub message: String,
-    /// What the package set says about it: the text of a `throw`, licences, vulnerabilities. For whoever may see that;
-    /// see [`Words`].
+    /// The package set's own message: the text of a `throw`, licences, vulnerabilities. [`Words`] says when clients may
+    /// see it.
     #[serde(default, deserialize_with = "reason_if_any")]
     pub reason: Option<Reason>,
-    /// For [`ProblemKind::NotFound`] the names that there are; for [`ProblemKind::Ambiguous`] those that fit.
+    /// For [`ProblemKind::NotFound`], the names that exist. For [`ProblemKind::Ambiguous`], the names that match.
     #[serde(default)]
     pub candidates: Vec<String>,
-    /// For [`ProblemKind::NotFound`] the attribute path that was found, in which the next component was not.
+    /// For [`ProblemKind::NotFound`], the longest prefix of the attribute path that exists.
     #[serde(default)]
     pub prefix: String,
-    /// The names that may have been meant, best first; see [`PackageProblem::settle`].
+    /// Names to suggest, best first; see [`PackageProblem::settle`].
     #[serde(default)]
     pub near: Vec<String>,
 }
 
-/// Whether an answer may hold what a package set says in its own words.
+/// Whether a response may contain messages of the package set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Words {
-    /// It may: the revision is the one that the operator configured.
+    /// It may, because the operator configured the revision.
     Shown,
-    /// It may not: a revision that callers chose can be anybody's code, and its words anything that this code can read.
+    /// It may not, because the client chose the revision. Its code can be anybody's, and its messages can contain
+    /// everything that the code can read.
     Hidden,
 }
 
-/// The kinds of problem that a package can have. All of them are the same at the next attempt.
+/// The kinds of problem with a package. A problem does not go away when the request is repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemKind {
-    /// No such attribute.
+    /// There is no such attribute.
     NotFound,
-    /// Several attributes differ only by case.
+    /// Several attributes match and differ only by case.
     Ambiguous,
-    /// A licence that the operator has not allowed.
+    /// The operator has not allowed the package's licence.
     Unfree,
-    /// Marked as broken.
+    /// The package is marked as broken.
     Broken,
-    /// Known vulnerabilities.
+    /// The package has known vulnerabilities.
     Insecure,
-    /// Not for this platform.
+    /// The package does not support this platform.
     UnsupportedSystem,
-    /// A set of packages, a function, a text: nothing that can be installed.
+    /// The attribute is not a package, but for example a set, a function or a string.
     NotAPackage,
-    /// Its expression fails to evaluate.
+    /// The package's expression does not evaluate.
     EvalError,
-    /// Its builder fails.
+    /// The package's builder fails.
     BuildError,
 }
 
-/// A package that has been realised at least once: all that composing an image needs of it.
+/// A package that has been realised at least once. The record has everything needed to compose an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackageRecord {
-    /// What the resolver said.
+    /// The resolver's result.
     pub package: Package,
-    /// The requisites of the outputs.
+    /// The closure of the outputs.
     pub closure: Vec<PathInfo>,
-    /// What lies below the package's outputs.
+    /// The files in the package's outputs.
     pub listing: Listing,
     /// The first path of the closure that has `bin/sh`.
     pub sh: Option<StorePath>,
@@ -147,21 +148,21 @@ pub struct PackageRecord {
     pub env: Option<StorePath>,
     /// The first path of the closure that has `share/zoneinfo`.
     pub zoneinfo: Option<StorePath>,
-    /// How often it was decided which content a path has, for those paths of the closure that were found to have
-    /// several; see [`crate::image::settlement`].
+    /// For store paths that were found with different contents: how often one content was chosen for the path; see
+    /// [`crate::image::settlement`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub decided: BTreeMap<StorePath, u32>,
 }
 
 impl Package {
-    /// What `nix run` would start: the main program, else the name without version.
+    /// The program that `nix run` would start: the main program, else the name without version.
     pub fn program(&self) -> &str {
         self.main_program.as_deref().or(self.pname.as_deref()).unwrap_or(&self.name)
     }
 }
 
 impl PackageRecord {
-    /// Whether it is the same package under another name: the same outputs of one derivation.
+    /// Whether both records are of the same package, that is, have the same outputs. Their names may differ.
     pub fn is_same(&self, other: &Self) -> bool {
         self.package.outputs == other.package.outputs
     }
@@ -173,16 +174,16 @@ impl PackageRecord {
 }
 
 impl PackageProblem {
-    /// How many names a message suggests.
+    /// The greatest number of names that a message suggests.
     const SUGGESTIONS: usize = 3;
 
-    /// A problem of this kind that comes with no names.
+    /// A problem of this kind without names.
     pub fn new(kind: ProblemKind, message: impl Into<String>) -> Self {
         let (reason, candidates, prefix, near) = Default::default();
         Self { kind, message: message.into(), reason, candidates, prefix, near }
     }
 
-    /// The same with only the nearest of the names that there are, which may be all of a package set.
+    /// Replaces `candidates`, which may be all names of a package set, by the names to suggest.
     pub fn settle(mut self, name: &PackageName) -> Self {
         if self.kind == ProblemKind::NotFound {
             self.near = self.near_candidates(name);
@@ -191,13 +192,13 @@ impl PackageProblem {
         self
     }
 
-    /// Whether an index of the whole package set may know better what was meant: nothing of the name was
-    /// found, or nothing near it where the search ended.
+    /// Whether an index of the whole package set may give better suggestions. That is so if no part of the name exists,
+    /// or nothing near the name was found.
     pub fn is_unclear(&self) -> bool {
         self.kind == ProblemKind::NotFound && (self.prefix.is_empty() || self.near.is_empty())
     }
 
-    /// Takes suggestions from an index, if it has any.
+    /// If the problem is unclear, takes the suggestions from an index, if it has any.
     pub fn consult(&mut self, index: &NameIndex, name: &PackageName) {
         let found = index.nearest(name.as_str(), Self::SUGGESTIONS);
         if self.is_unclear() && !found.is_empty() {
@@ -205,7 +206,7 @@ impl PackageProblem {
         }
     }
 
-    /// A sentence for the person who asked for `name`, with the nearest names where there are such.
+    /// A sentence for the client that asked for `name`, with suggestions if there are any.
     pub fn explain(&self, name: &PackageName, words: Words) -> String {
         let reason = self.reason.as_ref().filter(|_| words == Words::Shown);
         match self.kind {
@@ -216,7 +217,7 @@ impl PackageProblem {
                 format!("there is no package {name} in the package set; did you mean {}?", or(&self.near))
             }
             ProblemKind::Ambiguous => format!(
-                "{name} could be any of {}: names that differ only by case cannot be told apart here",
+                "{name} matches {}: image names cannot tell apart names that differ only by case",
                 self.candidates.join(", ")
             ),
             _ => match reason {
@@ -226,8 +227,7 @@ impl PackageProblem {
         }
     }
 
-    /// The candidates that are most like the first component of `name` that was not found, each as a whole
-    /// name.
+    /// The candidates that resemble the first missing component of `name` most, each as a whole name.
     fn near_candidates(&self, name: &PackageName) -> Vec<String> {
         let found = if self.prefix.is_empty() { 0 } else { self.prefix.split('.').count() };
         let components: Vec<&str> = name.as_str().split('.').collect();
@@ -242,7 +242,7 @@ impl PackageProblem {
     }
 }
 
-/// A text of which nothing may be shown is the same as none.
+/// Reads a reason. A text of which nothing may be shown counts as none.
 fn reason_if_any<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Reason>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     Ok(text.and_then(|text| Reason::new(&text, &[]).ok()))
@@ -305,7 +305,7 @@ mod tests {
         assert!(problem.is_unclear() && problem.candidates.is_empty());
         problem.consult(&index, &asked);
         assert!(problem.explain(&asked, Words::Hidden).ends_with("did you mean python3packages.requests?"));
-        // Where the resolver knew where to look, it knows best.
+        // If the resolver found a prefix and near names, its suggestions win.
         let asked = name("openssl.gti");
         let mut problem = not_found("openssl", &["git"]).settle(&asked);
         problem.consult(&index, &asked);

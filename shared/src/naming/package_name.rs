@@ -1,40 +1,40 @@
-//! Package names: what one component of an image name asks for.
+//! Package names: the components of an image name that name packages.
 
 use crate::oci::repository_name::{MAX_NAME_LEN, is_component};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// An attribute path in lower case, its attributes separated by dots, with an output as optional suffix:
+/// A Nix attribute path in lower case, its attributes separated by dots, with an optional output as suffix:
 /// `git`, `python3packages.requests`, `openssl.dev`.
 ///
-/// Always one component of the OCI name grammar, `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*` (distribution spec,
-/// "Pulling manifests"): no quotes, no `$`, no `/`, no leading dash or underscore. Nix sees it only as a
-/// JSON string all the same.
+/// It is always one component of the OCI name grammar, `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*` (distribution spec,
+/// "Pulling manifests"): no quotes, no `$`, no `/`, no leading dash or underscore. Nix nevertheless receives it only as
+/// a JSON string.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PackageName(Box<str>);
 
-/// The most attributes that a name is made of, an output included. Package sets hold each other without end
-/// (`pkgsMusl.pkgsMusl`, `python3.pkgs.python.pkgs`), and each such name is an evaluation and an image.
+/// The greatest number of attributes in a name, including an output. Package sets contain each other without end
+/// (`pkgsMusl.pkgsMusl`, `python3.pkgs.python.pkgs`), and each such name would cost an evaluation and an image.
 pub const MAX_PARTS: usize = 4;
 
 /// Why a component is not a package name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParsePackageNameError {
-    /// Nothing between two slashes.
+    /// There is nothing between two slashes.
     #[error("there is an empty component in the image name")]
     Empty,
-    /// Longer than any image name ([`MAX_NAME_LEN`]).
+    /// The name is longer than an image name may be ([`MAX_NAME_LEN`]).
     #[error("a package name has at most {MAX_NAME_LEN} characters, this one has {0}")]
     Length(usize),
-    /// More parts than [`MAX_PARTS`].
-    #[error("a package name has at most {MAX_PARTS} parts with dots between them, {0:?} has more")]
+    /// The name has more parts than [`MAX_PARTS`].
+    #[error("a package name has at most {MAX_PARTS} parts separated by dots, {0:?} has more")]
     Depth(String),
-    /// An upper-case letter.
-    #[error("image names are lower case: write {0:?}, it finds camelCase attributes too")]
+    /// The name has an upper-case letter.
+    #[error("image names are lower case: write {0:?}; it finds camelCase attributes too")]
     UpperCase(String),
-    /// A character or a separator where the grammar has none.
+    /// The name does not follow the grammar.
     #[error(
         "{0:?} is not a package name: letters a-z and digits, with single '.', '_', '__' or dashes between them"
     )]
@@ -42,7 +42,7 @@ pub enum ParsePackageNameError {
 }
 
 impl PackageName {
-    /// The name as it is written.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! Package sources: where the package set comes from, what a tag means there, and which revisions are fixed.
+//! Package sources: where the package set comes from, which revision a tag selects, and which revisions never change.
 
 use crate::{
     naming::source_url::{PublicUrl, SourceUrl},
@@ -9,121 +9,121 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// The repository whose branches the Nix project calls channels.
+/// The repository of nixpkgs. Its branches are the channels.
 pub const NIXPKGS_URL: &str = "https://github.com/NixOS/nixpkgs";
 
-/// A full git commit: 40 lower-case hexadecimal digits. Anything shorter is a branch or tag name.
+/// A full git commit: 40 lower-case hexadecimal digits. A shorter text is a branch or tag name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Commit(Box<str>);
 
-/// A branch or tag name that git accepts (git-check-ref-format) and that cannot be taken for an option, a
-/// path or a URL.
+/// A branch or tag name that git accepts (git-check-ref-format) and that cannot be mistaken for an option, a path or a
+/// URL.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct GitRef(Box<str>);
 
-/// A text that is neither a commit nor a ref name.
+/// The text is neither a commit nor a ref name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is neither a 40-digit commit nor a branch or tag name")]
 pub struct ParseGitRefError(String);
 
-/// Where the package set comes from; fixed by the operator.
+/// Where the package set comes from. The operator configures it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PackageSource {
     /// A nixpkgs channel such as `nixos-24.05`, or a nixpkgs commit.
     Channel(Version),
     /// A git repository that holds a package set.
     Git {
-        /// Where to fetch it.
+        /// The repository's URL.
         url: SourceUrl,
-        /// What `latest` means there; the default branch where nothing is said.
+        /// The version that the tag `latest` selects; `None` for the default branch.
         default: Option<Version>,
     },
-    /// A directory or file on this machine.
+    /// A local directory or file.
     Path(PathBuf),
 }
 
-/// Something in a git history: fixed, or moving.
+/// A commit of a git repository, or a name for one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Version {
     /// A commit, which never changes.
     Commit(Commit),
-    /// A branch or tag, which may.
+    /// A branch or tag, which may move.
     Ref(GitRef),
 }
 
-/// What a tag names in a source, before anything has been looked up.
+/// What a tag selects in a source, before git or the file system is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selector {
-    /// A version of a repository; without one, its default branch.
+    /// A version of a repository.
     Git {
-        /// Where it is fetched from.
+        /// The repository's URL.
         url: PublicUrl,
-        /// Which version.
+        /// The version; `None` for the default branch.
         version: Option<Version>,
     },
-    /// Whatever the path holds now.
+    /// The current content of a local path.
     Path(PathBuf),
 }
 
-/// One state of a package set that never changes: what records and images are keyed by.
+/// One state of a package set, which never changes. The keys of records and images contain it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Revision {
     /// A commit of a repository.
     Git {
-        /// Where it is fetched from.
+        /// The repository's URL.
         url: PublicUrl,
-        /// Which commit.
+        /// The commit.
         rev: Commit,
     },
-    /// A path with this content (sha256 in hexadecimal).
+    /// A local path with a certain content.
     Path {
-        /// Digest over names and contents.
+        /// SHA-256 over names and contents of the files, in hexadecimal.
         content: String,
     },
 }
 
-/// Whether callers may choose what they get.
+/// Which revisions clients may choose by tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Revisions {
     /// Only `latest`.
     Fixed,
-    /// Branch and tag names too.
+    /// `latest`, branches and git tags.
     Refs,
-    /// Any commit too.
+    /// `latest`, branches, git tags and any commit.
     Any,
 }
 
-/// Why a tag names nothing in a source.
+/// Why a tag selects nothing in a source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SelectError {
-    /// The source has one state only.
+    /// The source has only one version.
     #[error(
-        "this registry serves only the tag latest: its packages come from one place that has no other versions"
+        "this registry serves only the tag latest, because its package source has no other versions"
     )]
     LatestOnly,
-    /// The operator does not let callers choose a commit.
+    /// The operator does not let clients choose a commit.
     #[error(
         "this registry serves latest and the branches and tags of its package repository, but no commits; its \
          operator can allow them with FIRN_REVISIONS=any"
     )]
     CommitsForbidden,
-    /// The operator does not let callers choose a ref.
+    /// The operator does not let clients choose a branch or tag.
     #[error(
         "this registry serves only the tag latest; its operator can allow branches and tags with \
          FIRN_REVISIONS=refs, and commits too with FIRN_REVISIONS=any"
     )]
     RefsForbidden,
-    /// The tag is no ref name.
+    /// The tag is not a ref name.
     #[error(transparent)]
     Ref(#[from] ParseGitRefError),
 }
 
 impl PackageSource {
-    /// Whether callers may choose a revision where the operator says nothing: of a repository that is
-    /// theirs, yes; of all of nixpkgs' history, no.
+    /// The default for [`Revisions`]. Clients may choose branches and tags of the operator's own repository, but
+    /// nothing from the history of nixpkgs.
     pub fn default_revisions(&self) -> Revisions {
         match self {
             Self::Git { .. } => Revisions::Refs,
@@ -131,7 +131,7 @@ impl PackageSource {
         }
     }
 
-    /// The repository, with the credentials that the operator gave for it.
+    /// The repository, with the operator's credentials for it. `None` for a local path.
     pub fn repository(&self) -> Option<SourceUrl> {
         match self {
             Self::Channel(_) => Some(NIXPKGS_URL.into()),
@@ -140,10 +140,10 @@ impl PackageSource {
         }
     }
 
-    /// What a tag names here.
+    /// What a tag selects in this source.
     ///
     /// # Errors
-    /// When the tag can name nothing, or the operator forbids what it names.
+    /// If the tag is not a ref name, or `revisions` does not allow it.
     pub fn select(&self, tag: &Tag, revisions: Revisions) -> Result<Selector, SelectError> {
         let (url, default) = match self {
             Self::Channel(version) => (NIXPKGS_URL.into(), Some(version)),
@@ -166,7 +166,8 @@ impl PackageSource {
 }
 
 impl Selector {
-    /// The revision, where it is known without looking anything up: only a full commit cannot move.
+    /// The revision, if it is known without a lookup. That is so for full commits only, because everything else can
+    /// move.
     pub fn pinned(&self) -> Option<Revision> {
         match self {
             Self::Git { url, version: Some(Version::Commit(rev)) } => {
@@ -178,7 +179,7 @@ impl Selector {
 }
 
 impl Revision {
-    /// What labels, headers and logs call it: the commit, or the content digest.
+    /// The commit or the content digest, as it appears in labels, headers and logs.
     pub fn id(&self) -> &str {
         match self {
             Self::Git { rev, .. } => rev.as_str(),
@@ -228,7 +229,7 @@ impl FromStr for GitRef {
 impl FromStr for Version {
     type Err = ParseGitRefError;
 
-    /// Commit and branch are told apart by a full 40-digit match and by nothing else.
+    /// A text of exactly 40 lower-case hexadecimal digits is a commit; every other text is a ref.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse().map(Self::Commit).or_else(|_| text.parse().map(Self::Ref))
     }

@@ -1,47 +1,48 @@
-//! The words of a package set for why a package cannot be had, made fit to be shown to the client.
+//! Error messages from Nix about a package, made safe to show to clients.
 //!
-//! They come from `throw` and `assert` in expressions, from nixpkgs' checks, and from Nix itself. They name files of
-//! the server, which are nobody's business, beside what the client needs: the new name of a package, a URL, the
-//! dependency that is unfree. [`Reason`] cuts the former and keeps the latter.
+//! The messages come from `throw` and `assert` in Nix expressions, from the checks of nixpkgs, and from Nix itself.
+//! They contain what the client needs, such as a package's new name, a URL or the unfree dependency. They also
+//! contain paths on the server, which the client must not see. [`Reason`] removes the paths and keeps the rest.
 
 use crate::naming::source_url::without_credentials;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// One line of at most [`Reason::MAX_CHARS`] characters: no absolute path, no credentials in URLs, no control
-/// characters, nothing that would change a terminal's colours or the direction of text. Never empty.
+/// One line of at most [`Reason::MAX_CHARS`] characters. It is never empty. It contains no absolute paths, no
+/// credentials in URLs, no control characters, and nothing that changes a terminal's colours or the direction of
+/// text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Reason(Box<str>);
 
-/// A text of which nothing is left to be shown.
+/// After the removals nothing is left of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("nothing of the text may be shown")]
 pub struct NoReason;
 
-/// Stands for what was cut.
+/// Replaces removed text.
 const CUT: &str = "…";
-/// What leads to a file: cut with it.
+/// Words that are removed together with a path that follows them.
 const PREPOSITIONS: [&str; 5] = ["in", "at", "from", "file", "path"];
-/// Where Nix keeps store paths. One of these is cut wherever it stands, even in the middle of a word.
+/// The Nix store. A store path is removed wherever it occurs, even in the middle of a word.
 const STORE: &str = "/nix/store/";
-/// How a URL begins that is a path of this machine all the same.
+/// The schemes of URLs that contain a path of this machine.
 const LOCAL_SCHEMES: [&str; 2] = ["file", "path"];
 
 impl Reason {
-    /// The longest reason, in characters.
+    /// The greatest length of a reason, in characters.
     pub const MAX_CHARS: usize = 400;
 
-    /// What may be shown of a text. `places` are directories of this machine: an absolute path with white space in it
-    /// is recognised only if it begins with one of those, or stands in quotation marks.
+    /// The parts of a text that may be shown. An absolute path with white space in it is recognised only if it is in
+    /// quotation marks or begins with one of `places`, which are directories of this machine.
     ///
     /// # Errors
-    /// When nothing is left.
+    /// If nothing is left.
     pub fn new(text: &str, places: &[&str]) -> Result<Self, NoReason> {
         let mut text = one_line(text);
         for place in places.iter().filter(|place| place.contains(char::is_whitespace)) {
             let place = one_line(place);
-            // What remains of the path is cut below.
+            // The code below removes the rest of the path.
             text = text.replace(&place, "/");
         }
         let text = without_paths(&without_credentials(&text));
@@ -49,15 +50,14 @@ impl Reason {
         if text.chars().any(char::is_alphanumeric) { Ok(Self(text.into())) } else { Err(NoReason) }
     }
 
-    /// The innermost error of an evaluation, out of what Nix wrote to stderr: there is a trace before it, and a
-    /// position and hints after it.
+    /// The innermost error of an evaluation, from Nix's stderr. A trace precedes it; a position and hints follow it.
     pub fn of_evaluation(stderr: &[String], places: &[&str]) -> Option<Self> {
-        // A builder's or a trace's colours may stand before the word.
+        // Colour codes of a builder or a trace may precede the word `error`.
         let lines: Vec<String> = stderr.iter().map(|line| without_escapes(line)).collect();
         let is_error = |line: &String| line.trim_start().starts_with("error: ");
         let start = lines.iter().rposition(is_error)?;
         let first = lines[start].trim_start().trim_start_matches("error: ");
-        // The first paragraph: nixpkgs' further ones are advice for people at their own machine.
+        // Only the first paragraph. Further paragraphs of nixpkgs give advice that does not apply to clients.
         let rest = lines[start + 1..].iter().map(|line| line.trim()).take_while(|line| {
             !line.is_empty()
                 && !line.starts_with("at /")
@@ -94,8 +94,8 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Whether Nix says that it would have to build something before it can go on evaluating, which it is not allowed to:
-/// the words from 2.8 to 2.34.
+/// Whether Nix failed because the evaluation needs to build something first (import from derivation), which is not
+/// allowed. Recognises the messages of Nix 2.8 to 2.34.
 pub fn is_import_from_derivation(stderr: &[String]) -> bool {
     stderr.iter().any(|line| line.contains("allow-import-from-derivation"))
 }
@@ -122,7 +122,7 @@ fn without_escapes(text: &str) -> String {
     result
 }
 
-/// A text as one line, with single spaces, and without characters that are not seen but have an effect.
+/// A text as one line, with single spaces, and without invisible characters that have an effect.
 fn one_line(text: &str) -> String {
     let is_invisible = |c: &char| {
         matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
@@ -136,26 +136,26 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What ends a path that stands in a text without quotation marks.
+/// Whether a character ends a path that is not in quotation marks.
 fn ends_path(c: char) -> bool {
     c.is_whitespace() || "'\"`‘’“”«»()[]{}<>,;|".contains(c)
 }
 
-/// Whether a slash after this text is within a word: `and/or`, `./x`, `~/.config`; not so after an option, as in
-/// `-I/srv`.
+/// Whether a slash after this text is within a word, as in `and/or`, `./x` or `~/.config`. A slash after an option,
+/// as in `-I/srv`, is not.
 fn is_within_word(before: &str) -> bool {
     let word = before.rsplit(ends_path).next().unwrap_or_default();
     word.ends_with(|c: char| c.is_alphanumeric() || "._~-+*".contains(c)) && !word.starts_with('-')
 }
 
-/// A text of one line without absolute paths.
+/// Removes absolute paths from a text of one line.
 fn without_paths(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         if let Some(length) = path_length(rest, &result) {
             cut(&mut result);
-            // What ends the sentence stays.
+            // Punctuation that ends the sentence stays.
             let path = &rest[..length];
             let kept = path.trim_end_matches(|c| ".:!?".contains(c));
             rest = &rest[kept.len().max(1)..];
@@ -178,7 +178,8 @@ fn without_paths(text: &str) -> String {
     result
 }
 
-/// How long the absolute path is with which a text begins, after another text.
+/// The length in bytes of the absolute path at the beginning of `text`, if there is one. `before` is the preceding
+/// text.
 fn path_length(text: &str, before: &str) -> Option<usize> {
     let local = LOCAL_SCHEMES.iter().find_map(|scheme| {
         let rest = text.strip_prefix(scheme)?.strip_prefix(':')?;
@@ -192,7 +193,7 @@ fn path_length(text: &str, before: &str) -> Option<usize> {
         None => return None,
     };
     let path = &text[start..];
-    // Up to the closing quotation mark, whatever stands between.
+    // A path in quotation marks ends at the closing one, whatever is in between.
     let closing = match before.chars().next_back() {
         Some('‘') => Some('’'),
         Some('“') => Some('”'),
@@ -201,12 +202,12 @@ fn path_length(text: &str, before: &str) -> Option<usize> {
     };
     let quoted = closing.and_then(|closing| path.find(closing));
     let length = quoted.unwrap_or_else(|| path.find(ends_path).unwrap_or(path.len()));
-    // A slash by itself is no path.
+    // A lone slash is not a path.
     let is_path = path[..length].chars().any(|c| c != '/');
     (is_path || local.is_some()).then_some(start + length)
 }
 
-/// How long the URL is with which a text begins, after another text.
+/// The length in bytes of the URL at the beginning of `text`, if there is one. `before` is the preceding text.
 fn url_length(text: &str, before: &str) -> Option<usize> {
     if before.ends_with(char::is_alphanumeric) {
         return None;
@@ -216,7 +217,7 @@ fn url_length(text: &str, before: &str) -> Option<usize> {
     if scheme == 0 || is_local || !text[scheme..].starts_with("://") {
         return None;
     }
-    // With a host: otherwise it is a path of some machine.
+    // Without a host, the URL is a path on some machine.
     let rest = &text[scheme + 3..];
     if !rest.starts_with(|c: char| c.is_alphanumeric() || c == '[') {
         return None;
@@ -226,7 +227,8 @@ fn url_length(text: &str, before: &str) -> Option<usize> {
     (end > scheme + 3).then_some(end)
 }
 
-/// Stands for a path that was to come next; nothing does where a word leads to it: "in /nix/store/…".
+/// Appends the replacement for a removed path. If a preposition precedes the path, as in "in /nix/store/…", removes the
+/// preposition instead.
 fn cut(result: &mut String) {
     let without_space = result.trim_end();
     let word_start = without_space.rfind(' ').map_or(0, |space| space + 1);
@@ -239,7 +241,7 @@ fn cut(result: &mut String) {
     }
 }
 
-/// A text of at most [`Reason::MAX_CHARS`] characters, cut between words where that is possible.
+/// Shortens a text to at most [`Reason::MAX_CHARS`] characters, between words if possible.
 fn shortened(text: &str) -> String {
     let Some((end, _)) = text.char_indices().nth(Reason::MAX_CHARS) else { return text.to_owned() };
     let longest = text.char_indices().nth(Reason::MAX_CHARS - 1).map_or(end, |(at, _)| at);

@@ -1,55 +1,56 @@
-//! URLs of git repositories: with credentials for git alone, and without them for everybody else.
+//! URLs of git repositories, with and without credentials.
 //!
-//! An operator may write `https://user:token@host/repository`. The URL becomes part of image labels, records, keys,
-//! logs and errors, and nobody who sees those may learn the token. So there are two types. [`SourceUrl`] is what the
-//! operator wrote; it shows itself without credentials, and [`SourceUrl::with_credentials`] is for the one place that
-//! runs git. [`PublicUrl`] never had any. Keys are made of the latter, so that a new token keeps the images.
+//! An operator may configure `https://user:token@host/repository`. The URL becomes part of image labels, records, keys,
+//! logs and errors, which must not reveal the token. So there are two types. [`SourceUrl`] is the configured URL; only
+//! [`SourceUrl::with_credentials`], which is for git, returns the credentials. [`PublicUrl`] never has any. Keys
+//! contain the [`PublicUrl`], so that images stay valid when the operator changes the token.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The URL of a repository as the operator wrote it. It is displayed without credentials.
+/// The URL of a repository as the operator configured it. It is displayed without credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SourceUrl {
     public: PublicUrl,
-    /// The whole text, where that is another.
+    /// The whole URL, if it differs from `public`.
     secret: Option<Box<str>>,
 }
 
 /// The URL of a repository without credentials:
 ///
-/// - no user or password, but for the user of an SSH URL, who is part of the address (`ssh://git@host/…`);
-/// - of a query only the parameters that are known to say what is fetched, such as `ref`;
-/// - no fragment.
+/// - It has no user or password. The exception is the user of an SSH URL, which is part of the address
+///   (`ssh://git@host/…`).
+/// - Its query has only parameters that select what is fetched, such as `ref`.
+/// - It has no fragment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct PublicUrl(Box<str>);
 
-/// The parameters of a query that are shown. Any other may be a token.
+/// The query parameters that are shown. Any other may be a token.
 const SHOWN_PARAMETERS: [&str; 9] = ["ref", "rev", "branch", "dir", "path", "p", "repo", "project", "name"];
 
-/// The shortest text that is taken for a secret wherever it stands, in bytes: a shorter one would be found by chance.
+/// The least length in bytes of a secret that is removed from texts. A shorter one would occur by chance.
 const SHORTEST_SECRET: usize = 3;
-/// The shortest user that is taken for one.
+/// The least length in bytes of a user name that is treated as a token.
 const SHORTEST_TOKEN: usize = 8;
 
 impl SourceUrl {
-    /// What may be shown.
+    /// The URL without credentials.
     pub fn public(&self) -> &PublicUrl {
         &self.public
     }
 
-    /// The whole URL: for git, and for nothing that is shown, stored or logged.
+    /// The whole URL. It is for git only: never show, store or log it.
     pub fn with_credentials(&self) -> &str {
         self.secret.as_deref().unwrap_or(&self.public.0)
     }
 
-    /// Whether it holds credentials.
+    /// Whether the URL has credentials.
     pub fn has_credentials(&self) -> bool {
         self.secret.is_some()
     }
 
-    /// A text that git wrote, without this URL's credentials and those of any other URL.
+    /// Removes this URL's credentials, and those of all other URLs, from git's output.
     pub fn redact(&self, text: &str) -> String {
         let Some(secret) = &self.secret else { return without_credentials(text) };
         let mut text = without_credentials(&text.replace(&**secret, &self.public.0));
@@ -65,7 +66,7 @@ impl SourceUrl {
 }
 
 impl PublicUrl {
-    /// The URL.
+    /// The URL as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -116,20 +117,19 @@ impl fmt::Debug for SourceUrl {
     }
 }
 
-/// Where a URL stands.
+/// Where a URL occurs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shown {
-    /// It is where packages come from: what is not known to be harmless may be secret.
+    /// The URL is a package source. Only parameters that are known to be harmless are shown.
     Source,
-    /// It is part of a text, for people to follow: what is not called a secret is none.
+    /// The URL is part of a message, for people to follow. Only parameters whose names suggest a secret are hidden.
     Text,
 }
 
-/// What the names of parameters hold that are secret.
+/// A parameter is secret if its name contains one of these words.
 const SECRET_WORDS: [&str; 8] = ["token", "secret", "passw", "key", "auth", "sig", "credential", "session"];
 
-/// A text in which every URL has lost its credentials: user, password, and parameters whose names say that they are
-/// secret.
+/// Removes the credentials from all URLs in a text: user, password, and parameters whose names suggest a secret.
 pub fn without_credentials(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
@@ -150,7 +150,7 @@ pub fn without_credentials(text: &str) -> String {
 /// The parts of a URL that may be secret.
 fn parts(url: &str) -> Parts<'_> {
     let Some((scheme, rest)) = url.split_once("://") else {
-        // As scp has it, `user@host:path`, or a path.
+        // The URL has scp's form, `user@host:path`, or is a path.
         let head = &url[..url.find('/').unwrap_or(url.len())];
         let user = head.rfind('@').map_or("", |at| &head[..at]);
         return Parts {
@@ -164,12 +164,12 @@ fn parts(url: &str) -> Parts<'_> {
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let port = host.rsplit_once(':').map_or("", |(_, port)| port);
-    // A password with a slash in it is a mistake that must not show it.
+    // A slash in a password must be escaped. If it is not, the password must still be hidden.
     let is_cut_short = !port.ends_with(']') && !port.bytes().all(|byte| byte.is_ascii_digit());
     let searched = if is_cut_short { rest } else { authority };
     let user = searched.rfind('@').map_or("", |at| &searched[..at]);
     let rest = &rest[at_sign(user)..];
-    // The name of a file may have these characters in it.
+    // In the name of a file, `?` and `#` have no special meaning.
     if scheme.ends_with("file") {
         return Parts { scheme: Some(scheme), user, rest, query: None, fragment: None };
     }
@@ -178,19 +178,19 @@ fn parts(url: &str) -> Parts<'_> {
     Parts { scheme: Some(scheme), user, rest, query, fragment }
 }
 
-/// A text up to a character, and what follows that, if it is there.
+/// The text before a separator, and the text after it if the separator occurs.
 fn optional(text: &str, separator: char) -> (&str, Option<&str>) {
     text.split_once(separator).map_or((text, None), |(before, after)| (before, Some(after)))
 }
 
-/// How long `user@` is.
+/// The length of `user@` in bytes; 0 if there is no user.
 fn at_sign(user: &str) -> usize {
     if user.is_empty() { 0 } else { user.len() + 1 }
 }
 
 struct Parts<'a> {
     scheme: Option<&'a str>,
-    /// What stands before the `@`: `user`, `user:password` or nothing.
+    /// The text before the `@`: `user`, `user:password` or nothing.
     user: &'a str,
     /// Host and path.
     rest: &'a str,
@@ -199,7 +199,7 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// The user's name, where it is part of the address.
+    /// The user's name if it is part of the address; else empty.
     fn shown_user(&self) -> &'a str {
         let is_address = self.scheme.is_none_or(|scheme| scheme.ends_with("ssh"));
         if is_address { self.user.split(':').next().unwrap_or_default() } else { "" }
@@ -226,7 +226,7 @@ fn strip(url: &str, place: Shown) -> String {
     let at = if user.is_empty() { "" } else { "@" };
     let query: Vec<_> = parts.parameters().filter(|parameter| is_shown(parameter, place)).collect();
     let mark = if query.is_empty() { "" } else { "?" };
-    // One URL may be in the path of another, as proxies have it.
+    // The path may contain another URL, as with proxies.
     let rest =
         if parts.rest.contains("://") { without_credentials(parts.rest) } else { parts.rest.to_owned() };
     let fragment = parts.fragment.filter(|fragment| place == Shown::Text && is_shown(fragment, place));
@@ -234,14 +234,14 @@ fn strip(url: &str, place: Shown) -> String {
     format!("{scheme}{user}{at}{rest}{mark}{}{number_sign}{fragment}", query.join("&"))
 }
 
-/// Every piece of a URL that is secret by itself.
+/// The parts of a URL that are secret on their own.
 fn secrets(url: &str) -> Vec<&str> {
     let parts = parts(url);
     let shown = parts.shown_user();
     let mut pieces = vec![parts.user];
     if let Some((user, password)) = parts.user.split_once(':') {
         pieces.push(password);
-        // It may be a token; a short one is a name, which other words may hold.
+        // A long user name may be a token. A short one is just a name, and may occur within other words.
         pieces.extend((user.len() >= SHORTEST_TOKEN).then_some(user));
     }
     pieces.retain(|piece| *piece != shown);
@@ -250,7 +250,7 @@ fn secrets(url: &str) -> Vec<&str> {
     pieces
 }
 
-/// `%40` is `@`, and so on; what is no such escape stays.
+/// Decodes percent-escapes such as `%40` for `@`. Invalid escapes stay as they are.
 fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -282,7 +282,7 @@ mod tests {
             assert_eq!(url.to_string(), expect, "{text}");
             assert_eq!(url.with_credentials(), text);
             assert_eq!(url.has_credentials(), text != expect, "{text}");
-            // What is shown stays as it is.
+            // Stripping a stripped URL changes nothing.
             assert_eq!(PublicUrl::from(expect).as_str(), expect, "{text}");
         };
         check("https://user:token@example.org/pkgs", "https://example.org/pkgs");
@@ -301,7 +301,7 @@ mod tests {
             "https://proxy.example/https://example.org/x",
         );
         check("https://user:token@example.org/a@v1", "https://example.org/a@v1");
-        // No credentials.
+        // These URLs have no credentials.
         for url in [
             "https://example.org/pkgs",
             "https://example.org:8443/a/b@v1",
@@ -330,7 +330,7 @@ mod tests {
         let redacted = url.redact(said);
         assert!(!redacted.contains("s3cr") && !redacted.contains("t0ken"), "{redacted}");
         assert!(redacted.ends_with("see https://example.com/"), "{redacted}");
-        // A record that somebody wrote who did not strip it.
+        // A URL in a record is stripped when it is read.
         let read: PublicUrl = serde_json::from_str(r#""https://me:word@example.org""#).expect("a text");
         assert_eq!(read.as_str(), "https://example.org");
     }

@@ -1,62 +1,62 @@
-//! A closure: store paths with everything that they refer to at run time.
+//! Closures: store paths with all store paths that they refer to, directly or not.
 
 use crate::{StorePath, oci::digest::NarHash};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What Nix's database knows of one store path (`nix-store --dump-db`).
+/// The entry for one store path in Nix's database (`nix-store --dump-db`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathInfo {
-    /// The path itself.
+    /// The store path.
     pub path: StorePath,
-    /// Digest of its NAR serialisation.
+    /// Digest of the path's NAR serialisation.
     pub nar_hash: NarHash,
-    /// Size of that serialisation, in bytes.
+    /// Size of the NAR serialisation, in bytes.
     pub nar_size: u64,
-    /// What it refers to; may name the path itself.
+    /// The store paths that the path refers to, possibly including itself.
     pub references: Vec<StorePath>,
 }
 
 /// One member of a [`Closure`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClosurePath {
-    /// The path itself.
+    /// The store path.
     pub path: StorePath,
-    /// Digest of its NAR serialisation: layers are keyed by it.
+    /// Digest of the path's NAR serialisation. The keys of layers contain it.
     pub nar_hash: NarHash,
-    /// Size of that serialisation, in bytes.
+    /// Size of the NAR serialisation, in bytes.
     pub nar_size: u64,
-    /// Indices of what it refers to, ascending, never itself.
+    /// The members that the path refers to, as ascending indices, without the path itself.
     pub references: Vec<usize>,
 }
 
-/// Why some path records do not make a closure.
+/// Why store path records are not a closure.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClosureError {
-    /// A path refers to one that is not among the records.
+    /// A path refers to a path that has no record.
     #[error("{from} refers to {to}, which is missing")]
     Open {
-        /// The path whose reference dangles.
+        /// The path with the reference.
         from: StorePath,
-        /// What it refers to.
+        /// The path without a record.
         to: StorePath,
     },
-    /// The same path was recorded with two different contents.
+    /// Two records of the same path have different contents.
     #[error("{0} has two different contents")]
     Contradiction(StorePath),
 }
 
-/// Store paths, sorted and without repetition, closed under reference.
+/// Store paths, sorted and without repetition. All references of a member are members.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Closure {
     paths: Vec<ClosurePath>,
 }
 
 impl Closure {
-    /// The closure that these records make, in whatever order and with whatever repetition they come.
+    /// The closure of these records, which may be in any order and repeated.
     ///
     /// # Errors
-    /// When a reference leads out of the records, or one path comes with two contents.
+    /// If a reference has no record, or two records of one path have different contents.
     pub fn new<'a>(records: impl IntoIterator<Item = &'a PathInfo>) -> Result<Self, ClosureError> {
         let mut by_path: BTreeMap<&StorePath, &PathInfo> = BTreeMap::new();
         for record in records {
@@ -100,22 +100,22 @@ impl Closure {
         &self.paths
     }
 
-    /// How many members there are.
+    /// The number of members.
     pub fn len(&self) -> usize {
         self.paths.len()
     }
 
-    /// Whether there are none.
+    /// Whether the closure has no members.
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
     }
 
-    /// Where a path stands in [`Closure::paths`].
+    /// The index of a path in [`Closure::paths`].
     pub fn position(&self, path: &StorePath) -> Option<usize> {
         self.paths.binary_search_by(|member| member.path.cmp(path)).ok()
     }
 
-    /// The NAR sizes of all members together, in bytes.
+    /// The total NAR size of all members, in bytes.
     pub fn nar_size(&self) -> u64 {
         self.paths.iter().map(|member| member.nar_size).sum()
     }

@@ -1,7 +1,7 @@
-//! The text that `nix-store --dump-db` prints, the same from Nix 2.3 on.
+//! Parses the output of `nix-store --dump-db`. The format is the same since Nix 2.3.
 //!
-//! One record after another, each of lines: path, base-16 sha256 of the NAR, NAR size, deriver (may be
-//! empty), number of references, then that many references.
+//! The output is a sequence of records. The lines of a record are: path, base-16 SHA-256 of the NAR, NAR size, deriver
+//! (may be empty), number of references, and the references.
 
 use crate::{
     StorePath,
@@ -9,27 +9,27 @@ use crate::{
     oci::digest::NarHash,
 };
 
-/// Why a dump cannot be understood.
+/// Why a dump cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseDumpError {
     /// The text ends inside a record.
     #[error("the dump ends inside the record of {0}")]
     Truncated(StorePath),
-    /// A line that should be a store path is none.
+    /// A line is not a store path, although it should be.
     #[error(transparent)]
     StorePath(#[from] ParseStorePathError),
-    /// A hash that is not base-16 sha256.
+    /// A hash is not a base-16 SHA-256.
     #[error("the record of {0} has no base-16 sha256")]
     Hash(StorePath),
-    /// A size or count that is not a number.
+    /// A size or count is not a number.
     #[error("the record of {0} has a bad number")]
     Number(StorePath),
 }
 
-/// The records of a dump, in their order.
+/// The records of a dump, in order.
 ///
 /// # Errors
-/// [`ParseDumpError`] says what is wrong with which record.
+/// If a record is malformed or incomplete.
 pub fn parse(text: &str) -> Result<Vec<PathInfo>, ParseDumpError> {
     let mut lines = text.lines();
     let mut records = Vec::new();

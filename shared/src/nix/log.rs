@@ -1,55 +1,56 @@
-//! Nix's structured log (`--log-format internal-json`): lines `@nix {…}` that start, stop and report on
-//! activities. How lines are had from Nix is not known here.
+//! Parses Nix's structured log (`--log-format internal-json`). Its lines, `@nix {…}`, say that an activity starts or
+//! stops, or report on it. This module does not run Nix.
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-/// How many lines of a builder's output are kept.
+/// The number of lines that are kept of each builder's output.
 const TAIL: usize = 100;
-/// The longest line that is kept, in characters; what is longer is cut.
+/// The greatest length of a line that is kept, in characters. Longer lines are cut.
 const MAX_LINE: usize = 1000;
-/// How much of all builders' output is kept together, in bytes and in lines: hundreds of builds are remembered.
+/// Limits for the output of all builders of a log together, in bytes and in lines. The server keeps hundreds of logs.
 const MAX_BYTES: usize = 256 << 10;
 const MAX_LINES: usize = 10_000;
-/// How many derivations are followed; a build of more is still counted right.
+/// The number of derivations that are followed. Nix's counts of builds stay correct beyond it.
 const MAX_DERIVATIONS: usize = 2000;
 
-/// Activity types (`ActivityType` in Nix's `logging.hh`): a path that is copied from another store, a file that is
-/// downloaded, all builds, one build, one substitution, a path that a binary cache is asked about.
+/// Activity types (`ActivityType` in Nix's `logging.hh`), in this order: copying a path from another store,
+/// downloading a file, all builds, one build, one substitution, querying a binary cache for a path.
 const COPY_PATH: u64 = 100;
 const FILE_TRANSFER: u64 = 101;
 const BUILDS: u64 = 104;
 const BUILD: u64 = 105;
 const SUBSTITUTE: u64 = 108;
 const QUERY_PATH_INFO: u64 = 109;
-/// Result types (`ResultType`, same place): a line that a builder printed; done, expected, running, failed.
+/// Result types (`ResultType` in the same file): a line of a builder's output; the numbers of builds that are done,
+/// expected, running and failed.
 const LOG_LINE: u64 = 101;
 const PROGRESS: u64 = 105;
 
-/// What has happened during a realisation so far.
+/// The progress of a realisation.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct BuildLog {
-    /// Derivations that are built or substituted, in alphabetical order.
+    /// Derivations that are or were built or substituted, in alphabetical order.
     derivations: BTreeMap<String, Derivation>,
-    /// Builds that are done, as Nix counts them.
+    /// The number of finished builds, as Nix counts them.
     done: u64,
-    /// Builds that Nix knows of so far.
+    /// The number of builds that Nix expects so far.
     expected: u64,
     #[serde(skip)]
     activities: HashMap<u64, Followed>,
-    /// Which builder said each line that is kept, oldest first.
+    /// For each line that is kept, oldest first, the derivation whose builder printed it.
     #[serde(skip)]
     spoke: VecDeque<String>,
-    /// How long all lines are together.
+    /// The total length of all lines that are kept, in bytes.
     #[serde(skip)]
     bytes: usize,
 }
 
-/// One derivation's progress.
+/// The progress of one derivation.
 #[derive(Debug, Clone, Serialize)]
 struct Derivation {
     status: Status,
-    /// The last lines that its builder printed.
+    /// The last lines of the builder's output.
     log: VecDeque<String>,
 }
 
@@ -96,39 +97,39 @@ enum Event {
     Other,
 }
 
-/// What one line of Nix's stderr says, as far as it tells why something fails.
+/// The meaning of one line of Nix's stderr, if it can help to explain a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Spoken {
-    /// An error of Nix's own, without the colours that it has for terminals.
+    /// An error message of Nix, without colour codes.
     Error(String),
-    /// A warning, likewise.
+    /// A warning of Nix, without colour codes.
     Warning(String),
-    /// What an expression traces (`builtins.trace`).
+    /// The message of a `builtins.trace`.
     Trace(String),
-    /// A line that a builder printed.
+    /// A line of a builder's output.
     Builder(String),
-    /// An activity of this number has begun.
+    /// The activity with this number has started.
     Started(u64, Activity),
-    /// An activity has ended, well or not.
+    /// The activity with this number has ended, with or without success.
     Stopped(u64),
 }
 
-/// Something that Nix does.
+/// An activity of Nix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Activity {
-    /// It builds this derivation.
+    /// Nix builds this derivation.
     Build(String),
-    /// It waits for another machine: for a file, or a store path, or whether that is there.
+    /// Nix downloads a file or a store path, or queries a binary cache for one.
     Download,
 }
 
 impl Spoken {
-    /// What a line says, if it is anything that may matter.
+    /// The meaning of a line. `None` if the line does not matter.
     pub fn of(line: &str) -> Option<Self> {
         match event(line)? {
             Event::Msg { level: 0, msg } => {
                 let text = without_colours(&msg);
-                // What expressions trace has this level too.
+                // The output of `builtins.trace` has this level, too.
                 match text.strip_prefix("trace: ") {
                     Some(traced) => Some(Self::Trace(traced.to_owned())),
                     None => text.starts_with("error").then_some(Self::Error(text)),
@@ -152,7 +153,7 @@ impl Spoken {
     }
 }
 
-/// A text without `ESC [ … m`.
+/// Removes colour codes, `ESC [ … m`, from a text.
 fn without_colours(text: &str) -> String {
     let mut parts = text.split('\u{1b}');
     let first = parts.next().unwrap_or_default();
@@ -160,13 +161,13 @@ fn without_colours(text: &str) -> String {
     std::iter::once(first).chain(others).collect()
 }
 
-/// What a line reports. The format is Nix's own and grows: what is not understood is nothing.
+/// Parses a line. Nix may add kinds of lines to its format, so unknown lines are ignored.
 fn event(line: &str) -> Option<Event> {
     serde_json::from_str(line.strip_prefix("@nix ")?).ok()
 }
 
 impl BuildLog {
-    /// Takes in one line of Nix's stderr. What it does not understand it passes over.
+    /// Processes one line of Nix's stderr. Unknown lines are ignored.
     pub fn line(&mut self, line: &str) {
         let Some(event) = event(line) else { return };
         match event {
@@ -203,7 +204,7 @@ impl BuildLog {
                 }
                 _ => {}
             },
-            // Nix says only in words that a builder has failed: `error: builder for '/nix/store/….drv' failed …`.
+            // Nix reports the failure of a builder only as text: `error: builder for '/nix/store/….drv' failed …`.
             Event::Msg { level: 0, msg } => {
                 let named = self.derivations.iter_mut().find(|(path, _)| msg.contains(path.as_str()));
                 if let Some((_, derivation)) = named {
@@ -214,8 +215,8 @@ impl BuildLog {
         }
     }
 
-    /// Keeps a line that a builder said, and no more than is bearable. What would move a terminal's cursor is left
-    /// out: people look at this with curl.
+    /// Keeps a line of a builder's output, and drops old lines above the limits. Control characters are left out,
+    /// because people view the log with curl in a terminal.
     fn keep(&mut self, path: String, text: &str) {
         let line: String = text.chars().filter(|c| !c.is_control() || *c == '\t').take(MAX_LINE).collect();
         let Some(derivation) = self.derivations.get_mut(&path) else { return };
@@ -224,7 +225,7 @@ impl BuildLog {
         self.spoke.push_back(path.clone());
         let is_too_long = derivation.log.len() > TAIL;
         while is_too_long || self.bytes > MAX_BYTES || self.spoke.len() > MAX_LINES {
-            // This builder's oldest line, or anybody's.
+            // Drops the oldest line of this builder, or of all builders.
             let at = if is_too_long { self.spoke.iter().position(|name| *name == path) } else { Some(0) };
             let Some(oldest) = at.and_then(|at| self.spoke.remove(at)) else { return };
             let lines = self.derivations.get_mut(&oldest).map(|derivation| &mut derivation.log);
@@ -235,14 +236,14 @@ impl BuildLog {
         }
     }
 
-    /// The derivations that were built, with the last lines that their builders printed.
+    /// The derivations, each with the last lines of its builder's output.
     pub fn builds(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = &str>)> {
         self.derivations
             .iter()
             .map(|(path, derivation)| (path.as_str(), derivation.log.iter().map(String::as_str)))
     }
 
-    /// Where it stands, in a few words: `building 12 of 40, python3-3.11`. Nothing before Nix has begun.
+    /// The progress in a few words, such as `building 12 of 40, python3-3.11`. `None` if nothing is running.
     pub fn summary(&self) -> Option<String> {
         let runs = |derivation: &Derivation| !matches!(derivation.status, Status::Ended | Status::Failed);
         let running = self.derivations.iter().find(|(_, derivation)| runs(derivation));
@@ -342,7 +343,7 @@ mod tests {
         assert!(log.builds().all(|(_, lines)| lines.count() <= TAIL));
     }
 
-    /// The lines that are kept, of all builders.
+    /// The kept lines of all builders.
     fn kept(log: &BuildLog) -> Vec<&str> {
         log.builds().flat_map(|(_, lines)| lines).collect()
     }
@@ -364,7 +365,7 @@ mod tests {
         assert!(kept(&log).iter().all(|line| line.len() <= MAX_LINE));
         let bytes: usize = kept(&log).iter().map(|line| line.len()).sum();
         assert!(bytes <= MAX_BYTES && bytes > MAX_BYTES / 2, "{bytes}");
-        // The latest builder has all of its lines, the first one none.
+        // All lines of the latest builder are kept, and none of the first.
         let counts: Vec<usize> = log.builds().map(|(_, lines)| lines.count()).collect();
         assert_eq!((counts[0], counts[99]), (0, 10));
     }

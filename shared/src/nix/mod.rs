@@ -1,4 +1,4 @@
-//! Nix's words: store paths, closures, what is in them, and what Nix says.
+//! Nix's terms: store paths, closures, listings of their files, and Nix's log.
 
 pub mod closure;
 pub mod dump_db;

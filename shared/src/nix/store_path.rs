@@ -5,29 +5,29 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// The directory that every store path lies in. Layers hold absolute paths below it.
+/// The Nix store, the directory of all store paths.
 pub const STORE_DIR: &str = "/nix/store";
 
 const HASH_LEN: usize = 32;
 const MAX_NAME_LEN: usize = 211;
-/// Nix's base-32 alphabet leaves out e, o, u and t.
+/// Nix's base-32 alphabet, which has no e, o, u and t.
 const BASE32: &str = "0123456789abcdfghijklmnpqrsvwxyz";
 
-/// Why a text is not a store path.
+/// The text is not a store path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a store path: {0:?}")]
 pub struct ParseStorePathError(String);
 
-/// One object in the Nix store.
+/// A store path.
 ///
-/// Always absolute, directly below [`STORE_DIR`], with a well-formed hash and name: it can be joined to a
-/// file system root without escaping it. Closures name each path many times, so copies share the text.
+/// It is always absolute, directly below [`STORE_DIR`], with a well-formed hash and name. So it stays below the root of
+/// any file system to which it is joined. Clones share the text, because closures repeat each path many times.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct StorePath(Arc<str>);
 
 impl StorePath {
-    /// The whole path, beginning with `/nix/store/`.
+    /// The whole path, including `/nix/store/`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -47,7 +47,7 @@ impl StorePath {
         &self.base_name()[HASH_LEN + 1..]
     }
 
-    /// The same path with a `.drv` suffix is a derivation, not something to put into an image.
+    /// Whether the path is a derivation (`.drv`), which does not go into images.
     pub fn is_derivation(&self) -> bool {
         self.0.ends_with(".drv")
     }

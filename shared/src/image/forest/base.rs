@@ -1,8 +1,8 @@
-//! What an image has beside the files of its packages: users, temporary directories, and the files that
-//! programs look for at fixed places.
+//! The files that every image has in addition to those of its packages: users, temporary directories, and files that
+//! programs expect at fixed paths.
 //!
-//! [`Fixtures::lay`] adds what no package may replace, before the packages are merged. [`Fixtures::complete`]
-//! adds what a package may have in its own way, after that.
+//! [`Fixtures::lay`] adds files that packages must not replace, before the packages are merged. [`Fixtures::complete`]
+//! adds files for which packages may have their own version, after the merge.
 
 use super::{Tree, skeleton::Skeleton};
 use crate::{
@@ -10,15 +10,15 @@ use crate::{
     archive::{Content, Permissions},
 };
 
-/// The user that images have besides root and nobody.
+/// The id of the user that images have in addition to root and nobody.
 pub const USER_ID: u32 = 1000;
-/// Where `cacert` puts the bundle of certificates, without leading slash.
+/// The path of the CA bundle in `cacert`, without leading slash.
 pub(super) const CA_BUNDLE: &str = "etc/ssl/certs/ca-bundle.crt";
-/// The other names that programs look for [`CA_BUNDLE`] under.
+/// Other paths at which programs look for [`CA_BUNDLE`].
 pub(super) const CA_ALIASES: [&str; 2] =
     ["etc/ssl/certs/ca-certificates.crt", "etc/pki/tls/certs/ca-bundle.crt"];
 
-/// A directory in which everybody may create files and nobody may remove another's.
+/// A directory in which every user may create files, and only the owner of a file may remove it.
 const SHARED: Permissions = Permissions::new(0o1777, 0);
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
@@ -26,28 +26,28 @@ const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
     user:x:1000:1000:user:/home/user:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nnobody:x:65534:\nuser:x:1000:\n";
 const NSSWITCH: &str = "hosts: files dns\n";
-/// What the image is, as os-release(5) says it. The same for every image: a revision in it would give every image
-/// another symlink layer with each commit, also where no package has changed. The image's label has the revision.
+/// The content of os-release(5). It is the same for every image. With a revision in it, every image would get a new
+/// symlink layer with each commit, even if no package has changed. The image's labels have the revision.
 const OS_RELEASE: &str = "NAME=Firn\nID=firn\nPRETTY_NAME=\"Firn image of Nix packages\"\n";
-/// Where C libraries, Go and others look for time zones: nixpkgs' C library in the first of these, and the others in
-/// the second.
+/// The directories in which programs look for time zones. The C library of nixpkgs uses the first, other C libraries,
+/// Go and more use the second.
 const ZONEINFO: [&str; 2] = ["etc/zoneinfo", "usr/share/zoneinfo"];
 
-/// What an image has at fixed places if its packages bring it.
+/// The store paths from which an image gets files at fixed paths.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Fixtures<'a> {
-    /// What has `bin/sh`.
+    /// The store path with `bin/sh`.
     pub sh: Option<&'a StorePath>,
-    /// What has `bin/env`.
+    /// The store path with `bin/env`.
     pub env: Option<&'a StorePath>,
-    /// What has `share/zoneinfo`.
+    /// The store path with `share/zoneinfo`.
     pub zoneinfo: Option<&'a StorePath>,
-    /// Files (paths without leading slash) that come from these packages, which show nothing else.
+    /// Single files (paths without leading slash) of packages of which no other files appear in the image.
     pub files: &'a [(&'a str, Tree<'a>)],
 }
 
 impl Fixtures<'_> {
-    /// Adds what no package may replace, and the directories that have to be real.
+    /// Adds the files that packages must not replace, and the directories that have to be real.
     pub(super) fn lay(&self, root: &mut Skeleton, has_ca_bundle: bool) {
         for (path, permissions) in [
             ("bin", Permissions::DIRECTORY),
@@ -71,7 +71,7 @@ impl Fixtures<'_> {
         }
     }
 
-    /// Adds what is not there by now.
+    /// Adds the remaining files if no package has them.
     pub(super) fn complete(&self, root: &mut Skeleton, has_ca_bundle: bool) {
         root.add("etc/os-release", Content::File(Permissions::FILE, OS_RELEASE.into()));
         let mut link = |path: &str, target: String| root.add(path, Content::Symlink(target.into()));
@@ -91,14 +91,14 @@ impl Fixtures<'_> {
     }
 }
 
-/// Directories in which people and programs add and replace single files, at any depth.
+/// Directories in which people and programs add or replace single files, at any depth.
 const OPEN: [&[u8]; 7] = [b"/etc", b"/home", b"/opt", b"/root", b"/run", b"/srv", b"/var"];
-/// Roots of their own, with directories like those at the image's root.
+/// Prefixes below which there are directories like those at the root.
 const PREFIXES: [&[u8]; 2] = [b"/usr/local", b"/usr"];
 
-/// Whether the directory at this path (components joined by and beginning with slashes) is a real one, even if
-/// only one package has it. What is no real directory is a symlink into the store, and a derived image that copies
-/// a directory over it replaces it or fails. `docs/decisions/real-directories.md` has what it costs.
+/// Whether the directory at this path (with a slash before each component) is real even if only one package has it. A
+/// directory that is not real is a symlink into the store. A derived image that copies a directory over such a symlink
+/// replaces it or fails. `docs/decisions/real-directories.md` says what real directories cost.
 pub(super) fn is_real(path: &[u8]) -> bool {
     let below = |parent: &[u8]| path.strip_prefix(parent).filter(|rest| matches!(rest, [] | [b'/', ..]));
     let from_prefix = PREFIXES.into_iter().find_map(below).unwrap_or(path);

@@ -1,5 +1,5 @@
-//! Merging the directories of packages, as `createLinks` of Nix's `builtin:buildenv` does
-//! (`src/libstore/builtins/buildenv.cc`), but for the whole of a directory at once.
+//! Merges the directories of packages like `createLinks` of Nix's `builtin:buildenv`
+//! (`src/libstore/builtins/buildenv.cc`), but processes each directory of all packages at once.
 
 use super::{
     Conflict, ForestError, Tree, base, join,
@@ -15,30 +15,30 @@ use std::collections::BTreeMap;
 /// Names at the root that belong to the image or the container runtime.
 const RESERVED: [&[u8]; 5] = [b"nix", b"proc", b"sys", b"dev", b"tmp"];
 
-/// Names that `buildenv` leaves out too: the first two are for Nix's builders alone. Every Perl package has its own
-/// `perllocal.pod`, about itself. (`info/dir` is like it.)
+/// Names that are left out, as `buildenv` does. The first two are only for Nix's builders. Every Perl package has a
+/// `perllocal.pod` that describes only the package itself. (`info/dir` is left out for the same reason.)
 const LEFT_OUT: [&[u8]; 3] = [b"nix-support", b"propagated-build-inputs", b"perllocal.pod"];
 
-/// How the names begin that delete files of lower layers, or say other things to the client that unpacks the layer (OCI
-/// image spec, "layer.md").
+/// The prefix of whiteouts. Files with such names tell the client that unpacks the layer to delete files of lower
+/// layers (OCI image spec, "layer.md").
 const WHITEOUT: &[u8] = b".wh.";
 
-/// The longest path and target that Linux knows, in bytes.
+/// The greatest length of a path and of a symlink's target on Linux, in bytes.
 const MAX_PATH: usize = 4095;
 
-/// How many bytes of names and targets packages may offer in the directories that are merged. The edge has
-/// 128 MB of memory, and 200,000 merged files with names of usual length come to this.
+/// The greatest total size of the names and targets in merged directories, in bytes. The edge has 128 MB of memory.
+/// 200,000 merged files with names of usual length reach this limit.
 const MAX_BYTES: usize = 32 << 20;
 
-/// One package's part of a directory that is being merged.
+/// One package's directory among those that are merged into one.
 #[derive(Debug, Clone)]
 struct Offer<'a> {
     owner: &'a StorePath,
-    /// Which of the trees it is from.
+    /// The index of the tree that the directory is from.
     tree: usize,
     listing: &'a Listing,
     directory: u32,
-    /// The path by which the directory was found.
+    /// The path by which the merge reached the directory.
     source: Vec<u8>,
     /// The directory's path without symlinks.
     real: Vec<u8>,
@@ -47,26 +47,27 @@ struct Offer<'a> {
 /// A directory to merge.
 struct Task<'a> {
     into: usize,
-    /// Where, components joined by and beginning with slashes; empty for the root.
+    /// The path in the image, with a slash before each component; empty for the root.
     at: Vec<u8>,
     offers: Vec<Offer<'a>>,
-    /// The directories that are merged at each level above and here: see [`Levels`].
+    /// The index of this directory in [`Levels`].
     level: usize,
 }
 
-/// Which directories (tree and index) are merged at each place, with the place above it.
+/// For each merged directory of the image, which directories of packages are merged there.
 ///
-/// Where the same ones are merged again further down, links lead back up, and it would go on like that for ever.
+/// If the same directories are merged again further down, symlinks lead back up, and the merge would never end.
 #[derive(Default)]
 struct Levels(Vec<Level>);
 
-/// The index of the place above, and what is merged: trees and directories.
+/// The index of the level above, and the merged directories as pairs of tree and directory.
 type Level = (Option<usize>, Vec<(usize, u32)>);
 
-/// What may still be offered.
+/// The rest of [`MAX_BYTES`].
 struct Budget(usize);
 
-/// Merges trees, earlier ones first, into what is there, and says what was left out.
+/// Merges trees into a skeleton and returns the entries that are left out. If trees conflict, the earlier one wins;
+/// entries that are in the skeleton already win over all trees.
 pub(super) fn merge(into: &mut Skeleton, trees: &[Tree<'_>]) -> Result<Vec<Conflict>, ForestError> {
     let offers = trees.iter().enumerate().filter_map(|(tree, Tree { path, listing })| {
         let root = listing.roots().iter().find(|root| root.path == **path)?;
@@ -83,7 +84,7 @@ pub(super) fn merge(into: &mut Skeleton, trees: &[Tree<'_>]) -> Result<Vec<Confl
         merging.directory(&task, &mut tasks)?;
     }
     let mut conflicts = merging.conflicts;
-    // The order of paths, in which a directory comes before what is in it.
+    // Sorts by component, so that a directory comes before its contents.
     conflicts.sort_by(|(a, _), (b, _)| a.split(is_slash).cmp(b.split(is_slash)));
     let conflicts = conflicts.into_iter().map(|(path, dropped)| Conflict {
         path: String::from_utf8_lossy(&path).into_owned(),
@@ -96,7 +97,7 @@ fn is_slash(byte: &u8) -> bool {
     *byte == b'/'
 }
 
-/// The path without symlinks of the directory that a node is or leads to; `own` is the node's.
+/// The path without symlinks of the directory that a node is, or leads to. `own` returns the path of the node itself.
 fn real(listing: &Listing, node: Node, own: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
     match node {
         Node::Link(index) => {
@@ -111,14 +112,14 @@ fn real(listing: &Listing, node: Node, own: impl FnOnce() -> Vec<u8>) -> Vec<u8>
 /// The state of a merge.
 struct Merging<'a, 'into> {
     into: &'into mut Skeleton,
-    /// Paths, and whose entry was left out.
+    /// The paths of entries that are left out, and the store paths that they are from.
     conflicts: Vec<(Vec<u8>, &'a StorePath)>,
     levels: Levels,
     budget: Budget,
 }
 
 impl<'a> Merging<'a, '_> {
-    /// Merges one directory but for the directories in it that are merged too: those are added to the tasks.
+    /// Merges one directory. Directories in it that have to be merged are added to `tasks`.
     fn directory(&mut self, task: &Task<'a>, tasks: &mut Vec<Task<'a>>) -> Result<(), ForestError> {
         let mut by_name: BTreeMap<&FileName, Vec<(&Offer<'a>, Node)>> = BTreeMap::new();
         for offer in &task.offers {
@@ -133,7 +134,7 @@ impl<'a> Merging<'a, '_> {
         Ok(())
     }
 
-    /// Decides what is at one name, and returns the task where that is a directory to merge.
+    /// Adds the entry for one name. If it is a directory that has to be merged, returns a task for it.
     fn name(
         &mut self,
         task: &Task<'a>,
@@ -148,7 +149,7 @@ impl<'a> Merging<'a, '_> {
             return Ok(None);
         }
         if LEFT_OUT.contains(&bytes) || path.ends_with(b"/info/dir") {
-            // Nobody misses it.
+            // This is not a conflict.
             return Ok(None);
         }
         let own = match self.into.get(task.into, name) {
@@ -159,7 +160,7 @@ impl<'a> Merging<'a, '_> {
             }
             None => None,
         };
-        // What leads nowhere gives way to what leads somewhere.
+        // Dangling symlinks give way to other entries.
         if own.is_some() || offered.iter().any(|(_, node)| !node.is_dangling()) {
             let (dangling, rest): (Vec<_>, Vec<_>) =
                 offered.into_iter().partition(|(_, node)| node.is_dangling());
@@ -186,7 +187,8 @@ impl<'a> Merging<'a, '_> {
             return Ok(None);
         }
         let Some(level) = self.levels.enter(Some(task.level), &below) else {
-            // The same again: what is in it is at the root of the loop.
+            // The same directories are merged further up, so this is a loop. A symlink takes the place of the
+            // directory.
             let mut offers = directories.into_iter().map(|(offer, _)| offer);
             if let (None, Some(first)) = (own, offers.next()) {
                 self.link(task, first, name, false)?;
@@ -195,7 +197,8 @@ impl<'a> Merging<'a, '_> {
             return Ok(None);
         };
         if let [first, _, ..] = &mut below[..] {
-            // Here buildenv turns the first one's symlink into a directory, and has forgotten how it was found.
+            // Here `buildenv` replaces the first package's symlink by a directory, and uses the resolved path from then
+            // on.
             first.source.clone_from(&first.real);
         }
         let into = self.into.directory(task.into, name, Permissions::DIRECTORY);
@@ -203,7 +206,7 @@ impl<'a> Merging<'a, '_> {
         Ok(Some(Task { into, at: path, offers: below, level }))
     }
 
-    /// Notes what was left out.
+    /// Records entries that are left out.
     fn drop<'o>(&mut self, path: &[u8], offers: impl Iterator<Item = &'o Offer<'a>>)
     where
         'a: 'o,
@@ -211,7 +214,7 @@ impl<'a> Merging<'a, '_> {
         self.conflicts.extend(offers.map(|offer| (path.to_vec(), offer.owner)));
     }
 
-    /// Puts a symlink to what is offered.
+    /// Adds a symlink to the entry with this name in an offered directory.
     fn link(
         &mut self,
         task: &Task<'a>,
@@ -230,7 +233,7 @@ impl<'a> Merging<'a, '_> {
     }
 }
 
-/// Those that do not offer the very file that the first one offers, found by another way.
+/// The offers among `others` that differ from the first. An offer of the same directory by another path is left out.
 fn different<'o, 'a>(
     first: &'o Offer<'a>,
     others: impl Iterator<Item = &'o Offer<'a>>,
@@ -239,7 +242,7 @@ fn different<'o, 'a>(
 }
 
 impl<'a> Offer<'a> {
-    /// The part of a directory in this one, if the node is such.
+    /// The offer of the directory that a node of this one is, or leads to. `None` if there is none.
     fn enter(&self, name: &FileName, node: Node) -> Option<Self> {
         let Self { owner, tree, listing, .. } = *self;
         let directory = listing.directory_of(node)?;
@@ -249,7 +252,7 @@ impl<'a> Offer<'a> {
 }
 
 impl Levels {
-    /// Adds what is merged at a place below another; nothing where the same is merged above already.
+    /// Adds a level below another. `None` if the same directories are already merged at a level above.
     fn enter(&mut self, above: Option<usize>, offers: &[Offer<'_>]) -> Option<usize> {
         let merged: Vec<_> = offers.iter().map(|offer| (offer.tree, offer.directory)).collect();
         let mut next = above;
@@ -267,7 +270,7 @@ impl Levels {
 
 impl Budget {
     fn spend(&mut self, at: usize, source: usize, name: &FileName) -> Result<(), ForestError> {
-        /// What an entry takes beside its names.
+        /// The memory that an entry takes in addition to its names, in bytes.
         const ENTRY: usize = 64;
         if at + 1 + name.as_bytes().len() > MAX_PATH {
             return Err(ForestError::TooDeep);

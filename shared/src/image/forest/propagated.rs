@@ -1,11 +1,12 @@
-//! Packages that others bring along: `nix-support/propagated-user-env-packages`.
+//! Packages that other packages propagate: `nix-support/propagated-user-env-packages`.
 
 use super::Tree;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// These trees, each path once, and after them what they propagate, directly and through others.
+/// These trees, followed by the trees that they propagate, directly or not. Each path occurs once.
 ///
-/// The order is that of `builtin:buildenv`: first what the trees name, sorted by path, then what those name, and so on.
+/// The order is that of `builtin:buildenv`: first the paths that the trees propagate, sorted by path, then the paths
+/// that those propagate, and so on.
 pub(super) fn with_propagated<'a>(trees: &[Tree<'a>]) -> Vec<Tree<'a>> {
     let mut done = BTreeSet::new();
     let mut all: Vec<Tree<'a>> = Vec::new();

@@ -1,4 +1,4 @@
-//! A file tree in the making.
+//! A file tree under construction.
 
 use super::{join, name};
 use crate::{
@@ -7,26 +7,26 @@ use crate::{
 };
 use std::collections::{BTreeMap, btree_map};
 
-/// A tree of directories, in which nothing is ever removed.
+/// A tree of directories. Entries are never removed.
 ///
-/// Directories refer to each other by index, so that neither making nor taking apart a deep tree recurses.
+/// Directories refer to each other by index, so that building and flattening a deep tree needs no recursion.
 #[derive(Debug)]
 pub(super) struct Skeleton {
     directories: Vec<BTreeMap<FileName, Place>>,
 }
 
-/// What is at a name.
+/// An entry of a directory.
 #[derive(Debug)]
 pub(super) enum Place {
     /// A real directory, by its index.
     Directory(Permissions, usize),
-    /// Anything else.
+    /// A file, or a symlink that is not dangling.
     Leaf(Content),
-    /// A symlink that leads nowhere.
+    /// A dangling symlink.
     Dangling(Content),
 }
 
-/// The directory at the root.
+/// The index of the root directory.
 pub(super) const ROOT: usize = 0;
 
 impl Default for Skeleton {
@@ -36,7 +36,8 @@ impl Default for Skeleton {
 }
 
 impl Skeleton {
-    /// Puts something at a path unless there is something already, or a file is above; makes the directories above.
+    /// Adds an entry and its missing parent directories. Does nothing if the path is taken, or a parent is not a
+    /// directory.
     pub(super) fn add(&mut self, path: &str, content: Content) {
         let (parents, last) = path.rsplit_once('/').unwrap_or(("", path));
         let mut at = ROOT;
@@ -54,17 +55,18 @@ impl Skeleton {
         }
     }
 
-    /// What is at a name in a directory.
+    /// The entry with this name in a directory.
     pub(super) fn get(&self, directory: usize, name: &FileName) -> Option<&Place> {
         self.directories[directory].get(name)
     }
 
-    /// Puts something other than a directory at a name that is free.
+    /// Adds an entry to a directory. The name must be free.
     pub(super) fn put(&mut self, directory: usize, name: &FileName, place: Place) {
         self.directories[directory].insert(name.clone(), place);
     }
 
-    /// The directory at a name, made with these permissions if the name is free; none if something else is there.
+    /// The index of the directory with this name. If the name is free, the directory is created with these permissions.
+    /// `None` if the name belongs to something else.
     pub(super) fn directory(
         &mut self,
         parent: usize,
@@ -83,8 +85,8 @@ impl Skeleton {
         }
     }
 
-    /// All entries, and the paths of the symlinks that lead nowhere; both sorted, every directory before what is in
-    /// it.
+    /// All entries, and the paths of the dangling symlinks. Both are sorted by path, so that every directory comes
+    /// before its contents.
     pub(super) fn flatten(mut self) -> (Vec<Entry>, Vec<ImagePath>) {
         type Names = btree_map::IntoIter<FileName, Place>;
         let mut take = |index: usize| -> Names { std::mem::take(&mut self.directories[index]).into_iter() };

@@ -26,7 +26,7 @@ impl Packages {
         Forest::new(&self.trees(), Fixtures::default())
     }
 
-    /// The forest as text, only what the packages brought, and the conflicts.
+    /// The conflicts, and the forest as text, without the entries that every image has.
     fn text(&self) -> (Vec<String>, Vec<String>) {
         let base = Forest::new(&[], Fixtures::default()).expect("a forest").entries;
         let forest = self.forest().expect("a forest");
@@ -53,7 +53,7 @@ impl Packages {
     }
 }
 
-/// Packages `a`, `b`, … of these files.
+/// Packages `a`, `b`, … with these files.
 fn packages(files: &[&str]) -> Packages {
     Packages::new(('a'..).zip(files).map(|(letter, files)| package(letter, files)))
 }
@@ -84,12 +84,12 @@ fn links_files_and_whole_directories() {
         ],
         &[],
     );
-    // The same file twice: the first stays.
+    // Two packages have the same file; the first one's is kept.
     check(&["bin/x", "bin/x"], &["bin/x -> a:/bin/x"], &["/bin/x b"]);
-    // A file where another has a directory, both ways.
+    // One package has a file where the other has a directory, in both orders.
     check(&["lib/x", "lib/x/y"], &["lib/", "lib/x -> a:/lib/x"], &["/lib/x b"]);
     check(&["lib/x/y", "lib/x"], &["lib/", "lib/x -> a:/lib/x"], &["/lib/x b"]);
-    // A file at the root, an empty directory.
+    // A file at the root, and an empty directory.
     check(&["README; lib/empty/"], &["README -> a:/README", "lib/", "lib/empty -> a:/lib/empty"], &[]);
 }
 
@@ -99,7 +99,8 @@ fn what_the_image_needs_wins() {
         .check(&["etc/git -> a:/etc/git"], &["/etc/passwd a", "/nix a", "/proc a", "/tmp a"]);
 }
 
-/// What buildenv leaves out, and what a client that unpacks the layer would take for the deletion of `/nix`.
+/// These are the names that buildenv leaves out, and whiteouts, which would delete `/nix` when a client unpacks the
+/// layer.
 #[test]
 fn some_names_are_left_out() {
     packages(&[
@@ -115,13 +116,13 @@ fn some_names_are_left_out() {
 #[test]
 fn links_to_directories_are_directories() {
     let b = || Sketch::default().path(&store_path('b'), "bin/x; share/man/y; share/b/z");
-    // The directories at the root, and the whole output.
+    // Links at the root of the output, and an output that is a link.
     let through = |files: &str| b().path(&store_path('a'), files).listing(&[]);
     Packages::new([through("bin -> b:bin; share -> b:share")])
         .check(&["bin/x -> a:/bin/x", "share/", "share/b -> a:/share/b", "share/man -> a:/share/man"], &[]);
     Packages::new([b().link_to(&store_path('a'), "b:").listing(&[])])
         .check(&["bin/x -> a:/bin/x", "share/", "share/b -> a:/share/b", "share/man -> a:/share/man"], &[]);
-    // Beside a package that has the directory itself, both ways round. buildenv resolves the first one's.
+    // Another package has the directory itself, in both orders. buildenv resolves the first package's link.
     Packages::new([through("share -> b:share"), package('c', "share/man/c")]).check(
         &[
             "share/",
@@ -142,7 +143,7 @@ fn links_to_directories_are_directories() {
         ],
         &[],
     );
-    // The same file by two ways is no conflict, another one is.
+    // The same file by two paths is no conflict; another file is.
     Packages::new([through("bin -> b:bin"), b().listing(&[]), package('c', "bin/x")]).check(
         &["bin/x -> b:/bin/x", "share/", "share/b -> b:/share/b", "share/man -> b:/share/man"],
         &["/bin/x c"],
@@ -164,14 +165,14 @@ fn loops_end() {
     let own = "lib/d/; lib/self -> a:lib; lib/x";
     let lone = ["lib/", "lib/d -> a:/lib/d", "lib/self -> a:/lib/self", "lib/x -> a:/lib/x"];
     packages(&[own]).check(&lone, &[]);
-    // Each has a loop of its own, of one step and of two.
+    // Each package has a loop of its own: one of one link, and one of two.
     let packages = packages(&["self -> a:; bin/a", "dir/self -> b:; self -> dir; bin/b"]);
     let (entries, conflicts) = packages.text();
     assert!(entries.len() < 20, "{entries:#?}");
     assert_eq!(conflicts, ["/self/self b"], "{entries:#?}");
 }
 
-/// Links that double the number of paths with each step cost nothing to one package, and to two an error.
+/// Links can double the number of paths with each step. With one package they cost nothing; with two they are an error.
 #[test]
 fn link_bombs_go_off_nowhere() {
     let lines: String = (1..200).map(|i| format!("d{i}/a -> d{}; d{i}/b -> d{}; ", i - 1, i - 1)).collect();
@@ -180,7 +181,7 @@ fn link_bombs_go_off_nowhere() {
     assert!(lone.forest().expect("a forest").entries.len() < 1000);
     let both = packages(&[&lines, &lines]);
     assert_eq!(both.forest(), Err(ForestError::TooLarge));
-    // Wide rather than deep: few directories, each of many links to all the others.
+    // A wide graph instead of a deep one: few directories, each with many links to all others.
     let wide: String = (0..40).map(|i| format!("w/d{i}/; ")).collect();
     let links: String =
         (0..40).flat_map(|i| (0..40).map(move |j| format!("w/d{i}/l{j} -> w/d{j}; "))).collect();
@@ -190,7 +191,7 @@ fn link_bombs_go_off_nowhere() {
     assert_eq!(again, Err(loops));
 }
 
-/// Deeper than a stack allows, and than Linux.
+/// The directories are nested deeper than a stack would allow, and then deeper than Linux allows.
 #[test]
 fn depth_has_no_bottom_but_linux() {
     let deep = "d/".repeat(2000);
@@ -223,7 +224,7 @@ fn what_packages_propagate_comes_last() {
         ],
         &["/bin/last d", "/bin/x b", "/bin/x c", "/bin/x d"],
     );
-    // Not twice, and not later than in its own right.
+    // A package that is requested and also propagated counts once, at its place as requested.
     Packages::new([package('d', "bin/d; bin/x; bin/last"), a]).check(
         &[
             "bin/a -> a:/bin/a",
@@ -312,7 +313,7 @@ fn derived_images_add_to_real_directories() {
             "var/lib/app/x -> a:/var/lib/app/x",
         ],
     );
-    // Names that only begin like these are like others.
+    // Names that only begin like these have no special meaning.
     check(
         "etcetera/a/x; usrlocal/b/x",
         &["etcetera/", "etcetera/a -> a:/etcetera/a", "usrlocal/", "usrlocal/b -> a:/usrlocal/b"],
@@ -368,7 +369,7 @@ proptest! {
     fn is_sorted_complete_and_without_repetition(
         files in proptest::collection::vec("([abc]/){0,3}[abcd](; ([abc]/){0,3}[abcd]){0,6}", 0..5)
     ) {
-        // A name cannot be a file and a directory: `d` is always a file, the others are always directories.
+        // A name cannot be both a file and a directory, so `d` is always a file and the others are always directories.
         let files: Vec<String> = files
             .iter()
             .map(|files| files.split("; ").map(|f| if f.ends_with('d') { f.into() } else { format!("{f}/; ") }).collect::<Vec<_>>().join("; "))

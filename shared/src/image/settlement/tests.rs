@@ -19,7 +19,7 @@ fn info(letter: char, content: u8, references: &str) -> PathInfo {
     }
 }
 
-/// The files of an output, in which a link may lead to another path.
+/// The listing of an output. It may have a link to another path.
 fn listing(output: char, link: Option<char>) -> Listing {
     let root = Root { path: path(output), node: Node::Directory(0), propagated: Vec::new() };
     let target = |letter| Target { directory: 1, path: path(letter), below: Vec::new() };
@@ -27,7 +27,7 @@ fn listing(output: char, link: Option<char>) -> Listing {
         .expect("every index is of a directory")
 }
 
-/// A package of this output, which refers to these paths with these contents.
+/// A package with this output, which refers to these paths with these contents.
 fn record(output: char, dependencies: &[(char, u8)]) -> PackageRecord {
     let references: String = dependencies.iter().map(|(letter, _)| *letter).collect();
     let dependencies = dependencies.iter().map(|(letter, content)| info(*letter, *content, ""));
@@ -53,7 +53,7 @@ fn record(output: char, dependencies: &[(char, u8)]) -> PackageRecord {
     }
 }
 
-/// The number of the content that a path has when these records are settled.
+/// The number of the content that these records settle on for a path.
 fn settled(records: &[&PackageRecord], letter: char) -> Result<u8, ClosureError> {
     let closure = closure(records)?;
     let member = &closure.paths()[closure.position(&path(letter)).expect("a member")];
@@ -82,14 +82,14 @@ fn the_smallest_hash_wins_in_any_order() {
 #[test]
 fn what_was_decided_wins() {
     let (a, b) = (record('a', &[('t', 1), ('u', 1)]), record('b', &[('t', 2), ('u', 2)]));
-    // A Nix store that has the other content of t, and the one of u that would win anyway.
+    // This Nix store has the losing content of t, and the winning content of u.
     let mut made_anew = record('a', &[('t', 2), ('u', 1), ('v', 5)]);
     decide(&mut made_anew, &[&a, &b]);
     assert_eq!(made_anew.decided, [(path('t'), 1)].into());
     assert_eq!(settled(&[&made_anew, &a], 't'), Ok(2));
     let c = record('c', &[('t', 0)]);
     assert_eq!(settled(&[&c, &made_anew, &b], 't'), Ok(2));
-    // Another store decides otherwise, and the same again changes nothing.
+    // Another store has another content. Choosing the same content again changes nothing.
     let mut again = record('c', &[('t', 0)]);
     decide(&mut again, &[&made_anew, &b]);
     assert_eq!(again.decided, [(path('t'), 2)].into());
@@ -106,7 +106,7 @@ fn renewed_records_agree_and_stay_in_line() {
     assert_eq!(settlement.renewed(&b), None);
     let renewed = settlement.renewed(&a).expect("its content of t lost");
     assert_eq!(renewed, record('a', &[('t', 1), ('u', 7)]));
-    // With the decision goes that it was one.
+    // A renewed record also gets the count of decisions.
     let mut decided = record('c', &[('t', 3)]);
     decide(&mut decided, &[&a]);
     let settlement = Settlement::new(&[&decided, &b]).expect("settled");
@@ -117,14 +117,14 @@ fn renewed_records_agree_and_stay_in_line() {
 
 #[test]
 fn what_records_cannot_tell_is_not_guessed() {
-    // What lies below t is known of the content that loses.
+    // The files in t are known only for the losing content.
     let (own, other) = (record('t', &[]), record('a', &[('t', 1)]));
     assert_eq!(settled(&[&own, &other], 't'), Ok(0));
     let mut lost = own.clone();
     lost.closure = vec![info('t', 2, "")];
     assert_eq!(settled(&[&lost, &other], 't'), contradiction('t'));
     assert_eq!(settled(&[&lost, &own], 't'), contradiction('t'), "listings may differ");
-    // So it is where a link leads.
+    // The same holds for the target of a link.
     let mut links = record('b', &[('t', 2)]);
     links.listing = listing('b', Some('t'));
     assert_eq!(settled(&[&links, &other], 't'), contradiction('t'));
@@ -134,7 +134,7 @@ fn what_records_cannot_tell_is_not_guessed() {
     let mut refers = record('b', &[('t', 2), ('u', 1)]);
     refers.closure[0].references = vec![path('u')];
     assert_eq!(settled(&[&refers, &other], 't'), contradiction('t'));
-    // Only the content that loses is known to have a shell.
+    // Only the losing content is known to have a shell.
     let claims: [fn(&mut PackageRecord) -> &mut Option<StorePath>; 3] =
         [|record| &mut record.sh, |record| &mut record.env, |record| &mut record.zoneinfo];
     for claim in claims {
@@ -154,7 +154,7 @@ fn no_path_is_lost_where_one_is_missing() {
     assert_eq!(error, ClosureError::Open { from: path('a'), to: path('u') });
 }
 
-/// A few records whose dependencies have a few contents, some of them decided.
+/// A few records whose dependencies have a few contents. Some contents are marked as chosen.
 fn records() -> impl Strategy<Value = Vec<PackageRecord>> {
     let dependencies = proptest::collection::btree_map(
         proptest::sample::select(vec!['t', 'u', 'v']),
@@ -177,7 +177,7 @@ fn records() -> impl Strategy<Value = Vec<PackageRecord>> {
 }
 
 proptest! {
-    /// Whatever the order, and whoever renews which records first: all come to the same contents.
+    /// All images settle on the same contents, whatever the order of the records, and whichever are renewed first.
     #[test]
     fn all_come_to_the_same(records in records(), shift in 0..5usize, first in 0..5usize) {
         let all: Vec<_> = records.iter().collect();
@@ -185,7 +185,7 @@ proptest! {
         let mut rotated = all.clone();
         rotated.rotate_left(shift % all.len());
         prop_assert_eq!(&closure(&rotated).expect("settled"), &expect);
-        // Some images have only a part of the packages, and renew that.
+        // Some images have only a part of the packages, and renew only their records.
         let (some, others) = records.split_at(first.min(records.len()));
         let renew = |records: &[PackageRecord]| -> Vec<PackageRecord> {
             let settlement = Settlement::new(&records.iter().collect::<Vec<_>>()).expect("settled");
@@ -193,14 +193,14 @@ proptest! {
         };
         let mixed = [renew(some), others.to_vec()].concat();
         prop_assert_eq!(&closure(&mixed.iter().collect::<Vec<_>>()).expect("settled"), &expect);
-        // After that nobody disagrees, and nothing is renewed again.
+        // After that all records agree, and no record is renewed again.
         let renewed = renew(&mixed);
         let strict = Closure::new(renewed.iter().flat_map(|record| &record.closure)).expect("they agree");
         prop_assert_eq!(strict, expect);
         prop_assert_eq!(renew(&renewed), renewed);
     }
 
-    /// What one Nix store has wins over all that was known before.
+    /// The contents in one Nix store win over all contents in earlier records.
     #[test]
     fn a_decision_wins(records in records(), contents in proptest::collection::vec(0..3u8, 3)) {
         let before: Vec<_> = records.iter().collect();

@@ -24,7 +24,7 @@ fn canonical_form() {
     check("shell", "shell");
     check("python3packages.requests/openssl.dev", "openssl.dev/python3packages.requests");
     check("1password/gtk__3/a--b/c_d", "1password/a--b/c_d/gtk__3");
-    // Meta-packages are special only at the front; after that the word is a package's name.
+    // After the first package, the name of a meta-package is an ordinary package name.
     check("git/shell", "git/shell");
     assert!(!parse("git/shell").shell());
     check("zsh/root/shell", "zsh/root/shell");
@@ -139,7 +139,7 @@ proptest! {
         let mut reversed = names.clone();
         reversed.reverse();
         reversed.push(names[0].clone());
-        // What is a meta-package at the front is a package elsewhere.
+        // The names of meta-packages have another meaning at the front than elsewhere.
         prop_assume!(!names.iter().any(|name| MetaPackage::parse(name).is_some()));
         prop_assert_eq!(parse(&names.join("/")), parse(&reversed.join("/")));
     }
@@ -150,7 +150,7 @@ proptest! {
     ) {
         if let Ok(parsed) = words.join("/").parse::<ImageName>() {
             prop_assert_eq!(parse(&parsed.to_string()), parsed.clone());
-            // What is printed is what goes in: the text is part of images' keys.
+            // The printed name contains all packages. It is part of the keys of images.
             let spelled = parsed.packages().map(ToString::to_string).collect::<Vec<_>>().join("/");
             prop_assert!(parsed.to_string().ends_with(&spelled));
         }

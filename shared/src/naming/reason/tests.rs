@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// What is shown of a text.
+/// The parts of a text that are shown.
 fn shown(text: &str) -> Option<String> {
     Reason::new(text, &["/srv/my packages", "/"]).ok().map(String::from)
 }

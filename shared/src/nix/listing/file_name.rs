@@ -1,25 +1,25 @@
-//! Names of files, as Linux has them.
+//! The names of files in store paths.
 
 use serde::{Deserialize, Serialize};
 
-/// The name of a file: bytes, as on Linux.
+/// The name of a file. It consists of bytes, as on Linux.
 ///
-/// Serialised as text in which `%` and what is not printable ASCII is percent-encoded, because JSON has no
-/// bytes and Nix allows any.
+/// It is serialised as text, because JSON has no bytes. `%` and everything that is not printable ASCII is
+/// percent-encoded.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FileName(Box<[u8]>);
 
-/// A file name that leads elsewhere.
+/// The bytes or the text are not the name of a file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a file name: {0:?}")]
 pub struct FileNameError(String);
 
 impl FileName {
-    /// A name of these bytes.
+    /// The name that consists of these bytes.
     ///
     /// # Errors
-    /// When it is empty, `.` or `..`, or holds a slash or NUL.
+    /// If the name is empty, `.` or `..`, or contains a slash or NUL.
     pub fn new(bytes: &[u8]) -> Result<Self, FileNameError> {
         if matches!(bytes, b"" | b"." | b"..") || bytes.iter().any(|b| matches!(b, b'/' | 0)) {
             return Err(FileNameError(String::from_utf8_lossy(bytes).into_owned()));

@@ -1,9 +1,9 @@
-//! What a package puts at the root of an image: the directories of its outputs, and those that symlinks in them
-//! lead to.
+//! Listings: the files that a package puts at the root of an image. A listing has the directories of the package's
+//! outputs, and the directories to which symlinks in them lead.
 //!
-//! A listing is a graph. Each directory is in it once and is referred to by its index, however many links lead to
-//! it. So a link costs one entry whatever it leads to, a loop of links is an edge like any other, and reading a
-//! listing needs no recursion, however deep the directories are nested.
+//! A listing is a graph. It has each directory once, however many links lead to it, and refers to it by index. So a
+//! link costs one entry, whatever it leads to. A loop of links is just a cycle in the graph. Reading a listing needs
+//! no recursion, however deep the directories are nested.
 
 mod file_name;
 
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 /// The files of a package.
 ///
-/// Invariant: every index leads to a directory or a target of the same listing.
+/// Invariant: every index is that of a directory or a target of the same listing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked", into = "Unchecked")]
 pub struct Listing {
@@ -24,56 +24,55 @@ pub struct Listing {
     roots: Vec<Root>,
 }
 
-/// A directory's entries by name.
+/// A directory's entries, by name.
 pub type Directory = BTreeMap<FileName, Node>;
 
 /// One entry of a directory.
 ///
-/// A listing has many of them, so they are serialised as numbers: 0 is a file, -1 a dangling link, a directory is
-/// its index and 1, a link its index subtracted from -2.
+/// A listing has many nodes, so a node is serialised as a number: 0 for a file, -1 for a dangling link, `index + 1`
+/// for a directory, `-2 - index` for a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "i64", into = "i64")]
 pub enum Node {
     /// A directory, by its index in the listing.
     Directory(u32),
-    /// A symlink that leads to a directory of the package's closure, by the index of its [`Target`].
+    /// A symlink to a directory in the package's closure, by the index of its [`Target`].
     Link(u32),
-    /// Anything else: a file, or a symlink to a file or to something outside of the Nix store, which a container may
-    /// have.
+    /// A file, a symlink to a file, or a symlink to a path outside the Nix store, which may exist in a container.
     File,
-    /// A symlink that leads nowhere in an image: to a name that its closure does not have, or in a loop.
+    /// A symlink to a path that does not exist in the package's closure, or a loop of symlinks.
     Dangling,
 }
 
-/// Where links lead.
+/// A directory to which symlinks lead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// The directory, by its index in the listing.
     pub directory: u32,
-    /// The store path that it lies in.
+    /// The store path that contains the directory.
     pub path: StorePath,
-    /// Where it lies there; no name of these is a symlink.
+    /// The names on the way from the store path to the directory. None of them is a symlink.
     pub below: Vec<FileName>,
 }
 
-/// A store path whose files are at the root of an image.
+/// A store path whose files appear at the root of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
     /// The store path.
     pub path: StorePath,
-    /// What it is. Only a directory, or a link to one, brings files.
+    /// The file at the store path. Only a directory, or a link to one, contributes files.
     pub node: Node,
-    /// The store paths that a user of this one also wants, from `nix-support/propagated-user-env-packages`. Each is a
+    /// The store paths in `nix-support/propagated-user-env-packages`, which users of this path also need. Each is a
     /// root of the same listing.
     pub propagated: Vec<StorePath>,
 }
 
-/// A listing with an index that leads nowhere.
+/// An index in the listing is out of range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an entry of a listing leads nowhere")]
+#[error("an index in a listing is out of range")]
 pub struct ListingError;
 
-/// A listing as it is stored.
+/// A listing as it is stored. Its indices have not been checked.
 #[derive(Serialize, Deserialize)]
 struct Unchecked {
     directories: Vec<Directory>,
@@ -86,7 +85,7 @@ impl Listing {
     /// A listing of these parts. The first roots are the package's outputs, in order.
     ///
     /// # Errors
-    /// When an index leads nowhere.
+    /// If an index is out of range.
     pub fn new(
         directories: Vec<Directory>,
         targets: Vec<Target>,
@@ -109,33 +108,33 @@ impl Listing {
         &self.directories
     }
 
-    /// Where links lead.
+    /// The directories to which links lead.
     pub fn targets(&self) -> &[Target] {
         &self.targets
     }
 
-    /// The package's outputs, and then what they propagate.
+    /// The package's outputs, then the store paths that they propagate.
     pub fn roots(&self) -> &[Root] {
         &self.roots
     }
 
-    /// A directory of this listing.
+    /// The directory with this index.
     ///
     /// # Panics
-    /// When the index is from another listing.
+    /// If the index is from another listing.
     pub fn directory(&self, index: u32) -> &Directory {
         &self.directories[index as usize]
     }
 
-    /// The target of a link of this listing.
+    /// The target with this index.
     ///
     /// # Panics
-    /// When the index is from another listing.
+    /// If the index is from another listing.
     pub fn target(&self, index: u32) -> &Target {
         &self.targets[index as usize]
     }
 
-    /// The directory that a node is or leads to.
+    /// The index of the directory that a node is, or leads to. `None` if there is none.
     pub fn directory_of(&self, node: Node) -> Option<u32> {
         match node {
             Node::Directory(index) => Some(index),
@@ -146,7 +145,7 @@ impl Listing {
 }
 
 impl Node {
-    /// Whether it leads nowhere.
+    /// Whether the node is a dangling link.
     pub fn is_dangling(self) -> bool {
         self == Self::Dangling
     }

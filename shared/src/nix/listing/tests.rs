@@ -5,10 +5,10 @@ fn name(text: &str) -> FileName {
     FileName::try_from(text.to_owned()).expect("a file name")
 }
 
-/// A listing under construction, from lines such as `bin/git`, `share/empty/`, `sbin -> bin`, `lib -> b:lib/x` (into
-/// another store path), `away -> ?` (dangling).
+/// Builds a listing from lines such as `bin/git`, `share/empty/`, `sbin -> bin`, `lib -> b:lib/x` (a link into another
+/// store path) or `away -> ?` (a dangling link).
 ///
-/// What links lead to must be in a line before. Bytes can be percent-encoded.
+/// The target of a link must be in an earlier line. Bytes can be percent-encoded.
 #[derive(Debug, Default)]
 pub(crate) struct Sketch {
     directories: Vec<Directory>,
@@ -17,7 +17,7 @@ pub(crate) struct Sketch {
 }
 
 impl Sketch {
-    /// Adds a store path with what it has; all but the first are there for links to lead to.
+    /// Adds a store path with these files. Links can lead into the store paths that were added before.
     pub(crate) fn path(mut self, path: &StorePath, lines: &str) -> Self {
         let root = self.directory();
         self.roots.push(Root { path: path.clone(), node: Node::Directory(root), propagated: vec![] });
@@ -43,8 +43,8 @@ impl Sketch {
         self
     }
 
-    /// The listing of a package that has only the last store path for its output, or also those before it that the
-    /// last one propagates.
+    /// The listing of a package whose only output is the last store path. The output propagates the paths in
+    /// `propagated`.
     pub(crate) fn listing(mut self, propagated: &[&StorePath]) -> Listing {
         let mut root = self.roots.pop().expect("a store path");
         root.propagated = propagated.iter().map(|path| (*path).clone()).collect();
@@ -147,7 +147,7 @@ fn refuses_indices_that_lead_nowhere() {
     }
 }
 
-/// Files systems nest directories a few thousand deep, and a parser of nested JSON ends at 128.
+/// File systems allow directories nested a few thousand deep. JSON parsers stop at a nesting of 128.
 #[test]
 fn depth_is_no_matter() {
     let lines = "d/".repeat(10_000);
