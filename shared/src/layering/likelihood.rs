@@ -3,7 +3,7 @@
 //! Nothing is known about real requests, so the guess is plain: one to four packages, each as likely as any other, and
 //! a shell in every other image.
 
-use super::profile::bare_name;
+use super::bare_name::bare_name;
 use crate::Closure;
 
 /// What the shell of an image is made of, by name without version.

@@ -4,6 +4,7 @@
 //! else, so that two backends and the edge agree. It knows nothing of how layers are packed or named, nor of
 //! the symlink layer, which is no part of the budget. `docs/layering.md` has the reasoning and the figures.
 
+mod bare_name;
 mod heads;
 mod learning;
 mod likelihood;
