@@ -5,6 +5,7 @@
 //! client's gets through.
 
 use crate::{
+    clock,
     config::Config,
     manifest::{Claims, Fetched, MAX_BYTES},
     memory,
@@ -154,10 +155,10 @@ async fn ask<T>(
     question: &Question<'_>,
     read: impl AsyncFn(Response) -> Result<T, String>,
 ) -> Result<T, OciError> {
-    let deadline = memory::now_millis() + PATIENCE_MILLIS;
+    let deadline = clock::now_millis() + PATIENCE_MILLIS;
     let mut failure = None;
     for backend in in_order(&config.backends, question.path) {
-        let left = deadline.saturating_sub(memory::now_millis());
+        let left = deadline.saturating_sub(clock::now_millis());
         let controller = AbortController::default();
         let signal = controller.signal();
         let attempt = attempt(config, backend, question, &signal, &read);
@@ -247,7 +248,7 @@ async fn send(
         headers.set(MISSING, &missing.to_string())?;
     }
     if let Some(secret) = &config.secret {
-        headers.set(authentication::HEADER, &secret.sign(method.as_str(), path, memory::now()))?;
+        headers.set(authentication::HEADER, &secret.sign(method.as_str(), path, clock::now()))?;
     }
     let mut init = RequestInit::new();
     init.with_headers(headers).with_redirect(RequestRedirect::Manual).with_method(match method {

@@ -1,8 +1,8 @@
 //! Where a blob can be fetched.
 
 use crate::{
+    clock,
     config::{Blobs, Config},
-    memory,
 };
 use firn_shared::{
     link::{authentication, object_key::blob_key},
@@ -36,7 +36,7 @@ pub(crate) fn locate(
             Some(match &config.secret {
                 None => Location { url: format!("{base}{path}"), seconds: UNSIGNED_SECONDS },
                 Some(secret) => {
-                    let proof = secret.sign(method.as_str(), &path, memory::now());
+                    let proof = secret.sign(method.as_str(), &path, clock::now());
                     let url = format!("{base}{path}?{}={proof}", authentication::HEADER);
                     Location { url, seconds: authentication::WINDOW_SECONDS / 2 }
                 }
@@ -46,7 +46,7 @@ pub(crate) fn locate(
             Some(Location { url: format!("{base}/{}", blob_key(digest)), seconds: UNSIGNED_SECONDS })
         }
         Blobs::Presigned { bucket, seconds } => {
-            let now = i64::try_from(memory::now()).expect("clocks stay within i64");
+            let now = i64::try_from(clock::now()).expect("clocks stay within i64");
             let url = bucket.presign(method, &blob_key(digest), now, *seconds);
             Some(Location { url, seconds: seconds / 2 })
         }

@@ -2,8 +2,8 @@
 //! the same answer, in one Durable Object.
 
 use crate::{
-    answer, backend, compose, config::Config, edge::Edge, limit::Limit, manifest::Fetched, memory,
-    routes::Wanted, store::Store,
+    answer, backend, clock, compose, config::Config, edge::Edge, limit::Limit, manifest::Fetched, memory,
+    store::Store, wanted::Wanted,
 };
 use firn_shared::{
     link::{
@@ -201,11 +201,11 @@ impl Flight {
         let config = Config::of(&self.env)?;
         let purpose = Purpose::of_header(header(request, PURPOSE).as_deref());
         let asker = header(request, CLIENT).and_then(|text| text.parse().ok()).map(ClientNetwork::of);
-        let deadline = memory::now_millis() + backend::PATIENCE_MILLIS;
+        let deadline = clock::now_millis() + backend::PATIENCE_MILLIS;
         let landed = self.landed.borrow().clone();
         if let Some((fetched, since)) = landed
             && purpose.missing().is_none()
-            && memory::now().saturating_sub(since) < LANDED_SECONDS.min(config.tag_ttl_seconds)
+            && clock::now().saturating_sub(since) < LANDED_SECONDS.min(config.tag_ttl_seconds)
         {
             return Ok(fetched);
         }
@@ -215,7 +215,7 @@ impl Flight {
                 Some(running) => running,
                 None => self.start(config.clone(), request, asker, purpose)?,
             };
-            let left = deadline.saturating_sub(memory::now_millis());
+            let left = deadline.saturating_sub(clock::now_millis());
             match backend::within(left, running.answer).await {
                 None => return Err(backend::taking_long()),
                 Some(Err(error)) if error.is_of_client_quota() && running.asker != asker => {}
@@ -253,7 +253,7 @@ impl Flight {
                 Err(refused) => Err(refused),
             };
             if let Ok(fetched) = &answer {
-                *landed.borrow_mut() = Some((fetched.clone(), memory::now()));
+                *landed.borrow_mut() = Some((fetched.clone(), clock::now()));
             }
             // Before anybody hears of the answer, and asks again.
             running.borrow_mut().take();

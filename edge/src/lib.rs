@@ -11,6 +11,7 @@ mod answer;
 mod backend;
 mod blob_location;
 mod cache;
+mod clock;
 mod compose;
 mod config;
 mod edge;
@@ -27,6 +28,8 @@ mod repository;
 mod routes;
 mod settle;
 mod store;
+mod verified;
+mod wanted;
 
 use answer::Answer;
 use edge::Edge;
@@ -51,7 +54,7 @@ pub fn fetch(
 }
 
 async fn handle(request: web_sys::Request, env: Env, context: Context) -> settle::Outcome {
-    let start = memory::now_millis();
+    let start = clock::now_millis();
     let method = Method::parse(&request.method());
     let edge = Edge::new(request, env, context);
     let answer = match (method, edge) {

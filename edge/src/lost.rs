@@ -12,8 +12,8 @@ use crate::{
     limit::Limit,
     manifest::Manifest,
     memory, pulls,
-    routes::Wanted,
     store::Store,
+    wanted::Wanted,
 };
 use firn_shared::{
     naming::image_name::ImageName,

@@ -1,6 +1,6 @@
 //! A manifest that has been verified: its bytes have its digest.
 
-use crate::memory;
+use crate::clock;
 use firn_shared::{
     link::{edge_cache::ManifestMetadata, protocol::PackageSetToken},
     oci::{
@@ -57,21 +57,6 @@ pub(crate) enum VerifyError {
 }
 
 impl Manifest {
-    /// Takes bytes out of KV; none when they are not what stands beside them.
-    ///
-    /// They were verified before they were written. An isolate hashes them again when it first reads them, and
-    /// afterwards compares their length alone: hashing costs more than all the rest of an answer.
-    pub(crate) fn from_cache(bytes: ArrayBuffer, metadata: ManifestMetadata) -> Option<Self> {
-        let length = bytes.byte_length();
-        if !memory::is_verified(&metadata.digest, length) {
-            if Digest::of(&Uint8Array::new(&bytes).to_vec()) != metadata.digest {
-                return None;
-            }
-            memory::remember_verified(&metadata.digest, length);
-        }
-        Some(Self { bytes, metadata })
-    }
-
     /// The digests of the config and the layers.
     pub(crate) fn blobs(&self) -> Vec<Digest> {
         #[derive(serde::Deserialize)]
@@ -99,7 +84,7 @@ impl Manifest {
             digest: Digest::of(bytes),
             media_type,
             revision,
-            created: memory::now(),
+            created: clock::now(),
             composed: false,
         };
         Self { bytes: Uint8Array::from(bytes).buffer(), metadata }

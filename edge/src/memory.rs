@@ -1,7 +1,7 @@
 //! What an isolate remembers between requests: plain data that may be wrong or gone at any time. Never a
 //! promise, which would belong to the request that made it.
 
-use crate::manifest::Manifest;
+use crate::{clock::now, manifest::Manifest};
 use firn_shared::{
     link::edge_cache::TagPointer,
     naming::image_name::ImageName,
@@ -9,7 +9,6 @@ use firn_shared::{
 };
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
-use worker::js_sys;
 
 /// How long a tag pointer is taken from memory instead of KV, in seconds. Short beside the time that KV
 /// itself takes to show a new value elsewhere.
@@ -29,7 +28,6 @@ thread_local! {
     static DOWN: RefCell<HashMap<String, u64>> = RefCell::default();
     static STANDINGS: RefCell<HashMap<String, (Standing, u64)>> = RefCell::default();
     static MANIFESTS: RefCell<Manifests> = RefCell::default();
-    static VERIFIED: RefCell<HashMap<Digest, u32>> = RefCell::default();
     static NOTED_TAGS: RefCell<HashSet<String>> = RefCell::default();
     static BELONGING: RefCell<HashMap<String, HashSet<Digest>>> = RefCell::default();
 }
@@ -52,16 +50,6 @@ pub(crate) enum Standing {
 struct Manifests {
     entries: HashMap<String, (Manifest, u64)>,
     bytes: u64,
-}
-
-/// Milliseconds since 1970. Workers' clocks stand still while code runs and move with I/O.
-pub(crate) fn now_millis() -> u64 {
-    js_sys::Date::now() as u64
-}
-
-/// Seconds since 1970.
-pub(crate) fn now() -> u64 {
-    now_millis() / 1000
 }
 
 /// The pointer for a tag, if it was read or written a moment ago.
@@ -117,19 +105,6 @@ pub(crate) fn forget_manifest(key: &str) {
         if let Some((manifest, _)) = manifests.entries.remove(key) {
             manifests.bytes -= u64::from(manifest.bytes.byte_length());
         }
-    });
-}
-
-/// Whether bytes of this length have been seen to have this digest.
-pub(crate) fn is_verified(digest: &Digest, length: u32) -> bool {
-    VERIFIED.with_borrow(|verified| verified.get(digest) == Some(&length))
-}
-
-/// Remembers that bytes of this length have this digest.
-pub(crate) fn remember_verified(digest: &Digest, length: u32) {
-    VERIFIED.with_borrow_mut(|verified| {
-        make_room(verified);
-        verified.insert(*digest, length);
     });
 }
 

@@ -1,7 +1,7 @@
 //! What operators see of a request: a line in the log, a point in Analytics Engine. Never secrets, and no
 //! client addresses.
 
-use crate::{answer::Answer, config::Log, edge::Edge, memory};
+use crate::{answer::Answer, clock, config::Log, edge::Edge};
 use firn_shared::{link::protocol::Source, oci::endpoint::Method};
 use worker::{AnalyticsEngineDataPointBuilder, console_log};
 
@@ -24,7 +24,7 @@ pub(crate) fn request(edge: &Edge, method: Method, answer: &Answer, start: u64) 
         Log::None => false,
     };
     let path = edge.path();
-    let duration_ms = || memory::now_millis().saturating_sub(start);
+    let duration_ms = || clock::now_millis().saturating_sub(start);
     if logged {
         let line = serde_json::json!({
             "message": "request",

@@ -8,7 +8,7 @@
 //! else, or after an hour.
 
 use crate::{
-    backend,
+    backend, clock,
     config::Access,
     edge::Edge,
     memory::{self, Standing},
@@ -50,7 +50,7 @@ pub(crate) async fn check(edge: &Rc<Edge>) -> Result<(), OciError> {
 }
 
 async fn standing(edge: &Rc<Edge>, backend: &str) -> Standing {
-    let age = |since: u64| memory::now().saturating_sub(since);
+    let age = |since: u64| clock::now().saturating_sub(since);
     match memory::standing(backend) {
         Some((Standing::Closed, since)) => {
             if age(since) >= COUNTS_SECONDS {

@@ -12,11 +12,11 @@
 use crate::{
     backend::{self, Question},
     cache::Key,
+    clock,
     edge::Edge,
     manifest::Manifest,
-    memory,
-    routes::Wanted,
     store::Store,
+    wanted::Wanted,
 };
 use firn_shared::{
     link::protocol::{MAX_PULLED, Source, pulled_path},
@@ -91,7 +91,7 @@ pub(crate) fn note(
     if manifest.metadata.composed || again == 0 {
         return;
     }
-    let (digest, now) = (manifest.metadata.digest, memory::now());
+    let (digest, now) = (manifest.metadata.digest, clock::now());
     let report = PULLS.with_borrow_mut(|pulls| {
         if pulls.note(&digest, now, again) && source != Source::Backend {
             pulls.waiting.insert(digest, wanted());

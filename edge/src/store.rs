@@ -4,9 +4,10 @@
 //! treated like nothing found. What is read is verified: a damaged value is as good as none.
 
 use crate::{
+    clock,
     kv::Kv,
     manifest::{Fetched, Manifest},
-    memory,
+    memory, verified,
 };
 use firn_shared::{
     cache_key::CacheKey,
@@ -73,7 +74,7 @@ impl Store {
             .await
             .map_err(|error| warn("read a manifest", &error))
             .ok()??;
-        let manifest = Manifest::from_cache(bytes, metadata);
+        let manifest = verified::from_cache(bytes, metadata);
         if manifest.is_none() {
             warn("use a manifest", &"its bytes do not have its digest");
         }
@@ -140,7 +141,7 @@ impl Store {
     }
 
     async fn point(&self, tag: &Tag, package_set: &PackageSetToken) {
-        let now = memory::now();
+        let now = clock::now();
         let pointer = TagPointer { package_set: package_set.clone(), checked: now };
         // KV takes one write a second for a key: a pointer that still says the same and is young stays.
         let young = |known: &TagPointer| {

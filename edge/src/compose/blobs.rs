@@ -11,10 +11,11 @@
 use crate::{
     backend,
     blob_location::BUCKET,
+    clock,
     config::{Blobs, Config},
     edge::Edge,
     kv::Kv,
-    memory, store,
+    store,
 };
 use firn_shared::{
     image::SmallBlob,
@@ -97,7 +98,7 @@ async fn put_signed(bucket: &SignedBucket, digest: &Digest, bytes: Vec<u8>) -> w
 }
 
 async fn send(bucket: &SignedBucket, key: &str, bytes: &[u8]) -> worker::Result<()> {
-    let now = i64::try_from(memory::now()).expect("clocks stay within i64");
+    let now = i64::try_from(clock::now()).expect("clocks stay within i64");
     let url = bucket.presign_put(key, now, PUT_SECONDS);
     let mut init = RequestInit::new();
     init.with_method(worker::Method::Put).with_body(Some(Uint8Array::from(bytes).into()));

@@ -4,7 +4,7 @@
 //! What does not check is as good as nothing, and nothing means "ask on": KV remembers misses.
 
 use super::blobs::Shelf;
-use crate::{backend, blob_location::BUCKET, config::Config, kv::Kv, manifest::Fetched, memory, store};
+use crate::{backend, blob_location::BUCKET, clock, config::Config, kv::Kv, manifest::Fetched, store};
 use firn_shared::{
     cache_key::CacheKey,
     composition::{
@@ -160,7 +160,7 @@ impl Records {
         let object = self.bucket.as_ref()?.get(composition_key(&key)).execute().await;
         let object = object.map_err(|error| warn("the bucket could not read a record", &error)).ok()??;
         // Older ones may name layers that are no longer kept; the backend writes those anew that are needed.
-        let age = memory::now().saturating_sub(object.uploaded().as_millis() / 1000);
+        let age = clock::now().saturating_sub(object.uploaded().as_millis() / 1000);
         let left = self.seconds.checked_sub(age)?;
         let bytes = object.body()?.bytes().await.ok()?;
         let record = self.read(key, &bytes)?;

@@ -5,7 +5,7 @@ use crate::{
     answer::{self, Answer},
     backend,
     cache::Key,
-    compose,
+    clock, compose,
     config::Access,
     edge::Edge,
     flight::{self, Purpose},
@@ -13,6 +13,7 @@ use crate::{
     manifest::{Fetched, Manifest},
     memory, pulls, repository,
     store::Store,
+    wanted::Wanted,
 };
 use firn_shared::{
     link::{
@@ -85,14 +86,6 @@ fn is_put_off(error: &OciError) -> bool {
     matches!(error.code, Internal | Toomanyrequests | Unavailable) && !is_being_built(error)
 }
 
-/// An image by tag, as a client wants it.
-#[derive(Clone)]
-pub(crate) struct Wanted {
-    pub(crate) image: ImageName,
-    pub(crate) tag: Tag,
-    pub(crate) format: ManifestFormat,
-}
-
 async fn by_tag(edge: &Rc<Edge>, wanted: &Wanted) -> Result<(Manifest, Source), OciError> {
     let key = Key::tag(edge, &wanted.image, &wanted.tag, wanted.format);
     if let Some(manifest) = key.get().await {
@@ -102,7 +95,7 @@ async fn by_tag(edge: &Rc<Edge>, wanted: &Wanted) -> Result<(Manifest, Source), 
         Limit::LookUps.check(edge).await?;
         return Ok((ask(edge, wanted).await?.manifest, Source::Backend));
     };
-    let freshness = pointer.freshness(&wanted.tag, memory::now(), edge.config.tag_ttl_seconds);
+    let freshness = pointer.freshness(&wanted.tag, clock::now(), edge.config.tag_ttl_seconds);
     if freshness == Freshness::Stale {
         let asked = match Limit::LookUps.check(edge).await {
             Ok(()) => ask(edge, wanted).await,

@@ -7,5 +7,5 @@ mod tags;
 
 pub(crate) use blobs::blobs;
 pub(crate) use builds::builds;
-pub(crate) use manifests::{Wanted, manifests};
+pub(crate) use manifests::manifests;
 pub(crate) use tags::tags;

@@ -3,7 +3,7 @@
 //! Real requests are not known. The assumption is: an image has one to four packages, every package is equally likely,
 //! and every other image has a shell.
 
-use super::profile::bare_name;
+use super::bare_name::bare_name;
 use crate::Closure;
 
 /// The packages of an image's shell, by name without version.

@@ -4,6 +4,7 @@
 //! module does not pack or name layers. It does not handle the symlink layer, which does not count towards the budget.
 //! `docs/layering.md` has the reasoning and the figures.
 
+mod bare_name;
 mod heads;
 mod learning;
 mod likelihood;
