@@ -15,16 +15,17 @@ pub struct RetentionArgs {
     #[arg(long, env = "FIRN_DISK_BUDGET", value_name = "MIB", value_parser = mebibytes())]
     pub disk_budget: Option<u64>,
 
-    /// Days without a pull after which garbage collection removes an image; longer than the edge keeps manifests
+    /// Days without a pull after which garbage collection removes an image; must be longer than the edge keeps
+    /// manifests
     #[arg(long, env = "FIRN_GC_UNUSED", value_name = "DAYS", default_value_t = 60)]
     pub gc_unused: u64,
 
-    /// Days after which garbage collection removes an image however often it is pulled [default: never]
+    /// Days after which garbage collection removes an image even if it is pulled [default: never]
     #[arg(long, env = "FIRN_GC_AGE", value_name = "DAYS")]
     pub gc_age: Option<u64>,
 
-    /// Seconds for which garbage collection leaves alone what was pulled or written; the same for all processes
-    /// that share the storage, and longer than a client takes for an image
+    /// Seconds for which garbage collection keeps what was pulled or written; must be the same for all processes that
+    /// share the storage, and longer than a client takes to pull an image
     #[arg(long, env = "FIRN_GC_GRACE", value_name = "SECONDS", value_parser = seconds(), default_value_t = 3600)]
     pub gc_grace: u64,
 }
@@ -34,7 +35,7 @@ fn days(days: u64) -> Duration {
 }
 
 impl RetentionArgs {
-    /// What garbage collection goes by.
+    /// The rules for garbage collection.
     pub fn policy(&self) -> Policy {
         Policy {
             budget: self.budget(),
@@ -44,15 +45,15 @@ impl RetentionArgs {
         }
     }
 
-    /// The budget, in bytes.
+    /// The disk budget, in bytes.
     fn budget(&self) -> Option<u64> {
         self.disk_budget.map(|mebibytes| mebibytes << 20)
     }
 
-    /// The store within these bounds.
+    /// Applies these limits to the store.
     ///
     /// # Errors
-    /// When it cannot be found out what it holds.
+    /// If the size of the stored objects cannot be determined.
     pub async fn limit(&self, store: Store) -> Result<Store, StoreError> {
         let store = store.with_grace(self.policy().grace);
         if let Some(bytes) = self.budget() {
