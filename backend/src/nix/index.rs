@@ -59,7 +59,9 @@ impl Nix {
     pub async fn names(&self, request: NamesRequest<'_>) -> Result<Names, ResolveError> {
         match self.look(request, None, false).await? {
             Ok(answer) => return Ok(answer.names),
-            Err(Stopped { error, .. }) => tracing::info!(error = %error, "cannot list all names at once; listing them in pieces"),
+            Err(Stopped { error, .. }) => {
+                tracing::info!(error = %error, "cannot list all names at once; listing them in pieces")
+            }
         }
         let top = self.look(request, Some(&[]), false).await?.map_err(|stopped| stopped.error)?;
         let mut names = top.names;

@@ -117,7 +117,10 @@ fn understands_nixerys_other_sources() {
     let backend = Backend::with(&[]).env("NIXERY_PKGS_REPO", &repository.url()).start();
     let answer = backend.registry().built("greeting", "main");
     assert_eq!(answer.header("x-firn-revision"), Some(commit.as_str()));
-    assert_eq!(backend.logged("NIXERY_PKGS_REPO is a variable of Nixery; its name in Firn is FIRN_PKGS_REPO"), 1);
+    assert_eq!(
+        backend.logged("NIXERY_PKGS_REPO is a variable of Nixery; its name in Firn is FIRN_PKGS_REPO"),
+        1
+    );
 
     // No channel can be fetched from here, but it is clear which one would be.
     let backend = Backend::with(&["--revisions", "fixed"]).env("NIXERY_CHANNEL", "nixos-24.05").start();
