@@ -1,6 +1,6 @@
 //! The native half of Firn: Nix, packing, storage and the registry over HTTP.
 //!
-//! It knows nothing of Cloudflare. What names mean and which bytes images have is in `firn_shared`.
+//! This crate knows nothing of Cloudflare. What a name means and which bytes an image has is in `firn_shared`.
 
 pub mod binary_cache;
 pub mod commands;

@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|command| command == "serve")
         && let Err(error) = own_environment::hide_secrets()
     {
-        eprintln!("firn: cannot take the secrets out of the environment: {error}; put them into files");
+        eprintln!("firn: cannot remove the secrets from the environment: {error}; put them into files");
         return ExitCode::FAILURE;
     }
     let (command, aliases) = with_nixery_aliases(Cli::command(), |name| std::env::var(name).ok());

@@ -1,4 +1,4 @@
-//! The registry over HTTP, asked for what is no name.
+//! Requests over HTTP for names that are invalid.
 
 mod builder;
 
@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-/// A text as a URL's path carries it: every byte that is not plain is escaped.
+/// The text as part of a URL's path. Special bytes are percent-encoded.
 fn escaped(text: &str) -> String {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"._-/".contains(b);
     text.bytes().map(|b| if plain(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
@@ -39,7 +39,7 @@ fn corpus(json: &str) -> Vec<String> {
 async fn hostile_names_are_refused_before_nix() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open("memory://", &dir.path().join("staging")).expect("a store");
-    // No repository is there: nothing here may get as far as finding out.
+    // There is no repository: no request here may get far enough to look for it.
     let url = format!("file://{}", dir.path().join("none").display());
     let source = PackageSource::Git { url: url.as_str().into(), default: None };
     let packages = PackageSet::new(source, Revisions::Any, dir.path(), Duration::from_secs(60));
@@ -53,15 +53,15 @@ async fn hostile_names_are_refused_before_nix() {
         manifests: ReadyManifests::new(Duration::from_secs(60)),
     });
     let names = corpus(include_str!("../../shared/testdata/hostile-names.json"));
-    // These are names of repositories, and of no image.
+    // These are names of repositories, but not of images.
     let no_images = ["shell/user/root", "arm64", "arm64/amd64/hello", "user"].map(str::to_owned);
     let mut answered = 0;
     for name in names.iter().chain(&no_images) {
         for text in [escaped(name), name.clone()] {
             for path in [format!("/v2/{text}/manifests/latest"), format!("/v2/{text}/tags/list")] {
-                // Raw, some are no URLs: no HTTP server gets to see those.
+                // Some of them are not URLs unless they are encoded. No HTTP server sees those.
                 let Ok(request) = Request::builder().uri(&path).body(Body::empty()) else { continue };
-                // What follows a `?` or `#` is no part of the path: what is left may be a name.
+                // What follows `?` or `#` is not part of the path. The rest may be a name.
                 if request.uri().path() != path {
                     continue;
                 }

@@ -1,4 +1,4 @@
-//! `firn simulate` on Debian's dependency graph: what layering is measured by.
+//! `firn simulate` on Debian's dependency graph, by which layering is measured.
 
 use serde_json::Value;
 use std::{
@@ -35,18 +35,19 @@ fn number(score: &Value, key: &str) -> f64 {
 
 #[test]
 fn sharing_makes_pulls_short() {
-    // At most: bytes fetched by content, by chain, layers on average; seconds for all, and for one alone.
+    // Upper limits: bytes fetched by content, by chain; average number of layers; seconds for all images, and for one
+    // alone.
     let table = [
         ("images-1.txt", 1.13, 2.6, 21.0, 160.0, 4.2),
         ("images-2.txt", 1.15, 2.4, 21.0, 170.0, 4.2),
         ("images-3.txt", 1.17, 2.5, 21.0, 165.0, 4.2),
-        // Lines of the above put together until an image has 300 paths.
+        // Lines of the above combined until an image has 300 paths.
         ("large-1.txt", 1.13, 2.6, 60.0, 160.0, 14.0),
         ("large-2.txt", 1.13, 2.4, 60.0, 165.0, 14.0),
         ("large-3.txt", 1.17, 2.4, 60.0, 165.0, 14.0),
-        // The same line of all three.
+        // The same line of all three files.
         ("together.txt", 1.28, 3.6, 41.0, 355.0, 9.1),
-        // Drawn anew until an image has 300 paths; 358 on average.
+        // Drawn anew until an image has 300 paths: 358 on average.
         ("drawn.txt", 1.42, 3.5, 62.0, 590.0, 13.5),
     ];
     let workloads: Vec<&str> = table.iter().map(|row| row.0).collect();
@@ -74,11 +75,11 @@ fn scores_other_strategies() {
         assert_eq!(score["images"], 200);
         assert_eq!(score["distinct_bytes"], alone["distinct_bytes"]);
     }
-    // Nothing is known, and still most of it is shared, in few layers.
+    // Nothing is known of the package set. Most bytes are still shared, in few layers.
     assert!(number(&alone, "ratio") < 1.12 && number(&alone, "layers_mean") < 28.0, "{alone}");
     assert!(number(&alone, "time_seconds") < 185.0 && number(&alone, "first_seconds") < 4.6, "{alone}");
     assert_eq!(alone["composable"], 1.0);
-    // All bytes of all images are 5.22; a few of the images are the same.
+    // All bytes of all images make 5.22; a few of the images are equal.
     assert!((number(&one, "chain_ratio") - 5.183).abs() < 0.001, "{one}");
     assert_eq!(one["chain_ratio"], one["ratio"]);
     assert_eq!(number(&one, "layers_mean"), 1.0);
@@ -86,12 +87,12 @@ fn scores_other_strategies() {
     assert!(number(&popularity, "composable") < 0.5, "{popularity}");
 }
 
-/// What a layer costs decides how many there are.
+/// The cost of a layer decides how many there are.
 #[test]
 fn layers_have_a_price() {
     let [free, cheap, dear] = ["0", "0.01", "0.1"]
         .map(|seconds| scores(&["--layer-seconds", seconds], &["images-3.txt"]).remove(0));
-    // So cheap that the layers of an image are as many as there may be; less would change nothing.
+    // Layers are so cheap that an image has as many as the budget allows. A lower cost would change nothing.
     assert_eq!(free["transferred_bytes"], cheap["transferred_bytes"]);
     assert!(number(&cheap, "ratio") < 1.06 && number(&cheap, "layers_mean") > 30.0, "{cheap}");
     assert!(number(&dear, "ratio") < 1.3 && number(&dear, "layers_mean") < 18.0, "{dear}");
@@ -110,12 +111,13 @@ fn holds_up_when_the_revision_changes() {
             assert!(after(update, data, "ratio") >= 1.0, "{score}");
         }
     }
-    // A leaf takes with it what only its package needs; a library what needs it, in whichever layers that is.
+    // An updated leaf changes the layers of what only its package needs. An updated library changes the layers of
+    // what needs it.
     assert!(after(0, "kept", "ratio") < 3.1 && after(0, "kept", "chain_ratio") < 3.1, "{score}");
     assert!(after(1, "kept", "ratio") < 1.6 && after(1, "kept", "chain_ratio") < 6.0, "{score}");
-    // A new profile chooses other heads.
+    // A new profile chooses other paths for layers of their own.
     assert!(after(1, "renewed", "ratio") < 1.6, "{score}");
-    // Nobody has the others' figures changed.
+    // An update does not change the figures without it.
     assert_eq!(scores(&[], &["images-1.txt"])[0]["transferred_bytes"], score["transferred_bytes"]);
 }
 

@@ -1,12 +1,12 @@
-//! Who may pull, when the deployment is private.
+//! Access control of a private deployment.
 
 use crate::{config::Access, edge::Edge, limit::Limit};
 use firn_shared::oci::error::{ErrorCode, OciError};
 
-/// Lets a request in, or asks who it is from.
+/// Lets a request in, or asks the client to log in.
 ///
 /// # Errors
-/// `UNAUTHORIZED` without a name and password that are listed; `TOOMANYREQUESTS` for who guesses too often.
+/// `UNAUTHORIZED` without a listed name and password; `TOOMANYREQUESTS` for a client that guesses too often.
 pub(crate) async fn check(edge: &Edge) -> Result<(), OciError> {
     let Access::Private(credentials) = &edge.config.access else {
         return Ok(());
@@ -15,7 +15,7 @@ pub(crate) async fn check(edge: &Edge) -> Result<(), OciError> {
     if credentials.admit(given.as_deref()) {
         return Ok(());
     }
-    // Clients ask once without saying who they are, to learn that they must.
+    // A client first asks without credentials, to learn that it needs them. That request is not counted.
     if given.is_some() {
         Limit::Misses.check(edge).await?;
     }

@@ -1,8 +1,8 @@
-//! Asking the backends: signed, with nothing of the client's but `Accept` and its address, one after the other
-//! until one answers, and within the time that clients wait.
+//! Sends requests to the backends, one after the other until one answers, and within the time that clients wait.
+//! Requests are signed. Of the client they carry only `Accept` and the address.
 //!
-//! Requests are made anew instead of being passed on, so no hop-by-hop or `X-Forwarded-*` header of the
-//! client's gets through.
+//! Each request is made anew rather than passed on, so no hop-by-hop or `X-Forwarded-*` header of the client gets
+//! through.
 
 use crate::{
     clock,
@@ -36,30 +36,29 @@ use worker::{
     console_error, web_sys,
 };
 
-/// How long a client is kept waiting in all, in milliseconds. A backend answers within 25 s, containerd gives
-/// up after 30.
+/// How long a client waits at most, in milliseconds. A backend answers within 25 s; containerd gives up after 30 s.
 pub(crate) const PATIENCE_MILLIS: u64 = 28_000;
 const _: () = assert!(25_000 < PATIENCE_MILLIS && PATIENCE_MILLIS < 30_000);
-/// How long a place where blobs are may take over a small one, or over saying how long one is, in milliseconds.
+/// Timeout in milliseconds for reading a small blob from storage, or for asking its size.
 const STORAGE_MILLIS: u64 = 5_000;
 /// The longest error body that is read, in bytes.
 const MAX_ERROR_BYTES: usize = 64 << 10;
-/// When clients may ask again after no backend answered, in seconds.
+/// `Retry-After` in seconds if no backend answered.
 const RETRY_SECONDS: u32 = 5;
 
-/// How one backend answered.
+/// The result of asking one backend.
 enum Attempt<T> {
-    /// With what was wanted.
+    /// The answer.
     Answer(T),
-    /// With an error that is an answer: another backend would say the same.
+    /// An error that every backend would answer.
     Refusal(OciError),
-    /// That it does not have what another may have.
+    /// This backend does not have it, but another may.
     Absence(OciError),
-    /// Not at all, or with something that cannot be; another backend may do better.
+    /// No valid answer. Another backend may do better.
     Failure(OciError),
 }
 
-/// Something to ask for.
+/// A request to the backends.
 pub(crate) struct Question<'a> {
     /// `GET` or `HEAD`.
     pub(crate) method: Method,
@@ -69,25 +68,25 @@ pub(crate) struct Question<'a> {
     pub(crate) query: Option<&'a str>,
     /// The client's `Accept`.
     pub(crate) accept: Option<&'a str>,
-    /// For whom it is asked: the client's address, by which the backend lets clients take turns.
+    /// The client's address. The backend uses it to let clients take turns.
     pub(crate) client: Option<&'a str>,
-    /// A blob of the image that is not where it should be.
+    /// A blob of the image that is missing from storage.
     pub(crate) missing: Option<Digest>,
-    /// Whether what one backend does not have another may have.
+    /// Whether another backend may have what one does not.
     pub(crate) scattered: bool,
 }
 
 impl<'a> Question<'a> {
-    /// A question with neither query nor `Accept`, to which every backend has the same answer.
+    /// A request without query and `Accept`, to which every backend has the same answer.
     pub(crate) fn about(method: Method, path: &'a str) -> Self {
         Self { method, path, query: None, accept: None, client: None, missing: None, scattered: false }
     }
 }
 
-/// A manifest, verified.
+/// Fetches a manifest and verifies it.
 ///
 /// # Errors
-/// What the backend refuses it with; `UNAVAILABLE` when no backend answers as it should.
+/// The backend's error; `UNAVAILABLE` if no backend answers properly.
 pub(crate) async fn manifest(
     config: &Config,
     question: Question<'_>,
@@ -96,18 +95,18 @@ pub(crate) async fn manifest(
     ask(config, &question, async |response| read_manifest(response, expected).await).await
 }
 
-/// The answer to anything else, its body still to be read.
+/// Fetches anything else. The response's body is still to be read.
 ///
 /// # Errors
-/// As for [`manifest`].
+/// See [`manifest`].
 pub(crate) async fn response(config: &Config, question: Question<'_>) -> Result<Response, OciError> {
     ask(config, &question, async |response| Ok(response)).await
 }
 
-/// Reads an answer that carries a manifest, from a backend or from the Durable Object.
+/// Reads a response that carries a manifest, from a backend or from the Durable Object.
 ///
 /// # Errors
-/// A line for the log when it is not what it is said to be.
+/// A line for the log if the response is invalid.
 pub(crate) async fn read_manifest(
     mut response: Response,
     expected: Option<&Digest>,
@@ -124,7 +123,7 @@ pub(crate) async fn read_manifest(
     Fetched::verify(bytes, claims, expected).map_err(|error| error.to_string())
 }
 
-/// Reads an error answer.
+/// Reads an error response.
 pub(crate) async fn read_error(mut response: Response) -> Option<OciError> {
     let retry_after = response.headers().get("retry-after").ok().flatten();
     let error = OciError::from_body(&body(&mut response, MAX_ERROR_BYTES).await.ok()?)?;
@@ -134,7 +133,7 @@ pub(crate) async fn read_error(mut response: Response) -> Option<OciError> {
     })
 }
 
-/// A body of bounded length.
+/// Reads a body of at most `limit` bytes.
 pub(crate) async fn body(response: &mut Response, limit: usize) -> Result<Vec<u8>, String> {
     let Ok(stream) = response.stream() else {
         return Ok(Vec::new());
@@ -216,14 +215,14 @@ async fn attempt<T>(
             Err(reason) => failed(reason),
         },
         status @ (401 | 403) => failed(format!("status {status}: do edge and backend have the same secret?")),
-        // A HEAD has no body to say more.
+        // The answer to HEAD has no body with a message.
         404 if question.method == Method::Head => {
             Attempt::Absence(OciError::new(ErrorCode::ManifestUnknown, "there is no such build"))
         }
         status => match (read_error(response).await, status) {
             (Some(error), 404) if question.scattered => Attempt::Absence(error),
             (Some(error), 400 | 404 | 405 | 429) => Attempt::Refusal(error),
-            // The backend lives and says so itself, but another may be able to.
+            // The backend works but cannot serve this now. Another one may.
             (Some(error), 503) => Attempt::Failure(error),
             _ => failed(format!("status {status}")),
         },
@@ -260,7 +259,7 @@ async fn send(
     Fetch::Request(request).send_with_signal(signal).await
 }
 
-/// The result of `work`, unless that takes longer.
+/// The result of `work`. None if that takes longer.
 pub(crate) async fn within<T>(millis: u64, work: impl Future<Output = T>) -> Option<T> {
     match select(pin!(work), pin!(sleep(millis))).await {
         Either::Left((result, _)) => Some(result),
@@ -268,18 +267,18 @@ pub(crate) async fn within<T>(millis: u64, work: impl Future<Output = T>) -> Opt
     }
 }
 
-/// The answer of a place where blobs are.
+/// Sends a request to blob storage.
 ///
 /// # Errors
-/// When there is none in time, or the place cannot be reached.
+/// If there is no response in time, or the storage cannot be reached.
 pub(crate) async fn storage(request: Request) -> worker::Result<Response> {
     fetch_within(STORAGE_MILLIS, request).await
 }
 
-/// The answer to a request that is signed by nobody.
+/// Sends an unsigned request.
 ///
 /// # Errors
-/// When there is none in time, or nobody can be reached.
+/// If there is no response in time, or the server cannot be reached.
 pub(crate) async fn fetch_within(millis: u64, request: Request) -> worker::Result<Response> {
     let controller = AbortController::default();
     let signal = controller.signal();
@@ -292,8 +291,8 @@ pub(crate) async fn fetch_within(millis: u64, request: Request) -> worker::Resul
     }
 }
 
-/// Waits. The `worker` crate's own wakes who waits before it says that the time is over, and whoever looks at once,
-/// as `settle` does, would wait forever.
+/// Waits. The `worker` crate's own timer wakes the future before it marks the time as over. `settle` polls at once
+/// when woken, so it would then wait forever.
 pub(crate) async fn sleep(millis: u64) {
     struct Timer(web_sys::WorkerGlobalScope, i32);
     impl Drop for Timer {
@@ -304,15 +303,15 @@ pub(crate) async fn sleep(millis: u64) {
     let mut timer = Timer(js_sys::global().unchecked_into(), 0);
     let millis = i32::try_from(millis).unwrap_or(i32::MAX);
     let over = Promise::new(&mut |resolve, _| {
-        // It fails for what is no function alone.
+        // `setTimeout` fails only if its first argument is not a function.
         let id = timer.0.set_timeout_with_callback_and_timeout_and_arguments_0(&resolve, millis);
         timer.1 = id.unwrap_or_default();
     });
     let _ = JsFuture::from(over).await;
 }
 
-/// The backends in the order in which they are asked for a path: the same path prefers the same backend, which
-/// then has what it needs at hand; those that failed a moment ago come last.
+/// The backends in the order in which to ask them for a path. The same path prefers the same backend, which then has
+/// the data at hand. Backends that failed recently come last.
 fn in_order<'a>(backends: &'a [BaseUrl], path: &str) -> Vec<&'a str> {
     let mut order: Vec<&str> = backends.iter().map(BaseUrl::as_str).collect();
     let first = usize::from(Digest::of(path.as_bytes()).as_bytes()[0]) % order.len().max(1);
@@ -321,7 +320,7 @@ fn in_order<'a>(backends: &'a [BaseUrl], path: &str) -> Vec<&'a str> {
     order
 }
 
-/// What a client is told that has waited for as long as it may.
+/// The error for a client that has waited for as long as it may.
 pub(crate) fn taking_long() -> OciError {
     let message = "the image is taking long; ask again";
     OciError::new(ErrorCode::Toomanyrequests, message).retry_after(RETRY_SECONDS)

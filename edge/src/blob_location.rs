@@ -1,4 +1,4 @@
-//! Where a blob can be fetched.
+//! The URL of a blob.
 
 use crate::{
     clock,
@@ -14,16 +14,16 @@ pub(crate) const BUCKET: &str = "BLOBS";
 
 /// A URL for a blob.
 pub(crate) struct Location {
-    /// The URL, good for one method alone where it is signed.
+    /// The URL. If it is signed, it works for one method only.
     pub(crate) url: String,
-    /// How long it may be remembered, in seconds: half as long as it holds.
+    /// How long it may be cached, in seconds: half of its lifetime.
     pub(crate) seconds: u64,
 }
 
-/// How long a URL that does not expire may be remembered: a day, in seconds.
+/// How long a URL that does not expire may be cached: a day, in seconds.
 const UNSIGNED_SECONDS: u64 = 24 * 3600;
 
-/// Where to fetch a blob with a method; none when it can only be had through the Worker.
+/// The URL of a blob for a method. None if only the Worker can read it.
 pub(crate) fn locate(
     config: &Config,
     method: Method,

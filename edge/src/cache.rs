@@ -1,7 +1,8 @@
-//! What is nearest: the isolate's memory, then the Cache API, which the whole location shares. Both before KV.
+//! The nearest caches: the isolate's memory, then the Cache API, which the whole location shares. Both are read
+//! before KV.
 //!
-//! The Cache API does nothing on `workers.dev` hosts and may lose anything at any time, so failing is like
-//! finding nothing. Only verified manifests get in.
+//! The Cache API does nothing on `workers.dev` hosts, and may lose any entry at any time. So a failure counts as a
+//! miss. Only verified manifests are cached.
 
 use crate::{answer::Answer, edge::Edge, manifest::Manifest, memory};
 use firn_shared::{
@@ -20,17 +21,17 @@ extern "C" {
     static DEFAULT: web_sys::Cache;
 }
 
-/// How long an answer to a tag is kept here at most, in seconds; it adds to the time that the tag counts.
+/// How long the answer to a tag is cached here at most, in seconds. This adds to the tag's own TTL.
 const TAG_SECONDS: u64 = 30;
-/// How long a manifest is kept by digest: a day, in seconds.
+/// How long a manifest is cached by digest: a day, in seconds.
 const DIGEST_SECONDS: u64 = 24 * 3600;
-/// How long an isolate answers a tag from its memory at most, in seconds; that adds up too.
+/// How long an isolate answers a tag from its memory at most, in seconds. This adds up too.
 const MEMORY_SECONDS: u64 = 10;
 
-/// What says in the Cache API that a manifest was composed.
+/// The header that marks composed manifests in the Cache API.
 const COMPOSED: &str = "x-firn-composed";
 
-/// What a cached manifest is found by.
+/// The key of a cached manifest.
 pub(crate) struct Key {
     url: String,
     seconds: u64,
@@ -40,7 +41,7 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// The answer to a tag.
+    /// The key of the answer to a tag.
     pub(crate) fn tag(edge: &Edge, name: &ImageName, tag: &Tag, format: ManifestFormat) -> Self {
         let key = firn_shared::link::edge_cache::request_key(name, tag, format);
         let seconds = TAG_SECONDS.min(edge.config.tag_ttl_seconds);
@@ -53,7 +54,7 @@ impl Key {
         }
     }
 
-    /// The manifest with a digest.
+    /// The key of the manifest with a digest.
     pub(crate) fn digest(edge: &Edge, digest: &Digest) -> Self {
         Self {
             url: format!("{}/.firn/digest/{}", edge.origin(), digest.hex()),
@@ -64,7 +65,7 @@ impl Key {
         }
     }
 
-    /// The manifest, if it is here.
+    /// The cached manifest, if there is one.
     pub(crate) async fn get(&self) -> Option<Manifest> {
         if self.seconds == 0 {
             return None;
@@ -86,7 +87,7 @@ impl Key {
             created: 0,
             composed: header(COMPOSED).is_some(),
         };
-        // The runtime's own reading: chunk by chunk through Wasm costs several times as much.
+        // The runtime reads the body: reading it in chunks through Wasm takes several times as long.
         let bytes: ArrayBuffer = JsFuture::from(response.array_buffer().ok()?).await.ok()?.dyn_into().ok()?;
         let manifest = Manifest { bytes, metadata };
         self.remember(&manifest);
@@ -97,7 +98,7 @@ impl Key {
         memory::remember_manifest(&self.url, manifest, self.memory_seconds, self.memory_bytes);
     }
 
-    /// Keeps a manifest: here at once, for the location after the answer.
+    /// Caches a manifest: in memory at once, in the Cache API after the answer.
     pub(crate) fn keep(self, edge: &Edge, manifest: &Manifest) {
         if self.seconds == 0 {
             return;
@@ -105,16 +106,16 @@ impl Key {
         self.remember(manifest);
         if self.shared {
             let manifest = manifest.clone();
-            // Whatever goes wrong, the next request finds nothing there.
+            // If this fails, the next request has a miss.
             edge.later(async move { drop(self.put(manifest).await) });
         }
     }
 
-    /// Forgets the manifest.
+    /// Removes the manifest from the caches.
     pub(crate) async fn forget(&self) {
         memory::forget_manifest(&self.url);
         if self.shared {
-            // Where it cannot be forgotten, it is found wanting again.
+            // If this fails, the next request finds again that the manifest is unusable.
             let _ = JsFuture::from(DEFAULT.with(|cache| cache.delete_with_str(&self.url))).await;
         }
     }

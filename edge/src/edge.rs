@@ -1,4 +1,4 @@
-//! One request's surroundings: bindings, configuration, and what the client sent that matters.
+//! The context of a request: bindings, configuration, and the parts of the request that matter.
 
 use crate::config::Config;
 use firn_shared::oci::{error::OciError, media_type::ManifestFormat};
@@ -6,7 +6,7 @@ use std::future::Future;
 use std::rc::Rc;
 use worker::{Context, Env, web_sys};
 
-/// One request's surroundings.
+/// The context of a request.
 pub(crate) struct Edge {
     /// The bindings.
     pub(crate) env: Env,
@@ -17,7 +17,7 @@ pub(crate) struct Edge {
     context: Context,
 }
 
-/// A request's URL, taken apart. The runtime has normalised it.
+/// A request's URL, split into parts. The runtime has normalised it.
 struct Url {
     text: String,
     path: usize,
@@ -28,20 +28,20 @@ impl Edge {
     /// Reads a request.
     ///
     /// # Errors
-    /// `INTERNAL` when the Worker is not configured.
+    /// `INTERNAL` if the Worker is not configured.
     pub(crate) fn new(request: web_sys::Request, env: Env, context: Context) -> Result<Self, OciError> {
         let config = Config::of(&env)?;
         let url = Url::new(request.url());
         Ok(Self { env, config, request, url, context })
     }
 
-    /// A header's value; several lines of one name are joined by commas.
+    /// A header's value. Several lines with the same name are joined by commas.
     pub(crate) fn header(&self, name: &str) -> Option<String> {
         // Names are constants that JavaScript accepts, so reading cannot fail.
         self.request.headers().get(name).ok().flatten()
     }
 
-    /// The client's address, as Cloudflare saw it; a client cannot choose it.
+    /// The client's address as Cloudflare saw it. A client cannot choose it.
     pub(crate) fn client(&self) -> Option<String> {
         self.header("cf-connecting-ip")
     }
@@ -51,7 +51,7 @@ impl Edge {
         self.header("accept")
     }
 
-    /// The kind of manifest that the client wants.
+    /// The manifest format that the client wants.
     pub(crate) fn format(&self) -> ManifestFormat {
         ManifestFormat::negotiate(self.accept().as_deref())
     }
@@ -66,12 +66,12 @@ impl Edge {
         &self.url.text[self.url.path..self.url.query]
     }
 
-    /// What stands behind `?` in the request's URL.
+    /// The query of the request's URL, after `?`.
     pub(crate) fn query(&self) -> Option<&str> {
         self.url.text.get(self.url.query + 1..)
     }
 
-    /// Does something after the answer; the runtime allows it 30 s.
+    /// Does work after the response. The runtime allows it 30 s.
     pub(crate) fn later(&self, work: impl Future<Output = ()> + 'static) {
         self.context.wait_until(work);
     }

@@ -1,5 +1,5 @@
-//! One request out of many: everybody in the world who wants the same image that nobody has yet waits for
-//! the same answer, in one Durable Object.
+//! Turns many requests into one: all clients in the world that ask for the same uncached image wait for one answer,
+//! in one Durable Object.
 
 use crate::{
     answer, backend, clock, compose, config::Config, edge::Edge, limit::Limit, manifest::Fetched, memory,
@@ -25,15 +25,15 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use worker::{DurableObject, Env, Headers, Request, RequestInit, Response, State, durable_object};
 
-/// The Durable Object binding; without it every location asks for itself.
+/// The Durable Object binding. Without it, every location asks the backend itself.
 const BINDING: &str = "FLIGHTS";
-/// How long a Durable Object may take, in milliseconds: it has an answer after the backend's time.
+/// How long a Durable Object may take, in milliseconds. It answers soon after the backend's timeout.
 const JOIN_MILLIS: u64 = backend::PATIENCE_MILLIS + 1_000;
-/// How long a manifest is given to those who come late, in seconds, unless tags count for less: KV takes as
-/// long to show it everywhere, and locations that found nothing there remember that.
+/// How long a Durable Object repeats a manifest, in seconds, unless the TTL of tags is shorter. KV takes this long to
+/// show the manifest everywhere, and locations that had a miss cache that.
 const LANDED_SECONDS: u64 = 60;
 
-/// The header by which the Durable Object is told of the [`Purpose`], where it is not an answer.
+/// The header that tells the Durable Object the [`Purpose`], if that is not [`Purpose::Answer`].
 const PURPOSE: &str = "x-firn-purpose";
 
 /// Why the backend is asked.
@@ -41,10 +41,10 @@ const PURPOSE: &str = "x-firn-purpose";
 pub(crate) enum Purpose {
     /// A client waits for the answer. If that starts a flight, it counts as the client's miss.
     Answer,
-    /// What a tag names is looked up again, after the client has its answer. Counts against no one.
+    /// The tag is looked up again after the client has its answer. This counts against no client.
     Refresh,
-    /// This blob of the image is gone. The backend is asked although it has answered a moment ago. Counts against no
-    /// one.
+    /// This blob of the image is missing. The backend is asked even if it has answered recently. This counts against
+    /// no client.
     Repair(Digest),
 }
 
@@ -65,7 +65,7 @@ impl Purpose {
         }
     }
 
-    /// The blob that the backend is told to look for.
+    /// The blob that the backend must look for.
     fn missing(self) -> Option<Digest> {
         match self {
             Self::Answer | Self::Refresh => None,
@@ -74,13 +74,14 @@ impl Purpose {
     }
 }
 
-/// Asks the backend for an image by tag, and remembers the answer.
+/// Asks the backend for an image by tag, and caches the answer.
 ///
 /// # Errors
-/// As [`backend::manifest`]; `TOOMANYREQUESTS` when the client has started too many flights.
+/// See [`backend::manifest`]; `TOOMANYREQUESTS` if the client has started too many flights.
 pub(crate) async fn board(edge: &Rc<Edge>, wanted: &Wanted, purpose: Purpose) -> Result<Fetched, OciError> {
     let path = format!("/v2/{}/manifests/{}", wanted.image, wanted.tag);
-    // One that did not answer a moment ago is left out: it would keep its image from everybody.
+    // A Durable Object that failed to answer recently is skipped, so that it does not withhold its image from all
+    // clients.
     let mut joined = None;
     if !memory::is_down(BINDING) {
         let Some(answer) = backend::within(JOIN_MILLIS, join(edge, wanted, &path, purpose)).await else {
@@ -98,7 +99,7 @@ pub(crate) async fn board(edge: &Rc<Edge>, wanted: &Wanted, purpose: Purpose) ->
             return Ok(fetched);
         }
     }
-    // Without Durable Objects, or when theirs is out of order.
+    // There is no Durable Object, or it does not work.
     if purpose == Purpose::Answer {
         Limit::Misses.check(edge).await?;
     }
@@ -133,8 +134,8 @@ async fn join(edge: &Edge, wanted: &Wanted, path: &str, purpose: Purpose) -> wor
     stub.fetch_with_request(Request::new_with_init(&format!("https://flight{path}"), &init)?).await
 }
 
-/// What the backend is told that the client accepts, and for whom it is asked. A repair is in nobody's name: the
-/// request that led to it may be about something else.
+/// The `Accept` header and the client's address for the backend. A repair names no client, because the request that
+/// caused it may be about something else.
 fn asked_with(edge: &Edge, wanted: &Wanted, purpose: Purpose) -> (String, Option<String>) {
     let format = || wanted.format.manifest().to_owned();
     match purpose {
@@ -156,23 +157,23 @@ async fn ask(
 }
 
 type Answer = Result<Rc<Fetched>, OciError>;
-/// An answer, and when it came, in seconds since 1970.
+/// An answer, and its time in seconds since 1970.
 type Landed = (Rc<Fetched>, u64);
 
-/// A question that is under way.
+/// A request to the backend that is under way.
 #[derive(Clone)]
 struct Running {
-    /// For whom it was asked; none where that is not known.
+    /// The client for which the backend is asked, if known.
     asker: Option<ClientNetwork>,
     answer: Shared<LocalBoxFuture<'static, Answer>>,
 }
 
-/// One image that is being asked for. Within one Durable Object, and only there, requests may wait for each
+/// One image that the backend is asked for. Within one Durable Object, and only there, requests may await each
 /// other's promises.
 ///
-/// The question is asked for one client, whose quota may be used up. That refusal is the client's alone: the next of
-/// those who wait has it asked for itself, and the others wait for that. So each asks once at most, and where nobody is
-/// refused there is one question.
+/// The backend is asked on behalf of one client, whose quota may be used up. Such a refusal applies to that client
+/// only: the next waiting client asks on its own behalf, and the others wait for that. So each client asks at most
+/// once, and if none is refused, there is one request.
 #[durable_object]
 pub struct Flight {
     env: Env,
@@ -224,7 +225,7 @@ impl Flight {
         }
     }
 
-    /// Asks for a client, and goes on when that hangs up.
+    /// Asks the backend on behalf of a client, and continues if the client disconnects.
     fn start(
         &self,
         config: Rc<Config>,
@@ -255,7 +256,7 @@ impl Flight {
             if let Ok(fetched) = &answer {
                 *landed.borrow_mut() = Some((fetched.clone(), clock::now()));
             }
-            // Before anybody hears of the answer, and asks again.
+            // Do this before any waiting request continues and asks again.
             running.borrow_mut().take();
             answer
         };
@@ -263,7 +264,7 @@ impl Flight {
         *self.running.borrow_mut() = Some(running.clone());
         let (work, env) = (running.answer.clone(), self.env.clone());
         self.state.wait_until(async move {
-            // Nobody waits for KV.
+            // No client waits for KV.
             if let Ok(fetched) = work.await
                 && let Some(store) = Store::open(&env, &config)
             {

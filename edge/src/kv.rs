@@ -1,5 +1,5 @@
-//! Workers KV, as far as it is used here. The `worker` crate's own copies every value into Wasm and looks up
-//! six functions for each; what is read here stays with the runtime.
+//! The part of Workers KV that is used here. The `worker` crate's own API copies every value into Wasm and looks up
+//! six functions for each. Here the values stay with the runtime.
 
 use firn_shared::link::edge_cache::ManifestMetadata;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -23,7 +23,7 @@ extern "C" {
     #[wasm_bindgen(method, catch)]
     fn put(this: &Kv, key: &str, value: &JsValue, options: &Object) -> Result<Promise, JsValue>;
 
-    /// What `getWithMetadata` comes to.
+    /// The result of `getWithMetadata`.
     type Entry;
     #[wasm_bindgen(method, getter)]
     fn value(this: &Entry) -> JsValue;
@@ -31,10 +31,10 @@ extern "C" {
     fn metadata(this: &Entry) -> JsValue;
 }
 
-/// How many pages of keys are read, of a thousand each.
+/// How many pages of keys are read. A page has a thousand keys.
 const MAX_PAGES: usize = 10;
 
-/// What `list` comes to.
+/// The result of `list`.
 #[derive(Deserialize)]
 struct Page {
     keys: Vec<Key>,
@@ -48,24 +48,24 @@ struct Key {
 }
 
 impl Kv {
-    /// The namespace that is bound to a name, if one is.
+    /// The namespace that is bound to a name, if there is one.
     pub(crate) fn bound(env: &Env, name: &str) -> Option<Self> {
         let value = Reflect::get(env, &JsValue::from_str(name)).ok()?;
         (!value.is_undefined()).then(|| value.unchecked_into())
     }
 
-    /// A text; none where there is nothing.
+    /// A text value. None if the key does not exist.
     ///
     /// # Errors
-    /// When KV cannot be read.
+    /// If KV cannot be read.
     pub(crate) async fn text(&self, key: &str) -> Result<Option<String>, worker::Error> {
         Ok(self.get(key, "text").await?.value().as_string())
     }
 
-    /// Bytes and what stands beside them; none where there is nothing, or something else than that.
+    /// Bytes and their metadata. None if the key does not exist or has other values.
     ///
     /// # Errors
-    /// When KV cannot be read.
+    /// If KV cannot be read.
     pub(crate) async fn bytes<M: DeserializeOwned>(
         &self,
         key: &str,
@@ -76,19 +76,19 @@ impl Kv {
         Ok(entry.value().dyn_into().ok().zip(metadata))
     }
 
-    /// Bytes beside which nothing stands; none where there is nothing.
+    /// Bytes without metadata. None if the key does not exist.
     ///
     /// # Errors
-    /// When KV cannot be read.
+    /// If KV cannot be read.
     pub(crate) async fn plain_bytes(&self, key: &str) -> Result<Option<Vec<u8>>, worker::Error> {
         let value = self.get(key, "arrayBuffer").await?.value();
         Ok(value.dyn_into::<ArrayBuffer>().ok().map(|bytes| Uint8Array::new(&bytes).to_vec()))
     }
 
-    /// Writes bytes that are gone after `seconds`.
+    /// Writes bytes that expire after `seconds`.
     ///
     /// # Errors
-    /// As for [`Kv::put_text`].
+    /// See [`Kv::put_text`].
     pub(crate) async fn put_plain_bytes(
         &self,
         key: &str,
@@ -101,10 +101,10 @@ impl Kv {
         Ok(())
     }
 
-    /// What follows `prefix` in the keys that begin with it, sorted; of many thousands not all.
+    /// The keys that begin with `prefix`, without the prefix, sorted. At most [`MAX_PAGES`] pages of them.
     ///
     /// # Errors
-    /// When KV cannot be read.
+    /// If KV cannot be read.
     pub(crate) async fn list_suffixes(&self, prefix: &str) -> Result<Vec<String>, worker::Error> {
         let mut suffixes = Vec::new();
         let mut cursor: Option<String> = None;
@@ -127,10 +127,10 @@ impl Kv {
         Ok(suffixes)
     }
 
-    /// Removes what is kept under a key.
+    /// Deletes a key.
     ///
     /// # Errors
-    /// As for [`Kv::put_text`].
+    /// See [`Kv::put_text`].
     pub(crate) async fn remove(&self, key: &str) -> Result<(), worker::Error> {
         JsFuture::from(self.delete(key)?).await?;
         Ok(())
@@ -139,16 +139,16 @@ impl Kv {
     /// Writes a text.
     ///
     /// # Errors
-    /// When KV cannot be written, such as more than once a second for one key.
+    /// If KV cannot be written, for example more than once a second to one key.
     pub(crate) async fn put_text(&self, key: &str, text: &str) -> Result<(), worker::Error> {
         JsFuture::from(self.put(key, &JsValue::from_str(text), &Object::new())?).await?;
         Ok(())
     }
 
-    /// Writes bytes that are gone after `seconds`, and what stands beside them.
+    /// Writes bytes that expire after `seconds`, with metadata.
     ///
     /// # Errors
-    /// As for [`Kv::put_text`].
+    /// See [`Kv::put_text`].
     pub(crate) async fn put_bytes(
         &self,
         key: &str,

@@ -1,10 +1,9 @@
-//! The Cloudflare Worker: a registry that answers from the nearest location and asks the backend only for
-//! what has never been built.
+//! The Cloudflare Worker: a registry that answers from the nearest location, and asks the backend only for images
+//! that were never built.
 //!
-//! A thin shell over `firn-shared`: requests are parsed there, and what is remembered is keyed there. Here
-//! are the effects: the Cache API, KV, R2, the Durable Object that makes one request out of many, and
-//! requests to the backend. Nothing is shared between requests but plain data: promises that belong to one
-//! request must not be awaited by another.
+//! It is a thin shell over `firn-shared`, which parses requests and computes cache keys. This crate has the effects:
+//! the Cache API, KV, R2, the Durable Object that turns many requests into one, and requests to the backend. Requests
+//! share only plain data: a promise of one request must not be awaited by another.
 
 mod access;
 mod answer;
@@ -39,11 +38,11 @@ use std::rc::Rc;
 use worker::wasm_bindgen::{self, JsValue, prelude::wasm_bindgen};
 use worker::{Context, Env, web_sys};
 
-/// Answers a request: at once when nothing has to be waited for, as when the isolate remembers the answer, and
-/// else by a promise.
+/// Answers a request. Returns a response at once if nothing must be waited for, as when the answer is in the
+/// isolate's memory. Otherwise returns a promise.
 ///
 /// # Errors
-/// When the runtime refuses to make a response.
+/// If the runtime refuses to create a response.
 #[wasm_bindgen]
 pub fn fetch(
     request: web_sys::Request,
@@ -90,10 +89,10 @@ async fn respond(edge: &Rc<Edge>, method: Method) -> Result<Answer, Failure> {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    /// What the client is told.
+    /// The client gets this error.
     #[error("{}", .0.message)]
     Registry(OciError),
-    /// The runtime refused something that always works, such as setting a header.
+    /// The runtime refused an operation that should always work, such as setting a header.
     #[error(transparent)]
     Runtime(#[from] worker::Error),
 }

@@ -1,12 +1,12 @@
-//! How often one client may make the edge work. What is remembered is given to everybody, always.
+//! Rate limits for each client. Cached answers are never limited.
 //!
-//! Two limits, because a place with many machines behind one address asks for the same images, and an attacker for
-//! new ones:
+//! There are two limits, because a site with many machines behind one address asks for the same images, and an
+//! attacker asks for new ones:
 //!
-//! - *look-ups* are requests for which more than the manifest's own key in KV has to be read: records that images are
-//!   composed from, or an answer of the backend. Generous, and checked before anything of it is read.
-//! - *misses* start something at the backend, or guess a password. Strict. A request that joins what somebody else
-//!   has started is none.
+//! - *look-ups* are requests that read more from KV than the manifest's own key, such as records for composing, or
+//!   that need an answer of the backend. This limit is generous, and is checked before anything is read.
+//! - *misses* start work at the backend, or guess a password. This limit is strict. Joining a request that is under
+//!   way is not a miss.
 
 use crate::edge::Edge;
 use firn_shared::{
@@ -16,15 +16,15 @@ use firn_shared::{
 use std::net::IpAddr;
 use worker::Env;
 
-/// When a client that asked too often may ask again, in seconds: the shortest period that the binding has.
+/// `Retry-After` in seconds: the shortest period that the binding has.
 const RETRY_SECONDS: u32 = 10;
 
-/// What is counted. Each has a rate-limit binding; without it there is no limit.
+/// What is counted. Each limit has a rate-limit binding. Without the binding there is no limit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Limit {
-    /// Requests for which records or the backend are asked.
+    /// Requests that read records or ask the backend.
     LookUps,
-    /// Requests that start something.
+    /// Requests that start work at the backend.
     Misses,
 }
 
@@ -36,10 +36,10 @@ impl Limit {
         }
     }
 
-    /// Counts the request of this client.
+    /// Counts a request of this client.
     ///
     /// # Errors
-    /// `TOOMANYREQUESTS` above the limit.
+    /// `TOOMANYREQUESTS` if the client exceeds the limit.
     pub(crate) async fn check(self, edge: &Edge) -> Result<(), OciError> {
         self.check_for(&edge.env, edge.client().as_deref()).await
     }
@@ -47,7 +47,7 @@ impl Limit {
     /// Counts a request of the client at this address.
     ///
     /// # Errors
-    /// As [`Limit::check`].
+    /// See [`Limit::check`].
     pub(crate) async fn check_for(self, env: &Env, client: Option<&str>) -> Result<(), OciError> {
         let Ok(limiter) = env.rate_limiter(self.binding()) else {
             return Ok(());
@@ -56,7 +56,7 @@ impl Limit {
         let key =
             address.map_or_else(|| "unknown".to_owned(), |address| ClientNetwork::of(address).to_string());
         match limiter.limit(key).await {
-            // A limiter that fails must not stop pulls.
+            // If the limiter fails, pulls must still work.
             Err(_) => Ok(()),
             Ok(outcome) if outcome.success => Ok(()),
             Ok(_) => Err(OciError::new(

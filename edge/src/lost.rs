@@ -1,9 +1,9 @@
-//! A blob that is not where it should be, of an image that the edge still answers for: the backend is asked for the
-//! image again, and makes what is missing.
+//! Recovers a missing blob of an image that the edge still serves: asks the backend for the image again, which makes
+//! what is missing.
 //!
-//! What a client asks for has to belong to a manifest that is remembered, so that made-up digests cost a few reads of KV,
-//! which count against the client's limit of look-ups; asking the backend counts as its miss. Clients that miss several
-//! blobs of an image at once share one question, in the image's Durable Object.
+//! The requested blob must belong to a cached manifest. So a made-up digest costs a few reads of KV, which count
+//! against the client's limit of look-ups. Asking the backend counts as a miss of the client. Clients that miss
+//! several blobs of an image at once share one request, in the image's Durable Object.
 
 use crate::{
     cache::Key,
@@ -24,10 +24,10 @@ use firn_shared::{
 };
 use std::rc::Rc;
 
-/// How many tags besides `latest` are looked at.
+/// How many tags besides `latest` are tried.
 const MAX_TAGS: usize = 4;
 
-/// Has the backend make a blob again; returns whether it is worth looking for it once more.
+/// Has the backend make a blob again. Returns whether the blob may be there now.
 pub(crate) async fn recover(edge: &Rc<Edge>, name: &RepositoryName, blob: &Digest) -> bool {
     if Limit::LookUps.check(edge).await.is_err() {
         return false;
@@ -39,7 +39,7 @@ pub(crate) async fn recover(edge: &Rc<Edge>, name: &RepositoryName, blob: &Diges
     let old = manifest.metadata.digest;
     match flight::board(edge, &wanted, Purpose::Repair(*blob)).await {
         Ok(fetched) if fetched.manifest.metadata.digest == old => true,
-        // Clients that ask for the old one by its digest hear that it is gone.
+        // A client that asks for the old manifest by its digest is told that it is gone.
         Ok(fetched) => {
             pulls::forget(edge, &old, None).await;
             Key::tag(edge, &wanted.image, &wanted.tag, wanted.format).keep(edge, &fetched.manifest);
@@ -47,7 +47,7 @@ pub(crate) async fn recover(edge: &Rc<Edge>, name: &RepositoryName, blob: &Diges
         }
         Err(error) => {
             use ErrorCode::{Internal, Toomanyrequests, Unavailable};
-            // When there is nobody to ask, other clients may have the rest of the image.
+            // If no backend can be asked, keep the manifest: clients may have the rest of the image.
             if !matches!(error.code, Internal | Toomanyrequests | Unavailable) {
                 pulls::forget(edge, &old, Some(&wanted)).await;
             }
@@ -56,7 +56,7 @@ pub(crate) async fn recover(edge: &Rc<Edge>, name: &RepositoryName, blob: &Diges
     }
 }
 
-/// The image of this name that has the blob in it, as it is remembered.
+/// The cached image of this name that contains the blob.
 async fn find(edge: &Edge, name: &RepositoryName, blob: &Digest) -> Option<(Wanted, Manifest)> {
     let image = ImageName::of(name).ok()?;
     let store = Store::open(&edge.env, &edge.config)?;

@@ -1,11 +1,11 @@
-//! What operators see of a request: a line in the log, a point in Analytics Engine. Never secrets, and no
+//! Reports requests to the operator: a line in the log and a point in Analytics Engine. Neither contains secrets or
 //! client addresses.
 
 use crate::{answer::Answer, clock, config::Log, edge::Edge};
 use firn_shared::{link::protocol::Source, oci::endpoint::Method};
 use worker::{AnalyticsEngineDataPointBuilder, console_log};
 
-/// The Analytics Engine binding; without it nothing is counted.
+/// The Analytics Engine binding. Without it nothing is counted.
 const BINDING: &str = "PULLS";
 
 /// Reports a request that began at `start` (milliseconds since 1970).
@@ -44,7 +44,7 @@ pub(crate) fn request(edge: &Edge, method: Method, answer: &Answer, start: u64) 
             .indexes([outcome])
             .blobs([outcome, kind.unwrap_or("other").trim_matches('/'), source.map_or("", Source::as_str)])
             .doubles([duration_ms() as f64, f64::from(status)]);
-        // Counting must not cost anybody an answer.
+        // A failure to count must not fail the request.
         let _ = point.write_to(&dataset);
     }
 }

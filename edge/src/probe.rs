@@ -1,11 +1,11 @@
-//! Whether the backends of a private edge keep to themselves what the edge does.
+//! Checks that the backends of a private edge refuse clients.
 //!
-//! Each isolate asks each backend something that costs it nothing, unsigned, before the first image goes out, and again
-//! every hour. A backend that answers has no secret: whoever finds it pulls from it what the edge asks passwords for.
-//! The edge serves nothing then, not even what it has, so that the operator learns of it.
+//! Before the first image is served, and again every hour, each isolate sends each backend a cheap unsigned request.
+//! A backend that answers it has no secret: any client that finds the backend can pull from it without the password
+//! that the edge asks for. The edge then serves nothing, not even from its caches, so that the operator notices.
 //!
-//! A backend that cannot be reached keeps nobody from what is in the caches. It is asked when it has answered something
-//! else, or after an hour.
+//! A backend that cannot be reached does not stop the edge from serving its caches. It is checked again once it has
+//! answered another request, or after an hour.
 
 use crate::{
     backend, clock,
@@ -20,21 +20,21 @@ use firn_shared::oci::{
 use std::rc::Rc;
 use worker::{Request, RequestInit, RequestRedirect, console_error};
 
-/// For how long what was found out counts, in seconds.
+/// How long a result is valid, in seconds.
 const COUNTS_SECONDS: u64 = 3600;
-/// How soon a backend that is open is asked again, in seconds.
+/// After how many seconds an open backend is checked again.
 const OPEN_SECONDS: u64 = 60;
-/// How long a backend may take, in milliseconds.
+/// Timeout of the check in milliseconds.
 const MILLIS: u64 = 2_000;
-/// How often a request looks whether another one has found out, in milliseconds.
+/// How often a request checks for the result of another one, in milliseconds.
 const STEP_MILLIS: u64 = 50;
-/// When clients may ask again, in seconds.
+/// `Retry-After` in seconds.
 const RETRY_SECONDS: u32 = 60;
 
-/// Lets a request of a private edge go on unless a backend is open.
+/// Lets a request to a private edge pass unless a backend is open.
 ///
 /// # Errors
-/// `UNAVAILABLE`, saying what to configure.
+/// `UNAVAILABLE` with a message that says what to configure.
 pub(crate) async fn check(edge: &Rc<Edge>) -> Result<(), OciError> {
     if matches!(edge.config.access, Access::Public) {
         return Ok(());
@@ -62,7 +62,7 @@ async fn standing(edge: &Rc<Edge>, backend: &str) -> Standing {
         }
         Some((Standing::Open, since)) if age(since) < OPEN_SECONDS => Standing::Open,
         Some((Standing::Unknown, since)) if age(since) < COUNTS_SECONDS => Standing::Unknown,
-        // Promises cannot be shared.
+        // Promises cannot be shared between requests, so poll the result of the other request.
         Some((Standing::Asked, since)) if age(since) * 1000 < MILLIS => {
             for _ in 0..MILLIS / STEP_MILLIS {
                 backend::sleep(STEP_MILLIS).await;
@@ -80,7 +80,7 @@ async fn standing(edge: &Rc<Edge>, backend: &str) -> Standing {
     }
 }
 
-/// Asks a backend what it answers at once, if it answers: whether anything refers to a digest.
+/// Sends a backend a request that it answers at once if it is open: the referrers of a digest.
 async fn ask(backend: &str) -> Standing {
     let mut init = RequestInit::new();
     init.with_redirect(RequestRedirect::Manual);
@@ -91,7 +91,7 @@ async fn ask(backend: &str) -> Standing {
     };
     let standing = match status {
         Ok(200) => Standing::Open,
-        // Something before it may refuse too.
+        // Something in front of the backend may refuse too.
         Ok(..500) => Standing::Closed,
         Ok(_) | Err(_) => Standing::Unknown,
     };

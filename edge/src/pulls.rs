@@ -1,13 +1,15 @@
-//! Telling the backend which images are pulled: it sees none of the pulls that are answered here, and garbage collection
-//! would take what is in demand for what nobody wants.
+//! Reports to the backend which images are pulled. The backend does not see pulls that the edge answers, so garbage
+//! collection would take an image in demand for an unused one.
 //!
-//! Each isolate notes the manifests that it answers with, and reports each once in `FIRN_REPORT_SECONDS`: at once if
-//! nothing was reported for a while, else together with others. A report is one request to the backend after an answer,
-//! and no operation of KV, R2 or a Durable Object. A lost report does no harm: what is in demand is pulled again.
+//! Each isolate records the manifests that it serves, and reports each once per `FIRN_REPORT_SECONDS`: at once if
+//! nothing was reported for a while, otherwise together with others. A report is one request to the backend, sent
+//! after an answer, and no operation of KV, R2 or a Durable Object. A lost report does no harm: an image in demand is
+//! pulled again.
 //!
-//! The backend says which of them it does not keep. They are forgotten, so that the next client that asks has them made
-//! again. A backend deletes nothing sooner than its grace period after it has decided so. Where reports are more frequent
-//! than that, whatever is answered from caches is looked after in time, also where the edge never sees the blobs.
+//! The backend answers with the manifests that it does not keep. The edge removes these from its caches, so that the
+//! next client has them made again. A backend deletes a blob at least one grace period after it has decided to. If
+//! reports are more frequent than that, images that are served from caches are recovered in time, even if the edge
+//! never sees their blobs.
 
 use crate::{
     backend::{self, Question},
@@ -26,12 +28,11 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// How far apart reports are at least, as a part of the time after which a manifest is reported again, unless there is
-/// enough for one.
+/// The shortest time between two reports, as a part of `FIRN_REPORT_SECONDS`. A full report does not wait.
 const PAUSE_PART: u64 = 6;
-/// How many manifests are remembered as reported.
+/// How many reported manifests are remembered.
 const MAX_REPORTED: usize = 4096;
-/// The longest answer to a report, in bytes.
+/// The longest response to a report, in bytes.
 const MAX_BYTES: usize = 16 << 10;
 
 thread_local! {
@@ -40,16 +41,16 @@ thread_local! {
 
 #[derive(Default)]
 struct Pulls {
-    /// When a manifest was last reported, or given to the edge by the backend, in seconds since 1970.
+    /// When a manifest was last reported, or received from the backend, in seconds since 1970.
     known: HashMap<Digest, u64>,
-    /// What is to be reported, with what it was asked for as.
+    /// The manifests to report, each with the request that it answered.
     waiting: HashMap<Digest, Option<Wanted>>,
     /// When the last report was sent, in seconds since 1970.
     sent: u64,
 }
 
 impl Pulls {
-    /// Notes an answer; returns whether it has to be reported, when nothing is sooner than after `again` seconds.
+    /// Records an answer. Returns whether to report it. A manifest is reported at most every `again` seconds.
     fn note(&mut self, digest: &Digest, now: u64, again: u64) -> bool {
         if self.known.get(digest).is_some_and(|since| now.saturating_sub(*since) < again) {
             return false;
@@ -61,12 +62,13 @@ impl Pulls {
         true
     }
 
-    /// Forgets that a manifest was reported: where KV shows for a while what was deleted there, it is reported again.
+    /// Forgets that a manifest was reported. KV may still show it for a while after it was deleted; then it is
+    /// reported again.
     fn forget(&mut self, digest: &Digest) {
         self.known.remove(digest);
     }
 
-    /// What is to be reported now.
+    /// The manifests to report now, if a report is due.
     fn due(&mut self, now: u64, again: u64) -> Option<HashMap<Digest, Option<Wanted>>> {
         let due = now.saturating_sub(self.sent) >= again / PAUSE_PART || self.waiting.len() >= MAX_PULLED;
         if !due || self.waiting.is_empty() {
@@ -77,9 +79,9 @@ impl Pulls {
     }
 }
 
-/// Notes that a manifest is answered with.
+/// Records that a manifest is served.
 ///
-/// `wanted` is what it was asked for as; none where the name is no image's.
+/// `wanted` is the request that it answers. None if the name is not an image name.
 pub(crate) fn note(
     edge: &Rc<Edge>,
     manifest: &Manifest,
@@ -87,7 +89,7 @@ pub(crate) fn note(
     wanted: impl FnOnce() -> Option<Wanted>,
 ) {
     let again = edge.config.report_seconds;
-    // What was composed is not the backend's.
+    // The backend does not have composed manifests.
     if manifest.metadata.composed || again == 0 {
         return;
     }
@@ -107,7 +109,7 @@ pub(crate) fn note(
 async fn send(edge: &Edge, report: HashMap<Digest, Option<Wanted>>) {
     let path = pulled_path(report.keys());
     let Ok(mut response) = backend::response(&edge.config, Question::about(Method::Get, &path)).await else {
-        // An older backend, or none: what is in demand is reported again.
+        // No backend, or an older one. Images in demand are reported again.
         return;
     };
     let Ok(body) = backend::body(&mut response, MAX_BYTES).await else { return };
@@ -120,7 +122,7 @@ async fn send(edge: &Edge, report: HashMap<Digest, Option<Wanted>>) {
     }
 }
 
-/// Forgets a manifest everywhere, so that the backend is asked.
+/// Removes a manifest from all caches, so that the backend is asked for it.
 pub(crate) async fn forget(edge: &Edge, digest: &Digest, wanted: Option<&Wanted>) {
     Key::digest(edge, digest).forget().await;
     let store = Store::open(&edge.env, &edge.config);

@@ -1,7 +1,7 @@
-//! Which digests belong to an image of a name. A private deployment serves no others.
+//! Which digests belong to an image name. A private deployment serves no others.
 //!
-//! Noted when a manifest is given out, before the client can ask for what is in it, in one Durable Object for
-//! each name: KV would take a minute to show it, and would remember until then that it is not there.
+//! They are recorded when a manifest is served, before the client can ask for its blobs, in one Durable Object per
+//! name. KV would take a minute to show them, and would cache the misses until then.
 
 use crate::{backend, config::Access, edge::Edge, manifest::Manifest, memory};
 use firn_shared::{
@@ -19,15 +19,15 @@ use worker::{
 
 /// The Durable Object binding, which a private deployment needs.
 const BINDING: &str = "REPOSITORIES";
-/// How long a Durable Object may take, in milliseconds.
+/// Timeout of a Durable Object in milliseconds.
 const ASK_MILLIS: u64 = 5_000;
-/// How many digests a Durable Object stores in one go.
+/// How many digests a Durable Object stores at once.
 const BATCH: usize = 100;
 
-/// Notes that a manifest, and all that is in it, belongs to a name.
+/// Records that a manifest and everything in it belong to a name.
 ///
 /// # Errors
-/// `UNAVAILABLE` when that cannot be noted: the client could not fetch the blobs.
+/// `UNAVAILABLE` if this cannot be recorded: the client could not fetch the blobs.
 pub(crate) async fn note(edge: &Edge, name: &ImageName, manifest: &Manifest) -> Result<(), OciError> {
     let digest = manifest.metadata.digest;
     if matches!(edge.config.access, Access::Public) || memory::belongs(name, &digest) {
@@ -46,10 +46,10 @@ pub(crate) async fn note(edge: &Edge, name: &ImageName, manifest: &Manifest) -> 
     }
 }
 
-/// Whether a digest belongs to an image of a name, as far as anybody is told.
+/// Checks whether a digest is known to belong to an image name.
 ///
 /// # Errors
-/// `code`, for a digest that does not; `UNAVAILABLE` when it is not known.
+/// `code` if it does not belong to it; `UNAVAILABLE` if that is not known.
 pub(crate) async fn check(
     edge: &Edge,
     name: &ImageName,
@@ -64,7 +64,10 @@ pub(crate) async fn check(
             memory::remember_belonging(name, &[*digest]);
             Ok(())
         }
-        404 => Err(OciError::new(code, format!("{digest} is not of an image {name}; pull it by tag first"))),
+        404 => Err(OciError::new(
+            code,
+            format!("{digest} does not belong to an image {name}; pull it by tag first"),
+        )),
         status => Err(failed(&format!("status {status}"))),
     }
 }
@@ -85,7 +88,7 @@ async fn ask(edge: &Edge, name: &ImageName, path: &str, init: &RequestInit) -> R
 
 fn failed(reason: &str) -> OciError {
     console_error!("{}", serde_json::json!({ "message": "a repository failed", "error": reason }));
-    let message = "whether this may be pulled cannot be told now; try again later";
+    let message = "cannot check now whether this may be pulled; try again later";
     OciError::new(ErrorCode::Unavailable, message).retry_after(5)
 }
 
@@ -100,7 +103,7 @@ impl DurableObject for Repository {
         Self { state }
     }
 
-    /// `POST /` adds a list of digests, `GET /<digest>` says whether one is there.
+    /// `POST /` adds a list of digests. `GET /<digest>` says whether a digest was added.
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
         let storage = self.state.storage();
         if request.method() == Method::Post {

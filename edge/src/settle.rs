@@ -1,8 +1,7 @@
-//! Runs the work of a request: to its end at once if nothing has to be waited for, else on from wherever its I/O
-//! ends.
+//! Runs the future of a request. Polls it once; if it is pending, resumes it when its I/O completes.
 //!
-//! `wasm-bindgen-futures` runs all futures of an isolate from one queue, one turn of the runtime after they are
-//! woken. That costs two turns for each answer out of KV, and runs one request's work in another's turn.
+//! `wasm-bindgen-futures` has one queue for all futures of an isolate, and runs them one turn of the event loop after
+//! they are woken. That costs two turns for each answer from KV, and runs the work of one request in another's turn.
 
 use futures_util::{FutureExt, future::LocalBoxFuture};
 use std::cell::{Cell, RefCell};
@@ -12,13 +11,13 @@ use worker::js_sys::{Function, Promise};
 use worker::send::SendWrapper;
 use worker::wasm_bindgen::JsValue;
 
-/// What a request comes to.
+/// The result of a request's work.
 pub(crate) type Outcome = Result<JsValue, JsValue>;
 
-/// Does the work; what has to be waited for becomes a promise.
+/// Runs the work. Returns a promise if it does not end at once.
 ///
 /// # Errors
-/// What the work ends with, if it ends at once.
+/// The error of the work, if it ends at once.
 pub(crate) fn settle(mut work: LocalBoxFuture<'static, Outcome>) -> Outcome {
     if let Some(outcome) = work.as_mut().now_or_never() {
         return outcome;
@@ -31,11 +30,11 @@ pub(crate) fn settle(mut work: LocalBoxFuture<'static, Outcome>) -> Outcome {
     Ok(promise.into())
 }
 
-/// Work that has not ended. Wakers must be able to change threads, of which a Worker has but one.
+/// Work that has not ended. A waker must be `Send`, but a Worker has only one thread.
 struct Task(SendWrapper<State>);
 
 struct State {
-    /// None when it has ended. Borrowed while it runs.
+    /// None if the work has ended. Borrowed while it runs.
     work: RefCell<Option<LocalBoxFuture<'static, Outcome>>>,
     /// Whether it was woken while it ran.
     woken: Cell<bool>,
@@ -50,7 +49,7 @@ impl Wake for Task {
 }
 
 impl Task {
-    /// Goes on with the work until it has to wait again.
+    /// Continues the work until it has to wait again.
     fn run(self: &Arc<Self>) {
         let State { work, woken, resolve, reject } = &*self.0;
         let Ok(mut work) = work.try_borrow_mut() else {
@@ -68,7 +67,7 @@ impl Task {
                         Ok(value) => resolve.call1(&JsValue::UNDEFINED, &value),
                         Err(error) => reject.call1(&JsValue::UNDEFINED, &error),
                     };
-                    // A promise's own functions do not fail.
+                    // The resolve and reject functions of a promise do not fail.
                     debug_assert!(settled.is_ok());
                 }
                 Poll::Pending if woken.get() => {}

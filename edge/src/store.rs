@@ -1,7 +1,7 @@
 //! KV: tag pointers and manifests.
 //!
-//! KV is eventually consistent and remembers misses, so nothing found means "ask on", and whatever fails is
-//! treated like nothing found. What is read is verified: a damaged value is as good as none.
+//! KV is eventually consistent and caches misses. So a miss means "try the next source", and a failure counts as a
+//! miss. Values are verified when they are read; a damaged value counts as missing.
 
 use crate::{
     clock,
@@ -23,7 +23,7 @@ use worker::{Env, console_warn};
 /// The KV binding.
 pub(crate) const BINDING: &str = "MANIFESTS";
 
-/// The manifests that the edge remembers.
+/// The manifests that the edge has cached in KV.
 pub(crate) struct Store {
     kv: Kv,
     tag_ttl_seconds: u64,
@@ -31,7 +31,7 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens the store; without a binding there is none.
+    /// Opens the store. None if KV is not bound.
     pub(crate) fn open(env: &Env, config: &crate::config::Config) -> Option<Self> {
         let kv = Kv::bound(env, BINDING)?;
         let (tag_ttl_seconds, manifest_ttl_seconds) = (config.tag_ttl_seconds, config.manifest_ttl_seconds);
@@ -67,7 +67,7 @@ impl Store {
     }
 
     async fn read(&self, key: CacheKey) -> Option<Manifest> {
-        // KV's cacheTtl would keep a miss for as long as a hit, so the default stays.
+        // KV's cacheTtl would cache a miss for as long as a hit, so the default is used.
         let (bytes, metadata) = self
             .kv
             .bytes::<ManifestMetadata>(&key.to_string())
@@ -81,17 +81,17 @@ impl Store {
         manifest
     }
 
-    /// Remembers what the backend said of an image by tag.
+    /// Caches the backend's answer for an image by tag.
     pub(crate) async fn learn(&self, name: &ImageName, tag: &Tag, format: ManifestFormat, fetched: &Fetched) {
         if let Some(package_set) = &fetched.package_set {
-            // First the manifest, then the pointer that leads to it.
+            // The manifest first, then the pointer that leads to it.
             self.learn_image(package_set, name, format, &fetched.manifest).await;
             self.point(tag, package_set).await;
         }
         self.learn_digest(&fetched.manifest).await;
     }
 
-    /// Remembers the manifest of an image of a package set, without a word about tags.
+    /// Caches the manifest of an image of a package set, independently of tags.
     pub(crate) async fn learn_image(
         &self,
         package_set: &PackageSetToken,
@@ -102,13 +102,13 @@ impl Store {
         self.write(edge_cache::manifest_key(package_set, name, format), manifest).await;
     }
 
-    /// Remembers a manifest by digest alone.
+    /// Caches a manifest by its digest only.
     pub(crate) async fn learn_digest(&self, manifest: &Manifest) {
         self.write(edge_cache::digest_key(&manifest.metadata.digest), manifest).await;
     }
 
-    /// Notes that the edge has answered for a name by this tag, without the backend, which may know nothing of it.
-    /// Not so for `latest`: whether the edge can answer for that shows at once.
+    /// Records that the edge has served a name by this tag without asking the backend, which may not know of it. This
+    /// is not needed for `latest`: the edge finds out at once whether it can answer for that.
     pub(crate) async fn note_tag(&self, name: &ImageName, tag: &Tag) {
         if tag.is_latest() || !memory::note_tag(name, tag) {
             return;
@@ -119,14 +119,14 @@ impl Store {
         }
     }
 
-    /// The tags that have been noted for a name.
+    /// The tags that were recorded for a name.
     pub(crate) async fn noted_tags(&self, name: &ImageName) -> Vec<Tag> {
         let tags = self.kv.list_suffixes(&edge_cache::tags_prefix(name)).await;
         let tags = tags.map_err(|error| warn("list tags", &error)).unwrap_or_default();
         tags.iter().filter_map(|tag| tag.parse().ok()).collect()
     }
 
-    /// Forgets a manifest, by its digest and, where that is known, as the image of a package set.
+    /// Deletes a manifest by its digest, and, if `image` is given, as that image of a package set.
     pub(crate) async fn forget(
         &self,
         digest: &Digest,
@@ -143,7 +143,7 @@ impl Store {
     async fn point(&self, tag: &Tag, package_set: &PackageSetToken) {
         let now = clock::now();
         let pointer = TagPointer { package_set: package_set.clone(), checked: now };
-        // KV takes one write a second for a key: a pointer that still says the same and is young stays.
+        // KV accepts one write per key and second, so a pointer that is unchanged and young is not written.
         let young = |known: &TagPointer| {
             known.package_set == *package_set && now.saturating_sub(known.checked) * 4 < self.tag_ttl_seconds
         };

@@ -1,4 +1,4 @@
-// container.mjs ENDPOINT ACCOUNT KEY CONTAINER: makes a container, which clients of blobs cannot do.
+// container.mjs ENDPOINT ACCOUNT KEY CONTAINER: creates a container, which clients of blob storage cannot do.
 import { createHmac } from "node:crypto";
 
 const [endpoint, account, key, container] = process.argv.slice(2);

@@ -1,5 +1,5 @@
-//! Azure's own emulator of its blob storage (Azurite), with one empty container. It is not the service: it knows one
-//! account, whose key is public, and keeps everything in memory.
+//! Azurite, Azure's own emulator of its blob storage, with one empty container. It differs from the service: it has
+//! one account, whose key is public, and keeps everything in memory.
 
 use crate::{
     program::{Program, cached, find},
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 const GRACE: Duration = Duration::from_secs(3);
 const INSTALLER: &str = "setup/bucket-servers";
-/// The emulator's only account, and its key; both are in Azure's documentation.
+/// The emulator's only account and its key, from Azure's documentation.
 const ACCOUNT: &str = "devstoreaccount1";
 const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
@@ -20,7 +20,7 @@ pub const CONTAINER: &str = "firn";
 /// A running Azurite.
 pub struct Azurite {
     _service: Service,
-    /// With the account, as `http://HOST:PORT/ACCOUNT`.
+    /// Includes the account: `http://HOST:PORT/ACCOUNT`.
     endpoint: String,
 }
 
@@ -28,13 +28,13 @@ impl Azurite {
     /// A server with an empty container.
     ///
     /// # Panics
-    /// When it is not installed, or does not start.
+    /// If it is not installed, or does not start.
     pub fn start() -> Self {
         let program = cached("azurite-1/node_modules/azurite/dist/src/blob/main.js", INSTALLER);
         let mut command = vec![find("node").into_os_string(), program.into_os_string()];
         let options =
             ["--blobHost", "127.0.0.1", "--blobPort", "0", "--inMemoryPersistence", "--disableTelemetry"];
-        // The crate may speak a newer version of the protocol than the emulator knows.
+        // The client may use a newer version of the protocol than the emulator supports.
         command.extend(options.into_iter().chain(["--skipApiVersionCheck", "--silent"]).map(Into::into));
         let service = Service::start("azurite", scratch("azurite"), GRACE, &[], command);
         let address = service.until("is listening", LONG, || {
@@ -48,7 +48,7 @@ impl Azurite {
         Self { _service: service, endpoint }
     }
 
-    /// The variables by which clients find it.
+    /// The variables with which clients find it.
     pub fn environment(&self) -> [(&'static str, &str); 3] {
         [
             ("AZURE_STORAGE_ENDPOINT", &self.endpoint),

@@ -1,4 +1,4 @@
-//! `firn serve` and the other commands, as an operator starts them.
+//! `firn serve` and the other commands, started as an operator would.
 
 use crate::{
     nix, package_set,
@@ -11,10 +11,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long requests that are under way are given when a test is over.
+/// How long requests that are under way may take when a test is over.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// The token that tests read `/metrics` with.
+/// The token with which tests read `/metrics`.
 const METRICS_TOKEN: &str = "figures";
 
 /// A running backend with its own data.
@@ -33,10 +33,10 @@ pub struct Starting {
     within: Vec<String>,
 }
 
-/// The program under test: `$FIRN_BIN`, else the one that was built with the tests.
+/// The program under test: `$FIRN_BIN`, or the one that was built with the tests.
 ///
 /// # Panics
-/// When it has not been built.
+/// If it has not been built.
 pub fn firn() -> PathBuf {
     let built = || {
         let test = std::env::current_exe().expect("a test has a file");
@@ -48,7 +48,7 @@ pub fn firn() -> PathBuf {
     path
 }
 
-/// A `firn` command whose configuration is what the test gives it, whatever the caller's shell has set.
+/// A `firn` command that is configured only by the test, not by the environment of the caller.
 pub fn command(arguments: &[&str]) -> Program {
     let command = Program::at(firn()).args(arguments).env("NIX_CONFIG", nix::config());
     let command = unconfigured().into_iter().fold(command, |command, name| command.without_env(&name));
@@ -58,8 +58,7 @@ pub fn command(arguments: &[&str]) -> Program {
     }
 }
 
-/// Whether Nix is kept apart from Firn in tests that do not say so themselves, where it is not as by default:
-/// `$FIRN_TEST_ISOLATION`.
+/// The isolation of Nix in tests that do not set it themselves, from `$FIRN_TEST_ISOLATION`. None for Firn's default.
 fn isolation() -> Option<String> {
     std::env::var("FIRN_TEST_ISOLATION").ok()
 }
@@ -78,7 +77,7 @@ impl Backend {
     /// A backend on the bundled package set.
     ///
     /// # Panics
-    /// When it does not start.
+    /// If it does not start.
     pub fn start() -> Self {
         Self::serving(package_set::bundled()).start()
     }
@@ -88,23 +87,23 @@ impl Backend {
         Self::with(&["--pkgs-path", path.to_str().expect("UTF-8")])
     }
 
-    /// A backend on a package set of its own, which is this expression.
+    /// A backend on a package set that consists of this expression.
     pub fn serving_expression(expression: &str) -> Starting {
         Starting { set: Some(expression.to_owned()), ..Self::with(&[]) }
     }
 
-    /// A backend with these options and no others, but for where it listens and keeps its data.
+    /// A backend with only these options, and options for its address and data.
     pub fn with(arguments: &[&str]) -> Starting {
         Starting { arguments: Vec::new(), environment: Vec::new(), data: None, set: None, within: Vec::new() }
             .args(arguments)
     }
 
-    /// `HOST:PORT`, as it stands before an image's name.
+    /// `HOST:PORT`, as it precedes an image's name.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// A client of it.
+    /// A client of this backend.
     pub fn registry(&self) -> Registry {
         Registry::at(&self.address)
     }
@@ -114,17 +113,17 @@ impl Backend {
         self.service.log()
     }
 
-    /// Where it keeps its data.
+    /// Its data directory.
     pub fn data(&self) -> PathBuf {
         self.service.dir().join("data")
     }
 
-    /// Its process.
+    /// Its process id.
     pub fn process(&self) -> u32 {
         self.service.process()
     }
 
-    /// How often a line of its log holds this text.
+    /// How many lines of its log contain this text.
     pub fn logged(&self, text: &str) -> usize {
         self.log().lines().filter(|line| line.contains(text)).count()
     }
@@ -141,33 +140,32 @@ impl Backend {
         line.expect("the metric is there").parse().expect("a number")
     }
 
-    /// Kills it and everything that it has started, as a machine does that runs out of memory or power. Returns what
-    /// it had logged.
+    /// Kills it and everything that it has started, as a power failure or lack of memory would. Returns its log.
     ///
     /// # Panics
-    /// When it goes on running.
+    /// If it keeps running.
     pub fn kill(self) -> String {
         let session = self.service.process().to_string();
         let process = Pid::from_raw(self.service.process().cast_signed()).expect("a process number");
-        // At once, and then what it has started.
+        // First the server itself, then what it has started.
         kill_process(process, Signal::KILL).expect("it runs");
         Program::new("pkill").args(["--signal", "KILL", "--session", &session]).run();
         until("the server is dead", LONG, || (!self.service.runs()).then_some(()));
         self.log()
     }
 
-    /// Stops it where it is. It listens, and answers nobody.
+    /// Stops its process with SIGSTOP. It still listens, but answers no request.
     ///
     /// # Panics
-    /// When it is not running.
+    /// If it is not running.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets it go on.
+    /// Continues its process.
     ///
     /// # Panics
-    /// When it is not running.
+    /// If it is not running.
     pub fn resume(&self) {
         self.signal(Signal::CONT);
     }
@@ -177,37 +175,37 @@ impl Backend {
         kill_process(process, signal).expect("it runs");
     }
 
-    /// How many images are waiting or being built.
+    /// How many images wait or are being built.
     pub fn waiting(&self) -> u64 {
         self.metric("firn_builds")
     }
 
-    /// Ends it, and waits for that.
+    /// Ends it, and waits until it has ended.
     pub fn stop(&mut self) {
         self.service.stop();
     }
 }
 
 impl Starting {
-    /// With these arguments too.
+    /// Adds these arguments.
     pub fn args(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(ToString::to_string));
         self
     }
 
-    /// With this variable.
+    /// Sets this variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), Some(value.to_owned())));
         self
     }
 
-    /// With its data in this directory, which stays.
+    /// Uses this data directory, which is kept afterwards.
     pub fn data(mut self, dir: &Path) -> Self {
         self.data = Some(dir.to_owned());
         self
     }
 
-    /// Started by another program with its arguments, such as `prlimit --nofile=128:1024`.
+    /// Starts it through another program with arguments, such as `prlimit --nofile=128:1024`.
     pub fn within(mut self, program: &[&str]) -> Self {
         self.within = program.iter().map(ToString::to_string).collect();
         self
@@ -216,7 +214,7 @@ impl Starting {
     /// Starts it.
     ///
     /// # Panics
-    /// When it ends by itself or does not answer.
+    /// If it ends by itself or does not answer.
     pub fn start(self) -> Backend {
         let scratch = crate::service::scratch("backend");
         let data = self.data.unwrap_or_else(|| scratch.join("data"));
@@ -229,7 +227,7 @@ impl Starting {
         let mut command: Vec<_> = self.within.into_iter().map(Into::into).collect();
         command.extend([firn().into_os_string(), "serve".into()]);
         command.extend(["--data".into(), data.into_os_string()]);
-        // The system picks a port that is free.
+        // The system chooses a free port.
         let listens = self.environment.iter().any(|(name, _)| name == "PORT");
         if !listens {
             command.extend(["--listen".into(), "127.0.0.1:0".into()]);
@@ -238,9 +236,9 @@ impl Starting {
         let mut environment: Vec<_> = unconfigured().into_iter().map(|name| (name, None)).collect();
         environment.push(("NIX_CONFIG".into(), Some(nix::config().to_owned())));
         environment.push(("FIRN_LOG".into(), Some("info,firn_backend=debug".into())));
-        // A test that is over waits for no build.
+        // A test that is over does not wait for builds.
         environment.push(("FIRN_GRACE".into(), Some("0".into())));
-        // The Nix processes that tests count are those of requests.
+        // Tests count the Nix processes of requests only.
         environment.push(("FIRN_SURVEY".into(), Some("false".into())));
         environment.push(("FIRN_METRICS_TOKEN".into(), Some(METRICS_TOKEN.into())));
         environment.extend(isolation().map(|isolation| ("FIRN_ISOLATION".into(), Some(isolation))));

@@ -1,17 +1,17 @@
-//! Nix' own `builtin:buildenv`, as the judge of what the root of an image should show.
+//! Nix's own `builtin:buildenv`, the reference for the root of an image.
 
 use crate::nix;
 use serde::Deserialize;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-/// Builds environments, each of these store paths in the order of their priority. An environment that `buildenv`
-/// refuses to build is nothing.
+/// Builds environments, each from these store paths in the order of their priority. None for an environment that
+/// `buildenv` refuses to build.
 ///
-/// Nix evaluates and realises all of them at once. What an earlier run has built is found in the store again.
+/// Nix evaluates and realises all of them at once. It finds those of an earlier run in the store.
 ///
 /// # Panics
-/// When Nix cannot evaluate them.
+/// If Nix cannot evaluate them.
 pub fn environments(environments: &[Vec<String>]) -> Vec<Option<PathBuf>> {
     #[derive(Deserialize)]
     struct Environment {
@@ -28,12 +28,12 @@ pub fn environments(environments: &[Vec<String>]) -> Vec<Option<PathBuf>> {
         .run()
         .succeeded();
     let evaluated: Vec<Environment> = serde_json::from_str(&evaluated).expect("a list of derivations");
-    // It fails for those that buildenv refuses, and says so at length.
+    // This fails for the environments that buildenv refuses, with long messages.
     nix::program("nix-store")
         .args(["--realise", "--keep-going", "--quiet", "--option", "fsync-metadata", "false"])
         .args(evaluated.iter().map(|environment| &environment.drv))
         .run();
-    // What it had made by then stays where it is, without being valid.
+    // The partial output of a failed build stays in the store, but is not valid.
     let invalid = nix::program("nix-store")
         .args(["--check-validity", "--print-invalid"])
         .args(evaluated.iter().map(|environment| &environment.out))
@@ -44,7 +44,7 @@ pub fn environments(environments: &[Vec<String>]) -> Vec<Option<PathBuf>> {
     evaluated.into_iter().map(|environment| built(environment.out)).collect()
 }
 
-/// Every package has a priority of its own: `buildenv` ends where two of one priority have the same file.
+/// Every package has a different priority: `buildenv` fails if two of one priority have the same file.
 const EXPRESSION: &str = r#"
 { list }:
 let

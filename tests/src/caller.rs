@@ -1,4 +1,4 @@
-//! Clients at addresses of their own, which a backend tells apart by them.
+//! Clients with addresses of their own, by which a backend tells them apart.
 
 use crate::{
     backend::Backend,
@@ -22,15 +22,15 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The client of this number.
+    /// The client with this number.
     pub fn new(backend: &Backend, number: u8) -> Self {
         Self { address: backend.address().to_owned(), number }
     }
 
-    /// Asks once for a manifest. The status and the body.
+    /// Requests a manifest once. Returns the status and the body.
     ///
     /// # Panics
-    /// When there is no answer.
+    /// If there is no answer.
     pub fn ask(&self, name: &str) -> (u16, String) {
         self.ask_for(name, "latest")
     }
@@ -38,7 +38,7 @@ impl Caller {
     /// The same for another tag.
     ///
     /// # Panics
-    /// Likewise.
+    /// See [`Self::ask`].
     pub fn ask_for(&self, name: &str, tag: &str) -> (u16, String) {
         let url = format!("http://{}/v2/{name}/manifests/{tag}", self.address);
         let interface = format!("127.0.0.{}", self.number);
@@ -50,10 +50,10 @@ impl Caller {
         (status.parse().expect("a number"), body.to_owned())
     }
 
-    /// Asks again as long as it is told to come again.
+    /// Requests a manifest again until the answer is not 429.
     ///
     /// # Panics
-    /// When that goes on for too long.
+    /// If that takes too long.
     pub fn settled(&self, name: &str) -> (u16, String) {
         until(&format!("{name} is built"), LONG, || {
             let answer = self.ask(name);
@@ -61,29 +61,29 @@ impl Caller {
         })
     }
 
-    /// The same in a thread.
+    /// Like [`Self::settled`], in a thread.
     pub fn settling(&self, name: &str) -> JoinHandle<(u16, String)> {
         let (caller, name) = (self.clone(), name.to_owned());
         std::thread::spawn(move || caller.settled(&name))
     }
 
-    /// Begins the build of an image that cannot be there yet, or joins it, of a backend that keeps nobody waiting for
-    /// long; returns the build's page.
+    /// Starts or joins the build of an image that does not exist yet, on a backend with a short wait. Returns the
+    /// build's page.
     ///
     /// # Panics
-    /// When the answer is another than that it is being built.
+    /// If the answer is not that the image is being built.
     pub fn begin(&self, name: &str) -> String {
         until(&format!("{name} is being built"), LONG, || {
             let (status, body) = self.ask(name);
             let page = page_of(&body);
-            // There was no time to begin it.
+            // The backend had no time to start it.
             let late = body.contains("takes long to answer") || body.contains("many images are asked for");
             assert!(status == 429 && (page.is_some() || late), "{status} {body}");
             page
         })
     }
 
-    /// Sends a request for a path. The client hangs up when what is returned is dropped.
+    /// Sends a request for a path. Dropping the result disconnects the client.
     async fn call(&self, path: &str) -> TcpStream {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind(SocketAddr::from(([127, 0, 0, self.number], 0))).expect("an address of its own");
@@ -95,17 +95,17 @@ impl Caller {
     }
 }
 
-/// Many requests at once. All of them hang up when this is dropped.
+/// Many requests at once. Dropping this disconnects all of them.
 pub struct Crowd {
     runtime: Option<Runtime>,
     answered: Arc<AtomicUsize>,
 }
 
 impl Crowd {
-    /// HEADs for these paths, each by a client.
+    /// Sends a HEAD request for each path, each from a client.
     ///
     /// # Panics
-    /// When there can be no threads for it.
+    /// If threads cannot be started.
     pub fn ask(requests: impl IntoIterator<Item = (Caller, String)>) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let answered = Arc::new(AtomicUsize::new(0));
@@ -116,14 +116,14 @@ impl Crowd {
                 if connection.read(&mut [0]).await.is_ok() {
                     answered.fetch_add(1, Ordering::SeqCst);
                 }
-                // Others still wait.
+                // Keep the connection open: others still wait.
                 std::future::pending::<()>().await;
             });
         }
         Self { runtime: Some(runtime), answered }
     }
 
-    /// How many have been answered.
+    /// How many requests were answered.
     pub fn answered(&self) -> usize {
         self.answered.load(Ordering::SeqCst)
     }

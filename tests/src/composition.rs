@@ -1,4 +1,4 @@
-//! What a backend has published for edges, and images composed from it by `firn-shared` alone.
+//! The records that a backend has published for edges, and images that `firn-shared` alone composes from them.
 
 use crate::registry::Registry;
 use firn_shared::{
@@ -14,22 +14,22 @@ use firn_shared::{
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-/// The records of one package-set token, fetched when they are needed.
+/// The records of one package-set token. They are fetched when they are needed.
 pub struct Published<'a> {
     registry: &'a Registry,
     token: PackageSetToken,
     /// What all images of the token have in common.
     pub set: PackageSetRecord,
     known: RefCell<HashMap<CacheKey, Option<&'static KnownPackage>>>,
-    /// Bytes of each record that was fetched, by package name.
+    /// Size in bytes of each record that was fetched, by package name.
     pub sizes: RefCell<HashMap<String, usize>>,
 }
 
 impl<'a> Published<'a> {
-    /// The records of the package set that `latest` names, of which at least one image has been built.
+    /// The records of the package set that `latest` names. At least one of its images must have been built.
     ///
     /// # Panics
-    /// When there are none.
+    /// If there are none.
     pub fn by(registry: &'a Registry, image: &str) -> Self {
         let answer = registry.built(image, "latest");
         let token: PackageSetToken =
@@ -40,19 +40,19 @@ impl<'a> Published<'a> {
         Self { registry, token, set, known: RefCell::default(), sizes: RefCell::default() }
     }
 
-    /// The image of a name.
+    /// Composes the image of a name.
     ///
     /// # Errors
-    /// When it takes the backend.
+    /// If only the backend can make it.
     pub fn compose(&self, name: &ImageName) -> Result<Image, ComposeError> {
         let platform = name.platform().unwrap_or(self.set.recipe.platform);
         compose(name, &self.set, |package| self.look_up(package, platform))
     }
 
-    /// What is known of a package for the default platform.
+    /// The record of a package for the default platform.
     ///
     /// # Panics
-    /// When the name is none.
+    /// If the name is invalid.
     pub fn known(&self, package: &str) -> Option<&'static KnownPackage> {
         self.look_up(&package.parse().expect("a package name"), self.set.recipe.platform)
     }
@@ -63,7 +63,7 @@ impl<'a> Published<'a> {
             let bytes = record(self.registry, &key)?;
             self.sizes.borrow_mut().insert(package.to_string(), bytes.len());
             let known = KnownPackage::decode(&key, &bytes).expect("a record");
-            // Tests end.
+            // The leak ends with the test.
             Some(Box::leak(Box::new(known)))
         })
     }
@@ -78,9 +78,9 @@ fn record(registry: &Registry, key: &CacheKey) -> Option<Vec<u8>> {
     }
 }
 
-/// Names of images in all kinds of combinations of these packages, at least two each; the same ones each time.
+/// Names of images: many combinations of at least two of these packages, the same in every run.
 pub fn combinations<'a>(packages: &'a [&'a str], most: usize) -> impl Iterator<Item = ImageName> + 'a {
-    // Numerical Recipes' generator: which numbers it gives does not matter.
+    // The generator of "Numerical Recipes". Any numbers will do.
     let mut state = 1u32;
     let mut next = move |below: usize| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

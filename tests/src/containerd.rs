@@ -1,4 +1,4 @@
-//! A containerd of one's own, driven by its `ctr`.
+//! A containerd for one test, driven by its `ctr`.
 
 use crate::{
     program::{Finished, Program, find},
@@ -10,24 +10,24 @@ use std::time::Duration;
 
 const GRACE: Duration = Duration::from_secs(15);
 
-/// A running containerd with nothing in it.
+/// A running containerd that has no images.
 pub struct Containerd {
     service: Service,
 }
 
 impl Containerd {
-    /// Starts it, without the plugin for Kubernetes, which wants a network. It leaves gzip to pigz.
+    /// Starts it without the plugin for Kubernetes, which needs a network. It decompresses gzip with pigz.
     ///
     /// # Panics
-    /// When it does not start.
+    /// If it does not start.
     pub fn start() -> Self {
         Self::with(&[])
     }
 
-    /// Reads gzip itself, as where there is no pigz.
+    /// Starts one that decompresses gzip itself, as on a machine without pigz.
     ///
     /// # Panics
-    /// When it does not start.
+    /// If it does not start.
     pub fn without_pigz() -> Self {
         Self::with(&[("CONTAINERD_DISABLE_PIGZ".to_owned(), Some("1".to_owned()))])
     }
@@ -51,12 +51,12 @@ impl Containerd {
         daemon
     }
 
-    /// `ctr`, talking to this containerd.
+    /// Runs `ctr` with this containerd.
     pub fn ctr(&self, arguments: &[&str]) -> Finished {
         self.client("ctr", arguments)
     }
 
-    /// The `ctr` of the Stargz Snapshotter, which converts images.
+    /// Runs the `ctr` of the Stargz Snapshotter, which converts images.
     pub fn ctr_remote(&self, arguments: &[&str]) -> Finished {
         self.client("ctr-remote", arguments)
     }
@@ -66,14 +66,14 @@ impl Containerd {
         Program::new(name).args(["--address".as_ref(), socket.as_os_str()]).args(arguments).run()
     }
 
-    /// Pulls an image, whose tag `ctr` wants spelt out.
+    /// Pulls an image. `ctr` needs its tag.
     pub fn pull(&self, image: &str) {
         self.ctr(&["images", "pull", "--plain-http", image]).succeeded();
     }
 
     /// Runs a command in a container without network. `options` come before the image.
     pub fn run(&self, options: &[&str], image: &str, command: &[&str]) -> Finished {
-        // runc keeps what runs under its name alone, whichever containerd of the machine it runs for.
+        // runc identifies containers by name only, for all containerds of a machine.
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let container = format!("firn-test-{}-{number}", std::process::id());

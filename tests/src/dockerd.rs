@@ -1,4 +1,4 @@
-//! A Docker daemon of one's own.
+//! A Docker daemon for one test.
 
 use crate::{
     program::{Finished, Program, find, find_all},
@@ -10,34 +10,34 @@ use std::time::Duration;
 
 const GRACE: Duration = Duration::from_secs(15);
 
-/// What makes images of a `Dockerfile`.
+/// The two builders of a `Dockerfile`.
 #[derive(Debug, Clone, Copy)]
 pub enum Builder {
-    /// The one that Docker began with.
+    /// Docker's original builder.
     Classic,
     /// The default since Docker 23.
     BuildKit,
 }
 
-/// A running daemon with nothing in it.
+/// A running daemon that has no images.
 pub struct Dockerd {
     service: Service,
 }
 
 impl Dockerd {
-    /// Starts a daemon that touches neither the machine's network nor any other daemon. Registries on the
-    /// loopback interface need no TLS by Docker's own default. It leaves gzip to pigz.
+    /// Starts a daemon that changes neither the machine's network nor any other daemon. By Docker's default,
+    /// registries on the loopback interface need no TLS. It decompresses gzip with pigz.
     ///
     /// # Panics
-    /// When it does not start.
+    /// If it does not start.
     pub fn start() -> Self {
         Self::with(&[])
     }
 
-    /// Reads gzip itself, as where there is no pigz.
+    /// Starts one that decompresses gzip itself, as on a machine without pigz.
     ///
     /// # Panics
-    /// When it does not start.
+    /// If it does not start.
     pub fn without_pigz() -> Self {
         Self::with(&[("MOBY_DISABLE_PIGZ".to_owned(), Some("1".to_owned()))])
     }
@@ -45,7 +45,7 @@ impl Dockerd {
     fn with(environment: &[(String, Option<String>)]) -> Self {
         find("unpigz");
         let (docker, dockerd) = (find("docker"), find("dockerd"));
-        // dockerd starts these by name.
+        // dockerd starts these by their names.
         find("containerd");
         find("runc");
         let scratch = scratch("docker");
@@ -81,7 +81,7 @@ impl Dockerd {
             .without_env("DOCKER_CONTEXT")
     }
 
-    /// The docker command, talking to this daemon.
+    /// Runs the docker command with this daemon.
     pub fn docker(&self, arguments: &[&str]) -> Finished {
         self.docker_at(&find("docker"), arguments)
     }
@@ -97,13 +97,13 @@ impl Dockerd {
         self.docker(&arguments)
     }
 
-    /// Builds an image of a directory with a `Dockerfile`, without network: what it begins with has been pulled.
+    /// Builds an image from a directory with a `Dockerfile`, without network: its base image must have been pulled.
     pub fn build(&self, builder: Builder, directory: &Path, tag: &str) -> Finished {
         let buildkit = match builder {
             Builder::Classic => "0",
             Builder::BuildKit => "1",
         };
-        // Others leave BuildKit to a plugin, which may not be installed.
+        // Other clients leave BuildKit to a plugin, which may not be installed.
         let version = version(&find("dockerd"));
         let docker = find_all("docker").find(|docker| self::version(docker) == version);
         self.client(&docker.expect("a client of the daemon's version"))

@@ -1,4 +1,4 @@
-//! Following references through a binary cache, from some store paths to all that they need.
+//! Follows references through a binary cache: from some store paths to their whole closure.
 
 use super::{BinaryCache, Journal, narinfo};
 use firn_shared::{StorePath, nix::closure::PathInfo};
@@ -6,20 +6,20 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-/// Requests under way at once: enough to hide the network's latency, few enough for a shared cache.
+/// How many requests run at once: enough to hide the network's latency, few enough for a shared cache.
 const AT_ONCE: usize = 32;
-/// How long one request may take.
+/// Timeout of one request.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How often a request is tried.
+/// How many times a request is tried.
 const ATTEMPTS: u32 = 4;
 
-/// Why a crawl ended early. What it found is in the journal.
+/// Why a crawl ended early. The journal has what it found.
 #[derive(Debug, thiserror::Error)]
 pub enum CrawlError {
-    /// The cache does not answer, or not with a narinfo.
+    /// The cache does not answer, or its answer is not a narinfo.
     #[error("cannot read the narinfo of {path}: {reason}")]
     Fetch {
-        /// Of which path.
+        /// The store path.
         path: StorePath,
         /// What went wrong.
         reason: String,
@@ -27,16 +27,19 @@ pub enum CrawlError {
     /// The journal cannot be written.
     #[error("cannot write the journal")]
     Journal(#[from] std::io::Error),
-    /// No HTTP client.
+    /// An HTTP client cannot be made.
     #[error("cannot make HTTP requests")]
     Client(#[source] reqwest::Error),
 }
 
-/// The records of these paths and all that they refer to, as far as the cache has them; paths that it does not
-/// have are left out. `known` is what earlier crawls found; `progress` hears how many are done, of how many.
+/// The path infos of these store paths and of everything that they refer to. Paths that the cache does not have are
+/// left out.
+///
+/// `known` has the path infos that earlier crawls found. `progress` is called with how many paths are done, and how
+/// many are known so far.
 ///
 /// # Errors
-/// When the cache keeps failing, or the journal cannot be written.
+/// If the cache keeps failing, or the journal cannot be written.
 pub async fn crawl(
     cache: &BinaryCache,
     roots: impl IntoIterator<Item = StorePath>,
@@ -109,7 +112,7 @@ async fn fetch(
 
 async fn get(client: &reqwest::Client, url: &str) -> Result<Option<String>, reqwest::Error> {
     let response = client.get(url).send().await?;
-    // Caches in front of buckets answer 403 for what is not there.
+    // A cache in front of a bucket may answer 403 for a missing object.
     if matches!(response.status().as_u16(), 403 | 404) {
         return Ok(None);
     }

@@ -1,24 +1,24 @@
-//! What a crawl has found so far, so that it can go on where it was stopped: one JSON object a line.
+//! The journal of a crawl: the path infos found so far, one JSON object a line. An interrupted crawl resumes from it.
 
 use firn_shared::nix::closure::PathInfo;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 
-/// A file of records, or nothing at all.
+/// A file of path infos, or no file.
 #[derive(Debug)]
 pub struct Journal(Option<BufWriter<File>>);
 
 impl Journal {
-    /// A journal that remembers nothing.
+    /// A journal that keeps nothing.
     pub fn none() -> Self {
         Self(None)
     }
 
-    /// Opens a journal and reads what is in it. A last line that was cut off is dropped.
+    /// Opens a journal and reads its path infos. An incomplete last line is dropped.
     ///
     /// # Errors
-    /// When the file cannot be read or written.
+    /// If the file cannot be read or written.
     pub fn open(path: &Path) -> io::Result<(Self, Vec<PathInfo>)> {
         let mut records = Vec::new();
         let mut whole = 0;
@@ -39,20 +39,20 @@ impl Journal {
         Ok((Self(Some(BufWriter::new(file))), records))
     }
 
-    /// Adds a record.
+    /// Adds a path info.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn add(&mut self, record: &PathInfo) -> io::Result<()> {
         let Some(file) = &mut self.0 else { return Ok(()) };
         serde_json::to_writer(&mut *file, record)?;
         file.write_all(b"\n")
     }
 
-    /// Writes out what is still in memory.
+    /// Writes buffered path infos to the file.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn flush(&mut self) -> io::Result<()> {
         self.0.as_mut().map_or(Ok(()), BufWriter::flush)
     }

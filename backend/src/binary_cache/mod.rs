@@ -1,7 +1,7 @@
-//! Reading a whole package set's dependencies out of a binary cache or of Nix's database.
+//! Reads the references of a whole package set from a binary cache or from Nix's database.
 //!
-//! This is where the data for layering comes from: how many paths refer to one, and which travel together.
-//! Nothing is downloaded but the `.narinfo` files.
+//! Layering uses them: how many paths refer to a path, and which paths occur together. Only `.narinfo` files are
+//! downloaded.
 
 mod crawl;
 mod journal;
@@ -16,13 +16,13 @@ use std::str::FromStr;
 /// Where the `.narinfo` files are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BinaryCache {
-    /// `https://cache.nixos.org` and its like.
+    /// An HTTP binary cache, such as `https://cache.nixos.org`.
     Http(String),
-    /// What `nix copy --to file://DIR` writes.
+    /// A directory that `nix copy --to file://DIR` wrote.
     Directory(PathBuf),
 }
 
-/// A text that names no binary cache.
+/// The text is not the URL of a binary cache.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a binary cache is an http://, https:// or file:// URL")]
 pub struct ParseBinaryCacheError;

@@ -13,26 +13,26 @@ use std::collections::HashMap;
 /// Why a text is not a narinfo.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NarInfoError {
-    /// A line that has to be there is not.
-    #[error("there is no {0}")]
+    /// A required field is missing.
+    #[error("the field {0} is missing")]
     Missing(&'static str),
-    /// A store path that is none.
+    /// A store path is invalid.
     #[error(transparent)]
     StorePath(#[from] ParseStorePathError),
     /// A hash that is not sha256 in Nix's base-32 or in hexadecimal.
-    #[error("NarHash is no sha256")]
+    #[error("NarHash is not a sha256")]
     Hash,
     /// A size that is not a number.
-    #[error("NarSize is no number")]
+    #[error("NarSize is not a number")]
     Size,
 }
 
-/// What a narinfo says of its store path.
+/// Reads the path info from the text of a narinfo.
 pub(super) fn parse(text: &str) -> Result<PathInfo, NarInfoError> {
     let fields: HashMap<&str, &str> = text.lines().filter_map(|line| line.split_once(": ")).collect();
     let field = |name| fields.get(name).copied().ok_or(NarInfoError::Missing(name));
     let in_store = |base: &str| format!("{STORE_DIR}/{base}").parse::<StorePath>();
-    // A path without references has the key and nothing behind it.
+    // For a path without references, `References:` has no value.
     let references = fields.get("References").copied().unwrap_or_default();
     Ok(PathInfo {
         path: field("StorePath")?.parse()?,
@@ -64,7 +64,7 @@ mod tests {
         let info = parse(NARINFO).expect("a narinfo");
         assert_eq!(info.path.name(), "hello-2.12");
         assert_eq!((info.nar_size, info.references.len()), (120, 2));
-        // The sha256 of nothing, as Nix writes it.
+        // The sha256 of no bytes, as Nix writes it.
         assert_eq!(info.nar_hash, NarHash::of(b""));
         let none = NARINFO.replace(
             "References: 3pmppdlqjx4i0ww255kg6wjzlvg8shdc-hello-2.12 qnikzm2hw7glz47yfby8byy4p2hvnckn-libc",

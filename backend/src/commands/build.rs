@@ -1,4 +1,4 @@
-//! `firn build`: one image, without a server.
+//! `firn build`: builds one image without a server.
 
 use super::{Failure, builder::BuilderArgs, interrupt, progress_bar::Shown};
 use crate::{
@@ -18,7 +18,7 @@ pub(super) struct BuildArgs {
     /// Name of the image, for example shell/git
     image: ImageName,
 
-    /// Which version of the package set
+    /// Version of the package set
     #[arg(long, default_value_t)]
     tag: Tag,
 
@@ -40,7 +40,7 @@ pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
 
 async fn build(args: &BuildArgs, builder: Arc<Builder>) -> Result<(), Failure> {
     let mut shown = Shown::new("looking at the package set");
-    // What the client of a registry would read is what the person at the terminal reads.
+    // The person at the terminal reads the same message as a client of the registry.
     let told =
         |error: &crate::images::BuildError| Failure::Error(error.to_oci_error_with(Words::Shown).message);
     let unreported = |error| Failure::unreported(&error);
@@ -49,7 +49,7 @@ async fn build(args: &BuildArgs, builder: Arc<Builder>) -> Result<(), Failure> {
         ImageStatus::Ready(image) => image,
         ImageStatus::Building(waiting) => tokio::select! {
             image = waiting.outcome() => image.map_err(|error| told(&error))?,
-            () = shown.follow(&waiting.progress) => unreachable!("it never ends by itself"),
+            () = shown.follow(&waiting.progress) => unreachable!("following the progress never ends by itself"),
         },
     };
     drop(shown);

@@ -1,4 +1,4 @@
-//! Putting a [`Builder`] together from options, for the commands that build.
+//! Makes a [`Builder`] from the options of a command.
 
 use super::Failure;
 use crate::{
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-/// The options that every building command has.
+/// The options of every command that builds.
 #[derive(Debug, Clone, Args)]
 pub(super) struct BuilderArgs {
     #[command(flatten)]
@@ -39,10 +39,10 @@ impl BuilderArgs {
         self.nix.platform()
     }
 
-    /// Nix with these options, kept from Firn's own files and these secret ones.
+    /// Nix with these options. It cannot read Firn's own files, nor the files with secrets.
     ///
     /// # Errors
-    /// As [`Nix::new`].
+    /// See [`Nix::new`].
     pub(super) fn nix(&self, secrets: Vec<PathBuf>) -> io::Result<Nix> {
         let storage = self.storage.storage_url().map_err(io::Error::other)?;
         let hidden = storage.strip_prefix("file://").map(PathBuf::from).into_iter().collect();
@@ -55,12 +55,12 @@ impl BuilderArgs {
         Nix::new(&self.nix, &self.storage.data_dir().map_err(io::Error::other)?, others)
     }
 
-    /// A builder with these options, for a person at the command line, who chooses what is evaluated.
+    /// A builder for a command. It trusts the person at the command line, who chooses what is evaluated.
     pub(super) async fn builder(&self) -> Result<Arc<Builder>, Failure> {
         self.builder_of(Vec::new(), PackageSet::trusting_callers).await
     }
 
-    /// A builder with these options for a server, which has these files with secrets.
+    /// A builder for a server. `secrets` are its files with secrets, which Nix must not read.
     pub(super) async fn builder_of_server(&self, secrets: Vec<PathBuf>) -> Result<Arc<Builder>, Failure> {
         self.builder_of(secrets, |packages| packages).await
     }
@@ -84,7 +84,7 @@ impl BuilderArgs {
         let nix = self.nix(secrets).map_err(|error| Failure::error(&error))?;
         if revisions == Revisions::Any && !nix.is_apart() {
             return Err(Failure::Usage(
-                "--revisions any lets strangers choose what is run here, and Nix cannot be kept apart from Firn: install \
+                "with --revisions any, strangers choose what is run here, and Nix cannot be isolated from Firn: install \
                  bubblewrap (bwrap), or choose --revisions refs"
                     .into(),
             ));

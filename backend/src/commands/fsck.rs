@@ -1,4 +1,4 @@
-//! `firn fsck`: reads everything in the store and says what is wrong with it.
+//! `firn fsck`: reads everything in the store and reports what is wrong.
 
 use super::{Failure, upkeep};
 use crate::{
@@ -11,8 +11,8 @@ use std::process::ExitCode;
 
 #[derive(Debug, Args)]
 pub(super) struct FsckArgs {
-    /// Move what is corrupt to quarantine and remove the records that depend on it, so that the next request
-    /// makes it again; servers may go on running
+    /// Move what is corrupt to quarantine and remove the records that depend on it, so that the next request makes it
+    /// again; servers may go on running
     #[arg(long)]
     repair: bool,
 
@@ -24,7 +24,7 @@ pub(super) struct FsckArgs {
     storage: StorageArgs,
 }
 
-/// The exit code is 1 when something is wrong and was not repaired.
+/// Returns exit code 1 if it found a problem that was not repaired.
 pub(super) fn run(args: &FsckArgs) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::error(&error))?;
     let report = runtime.block_on(fsck(args))?;

@@ -1,4 +1,4 @@
-//! `firn gc`: removes images that nobody pulls, and what nothing needs any more.
+//! `firn gc`: removes images that no client pulls, and whatever nothing needs any more.
 
 use super::{Failure, upkeep};
 use crate::{
@@ -9,7 +9,7 @@ use clap::Args;
 
 #[derive(Debug, Args)]
 pub(super) struct GcArgs {
-    /// Print what would go and why, and remove nothing
+    /// Print what would be removed and why, and remove nothing
     #[arg(long)]
     dry_run: bool,
 
@@ -63,7 +63,7 @@ fn print(collection: &Collection) {
         mib(collection.freed_bytes)
     );
     println!(
-        "{} images stay; {} blobs with {} MiB go when their grace period has passed; {} MiB in use",
+        "{} images stay; {} blobs with {} MiB will be removed after their grace period; {} MiB in use",
         collection.images_kept,
         collection.condemned,
         mib(collection.condemned_bytes),

@@ -1,6 +1,6 @@
-//! Ending with everything that was started, when a person or the system says so.
+//! Ends a command, and everything that it started, when a signal arrives.
 //!
-//! Nix runs in process groups of its own, so a Ctrl-C at the terminal reaches Firn alone.
+//! Nix runs in process groups of its own, so Ctrl-C at the terminal reaches Firn alone.
 
 use super::{Failure, builder::BuilderArgs};
 use crate::images::Builder;
@@ -11,14 +11,14 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 
-/// How long threads that pack are waited for. Their files are removed afterwards.
+/// How long to wait for threads that pack. Their files are removed afterwards.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The signals that end a command: of a person at the terminal, of the system, and of a terminal that is closed.
+/// The signals that end a command: Ctrl-C, a request to terminate, and a closed terminal.
 struct Interrupts([(Signal, Signals); 3]);
 
 impl Interrupts {
-    /// From now on they end nothing by themselves.
+    /// Catches the signals: from now on they do not end the process by themselves.
     fn new() -> io::Result<Self> {
         Ok(Self([
             (Signal::INT, signal(SignalKind::interrupt())?),
@@ -27,7 +27,7 @@ impl Interrupts {
         ]))
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     async fn next(&mut self) -> Failure {
         let [interrupt, term, hangup] = &mut self.0;
         let signal = tokio::select! {
@@ -39,8 +39,8 @@ impl Interrupts {
     }
 }
 
-/// Runs a command that needs a builder. When a signal says so, it ends Nix and all that Nix has started, and removes
-/// the temporary files.
+/// Runs a command that needs a builder. On a signal, it ends Nix and everything that Nix started, and removes the
+/// temporary files.
 pub(super) fn run<T>(
     args: &BuilderArgs,
     work: impl AsyncFnOnce(Arc<Builder>) -> Result<T, Failure>,
@@ -55,11 +55,11 @@ pub(super) fn run<T>(
         let result = tokio::select! {
             result = work(Arc::clone(&builder)) => result,
             signal = interrupts.next() => {
-                eprintln!("firn: ending what Nix runs");
+                eprintln!("firn: stopping Nix");
                 builder.close();
                 tokio::select! {
                     () = builder.nix().end_all() => {}
-                    // Somebody is losing patience.
+                    // A second signal: do not wait any longer.
                     _ = interrupts.next() => builder.nix().kill_all().await,
                 }
                 Err(signal)
@@ -74,8 +74,7 @@ pub(super) fn run<T>(
     result
 }
 
-/// Runs a command that has no builder. When a signal says so, what it has started is dropped, and with it the Nix
-/// processes.
+/// Runs a command that has no builder. On a signal, it drops `work`, which ends the Nix processes that it started.
 pub(super) async fn unless_interrupted<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     let mut interrupts = Interrupts::new().map_err(|error| Failure::error(&error))?;
     tokio::select! {

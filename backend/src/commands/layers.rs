@@ -1,4 +1,4 @@
-//! `firn layers`: why an image has the layers that it has.
+//! `firn layers`: explains the layers of an image.
 
 use super::{Failure, builder::BuilderArgs, interrupt};
 use crate::{images::Builder, waiting::Client};
@@ -15,7 +15,7 @@ pub(super) struct LayersArgs {
     /// Name of the image, for example shell/git
     image: ImageName,
 
-    /// Which version of the package set
+    /// Version of the package set
     #[arg(long, default_value_t)]
     tag: Tag,
 
@@ -27,20 +27,20 @@ pub(super) struct LayersArgs {
     builder: BuilderArgs,
 }
 
-/// One layer of the table.
+/// One row of the table: a layer.
 #[derive(Debug, Serialize)]
 struct Row {
     /// Digest of the blob, if it has been packed.
     digest: Option<String>,
     /// Size of the blob in bytes, if it has been packed.
     size: Option<u64>,
-    /// NAR size of the members together, in bytes.
+    /// NAR size of all members together, in bytes.
     nar_size: u64,
-    /// Names of the members, the largest first.
+    /// Names of the members, largest first.
     paths: Vec<String>,
-    /// Why they are together.
+    /// Why the members are in one layer.
     why: String,
-    /// The packages of the image that bring it.
+    /// The packages of the image that need the layer.
     packages: Vec<String>,
     /// The other images in the store that have the layer.
     shared_with: Vec<String>,
@@ -54,7 +54,7 @@ pub(super) fn run(args: &LayersArgs) -> Result<(), Failure> {
         table(&rows)
     };
     match std::io::stdout().write_all(text.as_bytes()) {
-        // Somebody has seen enough, as `head` does.
+        // The reader closed the pipe, as `head` does.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(|error| Failure::error(&error)),
     }
@@ -82,7 +82,7 @@ fn table(rows: &[Row]) -> String {
     text
 }
 
-/// The first of some names.
+/// The first of these names, and how many more there are.
 fn some(names: &[String]) -> String {
     match names {
         [] => "-".to_owned(),

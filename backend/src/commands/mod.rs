@@ -1,4 +1,4 @@
-//! What `firn` can do: one file a command.
+//! The commands of `firn`, one file each.
 
 mod build;
 mod builder;
@@ -40,15 +40,15 @@ enum Command {
     Build(build::BuildArgs),
     /// Explain the layers of an image
     Layers(layers::LayersArgs),
-    /// Count what a package set refers to, as data for layering
+    /// Count the references in a package set, as data for layering
     Popularity(popularity::PopularityArgs),
     /// Search the names of the package set
     Search(search::SearchArgs),
-    /// Print the configuration that counts and where it comes from, and try what it names
+    /// Print the effective configuration and where each value comes from, and check that it works
     CheckConfig(check_config::CheckConfigArgs),
-    /// Read everything in the storage and say, or repair, what is wrong with it
+    /// Read everything in the storage, and report or repair what is wrong with it
     Fsck(fsck::FsckArgs),
-    /// Remove images that nobody pulls from the storage, and what nothing needs any more
+    /// Remove images that no client pulls from the storage, and whatever nothing needs any more
     Gc(gc::GcArgs),
     /// Pack paths into one layer
     Pack(pack::PackArgs),
@@ -57,11 +57,11 @@ enum Command {
 }
 
 impl Cli {
-    /// Does what the command line asks for: `matches` are what it was read from, `aliases` the variables of
+    /// Runs the command. `matches` are the arguments that `self` was parsed from. `aliases` are the variables of
     /// Nixery that took effect.
     pub fn run(self, matches: &ArgMatches, aliases: &[Alias]) -> ExitCode {
         for alias in aliases {
-            tracing::info!("{} is Nixery's; the same in Firn is {}", alias.nixery, alias.firn);
+            tracing::info!("{} is a variable of Nixery; its name in Firn is {}", alias.nixery, alias.firn);
         }
         let result = match self.command {
             Command::Serve(args) => serve::run(args),
@@ -85,12 +85,12 @@ impl Cli {
     }
 }
 
-/// Why a command ends early, as the person who typed it reads it.
+/// Why a command ended early, in words for the person who ran it.
 #[derive(Debug)]
 enum Failure {
     /// The command line or the environment is wrong: exit code 2.
     Usage(String),
-    /// A signal said so: the exit code is 128 and its number.
+    /// A signal ended it: the exit code is 128 plus the signal's number.
     Signal(Signal),
     /// Anything else: exit code 1.
     Error(String),
@@ -103,7 +103,7 @@ impl From<crate::config::ConfigError> for Failure {
 }
 
 impl Failure {
-    /// Says why; returns the exit code.
+    /// Prints the reason and returns the exit code.
     fn exit_code(self) -> ExitCode {
         match self {
             Self::Usage(message) => {
@@ -121,13 +121,13 @@ impl Failure {
         }
     }
 
-    /// Any other error, with all that caused it.
+    /// Any other error, with its causes.
     fn error(error: &dyn std::error::Error) -> Self {
         Self::Error(crate::error_chain::chain(error))
     }
 
-    /// What the client of a registry would read. Where that refers to the log, the log has the reason: no build has
-    /// reported this error.
+    /// The message that a client of the registry would get. If that message refers to the log, this logs the reason,
+    /// because no build has reported this error.
     fn unreported(error: &crate::images::BuildError) -> Self {
         let answer = error.to_oci_error_with(Words::Shown);
         if answer.status() >= 500 {

@@ -1,4 +1,4 @@
-//! `firn pack`: one layer, without a store.
+//! `firn pack`: packs one layer without a store.
 
 use super::Failure;
 use crate::{
@@ -13,20 +13,20 @@ use std::time::Instant;
 
 #[derive(Debug, Args)]
 pub(super) struct PackArgs {
-    /// What goes into the layer: store paths, or any other files and directories; each has the same absolute
-    /// path in the layer
+    /// What goes into the layer: store paths, or any other files and directories; each has the same absolute path in
+    /// the layer
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
 
-    /// File to write the layer to; appears when it is complete
+    /// File to write the layer to; it appears when it is complete
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
 
-    /// How the layer is compressed: gzip or zstd, with :LEVEL where the default does not suit
+    /// How the layer is compressed: gzip or zstd, optionally with :LEVEL
     #[arg(long, env = "FIRN_COMPRESSION", value_name = "METHOD", default_value_t = Encoder::GZIP)]
     compression: Encoder,
 
-    /// Threads that read and compress [default: one per core]; the layer is the same with any number
+    /// Number of threads that read and compress [default: one per core]; it does not change the layer
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
 
@@ -69,7 +69,7 @@ fn tell(packed: &PackedLayer, args: &PackArgs, started: Instant) {
 
 fn tree(path: &Path) -> Result<Tree, Failure> {
     let absolute = std::path::absolute(path).map_err(|error| Failure::error(&error))?;
-    // Collecting the components drops a trailing slash, as from completion in a shell.
+    // Collecting the components drops a trailing slash, such as a shell's completion adds.
     Tree::absolute(&absolute.components().collect::<PathBuf>())
         .map_err(|error| Failure::Usage(crate::error_chain::chain(&error)))
 }

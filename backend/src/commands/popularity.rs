@@ -1,5 +1,5 @@
-//! `firn popularity`: data for layering, from a binary cache, from the local Nix store, or from what a backend has
-//! built.
+//! `firn popularity`: collects data for layering, from a binary cache, from the local Nix store, or from the records
+//! of a backend.
 
 use super::{Failure, pull_costs::PullCostsArgs, upkeep};
 use crate::{
@@ -28,8 +28,8 @@ pub(super) struct PopularityArgs {
     #[arg(long, value_name = "URL", requires = "paths")]
     cache: Option<BinaryCache>,
 
-    /// File with the store paths to begin with, one a line, or - for standard input; a channel's
-    /// store-paths.xz, unpacked, is such a file
+    /// File with the store paths to start from, one a line, or - for standard input; for example a channel's
+    /// store-paths.xz, unpacked
     #[arg(long, value_name = "FILE")]
     paths: Option<PathBuf>,
 
@@ -37,11 +37,11 @@ pub(super) struct PopularityArgs {
     #[arg(long)]
     store: bool,
 
-    /// Read what servers have recorded of packages in their storage instead
+    /// Read the records of packages in a server's storage instead
     #[arg(long)]
     records: bool,
 
-    /// File that remembers what has been read, so that a crawl that was stopped can go on
+    /// File that records what has been read, so that an interrupted crawl can resume
     #[arg(long, value_name = "FILE", requires = "cache")]
     journal: Option<PathBuf>,
 
@@ -49,7 +49,7 @@ pub(super) struct PopularityArgs {
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Where to write which paths have layers of their own, for --strategy sharing
+    /// Where to write which paths get layers of their own, for --strategy sharing
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
 
@@ -122,8 +122,8 @@ fn from_cache(cache: &BinaryCache, args: &PopularityArgs) -> Result<Vec<PathInfo
     Ok(infos)
 }
 
-/// The closures of all packages that were ever realised and are still recorded. One path may have been built more than
-/// once; its name and references are the same, and its size as good as.
+/// The closures of all packages in the records. A store path may have been built more than once. Its name and
+/// references are the same each time, and its size nearly so, so one of its path infos is kept.
 fn from_records(storage: &StorageArgs) -> Result<Vec<PathInfo>, Failure> {
     let store = upkeep::open(storage)?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::error(&error))?;
@@ -135,7 +135,7 @@ fn from_records(storage: &StorageArgs) -> Result<Vec<PathInfo>, Failure> {
     Ok(infos.into_values().collect())
 }
 
-/// How often the store is read while others delete from it: Nix lists the paths, and then fails at one that is gone.
+/// How many times the store is read. Nix lists the paths and fails if one of them is deleted meanwhile.
 const ATTEMPTS: usize = 5;
 
 fn from_store() -> Result<Vec<PathInfo>, Failure> {
@@ -156,12 +156,12 @@ fn from_store() -> Result<Vec<PathInfo>, Failure> {
     };
     let mut infos =
         dump_db::parse(&String::from_utf8_lossy(&dump)).map_err(|error| Failure::error(&error))?;
-    // Recipes are in the store too, and in no image.
+    // Derivations are in the store too, but in no image.
     infos.retain(|info| !info.path.is_derivation());
     Ok(infos)
 }
 
-/// The records without references to what is not among them: a cache may lack paths.
+/// The path infos without references to paths that are not among them: a cache may lack paths.
 fn closed(mut infos: Vec<PathInfo>) -> Vec<PathInfo> {
     let there: HashSet<StorePath> = infos.iter().map(|info| info.path.clone()).collect();
     infos.iter_mut().for_each(|info| info.references.retain(|path| there.contains(path)));

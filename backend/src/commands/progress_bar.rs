@@ -1,5 +1,5 @@
-//! Where a build stands, for the person at the terminal: a line that changes, or one line a change where standard error
-//! is no terminal. Nothing of it goes to standard output.
+//! Shows the progress of a build to the person at the terminal: as a line that changes, or one line per change if
+//! standard error is not a terminal. It writes nothing to standard output.
 
 use crate::waiting::{Phase, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -7,24 +7,24 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// How often a line may be printed where there is no terminal.
+/// Shortest time between two lines if there is no terminal.
 const LINES: Duration = Duration::from_secs(1);
-/// How often the time that has passed is shown.
+/// How often the elapsed time is updated.
 const TICK: Duration = Duration::from_millis(200);
 
-/// The bar that is shown, which must make way for lines of the log.
+/// The bar on the terminal. Lines of the log must be printed above it.
 static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
-/// Says where a build stands until it has ended. Dropped, it leaves nothing on the terminal.
+/// Shows the progress of a build until it is dropped. It then leaves nothing on the terminal.
 #[derive(Debug)]
 pub(super) struct Shown {
-    /// None where standard error is no terminal.
+    /// None if standard error is not a terminal.
     bar: Option<ProgressBar>,
     said: String,
 }
 
 impl Shown {
-    /// Begins by saying what is done before there is a build.
+    /// Shows `first` until there is a build to follow.
     pub(super) fn new(first: &str) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(1).with_style(style("{spinner} {msg} ({elapsed})"));
@@ -37,7 +37,7 @@ impl Shown {
         shown
     }
 
-    /// Follows a build; never returns, so that whoever waits for the build drops this.
+    /// Follows a build. Never returns: drop it when the build has ended.
     pub(super) async fn follow(&mut self, progress: &Progress) {
         let mut changes = progress.watch();
         loop {
@@ -87,7 +87,7 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("a constant template")
 }
 
-/// Standard error for the log, whose lines stand above the bar.
+/// Standard error for the log. Its lines are printed above the bar.
 #[derive(Debug, Default)]
 pub struct LogWriter;
 

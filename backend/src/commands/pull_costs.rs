@@ -1,15 +1,15 @@
-//! What pulls cost the clients that layers are made for.
+//! The cost of a pull, as the layering assumes it.
 
 use clap::Args;
 use firn_shared::layering::PullCosts;
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct PullCostsArgs {
-    /// How many MB (of NAR) a client fetches and unpacks in a second
+    /// MB of NAR that a client fetches and unpacks per second
     #[arg(long, value_name = "N", default_value_t = PullCosts::default().throughput / 1e6, value_parser = throughput)]
     throughput_mb: f64,
 
-    /// How many seconds a client needs for a layer, whatever is in it
+    /// Seconds that a client needs for each layer, whatever its size
     #[arg(long, value_name = "S", default_value_t = PullCosts::default().layer_seconds, value_parser = seconds)]
     layer_seconds: f64,
 }
@@ -23,13 +23,13 @@ impl PullCostsArgs {
 fn throughput(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(number) if (0.001..=1e6).contains(&number) => Ok(number),
-        _ => Err("it has to be a number from 0.001 to 1000000".into()),
+        _ => Err("the value must be a number from 0.001 to 1000000".into()),
     }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(number) if (0.0..=600.0).contains(&number) => Ok(number),
-        _ => Err("it has to be a number from 0 to 600".into()),
+        _ => Err("the value must be a number from 0 to 600".into()),
     }
 }

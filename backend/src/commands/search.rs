@@ -1,4 +1,4 @@
-//! `firn search`: what is there to put into an image.
+//! `firn search`: searches the names of packages.
 
 use super::{Failure, builder::BuilderArgs, interrupt};
 use crate::{images::Builder, waiting::Client};
@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 #[derive(Debug, Args)]
 pub(super) struct SearchArgs {
-    /// What to look for: a name, a part of one, or something like one
+    /// What to look for: a name, a part of a name, or a similar name
     word: String,
 
-    /// Which version of the package set
+    /// Version of the package set
     #[arg(long, default_value_t)]
     tag: Tag,
 
-    /// How many names to print at most, the most likely ones first
+    /// Maximum number of names to print, the most likely ones first
     #[arg(long, value_name = "N", default_value_t = 25)]
     limit: usize,
 
@@ -36,7 +36,7 @@ async fn search(args: &SearchArgs, builder: Arc<Builder>) -> Result<(), Failure>
     let set = builder.package_set(&args.tag, Client::NOBODY).await;
     let set = set.map_err(|error| Failure::unreported(&error))?;
     let index = builder.packages().names(&set.revision, args.builder.platform()).await.ok_or_else(|| {
-        Failure::Error("the package set's names cannot be listed; the log above says why".into())
+        Failure::Error("cannot list the names of the package set; the log above says why".into())
     })?;
     let found = index.nearest(&args.word, args.limit);
     if args.json {
@@ -44,7 +44,7 @@ async fn search(args: &SearchArgs, builder: Arc<Builder>) -> Result<(), Failure>
     } else {
         let width = found.iter().map(|found| found.name.as_str().len()).max().unwrap_or(0);
         for found in &found {
-            // The spelling in the package set is said only where it is another.
+            // The spelling in the package set is printed only if it differs.
             let attribute = Some(&found.attribute).filter(|attribute| *attribute != found.name.as_str());
             let summary = &found.summary;
             let known = [attribute, summary.version.as_ref(), summary.description.as_ref()];
@@ -54,7 +54,7 @@ async fn search(args: &SearchArgs, builder: Arc<Builder>) -> Result<(), Failure>
     }
     if found.is_empty() {
         return Err(Failure::Error(format!(
-            "nothing among {} names is like {:?}",
+            "none of the {} names is similar to {:?}",
             index.len(),
             args.word.chars().take(80).collect::<String>()
         )));
@@ -62,7 +62,7 @@ async fn search(args: &SearchArgs, builder: Arc<Builder>) -> Result<(), Failure>
     Ok(())
 }
 
-/// The text in one line, and nothing that moves a terminal's cursor: a package set can say what it likes.
+/// The text in one line, without control characters: a package set is not trusted to leave the terminal alone.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -1,4 +1,4 @@
-//! `firn serve`: the registry.
+//! `firn serve`: serves the registry.
 
 use super::{Failure, builder::BuilderArgs};
 use crate::{
@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// How long requests that are under way may take once all builds have ended.
+/// Time limit for the remaining requests once all builds have ended.
 const GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
@@ -35,13 +35,13 @@ pub(super) struct ServeArgs {
     #[arg(long, env = "FIRN_WAIT", value_name = "SECONDS", value_parser = seconds(), default_value_t = 25)]
     wait: u64,
 
-    /// Seconds that running builds are given to end when the server is told to (SIGTERM); what is not built then is
-    /// handed back to its clients
+    /// Seconds that running builds get to finish when the server is told to end (SIGTERM); clients of unfinished
+    /// builds are told to come back
     #[arg(long, env = "FIRN_GRACE", value_name = "SECONDS", value_parser = seconds(), default_value_t = 5)]
     grace: u64,
 
     /// Whether versions, descriptions and main programs of all packages are collected in the background, at low
-    /// priority, once somebody has asked for a name that is not there
+    /// priority, once a client has asked for a name that does not exist
     #[arg(
         long,
         env = "FIRN_SURVEY",
@@ -59,7 +59,7 @@ pub(super) struct ServeArgs {
 }
 
 impl ServeArgs {
-    /// The options that have to do with building.
+    /// The options that concern building.
     pub(super) fn builder(&self) -> &BuilderArgs {
         &self.builder
     }
@@ -75,7 +75,7 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
     if secret.is_none() && !args.listen.ip().is_loopback() {
         tracing::warn!(
             address = %args.listen,
-            "everybody who reaches this address is answered; FIRN_SECRET_FILE lets in only the edge"
+            "every client that reaches this address is answered; set FIRN_SECRET_FILE to let in only the edge"
         );
     }
     let metrics = match args.metrics.token()? {
@@ -114,7 +114,7 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let upkeep = tokio::spawn(look_after(builder.store().clone(), policy, stopped.clone()));
     let mut server = tokio::spawn(async move {
         let told_to_stop = async {
-            // An error means that the sender is gone, which is a reason to stop too.
+            // An error means that the sender was dropped. Stop in that case too.
             let _ = stopped.wait_for(|stopped| *stopped).await;
         };
         http::serve(listener, router(app), &clients, told_to_stop).await;
@@ -127,12 +127,12 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
             let is_idle = tokio::select! {
                 () = builder.idle() => true,
                 () = tokio::time::sleep(grace) => false,
-                // Somebody is losing patience.
+                // A second signal: do not wait any longer.
                 _ = told_to_end(grace) => false,
             };
-            // Whoever waits for a build that has ended is about to be answered.
+            // If no build is left, every waiting request is about to be answered.
             if !is_idle {
-                tracing::info!(builds = builder.building(), "handing back to the clients what is not built");
+                tracing::info!(builds = builder.building(), "telling the clients of unfinished builds to come back");
                 hand_back.send_replace(true);
             }
             stop.send_replace(true);
@@ -141,14 +141,14 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
                 tracing::warn!("some requests did not end in time");
             }
             if tokio::time::timeout(GRACE, upkeep).await.is_err() {
-                tracing::warn!("the storage did not end in time");
+                tracing::warn!("the upkeep of the storage did not end in time");
             }
             Ok(())
         }
     }
 }
 
-/// Returns when a signal says so, with the time that builds are given: none when a person at the keyboard waits.
+/// Returns when a signal arrives, with the time that builds get: `grace` on SIGTERM, none on Ctrl-C.
 async fn told_to_end(grace: Duration) -> Duration {
     let mut term = signal(SignalKind::terminate()).expect("signals can be handled");
     let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be handled");

@@ -1,9 +1,9 @@
-//! What the commands that look after the storage have in common.
+//! What the commands that maintain the storage have in common.
 
 use super::Failure;
 use crate::{config::StorageArgs, process::OwnFolder, store::Store};
 
-/// The store, without what killed processes have left on this machine: unfinished blobs and GC roots.
+/// Opens the store, and removes what killed processes left on this machine: unfinished blobs and GC roots.
 pub(super) fn open(args: &StorageArgs) -> Result<Store, Failure> {
     let (url, data) = (args.storage_url()?, args.data_dir()?);
     let store = Store::open(&url, &data.join("staging"));

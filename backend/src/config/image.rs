@@ -1,4 +1,4 @@
-//! How images are put together.
+//! How images are made.
 
 use super::{ConfigError, bounds::mebibytes};
 use crate::layers::packing::Encoder;
@@ -16,7 +16,7 @@ use std::time::Duration;
 /// Layering and compression.
 #[derive(Debug, Clone, Args)]
 pub struct ImageArgs {
-    /// Layers of an image, without the one of symlinks; clients stop at 125 to 127
+    /// Maximum number of layers of an image, without the symlink layer; clients stop at 125 to 127
     #[arg(long, env = "FIRN_LAYER_BUDGET", value_name = "N", default_value_t = DEFAULT_BUDGET as u16,
           value_parser = clap::value_parser!(u16).range(1..=120))]
     pub layer_budget: u16,
@@ -29,8 +29,7 @@ pub struct ImageArgs {
     #[arg(long, env = "FIRN_STRATEGY", value_name = "NAME", default_value_t)]
     pub strategy: StrategyName,
 
-    /// URL or file with a profile of the package set, as firn popularity --profile writes it, for --strategy
-    /// sharing
+    /// URL or file with a profile of the package set, written by firn popularity --profile, for --strategy sharing
     #[arg(long, env = "FIRN_PROFILE", value_name = "URL", hide_env_values = true)]
     pub profile: Option<String>,
 
@@ -38,19 +37,19 @@ pub struct ImageArgs {
     #[arg(long, env = "FIRN_POPULARITY_URL", value_name = "URL", hide_env_values = true)]
     pub popularity_url: Option<String>,
 
-    /// How layers are compressed: gzip or zstd, with :LEVEL where the default does not suit
+    /// How layers are compressed: gzip or zstd, optionally with :LEVEL
     #[arg(long, env = "FIRN_COMPRESSION", value_name = "METHOD", default_value_t = Encoder::GZIP)]
     pub compression: Encoder,
 }
 
-/// How long the server with the data may take.
+/// Timeout of downloading the data.
 const LIMIT: Duration = Duration::from_secs(60);
 
 impl ImageArgs {
     /// The layering strategy, with its data.
     ///
     /// # Errors
-    /// When there is data that cannot be had or read.
+    /// If the data cannot be fetched or read.
     pub async fn strategy(&self) -> Result<Box<dyn Strategy>, ConfigError> {
         match self.strategy {
             StrategyName::Sharing => {
@@ -66,7 +65,7 @@ impl ImageArgs {
     }
 }
 
-/// JSON from a URL or file; the default where none is given.
+/// Reads JSON from a URL or file. Returns the default if no URL is given.
 async fn load<T: DeserializeOwned + Default>(option: &str, url: Option<&str>) -> Result<T, ConfigError> {
     let Some(url) = url else { return Ok(T::default()) };
     let error = |error: &dyn std::error::Error| {

@@ -1,4 +1,5 @@
-//! Options: one struct a concern, each with its environment variables and defaults in one place, read once.
+//! Options: one struct per concern. Each option has its environment variable and default in one place, and is read
+//! once.
 
 mod bounds;
 mod clients;
@@ -20,7 +21,7 @@ pub use secret::{MetricsArgs, SecretArgs};
 pub use source::SourceArgs;
 pub use storage::StorageArgs;
 
-/// Options that contradict each other or mean nothing. Printed as one line; the exit code is 2.
+/// Options that contradict each other or are invalid. Printed as one line; the exit code is 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(pub String);

@@ -7,7 +7,7 @@ use firn_shared::oci::platform::Platform;
 /// Limits and switches for evaluating and building.
 #[derive(Debug, Clone, Args)]
 pub struct NixArgs {
-    /// Seconds after which a build is given up
+    /// Seconds after which a build is stopped
     #[arg(long, env = "FIRN_NIX_TIMEOUT", value_name = "SECONDS", value_parser = seconds(), default_value_t = 3600)]
     pub nix_timeout: u64,
 
@@ -23,19 +23,19 @@ pub struct NixArgs {
     #[arg(long, env = "FIRN_MAX_REALISATIONS", value_name = "N", default_value_t = 4)]
     pub max_realisations: usize,
 
-    /// Images that may be waiting or building at once; further ones are told to come back
+    /// Images that may be waiting or building at once; clients that ask for more are told to come back
     #[arg(long, env = "FIRN_MAX_QUEUE", value_name = "N", default_value_t = 200)]
     pub max_queue: usize,
 
-    /// Images that one client may have waiting or building at once, and half of FIRN_MAX_QUEUE at most
+    /// Images that one client may have waiting or building at once; at most half of FIRN_MAX_QUEUE
     #[arg(long, env = "FIRN_MAX_QUEUE_PER_CLIENT", value_name = "N", default_value_t = 10)]
     pub max_queue_per_client: usize,
 
-    /// Seconds after which an image leaves the queue that nobody has asked for again, if its build has not begun
+    /// Seconds after which an image leaves the queue if no client has asked for it again and its build has not begun
     #[arg(long, env = "FIRN_ABANDON_AFTER", value_name = "SECONDS", value_parser = seconds(), default_value_t = 120)]
     pub abandon_after: u64,
 
-    /// Seconds for which a failure that would be the same at the next attempt is remembered
+    /// Seconds for which a failure that would repeat is remembered
     #[arg(long, env = "FIRN_FAILURE_TTL", value_name = "SECONDS", value_parser = seconds(), default_value_t = 300)]
     pub failure_ttl: u64,
 
@@ -48,7 +48,7 @@ pub struct NixArgs {
     #[arg(long, env = "FIRN_BUILD_MEMORY", value_name = "MIB", value_parser = mebibytes())]
     pub build_memory: Option<u64>,
 
-    /// Whether Nix runs in namespaces of its own, where package code cannot read Firn's memory and secrets; takes
+    /// Whether Nix runs in namespaces of its own, where package code cannot read Firn's memory and secrets; needs
     /// bubblewrap (bwrap)
     #[arg(long, env = "FIRN_ISOLATION", value_enum, default_value_t = IsolationArg::Auto)]
     pub isolation: IsolationArg,
@@ -62,12 +62,12 @@ pub struct NixArgs {
     pub platform: Option<Platform>,
 }
 
-/// When Nix is kept apart.
+/// When Nix is isolated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum IsolationArg {
-    /// Where callers may choose any commit (--revisions any), which takes it
+    /// If callers may choose any commit (--revisions any), which requires isolation
     Auto,
-    /// Always; the server does not start where it does not work
+    /// Always; the server does not start if isolation does not work
     Always,
     /// Never
     Never,

@@ -1,7 +1,7 @@
 //! Nixery's environment variables, so that its users can swap the binary and keep their configuration.
 //!
-//! A variable counts where Firn's own is not set and the option is not given. Whatever is taken over is
-//! logged, with the name it has here.
+//! A variable of Nixery takes effect if neither Firn's own variable nor the option is set. Each one that takes effect
+//! is logged, with its name in Firn.
 
 use clap::Command;
 use std::path::Path;
@@ -15,7 +15,7 @@ pub struct Alias {
     pub firn: &'static str,
 }
 
-/// A variable of Nixery's and what it is here.
+/// A variable of Nixery and its counterpart in Firn.
 struct Variable {
     nixery: &'static str,
     firn: &'static str,
@@ -44,7 +44,7 @@ const VARIABLES: [Variable; 8] = [
     variable("GCS_BUCKET", "FIRN_STORAGE", "storage", |bucket| format!("gs://{bucket}")),
 ];
 
-/// Nixery's variables that mean something here, each with Firn's own.
+/// Nixery's variables that have an effect, each with Firn's own.
 pub fn nixery_variables() -> impl Iterator<Item = (&'static str, &'static str)> {
     VARIABLES.iter().map(|variable| (variable.nixery, variable.firn))
 }
@@ -54,7 +54,8 @@ fn storage_url(path: &str) -> String {
     format!("file://{}", absolute.display())
 }
 
-/// The command line with Nixery's variables as defaults, and which of them took effect.
+/// Makes Nixery's variables the defaults of their options. Returns the changed command and the variables that took
+/// effect.
 pub fn with_nixery_aliases(
     mut command: Command,
     environment: impl Fn(&str) -> Option<String>,
@@ -62,7 +63,7 @@ pub fn with_nixery_aliases(
     let mut used = Vec::new();
     for Variable { nixery, firn, option, translate } in VARIABLES {
         let Some(value) = environment(nixery).filter(|value| !value.is_empty()) else { continue };
-        // Each backend of Nixery's has a variable of its own, which means nothing to the other.
+        // Each storage backend of Nixery has its own variable, which the other one ignores.
         let backend = environment("NIXERY_STORAGE_BACKEND");
         let is_meant = match nixery {
             "STORAGE_PATH" => backend.is_none_or(|backend| backend == "filesystem"),

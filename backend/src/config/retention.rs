@@ -11,30 +11,31 @@ pub struct RetentionArgs {
     #[arg(long, env = "FIRN_DISK_BUDGET", value_name = "MIB", value_parser = mebibytes())]
     pub disk_budget: Option<u64>,
 
-    /// Days without a pull after which garbage collection removes an image; longer than the edge keeps manifests
+    /// Days without a pull after which garbage collection removes an image; must be longer than the edge keeps
+    /// manifests
     #[arg(long, env = "FIRN_GC_UNUSED", value_name = "DAYS", default_value_t = 60)]
     pub gc_unused: u64,
 
-    /// Days after which garbage collection removes an image however often it is pulled [default: never]
+    /// Days after which garbage collection removes an image even if it is pulled [default: never]
     #[arg(long, env = "FIRN_GC_AGE", value_name = "DAYS")]
     pub gc_age: Option<u64>,
 
-    /// Seconds for which garbage collection leaves alone what was pulled or written; the same for all processes
-    /// that share the storage, and longer than a client takes for an image
+    /// Seconds for which garbage collection keeps what was pulled or written; must be the same for all processes that
+    /// share the storage, and longer than a client takes to pull an image
     #[arg(long, env = "FIRN_GC_GRACE", value_name = "SECONDS", value_parser = seconds(), default_value_t = 3600)]
     pub gc_grace: u64,
 }
 
-/// What garbage collection goes by.
+/// The rules of garbage collection.
 #[derive(Debug, Clone, Copy)]
 pub struct RetentionPolicy {
-    /// The most that the store may hold, in bytes.
+    /// Maximum size of the store in bytes.
     pub budget: Option<u64>,
-    /// An image that was not pulled for so long goes.
+    /// An image that was not pulled for this long is removed.
     pub unused: Duration,
-    /// An image that was built so long ago goes.
+    /// An image that was built this long ago is removed.
     pub age: Option<Duration>,
-    /// What was pulled or written so short a time ago stays.
+    /// Nothing is removed that was pulled or written within this time.
     pub grace: Duration,
 }
 
@@ -43,7 +44,7 @@ fn days(days: u64) -> Duration {
 }
 
 impl RetentionArgs {
-    /// What garbage collection goes by.
+    /// The rules for garbage collection.
     pub fn policy(&self) -> RetentionPolicy {
         RetentionPolicy {
             budget: self.budget(),
@@ -53,7 +54,7 @@ impl RetentionArgs {
         }
     }
 
-    /// The budget, in bytes.
+    /// The disk budget, in bytes.
     fn budget(&self) -> Option<u64> {
         self.disk_budget.map(|mebibytes| mebibytes << 20)
     }

@@ -1,4 +1,4 @@
-//! What edge and backend know each other by.
+//! The secret with which edge and backend authenticate to each other.
 
 use super::ConfigError;
 use crate::process::own_environment;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The name under which systemd passes the secret (`LoadCredential=firn-secret:/FILE`).
 const CREDENTIAL: &str = "firn-secret";
 
-/// The secret, or where it is.
+/// The secret, or the file that holds it.
 #[derive(Debug, Clone, Default, Args)]
 pub struct SecretArgs {
     /// Secret shared with the edge; if set, only the edge is answered
@@ -21,11 +21,11 @@ pub struct SecretArgs {
     pub secret_file: Option<PathBuf>,
 }
 
-/// The token that scrapers of `/metrics` show, or where it is.
+/// The token for `/metrics`, or the file that holds it.
 #[derive(Debug, Clone, Default, Args)]
 pub struct MetricsArgs {
-    /// Token that scrapers of /metrics show (Authorization: Bearer) [default: none, and /metrics is answered only where
-    /// the server listens on the loopback interface and has no secret]
+    /// Token for /metrics, sent as Authorization: Bearer [default: none; then /metrics is answered only if the server
+    /// listens on the loopback interface and has no secret]
     #[arg(long, env = "FIRN_METRICS_TOKEN", value_name = "TEXT", hide_env_values = true)]
     pub metrics_token: Option<String>,
 
@@ -35,7 +35,7 @@ pub struct MetricsArgs {
 }
 
 impl SecretArgs {
-    /// The file that the secret is in, if it is in one.
+    /// The file that holds the secret, if there is one.
     pub fn file(&self) -> Option<PathBuf> {
         let credential = || {
             let file = Path::new(&std::env::var_os("CREDENTIALS_DIRECTORY")?).join(CREDENTIAL);
@@ -47,8 +47,8 @@ impl SecretArgs {
     /// The secret, if there is one.
     ///
     /// # Errors
-    /// When it is empty, as `$(cat missing-file)` is: the operator meant to have one. When its file cannot be read, or
-    /// it is given twice.
+    /// If the secret is empty, as with `$(cat missing-file)`: the operator meant to set one. If its file cannot be
+    /// read. If it is given both ways.
     pub fn secret(&self) -> Result<Option<Secret>, ConfigError> {
         let text = one_of("FIRN_SECRET", self.secret.clone(), self.file())?;
         Ok(text.map(Secret::new))
@@ -59,13 +59,13 @@ impl MetricsArgs {
     /// The token, if there is one.
     ///
     /// # Errors
-    /// As [`SecretArgs::secret`].
+    /// See [`SecretArgs::secret`].
     pub fn token(&self) -> Result<Option<String>, ConfigError> {
         one_of("FIRN_METRICS_TOKEN", self.metrics_token.clone(), self.metrics_token_file.clone())
     }
 }
 
-/// A secret that a variable, or the option of the same name, or a file holds.
+/// The value of the option, of the variable, or of the file.
 fn one_of(
     variable: &str,
     given: Option<String>,
@@ -85,7 +85,7 @@ fn one_of(
         (None, None) => return Ok(None),
     };
     if text.trim().is_empty() {
-        let message = format!("{name} is empty; unset it if there is meant to be none");
+        let message = format!("{name} is empty; unset it if you want none");
         return Err(ConfigError(message));
     }
     Ok(Some(text))

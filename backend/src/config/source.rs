@@ -55,15 +55,15 @@ pub enum RevisionsArg {
 }
 
 impl SourceArgs {
-    /// How long fetching a commit may take.
+    /// Timeout of fetching a commit.
     pub fn fetch_limit(&self) -> Duration {
         Duration::from_secs(self.fetch_timeout)
     }
 
-    /// The one source that is given, and what callers may choose in it.
+    /// The package source, and which revisions callers may choose in it.
     ///
     /// # Errors
-    /// When there is none, more than one, or one that means nothing.
+    /// If no source is given, more than one, or an invalid one.
     pub fn source(&self) -> Result<(PackageSource, Revisions), ConfigError> {
         let version = |text: &String| {
             text.parse::<Version>().map_err(|error| ConfigError(format!("package set: {error}")))

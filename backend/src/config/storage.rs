@@ -1,4 +1,4 @@
-//! Where everything durable is kept.
+//! Where state is kept.
 
 use super::ConfigError;
 use clap::Args;
@@ -12,8 +12,8 @@ pub struct StorageArgs {
     pub data: PathBuf,
 
     /// URL of the object store for blobs and records: file:///DIR, s3://BUCKET[/PREFIX], gs://BUCKET[/PREFIX],
-    /// az://CONTAINER[/PREFIX] or memory://; buckets are reached by the environment's AWS_*, GOOGLE_* or AZURE_*
-    /// [default: the folder storage in --data]
+    /// az://CONTAINER[/PREFIX] or memory://; access to buckets is configured by the environment's AWS_*, GOOGLE_* or
+    /// AZURE_* [default: the folder storage in --data]
     #[arg(long, env = "FIRN_STORAGE", value_name = "URL")]
     pub storage: Option<String>,
 }
@@ -22,7 +22,7 @@ impl StorageArgs {
     /// The data directory, absolute and existing.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// If it cannot be created.
     pub fn data_dir(&self) -> Result<PathBuf, ConfigError> {
         let error = |error| ConfigError(format!("--data {}: {error}", self.data.display()));
         let dir = std::path::absolute(&self.data).map_err(error)?;
@@ -33,7 +33,7 @@ impl StorageArgs {
     /// The object store's URL.
     ///
     /// # Errors
-    /// When the data directory cannot be made.
+    /// If the data directory cannot be created.
     pub fn storage_url(&self) -> Result<String, ConfigError> {
         match &self.storage {
             Some(url) => Ok(url.clone()),

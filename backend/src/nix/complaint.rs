@@ -1,19 +1,20 @@
-//! What a Nix process complains of on its stderr: the first lines and the last ones. The first error is the cause of
-//! those that follow it; and of one error the innermost part, which stands at the end, says most.
+//! The errors and warnings on the stderr of a Nix process: the first lines and the last ones.
+//!
+//! The first error causes those after it. Within one error, the innermost part comes last and says most.
 
 use firn_shared::nix::log::Spoken;
 use std::collections::VecDeque;
 
-/// How many lines are kept from the beginning, and from the end.
+/// How many lines are kept from the beginning, and how many from the end.
 const KEPT: usize = 30;
 
-/// The longest line that is kept, in characters; what is longer is cut.
+/// The longest line that is kept, in characters. The rest of a longer line is cut off.
 const MAX_LINE: usize = 2000;
 
-/// What Nix says when it was asked to end, with exit code 1. All of 2.8, 2.26 and 2.34 say it so.
+/// The message of a Nix process that was asked to end; its exit code is 1. Nix 2.8, 2.26 and 2.34 use these words.
 const INTERRUPTED: &str = "error: interrupted by the user";
 
-/// Errors and warnings in words, whether they come as text or in Nix's structured log.
+/// Errors and warnings as text, read from plain lines or from Nix's structured log.
 #[derive(Debug, Default)]
 pub(super) struct Complaint {
     first: Vec<String>,
@@ -23,7 +24,7 @@ pub(super) struct Complaint {
 }
 
 impl Complaint {
-    /// Takes in a line of stderr.
+    /// Reads a line of stderr.
     pub(super) fn hear(&mut self, line: &str) {
         if !line.starts_with("@nix ") {
             self.keep(line);
@@ -37,7 +38,7 @@ impl Complaint {
         self.is_interrupted
     }
 
-    /// The lines.
+    /// The lines that were kept.
     pub(super) fn into_lines(self) -> Vec<String> {
         let gap = (self.left_out > 0).then(|| format!("… {} lines left out …", self.left_out));
         self.first.into_iter().chain(gap).chain(self.last).collect()
@@ -46,7 +47,7 @@ impl Complaint {
     fn keep(&mut self, line: &str) {
         let line = line.trim_end();
         self.is_interrupted |= line == INTERRUPTED;
-        // What would move a terminal's cursor is left out.
+        // Control characters, which could move a terminal's cursor, are left out.
         let line = line.chars().filter(|c| !c.is_control() || *c == '\t').take(MAX_LINE).collect();
         if self.first.len() < KEPT {
             self.first.push(line);

@@ -1,4 +1,4 @@
-//! What a derivation's file says of its first output. Nothing else of it is read.
+//! Reads the first output of a derivation from its file, and nothing else of it.
 //!
 //! The format is ATerm (Nix manual, "Derivations", "ATerm format"): `Derive([("out","PATH","METHOD","HASH")…`.
 
@@ -8,10 +8,10 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// The beginning of a derivation's file in which the first output is, in bytes.
+/// How many bytes of the file are read. They contain the first output.
 const BEGINNING: u64 = 4096;
 
-/// A derivation's first output.
+/// The first output of a derivation.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Derivation {
     path: String,
@@ -19,9 +19,9 @@ pub(super) struct Derivation {
 }
 
 impl Derivation {
-    /// Reads a derivation; nothing when there is none, or it makes no sense.
+    /// Reads a derivation. None if the file cannot be read or is not a derivation.
     pub(super) fn read(drv: &Path) -> Option<Self> {
-        // Builders can put what they like into Nix's log, also the name of a FIFO: opening one waits for a writer.
+        // Package code can put any path into Nix's log, also that of a FIFO. Opening a FIFO would wait for a writer.
         let flags = OFlags::NONBLOCK.bits().cast_signed();
         let file = OpenOptions::new().read(true).custom_flags(flags).open(drv).ok()?;
         let mut text = Vec::new();
@@ -29,7 +29,7 @@ impl Derivation {
         Self::parse(&String::from_utf8_lossy(&text))
     }
 
-    /// The first derivation whose path is in a message of Nix, between quotes.
+    /// The first derivation whose path is quoted in a message of Nix.
     pub(super) fn named_in(message: &str) -> Option<Self> {
         message
             .split(['\'', '"'])
@@ -37,12 +37,12 @@ impl Derivation {
             .and_then(|path| Self::read(Path::new(path)))
     }
 
-    /// A fixed-output or impure derivation: Nix checks nothing of it but its output's hash, if that.
+    /// Whether this is a fixed-output or impure derivation. Nix checks the output's hash, or nothing.
     pub(super) fn may_use_the_network(&self) -> bool {
         !self.hash.is_empty()
     }
 
-    /// Where the output is, or will be, if that is known.
+    /// The path of the output, if it is known. It need not exist.
     pub(super) fn output(&self) -> Option<&Path> {
         (!self.path.is_empty()).then(|| Path::new(&self.path))
     }
@@ -70,7 +70,7 @@ mod tests {
         check(r#"Derive([("dev","/nix/store/x-a-dev","",""),("out","/nix/store/x-a","","")],["#, Some(false));
         check(r#"Derive([("out","/nix/store/x-a","sha256","00ff")],["#, Some(true));
         check(r#"Derive([("out","/nix/store/x-a","r:sha256","00ff")],["#, Some(true));
-        // Content-addressed, whose hash is not known yet; and impure.
+        // A content-addressed derivation, whose hash is not known yet; and an impure one.
         check(r#"Derive([("out","","r:sha256","")],["#, Some(false));
         check(r#"DrvWithVersion("xp-dyn-drv",[("out","","r:sha256","impure")],["#, Some(true));
         check("Derive([", None);

@@ -1,5 +1,4 @@
-//! The expressions of `nix/`, embedded in the binary: it finds them wherever it is installed, with nothing
-//! in the environment.
+//! The expressions of `nix/`. They are embedded in the binary, so it needs no files or variables to find them.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -17,7 +16,8 @@ pub(super) struct Expressions {
 }
 
 impl Expressions {
-    /// Writes them into a directory, each atomically, since another Firn may be reading them.
+    /// Writes the expressions into a directory. Each file is replaced atomically, because another Firn may be reading
+    /// it.
     pub(super) fn install(dir: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(dir.join("home"))?;
         for (name, text) in FILES {
@@ -31,13 +31,13 @@ impl Expressions {
         Ok(Self { dir: dir.to_owned() })
     }
 
-    /// An empty home for evaluations: nixpkgs reads overlays and configuration from the user's, which are no
-    /// part of a revision.
+    /// An empty home directory for evaluations. nixpkgs reads overlays and configuration from the user's home, and
+    /// those are not part of a revision.
     pub(super) fn home(&self) -> PathBuf {
         self.dir.join("home")
     }
 
-    /// All of them.
+    /// All expressions.
     pub(super) fn all(&self) -> impl Iterator<Item = PathBuf> {
         FILES.iter().map(|(name, _)| self.dir.join(name))
     }

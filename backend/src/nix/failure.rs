@@ -1,9 +1,9 @@
-//! Why a Nix process failed: what its log says, and whether the next attempt would fail alike.
+//! Why a Nix process failed, and whether the next attempt would fail too.
 //!
-//! Exit codes alone cannot tell. Nix's own programs end with 100 and more when builds failed for good (Nix manual,
-//! nix-store, "Special exit codes"), but clients of a Nix daemon end with 1 whatever happened. So the structured log
-//! decides: Nix's errors by the words in [`MEANINGS`], which are tried against Nix 2.8, 2.26 and 2.34, and activities
-//! that never ended. What is not understood counts as passing, unless the exit code says otherwise.
+//! Exit codes are not enough. Nix's own programs exit with 100 or more if builds failed for good (Nix manual,
+//! nix-store, "Special exit codes"), but clients of a Nix daemon exit with 1 whatever happened. So the structured log
+//! decides, by the words of Nix's errors (see [`MEANINGS`], tested with Nix 2.8, 2.26 and 2.34) and by activities
+//! that did not end. A failure that is not recognised counts as temporary, unless the exit code says otherwise.
 
 use super::derivation::Derivation;
 use firn_shared::{
@@ -13,7 +13,7 @@ use firn_shared::{
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
-/// What is to blame when a package cannot be realised for good.
+/// Why a package can never be realised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Blame {
     /// Its builder failed.
@@ -22,51 +22,51 @@ pub enum Blame {
     /// Its builder took too long.
     #[error("a builder took too long")]
     Time,
-    /// Its builder ended well, and Nix rejected what it made.
+    /// Its builder succeeded, but Nix rejected the output.
     #[error("an output was rejected")]
     Output,
-    /// What was downloaded for it has another hash than the package set says.
+    /// A download has another hash than the package set says.
     #[error("a download has another hash than it should have")]
     Hash,
-    /// Nix knows no machine of its system, or with the features that it needs.
+    /// Nix has no machine of its system, or none with the features that it needs.
     #[error("there is no machine that could build it")]
     Machine,
-    /// Nix cannot make sense of its derivation.
-    #[error("a derivation makes no sense to Nix")]
+    /// Nix rejects its derivation.
+    #[error("Nix rejects a derivation")]
     Derivation,
 }
 
-/// What was in the way of a build, and may be gone at the next attempt.
+/// A temporary reason why a build failed. It may be gone at the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
     /// A download or a binary cache failed.
     #[error("the network or a binary cache failed")]
     Network,
-    /// A disk is full, or cannot be written.
+    /// A disk is full or cannot be written to.
     #[error("a disk has no space left")]
     Space,
-    /// Somebody ended a builder: a person, or the system for want of memory.
+    /// A builder was killed: by a person, or by the system for lack of memory.
     #[error("a builder was ended from outside")]
     Ended,
 }
 
-/// What one of Nix's messages means.
+/// The meaning of a message of Nix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Meaning {
-    /// A derivation is to blame.
+    /// The derivation is at fault: the next attempt would fail too.
     Lasting(Blame),
-    /// Circumstances are.
+    /// A temporary problem.
     Passing(Obstacle),
-    /// A builder failed. It depends on the derivation what that means: one that may use the network may succeed later.
+    /// A builder failed. The derivation says what that means: a build that may use the network may succeed later.
     BuilderFailed,
-    /// A builder took too long. Likewise.
+    /// A builder took too long. Again, the derivation says what that means.
     TimedOut,
-    /// Something else failed, which is reported too.
+    /// It failed because something else failed, which Nix reports too.
     Follows,
 }
 
-/// What Nix says, and what it means. The first entry whose words are in a message counts. Where a version is named,
-/// others say it in the words of another entry.
+/// Words of Nix's messages, and what they mean. The first entry whose words are in a message counts. A comment names
+/// the versions that use the words; without a comment, all do.
 const MEANINGS: [(&str, Meaning); 31] = [
     // Binary caches.
     ("some substitutes for the outputs of derivation", Meaning::Passing(Obstacle::Network)),
@@ -75,7 +75,7 @@ const MEANINGS: [(&str, Meaning); 31] = [
     ("hash mismatch importing path", Meaning::Passing(Obstacle::Network)),
     ("' is incomplete", Meaning::Passing(Obstacle::Network)),
     ("unable to download", Meaning::Passing(Obstacle::Network)),
-    // What else failed.
+    // Consequences of other failures.
     ("failed to produce output path", Meaning::Lasting(Blame::Output)),
     (" dependencies of derivation ", Meaning::Follows), // 2.8, 2.26
     ("dependency failed", Meaning::Follows),            // 2.34
@@ -107,7 +107,7 @@ const MEANINGS: [(&str, Meaning); 31] = [
     ("is too short to be a valid store path", Meaning::Lasting(Blame::Derivation)), // 2.8, 2.26
 ];
 
-/// What builders say of a want of space, and Nix where it sees that.
+/// What builders print when a disk is full, and what Nix prints when it notices.
 const WANT_OF_SPACE: [&str; 5] = [
     "No space left on device",
     "Disk quota exceeded",
@@ -116,68 +116,68 @@ const WANT_OF_SPACE: [&str; 5] = [
     "database or disk is full",
 ];
 
-/// What git says, whom Nix asks for repositories.
+/// What git prints when a repository cannot be reached. Nix runs git.
 const GIT_OUTAGE: [&str; 3] = ["Could not resolve host", "unable to access '", "Could not read from remote"];
 
-/// How servers answer that are there and do not have it: the network is not to blame.
+/// Responses of a server that works but does not have the file. The network is not at fault.
 const NOT_THERE: [&str; 3] = ["HTTP error 403", "HTTP error 404", "HTTP error 410"];
 
-/// Exit codes by which Nix tells that builds failed for good: 100 and more, with a bit each for time-out, hash
-/// mismatch and nondeterminism.
+/// Exit codes that mean that builds failed for good: 100 plus one bit each for timeout, hash mismatch and
+/// nondeterminism.
 const FAILED_FOR_GOOD: std::ops::RangeInclusive<i32> = 100..=111;
 
-/// Signals that come from outside, as Nix reports those that ended a builder: hangup, interrupt, kill and terminate.
+/// Signals from outside, by the number in Nix's message about a builder: hangup, interrupt, kill and terminate.
 const FROM_OUTSIDE: [i32; 4] = [1, 2, 9, 15];
 
-/// How many of Nix's errors are kept, and how much of each, in characters.
+/// How many errors of Nix are kept, and how many characters of each.
 const MAX_ERRORS: usize = 200;
 const MAX_ERROR: usize = 2000;
 
-/// How many activities are followed.
+/// How many activities are tracked.
 const MAX_ACTIVITIES: usize = 10_000;
 
-/// What Nix has said and not finished so far.
+/// What Nix has reported so far, and the activities that have not ended.
 #[derive(Debug, Default)]
 pub(super) struct Said {
-    /// Nix's own errors, the first of them.
+    /// The first errors of Nix itself.
     errors: Vec<String>,
     meanings: Vec<Option<Meaning>>,
     obstacle: Option<Obstacle>,
-    /// What is under way, by activity: a derivation that is built, or nothing that has a name.
+    /// The activities that are running, by their id.
     running: HashMap<u64, Activity>,
     /// Derivations whose builders were started.
     builds: BTreeSet<String>,
 }
 
-/// What a failure comes to.
+/// What follows from a failure.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The next attempt would fail alike.
+    /// The next attempt would fail too.
     Lasting(Vec<Fault>),
-    /// It may succeed.
+    /// The next attempt may succeed.
     Passing(Obstacle),
-    /// Nobody can tell, so it may.
+    /// Unknown. The next attempt may succeed.
     Unknown,
 }
 
-/// One thing that failed for good.
+/// One failure that would repeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// What is to blame.
+    /// The cause.
     pub blame: Blame,
-    /// What Nix said, of which derivation or output.
+    /// Nix's message, which names the derivation or output.
     error: String,
 }
 
 impl Fault {
-    /// Whether it is about this store path.
+    /// Whether the message names this store path.
     pub fn is_about(&self, path: &StorePath) -> bool {
         self.error.contains(path.as_str())
     }
 }
 
 impl Said {
-    /// Takes in a line of Nix's structured log.
+    /// Reads a line of Nix's structured log.
     pub(super) fn hear(&mut self, line: &str) {
         match Spoken::of(line) {
             Some(Spoken::Error(text)) => {
@@ -188,7 +188,7 @@ impl Said {
                     self.meanings.push(meaning);
                 }
             }
-            // A binary cache that fails is passed over with a warning, and things are built instead.
+            // If a binary cache fails, Nix only warns and builds from source instead.
             Some(Spoken::Warning(text)) => self.meet(meaning(&text), &text),
             Some(Spoken::Builder(text)) if is_want_of_space(&text) => {
                 self.obstacle.get_or_insert(Obstacle::Space);
@@ -225,7 +225,7 @@ impl Said {
         }
     }
 
-    /// What was in the way of a process that was ended because its time ran out, if that was not its own work.
+    /// Why a process ran out of time, if not because of its own work.
     pub(super) fn obstacle_when_time_ran_out(&self) -> Option<Obstacle> {
         let downloads = || {
             self.running.values().any(|activity| matches!(activity, Activity::Download))
@@ -234,17 +234,17 @@ impl Said {
         self.obstacle.or_else(|| downloads().then_some(Obstacle::Network))
     }
 
-    /// What was in the way of an evaluation that failed.
+    /// The temporary problem that made an evaluation fail, if there was one.
     pub(super) fn obstacle(&self) -> Option<Obstacle> {
         self.obstacle
     }
 
-    /// What a failure with this exit code comes to.
+    /// Judges a failure with this exit code.
     pub(super) fn judge(&self, status: i32) -> Verdict {
         if let Some(obstacle) = self.obstacle {
             return Verdict::Passing(obstacle);
         }
-        // One that was not kept may be about circumstances.
+        // Errors beyond the limit were not kept. One of them may be a temporary problem.
         if self.errors.len() == MAX_ERRORS {
             return Verdict::Unknown;
         }
@@ -283,7 +283,7 @@ fn meaning(text: &str) -> Option<Meaning> {
     MEANINGS.iter().find(|(words, _)| text.contains(words)).map(|(_, meaning)| *meaning)
 }
 
-/// Whether a builder was ended by a signal from outside: `… failed due to signal 9 (Killed)`.
+/// Whether a signal from outside ended a builder: `… failed due to signal 9 (Killed)`.
 fn was_ended(error: &str) -> bool {
     let number = error.split_once("due to signal ").and_then(|(_, rest)| rest.split_once(' '));
     number
@@ -291,7 +291,7 @@ fn was_ended(error: &str) -> bool {
         .is_some_and(|number: i32| FROM_OUTSIDE.contains(&number))
 }
 
-/// Whether this derivation may use the network, and its output is not there.
+/// Whether this derivation may use the network and its output does not exist.
 fn is_unfinished_download(drv: &str) -> bool {
     Derivation::read(Path::new(drv)).is_some_and(|derivation| {
         derivation.may_use_the_network() && !derivation.output().is_some_and(Path::exists)

@@ -1,19 +1,19 @@
-//! A build's processes: Nix, its builders, and whatever those start.
+//! The processes of a build: Nix, its builders, and whatever those start.
 //!
-//! Builders run in sessions of their own, so neither a signal to Nix's process group nor a limit on one
-//! process reaches all of them. They are found by descent, and remembered, because a process whose parent has
-//! ended is nobody's child. What descends and is orphaned between two looks is missed; Nix's build users or
-//! its sandbox keep that in too. A Nix daemon's builders are no descendants of ours: the daemon bounds them.
+//! Builders run in sessions of their own, so neither a signal to Nix's process group nor a limit on one process
+//! reaches all of them. They are found as children of known processes. They are remembered, because a process loses
+//! its parent when that ends. A process that is started and orphaned between two looks is missed; Nix's build users
+//! or its sandbox contain it. The builders of a Nix daemon are not descendants of Firn: the daemon limits them.
 
 use procfs::process::Process;
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::HashMap;
 
-/// A process and all that have been seen to descend from it.
+/// A process, and all its descendants that were seen.
 #[derive(Debug)]
 pub(super) struct Family {
     root: i32,
-    /// Descendants by number, each with when it was started: numbers are used again.
+    /// Descendants by process id, each with its start time, because ids are reused.
     seen: HashMap<i32, u64>,
 }
 
@@ -23,8 +23,8 @@ impl Family {
         Self { root: root.as_raw_nonzero().get(), seen: HashMap::new() }
     }
 
-    /// Looks who is there, and returns how much memory they use together, in bytes: their own pages, without
-    /// what they only map from files.
+    /// Finds new descendants. Returns the memory that all of them use, in bytes: anonymous pages, without pages
+    /// mapped from files.
     pub(super) fn look(&mut self) -> u64 {
         let mut memory = 0;
         let mut next: Vec<i32> = [self.root].into_iter().chain(self.seen.keys().copied()).collect();
@@ -42,20 +42,20 @@ impl Family {
         memory
     }
 
-    /// Ends all who were seen and are still there, but for the root.
+    /// Kills all descendants that were seen and still run, but not the root.
     pub(super) fn end(&mut self) {
         self.look();
         for (pid, started) in std::mem::take(&mut self.seen) {
             if started_at(pid).is_some_and(|(_, now)| now == started)
                 && let Some(pid) = Pid::from_raw(pid)
             {
-                // Fails when it has ended by itself, which is what was wanted.
+                // Fails if the process has ended by itself.
                 let _ = kill_process(pid, Signal::KILL);
             }
         }
     }
 
-    /// A member that is there; one whose number means another process now is forgotten.
+    /// The process with this id, if it is a member that still runs. Forgets the id if another process uses it now.
     fn member(&mut self, pid: i32) -> Option<Process> {
         let found = started_at(pid);
         if pid == self.root {
@@ -74,8 +74,8 @@ impl Family {
     }
 }
 
-/// The process that bubblewrap has started, if this is one of bubblewrap's (see `isolation`); else the process itself.
-/// bubblewrap takes two: the one that waits for the other, and the first of the process namespace.
+/// If this is bubblewrap (see `isolation`), the process that it has started; otherwise the process itself. bubblewrap
+/// runs as two processes: the one that waits, and the first of the process namespace.
 pub(super) fn behind_bubblewrap(pid: Pid) -> Pid {
     let mut at = pid;
     while let Ok(process) = Process::new(at.as_raw_nonzero().get())
@@ -90,7 +90,7 @@ pub(super) fn behind_bubblewrap(pid: Pid) -> Pid {
     at
 }
 
-/// A process that runs, and when it was started, in clock ticks since the machine was.
+/// A running process and its start time, in clock ticks since the machine booted.
 fn started_at(pid: i32) -> Option<(Process, u64)> {
     let process = Process::new(pid).ok()?;
     let stat = process.stat().ok()?;

@@ -1,4 +1,4 @@
-//! The names of a package set, and what its packages are: evaluations of `nix/index.nix`.
+//! The names of a package set, and what its packages are, from evaluations of `nix/index.nix`.
 
 use super::{Nix, ProcessError, ResolveError, pieces::Pieces};
 use crate::{
@@ -8,23 +8,23 @@ use crate::{
 use firn_shared::{naming::name_index::Names, nix::log::Spoken, oci::platform::Platform};
 use serde::{Deserialize, Serialize};
 
-/// What comes before the place that is looked at, on the standard error of an evaluation.
+/// The text before the position in the list, on the standard error of an evaluation.
 const LOOKS_AT: &str = "firn looks at ";
 
-/// How many attributes are looked at in one evaluation, where all of them in one have failed.
+/// How many attributes one evaluation reads, after an evaluation of all of them has failed.
 const PIECE: usize = 100;
 
-/// How many evaluations an answer may take. Sets that end evaluations are few.
+/// How many evaluations one listing may take. Few attributes make an evaluation fail.
 const MAX_EVALUATIONS: usize = 40;
 
-/// A package set whose names are asked for.
+/// What names to list.
 #[derive(Debug, Clone, Copy)]
 pub struct NamesRequest<'a> {
-    /// Where the package set is.
+    /// The package set.
     pub source: &'a Source,
-    /// For which platform.
+    /// The platform.
     pub platform: Platform,
-    /// Whether unfree packages are packages.
+    /// Whether unfree packages are included.
     pub allow_unfree: bool,
 }
 
@@ -44,22 +44,24 @@ struct IndexAnswer {
     candidates: Vec<String>,
 }
 
-/// An evaluation that failed, and the place of the list that it looked at.
+/// A failed evaluation, and the position in the list at which it failed.
 struct Stopped {
     error: ProcessError,
     at: Option<usize>,
 }
 
 impl Nix {
-    /// The names of a package set: its own, and those in the sets that it holds, as far as these are told by their
-    /// names. A set that takes the whole evaluation down with it is left out.
+    /// The names of a package set: its own, and those in its nested sets as far as their names show that they hold
+    /// packages. A set that makes every evaluation fail is left out.
     ///
     /// # Errors
-    /// When the package set itself cannot be loaded, or Nix cannot be run.
+    /// If the package set itself cannot be loaded, or Nix cannot be run.
     pub async fn names(&self, request: NamesRequest<'_>) -> Result<Names, ResolveError> {
         match self.look(request, None, false).await? {
             Ok(answer) => return Ok(answer.names),
-            Err(Stopped { error, .. }) => tracing::info!(error = %error, "names are listed in pieces"),
+            Err(Stopped { error, .. }) => {
+                tracing::info!(error = %error, "cannot list all names at once; listing them in pieces")
+            }
         }
         let top = self.look(request, Some(&[]), false).await?.map_err(|stopped| stopped.error)?;
         let mut names = top.names;
@@ -67,11 +69,11 @@ impl Nix {
         Ok(names)
     }
 
-    /// What these attributes of a package set are: packages, with what can be said of them, or sets of packages.
-    /// Those that end every evaluation are left out.
+    /// What these attributes of a package set are: packages, with their metadata, or sets of packages. Attributes
+    /// that make every evaluation fail are left out.
     ///
     /// # Errors
-    /// When the package set itself cannot be loaded, or Nix cannot be run.
+    /// If the package set itself cannot be loaded, or Nix cannot be run.
     pub async fn survey(
         &self,
         request: NamesRequest<'_>,
@@ -92,12 +94,12 @@ impl Nix {
         while let Some(piece) = pieces.next() {
             match self.look(request, Some(&attributes[piece.clone()]), metadata).await? {
                 Ok(mut answer) => {
-                    // Which is the same each time.
+                    // This entry is the same for every piece.
                     answer.names.names.remove("");
                     names.merge(answer.names);
                 }
                 Err(Stopped { error, at }) => {
-                    tracing::debug!(error = %error, at, "attributes end an evaluation");
+                    tracing::debug!(error = %error, at, "attributes make an evaluation fail");
                     let at = at.map(|at| piece.start + at);
                     pieces.failed(piece, at);
                 }
@@ -106,12 +108,13 @@ impl Nix {
         let given_up: Vec<_> =
             pieces.given_up().into_iter().map(|place| attributes[place].as_str()).collect();
         if !given_up.is_empty() {
-            tracing::info!(attributes = given_up.join(" "), "attributes that cannot be looked at");
+            tracing::info!(attributes = given_up.join(" "), "attributes that cannot be evaluated");
         }
         Ok(names)
     }
 
-    /// One evaluation, which may fail because of what it looks at. One that collects metadata gives way to others.
+    /// Runs one evaluation, which may fail because of an attribute. An evaluation that collects metadata runs at low
+    /// priority.
     async fn look(
         &self,
         request: NamesRequest<'_>,

@@ -1,12 +1,13 @@
-//! Keeping Nix, and the package code that it runs, away from Firn itself.
+//! Isolates Nix, and the package code that it runs, from Firn.
 //!
 //! A process may read the memory, the environment and the files of every other process of its user. Evaluators run
-//! package code, and so do builders where Nix has no users for them, so that Firn's secrets would be open to each
-//! package. [bubblewrap](https://github.com/containers/bubblewrap) starts Nix in a process namespace of its own, where
-//! Firn's processes do not exist, and in a file system that is read-only but for Nix's store and temporary files,
-//! without the folders that hold secrets. The kernel ends all that runs there when Nix ends, builders too.
+//! package code. So do builders, if Nix has no build users. Without isolation, every package could read Firn's
+//! secrets. [bubblewrap](https://github.com/containers/bubblewrap) starts Nix in a process namespace of its own,
+//! where Firn's processes do not exist. The file system there is read-only except for Nix's store and temporary
+//! files, and lacks the folders that hold secrets. When Nix ends, the kernel ends everything that runs there,
+//! builders too.
 //!
-//! It is no limit on what Nix may use (see `process`), and the network stays.
+//! Isolation does not limit resources (see `process`) or the network.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -15,16 +16,16 @@ use std::process::{Command, Stdio};
 /// The program.
 const BUBBLEWRAP: &str = "bwrap";
 
-/// Of the capabilities of root, those with which Nix gives files in its store their owner and permissions. Without the
-/// others, root cannot undo what is hidden here.
+/// The capabilities of root that Nix needs to set owner and permissions of files in its store. Without the others,
+/// root cannot undo the isolation.
 const CAPABILITIES: [&str; 6] =
     ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_SETGID", "CAP_SETUID"];
 
-/// What of `/run` programs need: where NixOS has its programs, and how names are looked up. The rest are sockets of
-/// daemons and credentials.
+/// The parts of `/run` that programs need: the programs of NixOS, and name resolution. The rest of `/run` has sockets
+/// of daemons and credentials.
 const OF_RUN: [&str; 4] = ["/run/current-system", "/run/systemd/resolve", "/run/resolvconf", "/run/nscd"];
 
-/// Where people keep what gives access to other machines, below their home directory.
+/// Files and folders below a home directory that give access to other machines.
 const OF_HOME: [&str; 12] = [
     ".aws",
     ".azure",
@@ -40,44 +41,44 @@ const OF_HOME: [&str; 12] = [
     ".ssh",
 ];
 
-/// Why Nix cannot be kept apart.
+/// Why Nix cannot be isolated.
 #[derive(Debug, thiserror::Error)]
 pub enum IsolationError {
-    /// The program is not there.
+    /// bubblewrap is not installed.
     #[error("bubblewrap (bwrap) is not installed")]
     Missing,
-    /// The program fails, for example because this machine does not let users make namespaces.
+    /// bubblewrap fails, for example because this machine does not let users create namespaces.
     #[error("bubblewrap (bwrap) does not work here: {0}")]
     Refused(String),
 }
 
-/// What is hidden from Nix, and what it may write.
+/// What Nix cannot see, and what it may write.
 #[derive(Debug, Clone)]
 pub struct Isolation {
-    /// The arguments of bubblewrap before the program.
+    /// The arguments of bubblewrap that precede the program.
     arguments: Vec<OsString>,
 }
 
-/// The files that Firn itself has.
+/// Firn's own files, and how Nix may use them.
 #[derive(Debug, Clone, Default)]
 pub struct OwnFiles {
-    /// Folders that nobody else has business in: the data directory, the storage.
+    /// Folders that only Firn uses: the data directory, the storage.
     pub hidden: Vec<PathBuf>,
     /// Files with secrets.
     pub secrets: Vec<PathBuf>,
     /// Whether callers choose what is evaluated and built.
     pub strangers: bool,
-    /// Folders inside hidden ones that Nix writes into.
+    /// Folders inside hidden ones that Nix writes to.
     pub written: Vec<PathBuf>,
     /// Folders inside hidden ones that Nix reads.
     pub read: Vec<PathBuf>,
 }
 
 impl Isolation {
-    /// Finds out whether Nix can be kept apart.
+    /// Finds out whether Nix can be isolated.
     ///
     /// # Errors
-    /// When it cannot.
+    /// If it cannot.
     pub fn new(own: &OwnFiles) -> Result<Self, IsolationError> {
         let isolation = Self { arguments: arguments(own, std::env::home_dir().as_deref()) };
         let (program, arguments) = isolation.wrap("/bin/sh".as_ref(), &["-c".into(), ":".into()]);
@@ -93,7 +94,7 @@ impl Isolation {
         }
     }
 
-    /// The command line that starts a program apart.
+    /// The command line that starts a program in isolation.
     pub(super) fn wrap(&self, program: &OsStr, arguments: &[OsString]) -> (OsString, Vec<OsString>) {
         let program = [OsString::from("--"), program.to_owned()];
         let all = self.arguments.iter().chain(&program).chain(arguments);
@@ -101,7 +102,7 @@ impl Isolation {
     }
 }
 
-/// The arguments of bubblewrap. Later ones lie over earlier ones.
+/// The arguments of bubblewrap. Later mounts cover earlier ones.
 fn arguments(own: &OwnFiles, home: Option<&Path>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = Vec::new();
     let mut add = |words: &[&OsStr]| arguments.extend(words.iter().map(|word| (*word).to_owned()));
@@ -141,7 +142,7 @@ fn arguments(own: &OwnFiles, home: Option<&Path>) -> Vec<OsString> {
 mod tests {
     use super::*;
 
-    /// What a shell sees there.
+    /// The output of a shell script that runs in isolation.
     fn sees(own: &OwnFiles, script: &str) -> String {
         let isolation = Isolation::new(own).expect("setup/nix installs bubblewrap");
         let (program, arguments) = isolation.wrap("/bin/sh".as_ref(), &["-c".into(), script.into()]);

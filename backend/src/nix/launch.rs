@@ -1,36 +1,36 @@
-//! How a program of Nix is started: within its limits, and apart from Firn where that is wanted.
+//! Starts a program of Nix within its limits, and in isolation if that is configured.
 //!
-//! Limits that are set on a process from outside come too late for what it has started by then, as bubblewrap starts
-//! Nix and Nix its builders. So a shell sets them and then becomes the program: they hold from its first instruction.
+//! Limits set on a running process do not affect what it has already started: bubblewrap starts Nix, and Nix starts
+//! builders. So a shell sets the limits and then becomes the program. They hold from its first instruction.
 
 use super::{Memory, isolation::Isolation};
 use std::ffi::OsString;
 use std::io;
 
-/// The shell, which every machine has there (POSIX; `system` takes it from there too).
+/// The shell. Every machine has it there (POSIX; C's `system` uses it too).
 const SHELL: &str = "/bin/sh";
 
-/// The nice value of a process that gives way to others (`man 7 sched`).
+/// The nice value of a process with low priority (`man 7 sched`).
 const LOW_PRIORITY: i32 = 19;
 
-/// What a shell ends with that finds no such program, and what with one that cannot be started (POSIX, "Exit Status for
-/// Commands"). Programs of Nix end with neither.
+/// Exit codes of a shell if the program does not exist, and if it cannot be executed (POSIX, "Exit Status for
+/// Commands"). Programs of Nix use neither.
 const NOT_FOUND: i32 = 127;
 const NOT_EXECUTABLE: i32 = 126;
 
-/// What holds for a program and all that it starts.
+/// Limits for a program and all that it starts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Memory; of a family it is not limited here.
+    /// Limit of memory. Only [`Memory::OneProcess`] is enforced here.
     pub(super) memory: Memory,
-    /// How many files each process may have open, if Firn may have more.
+    /// How many files each process may have open. None if Firn's own limit was not raised.
     pub(super) files: Option<u64>,
-    /// Whether other processes come first.
+    /// Whether the program runs at low priority.
     pub(super) gives_way: bool,
 }
 
 impl Limits {
-    /// What the shell does before it becomes the program.
+    /// The script of the shell that becomes the program.
     fn script(self) -> String {
         let mut script = String::new();
         if let Some(files) = self.files {
@@ -62,7 +62,7 @@ pub(super) fn command_line(
     (SHELL.into(), shell.into_iter().chain(arguments).collect())
 }
 
-/// Why the program did not start, if that is what an exit code says.
+/// Why the program did not start, if the exit code says so.
 pub(super) fn not_started(status: Option<i32>) -> Option<io::Error> {
     let kind = match status? {
         NOT_FOUND => io::ErrorKind::NotFound,
@@ -78,7 +78,7 @@ mod tests {
     use crate::nix::OwnFiles;
     use std::process::Command;
 
-    /// What a program prints that is started so.
+    /// The output of a program that is started with these limits.
     fn prints(isolation: Option<&Isolation>, limits: Limits, program: &str, arguments: &[&str]) -> String {
         let arguments = arguments.iter().map(OsString::from).collect();
         let (file, arguments) = command_line(isolation, program, arguments, limits);

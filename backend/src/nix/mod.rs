@@ -1,7 +1,7 @@
-//! Nix, driven as child processes: evaluate, realise, ask for closures.
+//! Nix, run as child processes: evaluates, realises, reads closures.
 //!
-//! Nix resolves names and realises store paths, nothing else: no graph, tar or hash is ever a derivation.
-//! Callers give names as validated types; they reach Nix as one JSON argument.
+//! Nix resolves names and realises store paths, and does nothing else: no graph, tar or hash is a derivation. Names
+//! are validated types, and reach Nix as one JSON argument.
 
 mod complaint;
 mod derivation;
@@ -41,16 +41,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How often background work looks whether all evaluations have ended.
+/// How often background work checks whether all evaluations have ended.
 const LOOK_FOR_QUIET: Duration = Duration::from_millis(500);
 
 /// A Nix installation with its limits.
 #[derive(Debug)]
 pub struct Nix {
     expressions: Expressions,
-    /// None where Nix runs beside Firn as any other process.
+    /// None if Nix runs without isolation.
     isolation: Option<Isolation>,
-    /// For links to what builds need; what a killed process has left is gone.
+    /// Links to the store paths that builds need. Links of killed processes have been removed.
     gc_roots: OwnFolder,
     eval_timeout: Duration,
     build_timeout: Duration,
@@ -63,10 +63,11 @@ pub struct Nix {
 }
 
 impl Nix {
-    /// Nix with state (expressions, GC roots) in this directory. `others` are what Nix must not see besides.
+    /// Nix with its state (expressions, GC roots) in this directory. Nix cannot see this directory, nor the files in
+    /// `others`.
     ///
     /// # Errors
-    /// When the directory cannot be written, or Nix cannot be kept apart although it has to.
+    /// If the directory cannot be written to, or isolation is required and does not work.
     pub fn new(args: &NixArgs, dir: &Path, others: OwnFiles) -> io::Result<Self> {
         let gc_roots = OwnFolder::new(&dir.join("gcroots"))?;
         let expressions = Expressions::install(&dir.join("nix"))?;
@@ -76,7 +77,7 @@ impl Nix {
         own.read.push(dir.join("sources"));
         let isolation = match args.isolation {
             IsolationArg::Always => Some(Isolation::new(&own).map_err(io::Error::other)?),
-            // Where it has to be and does not work, the caller says so.
+            // If isolation is needed and does not work, the caller reports it.
             IsolationArg::Auto if others.strangers => Isolation::new(&own).ok(),
             IsolationArg::Auto | IsolationArg::Never => None,
         };
@@ -95,17 +96,17 @@ impl Nix {
         })
     }
 
-    /// Removes the links to what builds need, for when this process ends.
+    /// Removes the GC roots, before this process ends.
     pub(crate) fn remove_roots(&self) {
         self.gc_roots.remove();
     }
 
-    /// Whether package code is kept away from Firn's memory and secrets.
+    /// Whether package code is isolated from Firn's memory and secrets.
     pub fn is_apart(&self) -> bool {
         self.isolation.is_some()
     }
 
-    /// How long a build may take.
+    /// Timeout of a build.
     pub fn build_timeout(&self) -> Duration {
         self.build_timeout
     }
@@ -117,7 +118,7 @@ impl Nix {
         }
     }
 
-    /// How many Nix processes have been started so far. An image of known packages starts none.
+    /// How many Nix processes have been started so far. Images of known packages start none.
     pub fn processes(&self) -> u64 {
         self.processes.load(Ordering::Relaxed)
     }

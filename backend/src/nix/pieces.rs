@@ -1,32 +1,32 @@
-//! Evaluating many attributes where some end every evaluation that looks at them (`abort`, a type error, endless
-//! recursion): in pieces, going round those.
+//! Evaluates many attributes in pieces. Some attributes make every evaluation fail (`abort`, a type error, endless
+//! recursion); the pieces leave these out.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// A list's places, to be looked at in pieces.
+/// The positions of a list, in pieces.
 ///
-/// An evaluation says which place it looks at, so that one that fails costs one place and, as a rule, one more
-/// evaluation. Where it does not say, the piece is halved.
+/// An evaluation reports the position that it is at. So a failed evaluation costs one position and, as a rule, one
+/// more evaluation. If no position was reported, the piece is halved.
 #[derive(Debug)]
 pub(super) struct Pieces {
-    /// What is still to be looked at, next one first. None is empty.
+    /// The pieces to evaluate, next one first. None of them is empty.
     pending: VecDeque<Range<usize>>,
-    /// The places that were given up.
+    /// The positions that were left out.
     given_up: Vec<usize>,
-    /// How many pieces may still be begun.
+    /// How many pieces may still be started.
     left: usize,
 }
 
 impl Pieces {
-    /// All places of a list of this length, in pieces of `size`; at most `limit` pieces are begun.
+    /// All positions of a list of this length, in pieces of `size`. At most `limit` pieces are started.
     pub(super) fn new(length: usize, size: usize, limit: usize) -> Self {
         let starts = (0..length).step_by(size.max(1));
         let pending = starts.map(|start| start..(start + size.max(1)).min(length)).collect();
         Self { pending, given_up: Vec::new(), left: limit }
     }
 
-    /// The next piece. What is over the limit of pieces is given up.
+    /// The next piece. Once the limit is reached, the remaining positions are left out.
     pub(super) fn next(&mut self) -> Option<Range<usize>> {
         if self.left == 0 {
             self.given_up.extend(self.pending.drain(..).flatten());
@@ -36,7 +36,7 @@ impl Pieces {
         self.pending.pop_front()
     }
 
-    /// Notes that a piece ended the evaluation, at this place of the list if that was said.
+    /// Records that an evaluation of this piece failed, and at which position, if that is known.
     pub(super) fn failed(&mut self, piece: Range<usize>, at: Option<usize>) {
         let at = at.filter(|at| piece.contains(at)).or((piece.len() == 1).then_some(piece.start));
         let parts = match at {
@@ -54,7 +54,7 @@ impl Pieces {
         }
     }
 
-    /// The places that were given up.
+    /// The positions that were left out.
     pub(super) fn given_up(self) -> Vec<usize> {
         self.given_up
     }
@@ -66,7 +66,8 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
-    /// What is seen and what is given up where these places end an evaluation, and how many evaluations it takes.
+    /// Which positions are evaluated and which are left out if `bad` ones make an evaluation fail, and how many
+    /// evaluations it takes.
     fn walk(
         length: usize,
         size: usize,

@@ -1,4 +1,4 @@
-//! One Nix process: started in a group of its own, bounded in time and output, and never left behind.
+//! Runs one Nix process in a process group of its own, with limits of time and output. No process is left behind.
 
 use super::{
     Nix,
@@ -22,115 +22,115 @@ use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-/// How long a process that was asked to end may take over it. Nix uses the time to end its builders, which
-/// run in sessions of their own that a signal to the group does not reach.
+/// How long a process that was asked to end may take. Nix uses the time to end its builders: they run in sessions of
+/// their own, which a signal to the group does not reach.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The most that Nix may print as its answer, in bytes.
+/// Limit of Nix's standard output, in bytes.
 const MAX_STDOUT: u64 = 256 << 20;
 
-/// How often a build's processes are looked at.
+/// How often the processes of a build are measured.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// The longest line of stderr, in bytes: what is longer is cut. A line that Nix reports holds one of a builder's,
-/// which can be anything.
+/// The longest line of stderr, in bytes. The rest of a longer line is dropped. Lines of builders, which Nix passes
+/// on, can be anything.
 const MAX_LINE: u64 = 64 << 10;
 
-/// What one process may use.
+/// Limits of one process.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    /// How long it may take.
+    /// Timeout.
     pub(super) time: Duration,
-    /// How much memory.
+    /// Limit of memory.
     pub(super) memory: Memory,
-    /// Whether other processes come first.
+    /// Whether it runs at low priority.
     pub(super) gives_way: bool,
 }
 
-/// How much memory may be used, in bytes, and by whom.
+/// How much memory may be used, in bytes, and by which processes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Memory {
-    /// No bound: what runs for a moment and starts nothing.
+    /// No limit: for a process that runs for a moment and starts nothing.
     Unbounded,
-    /// Address space of the process, and of each that it starts.
+    /// Address space of the process, and of each process that it starts.
     OneProcess(u64),
-    /// Memory of the process and all that it starts together, if that is bounded at all. None of them is left when
-    /// the process has ended.
+    /// Memory of the process and all that it starts, together; unlimited if None. When the process has ended, all of
+    /// them are ended.
     Family(Option<u64>),
 }
 
 /// Why a Nix process gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
-    /// It did not start, or could not be talked to.
+    /// It did not start, or reading its output failed.
     #[error("cannot run {program}: is Nix installed, and on the PATH?")]
     Io {
-        /// Which program.
+        /// The program.
         program: &'static str,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// It took too long and was ended.
     #[error("{program} took longer than {} s", limit.as_secs())]
     Timeout {
-        /// Which program.
+        /// The program.
         program: &'static str,
         /// The limit that it exceeded.
         limit: Duration,
     },
-    /// It and what it started used too much memory and were ended.
+    /// It and its descendants used too much memory and were ended.
     #[error("{program} and its builders used more than {} MiB", limit >> 20)]
     Memory {
-        /// Which program.
+        /// The program.
         program: &'static str,
         /// The limit that they exceeded, in bytes.
         limit: u64,
     },
-    /// It printed more than any answer can be.
+    /// It printed more than [`MAX_STDOUT`].
     #[error("{program} printed more than {MAX_STDOUT} bytes")]
     TooMuchOutput {
-        /// Which program.
+        /// The program.
         program: &'static str,
     },
-    /// Somebody else ended it: a person, the system for want of memory, or Firn because it ends itself. Says nothing
-    /// about what it was asked for.
+    /// It was ended from outside: by a person, by the system for lack of memory, or by Firn, which is ending itself.
+    /// This says nothing about the request.
     #[error("{program} was ended from outside")]
     Ended {
-        /// Which program.
+        /// The program.
         program: &'static str,
     },
-    /// It failed, or took too long, because of circumstances.
+    /// It failed, or took too long, because of a temporary problem.
     #[error("{obstacle}")]
     Hindered {
-        /// Which ones.
+        /// The problem.
         obstacle: Obstacle,
-        /// What became of it.
+        /// The failure itself.
         source: Box<ProcessError>,
     },
     /// It ended with an error.
-    // Indented, so that nothing that is said looks like a line of the log.
+    // Indented, so that no line of the message looks like a line of the log.
     #[error("{program} failed with {status}: {}", stderr.join("\n  "))]
     Failed {
-        /// Which program.
+        /// The program.
         program: &'static str,
         /// Its exit code, or -1 when a signal ended it.
         status: i32,
-        /// What it complained of, in words.
+        /// The errors and warnings that it printed.
         stderr: Vec<String>,
     },
 }
 
 impl ProcessError {
-    /// It, because of this.
+    /// Adds the temporary problem that caused this error.
     pub(super) fn hindered_by(self, obstacle: Obstacle) -> Self {
         Self::Hindered { obstacle, source: Box::new(self) }
     }
 }
 
-/// What Nix regards as a full disk: less than this is free, in bytes.
+/// Nix considers a disk full if it has fewer than this many bytes free.
 const FULL: u64 = 8 << 20;
 
-/// Whether a disk is full that builds write to.
+/// Whether a disk that builds write to is full.
 fn disk_is_full() -> bool {
     let places = [PathBuf::from("/nix/store"), PathBuf::from("/nix/var/nix"), std::env::temp_dir()];
     places
@@ -138,17 +138,17 @@ fn disk_is_full() -> bool {
         .any(|place| statvfs(place).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < FULL))
 }
 
-/// Signals that come from outside. Others are of a process's own making, such as that its stack is full.
+/// Signals from outside. A process causes the others itself, for example by a stack overflow.
 const FROM_OUTSIDE: [Signal; 4] = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP];
 
 /// Whether a process that has failed was ended from outside.
 fn was_ended(status: ExitStatus, complaint: &Complaint) -> bool {
-    // bubblewrap, and shells, say 128 and the signal's number.
+    // bubblewrap and shells exit with 128 plus the signal's number.
     let signal = status.signal().or_else(|| status.code()?.checked_sub(128));
     FROM_OUTSIDE.iter().any(|outside| signal == Some(outside.as_raw())) || complaint.is_interrupted()
 }
 
-/// The process groups that are running.
+/// The process groups that are running, and whether no more may be started.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Groups(Arc<Mutex<HashSet<Pid>>>, Arc<AtomicBool>);
 
@@ -157,7 +157,7 @@ impl Groups {
         self.0.lock().expect("nothing panics while holding the lock")
     }
 
-    /// From now on nothing is to run.
+    /// From now on no process may be started.
     fn close(&self) {
         self.1.store(true, Ordering::SeqCst);
     }
@@ -166,7 +166,7 @@ impl Groups {
         self.1.load(Ordering::SeqCst)
     }
 
-    /// Returns when none is left, or false after the grace period.
+    /// Waits until no group is left. Returns false if the grace period passes before.
     async fn gone(&self) -> bool {
         let gone = async {
             while !self.running().is_empty() {
@@ -183,11 +183,11 @@ impl Groups {
     }
 }
 
-/// Sends a signal to the process group of a Nix process. Where bubblewrap is between, which would end everything at once
-/// when it is asked to, Nix alone is asked.
+/// Sends a signal to the process group of a Nix process. If Nix runs in bubblewrap, SIGTERM goes to Nix alone,
+/// because bubblewrap would end everything at once.
 fn send(group: Pid, signal: Signal) {
     let nix = behind_bubblewrap(group);
-    // Fails when it is gone, which is what was wanted.
+    // Fails if the process has ended.
     let _ = if signal == Signal::TERM && nix != group {
         kill_process(nix, signal)
     } else {
@@ -195,23 +195,23 @@ fn send(group: Pid, signal: Signal) {
     };
 }
 
-/// Ends the whole process group unless it has ended by itself.
+/// A process group. Dropping it kills the group unless it has ended.
 struct Group {
     child: Child,
     /// The group's id.
     id: Option<Pid>,
-    /// The same while the group runs.
+    /// The same, while the group runs.
     pid: Option<Pid>,
     groups: Groups,
 }
 
 impl Group {
-    /// Asks the group to end, then makes it.
+    /// Asks the group to end. Kills it if it does not.
     async fn end(&mut self) {
         self.signal(Signal::TERM);
         if tokio::time::timeout(GRACE, self.child.wait()).await.is_err() {
             self.signal(Signal::KILL);
-            // Only fails when the process has been waited for already.
+            // Fails only if the process has been waited for already.
             let _ = self.child.wait().await;
         }
         self.pid = None;
@@ -226,8 +226,8 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Reached with a pid only when the build was cancelled; nobody is left to wait for a grace period.
-        // Builders die with the Nix process that started them.
+        // There is a pid only if the build was cancelled, and then nothing waits for a grace period. Builders end
+        // with the Nix process that started them.
         self.signal(Signal::KILL);
         if let Some(pid) = self.id {
             self.groups.running().remove(&pid);
@@ -235,7 +235,7 @@ impl Drop for Group {
     }
 }
 
-/// Returns the limit when a family uses more memory; otherwise never.
+/// Returns the limit when the family uses more memory than that. Otherwise it never returns.
 async fn exceeds(family: Option<&mut Family>, memory: Memory) -> u64 {
     let Some(family) = family else { return std::future::pending().await };
     loop {
@@ -249,7 +249,7 @@ async fn exceeds(family: Option<&mut Family>, memory: Memory) -> u64 {
     }
 }
 
-/// Passes over what is left of a line that was cut.
+/// Skips the rest of a line that was cut off.
 async fn skip_rest(reader: &mut (impl AsyncBufRead + Unpin), line: &[u8]) -> io::Result<()> {
     if line.ends_with(b"\n") || (line.len() as u64) < MAX_LINE {
         return Ok(());
@@ -266,7 +266,7 @@ async fn skip_rest(reader: &mut (impl AsyncBufRead + Unpin), line: &[u8]) -> io:
 }
 
 impl Nix {
-    /// Ends every process that is running: asks, waits, then makes it. None is started from now on. For when Firn
+    /// Ends every process that is running: asks, waits, then kills. No process is started after this. For when Firn
     /// itself ends.
     pub async fn end_all(&self) {
         self.groups.close();
@@ -276,15 +276,16 @@ impl Nix {
         }
     }
 
-    /// The same without asking.
+    /// Like [`Self::end_all`], without asking.
     pub async fn kill_all(&self) {
         self.groups.close();
         self.groups.signal(Signal::KILL);
-        // Whoever has started them ends what those have started.
+        // The tasks that wait for the processes end their descendants.
         self.groups.gone().await;
     }
 
-    /// Runs a program of Nix to its end and returns what it printed. Each line of stderr goes to `line`.
+    /// Runs a program of Nix until it ends, and returns its standard output. `line` is called with each line of
+    /// stderr.
     pub(super) async fn run(
         &self,
         program: &'static str,
@@ -299,7 +300,8 @@ impl Nix {
         let limits = Limits { memory, files: descriptors::original(), gives_way };
         let (file, arguments) = launch::command_line(self.isolation.as_ref(), program, arguments, limits);
         let mut command = Command::new(file);
-        // Nothing is looked up by accident: no channel, no overlays. Nix's and git's own settings still count.
+        // Clear the environment, so that Nix finds no channel and no overlays. Nix's and git's own settings still
+        // apply.
         command.env_clear().envs(child_environment::for_nix());
         for (variable, file) in
             [("NIX_USER_CONF_FILES", ".config/nix/nix.conf"), ("GIT_CONFIG_GLOBAL", ".gitconfig")]
@@ -321,7 +323,7 @@ impl Nix {
         let groups = self.groups.clone();
         groups.running().extend(pid);
         let mut group = Group { child, id: pid, pid, groups };
-        // Asked after it can be found, so that either this or whoever ends all processes ends it.
+        // Checked after the group was registered: so either this or the caller of `close` ends it.
         if group.groups.is_closed() {
             return Err(ProcessError::Ended { program });
         }
@@ -338,7 +340,7 @@ impl Nix {
             let follow = async {
                 let mut reader = BufReader::new(stderr);
                 let mut bytes = Vec::new();
-                // Lines of any bytes: builders print what they like.
+                // Lines may have any bytes: builders print what they like.
                 while (&mut reader).take(MAX_LINE).read_until(b'\n', &mut bytes).await? > 0 {
                     skip_rest(&mut reader, &bytes).await?;
                     let text = String::from_utf8_lossy(&bytes);
@@ -358,7 +360,7 @@ impl Nix {
                 Ok(result) => result.map_err(io),
                 Err(_) => {
                     let timeout = ProcessError::Timeout { program, limit: bounds.time };
-                    // Looked at before what was written is deleted.
+                    // Check the disk before the build's temporary files are deleted.
                     let builds = matches!(bounds.memory, Memory::Family(_));
                     Err(if builds && disk_is_full() { timeout.hindered_by(Obstacle::Space) } else { timeout })
                 }
@@ -366,7 +368,7 @@ impl Nix {
             limit = exceeds(family.as_mut(), bounds.memory) => Err(ProcessError::Memory { program, limit }),
         };
         if ended.is_err() {
-            // While they can still be found.
+            // Find the descendants while their parents still run.
             family.as_mut().map(Family::look);
             group.end().await;
         }

@@ -1,4 +1,4 @@
-//! Realising: making store paths exist, by building or substituting, and keeping them while they are needed.
+//! Realising: builds or substitutes store paths, and keeps them in the store while they are needed.
 
 use super::{
     Bounds, Memory, Nix, ProcessError,
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Keeps store paths from being garbage-collected while it exists.
+/// Protects store paths from Nix's garbage collection while it exists.
 #[derive(Debug)]
 pub struct GcRoot {
     links: Vec<PathBuf>,
@@ -19,7 +19,7 @@ pub struct GcRoot {
 impl Drop for GcRoot {
     fn drop(&mut self) {
         for link in &self.links {
-            // A link that stays behind costs disk space; the next process removes it.
+            // A link that is left behind only costs disk space. The next process removes it.
             let _ = std::fs::remove_file(link);
         }
     }
@@ -28,26 +28,26 @@ impl Drop for GcRoot {
 /// Why store paths could not be realised.
 #[derive(Debug, thiserror::Error)]
 pub enum RealiseError {
-    /// Packages that would fail alike at the next attempt. Others have been realised all the same.
+    /// Packages that would fail again. The other packages have been realised.
     #[error("{}", faults.first().map_or_else(String::new, |fault| fault.blame.to_string()))]
     Hopeless {
-        /// What failed, in the order in which Nix said so; at least one.
+        /// The failures in the order in which Nix reported them. At least one.
         faults: Vec<Fault>,
-        /// What became of the process.
+        /// The failure of the process.
         source: ProcessError,
     },
-    /// Circumstances were in the way.
+    /// A temporary problem.
     #[error("{obstacle}")]
     Passing {
-        /// Which ones.
+        /// The problem.
         obstacle: Obstacle,
-        /// What became of the process.
+        /// The failure of the process.
         source: ProcessError,
     },
-    /// Nobody waits any more for what had not begun.
+    /// No client waits any more, and the work had not begun.
     #[error(transparent)]
     Abandoned(#[from] Abandoned),
-    /// Anything else: Nix could not be run, its store is locked, its time ran out.
+    /// Anything else: Nix could not be run, its store is locked, or it ran out of time.
     #[error(transparent)]
     Process(ProcessError),
 }
@@ -55,10 +55,10 @@ pub enum RealiseError {
 static NEXT_ROOT: AtomicU64 = AtomicU64::new(0);
 
 impl Nix {
-    /// A root for paths that are these outputs of their derivations, and the link that Nix is to make for the first.
+    /// A GC root for these outputs of derivations, and the link that Nix must create for the first of them.
     pub(super) fn new_root<'a>(&self, outputs: impl Iterator<Item = &'a str>) -> (GcRoot, PathBuf) {
         let link = self.gc_roots.path().join(NEXT_ROOT.fetch_add(1, Ordering::Relaxed).to_string());
-        // Nix numbers the links from the second on, and adds the output: link, link-2, link-3-dev, …
+        // Nix numbers the links from the second on, and appends the output: link, link-2, link-3-dev, …
         let links = outputs.zip(1..).map(|(output, number)| {
             let mut link = link.clone().into_os_string();
             if number > 1 {
@@ -72,12 +72,13 @@ impl Nix {
         (GcRoot { links: links.collect() }, link)
     }
 
-    /// Realises the selected outputs of packages; they stay in the store while the root exists.
+    /// Realises the selected outputs of packages. They stay in the store while the root exists.
     ///
-    /// One package that fails does not stop the others. Clients take turns. Each line of Nix's structured log goes to `line`.
+    /// If one package fails, the others are still realised. The call waits for its turn among the clients. `line` is
+    /// called with each line of Nix's structured log.
     ///
     /// # Errors
-    /// When a package fails to build, Nix cannot be run or takes too long.
+    /// If a package fails to build, or Nix cannot be run or takes too long.
     pub async fn realise(
         &self,
         packages: &[&Package],

@@ -1,4 +1,4 @@
-//! What Nix's database knows of store paths: whether they are valid, and what they need at run time.
+//! Reads Nix's database: whether store paths are valid, and which paths they need at run time.
 
 use super::{Bounds, GcRoot, Memory, Nix, ProcessError};
 use firn_shared::{
@@ -12,7 +12,7 @@ use firn_shared::{
 use std::collections::HashSet;
 use std::time::Duration;
 
-/// Reading the database takes milliseconds; this only bounds a lock that somebody never gives back.
+/// Reading the database takes milliseconds. The timeout is for a lock that is never released.
 const LIMIT: Bounds = Bounds { time: Duration::from_secs(60), memory: Memory::Unbounded, gives_way: false };
 
 /// Why the database could not be read.
@@ -21,19 +21,19 @@ pub enum RequisitesError {
     /// Nix gave no answer, for example because a path is not valid.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// A line that should be a store path is none.
+    /// A line is not a store path.
     #[error(transparent)]
     StorePath(#[from] ParseStorePathError),
-    /// The records do not parse.
+    /// The path infos do not parse.
     #[error(transparent)]
     Dump(#[from] ParseDumpError),
 }
 
 impl Nix {
-    /// The records of these paths and of all that they refer to, directly or not.
+    /// The path infos of these paths and of everything that they refer to, directly or not.
     ///
     /// # Errors
-    /// When a path is not in the store, or Nix cannot be run.
+    /// If a path is not in the store, or Nix cannot be run.
     pub async fn requisites(&self, paths: &[StorePath]) -> Result<Vec<PathInfo>, RequisitesError> {
         let mut arguments = vec!["--query".into(), "--requisites".into()];
         arguments.extend(paths.iter().map(|path| path.as_str().into()));
@@ -41,10 +41,10 @@ impl Nix {
         self.path_infos(&store_paths::<Vec<_>>(&answer)?).await
     }
 
-    /// The records of these paths.
+    /// The path infos of these paths.
     ///
     /// # Errors
-    /// When a path is not in the store, or Nix cannot be run.
+    /// If a path is not in the store, or Nix cannot be run.
     pub async fn path_infos(&self, paths: &[StorePath]) -> Result<Vec<PathInfo>, RequisitesError> {
         let mut arguments = vec!["--dump-db".into()];
         arguments.extend(paths.iter().map(|path| path.as_str().into()));
@@ -52,13 +52,13 @@ impl Nix {
         Ok(dump_db::parse(&String::from_utf8_lossy(&dump))?)
     }
 
-    /// Keeps store paths that are valid in the store, with what they refer to.
+    /// Protects valid store paths, and what they refer to, from Nix's garbage collection.
     ///
     /// # Errors
-    /// When a path is not in the store, or Nix cannot be run.
+    /// If a path is not in the store, or Nix cannot be run.
     pub async fn hold(&self, paths: &[StorePath]) -> Result<GcRoot, ProcessError> {
         let (root, link) = self.new_root(paths.iter().map(|_| "out"));
-        // It makes a path that is valid a root, and must not fetch one that is not.
+        // `--realise` makes a valid path a root. It must not fetch a path that is not valid.
         let mut arguments = vec!["--realise".into(), "--option".into(), "substitute".into(), "false".into()];
         arguments.extend(["--add-root".into(), link.into(), "--indirect".into()]);
         arguments.extend(paths.iter().map(|path| path.as_str().into()));
@@ -66,10 +66,10 @@ impl Nix {
         Ok(root)
     }
 
-    /// Those of these paths that are not valid. Something may lie there nevertheless: what Nix has rejected.
+    /// The paths that are not valid. Files may exist there: an output that Nix rejected.
     ///
     /// # Errors
-    /// When Nix cannot be run.
+    /// If Nix cannot be run.
     pub async fn invalid(&self, paths: &[StorePath]) -> Result<HashSet<StorePath>, RequisitesError> {
         let mut arguments = vec!["--check-validity".into(), "--print-invalid".into()];
         arguments.extend(paths.iter().map(|path| path.as_str().into()));

@@ -1,4 +1,4 @@
-//! Resolving names: one evaluation of `nix/resolve.nix` for all of them.
+//! Resolves names: one evaluation of `nix/resolve.nix` for all of them.
 
 use super::{
     Bounds, Memory, Nix, ProcessError,
@@ -23,88 +23,91 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What a client is told of a package whose evaluation fails.
+/// What a client is told if a package fails to evaluate.
 const FAILS_TO_EVALUATE: &str = "its expression in the package set fails to evaluate";
-/// What it is told where that is for a reason of Firn's own.
+/// What it is told if Firn's settings make the evaluation fail.
 const IMPORTS_FROM_DERIVATION: &str = "something has to be built before it can be evaluated (import from derivation), \
                                        which is off in this registry";
 
-/// What it is told where that is because a caller chose the revision.
+/// What it is told if the evaluation fails because a caller chose the revision.
 const IS_RESTRICTED: &str = "evaluating its expression reads files outside the package set or downloads something, which \
                              this registry allows only at the revision that the tag latest names";
 
-/// nixpkgs' `config`, as far as Firn sets it.
+/// The part of nixpkgs' `config` that Firn sets.
 pub(super) type Config = BTreeMap<&'static str, bool>;
 
 pub(super) fn config(allow_unfree: bool) -> Config {
     BTreeMap::from([("allowUnfree", allow_unfree)])
 }
 
-/// A package set at a revision, in the form that `nix/load-pkgs.nix` takes, with what is asked of it.
+/// A package set at a revision, in the form that `nix/load-pkgs.nix` takes, and the names to resolve.
 #[derive(Debug, Clone, Serialize)]
 pub struct ResolveRequest {
-    /// Where the package set is.
+    /// The files of the package set.
     pub source: Source,
     /// Nix's name of the platform.
     pub system: &'static str,
     /// nixpkgs' `config`.
     pub config: Config,
-    /// The names.
+    /// The names to resolve.
     pub attributes: BTreeSet<PackageName>,
-    /// Let the evaluation fail with what an expression throws, instead of reporting that it does.
+    /// If true, an expression that throws makes the evaluation fail, so that its message can be read. Otherwise the
+    /// answer only says that it throws.
     explain: bool,
 }
 
-/// Why names could not be resolved at all, as opposed to names that resolve to a problem.
+/// Why no name could be resolved. A single name that cannot be resolved is a [`Resolution::Problem`] instead.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
     /// The evaluation gave no answer.
     #[error(transparent)]
     Process(#[from] ProcessError),
     /// The answer is not what `nix/resolve.nix` prints.
-    #[error("the resolver's answer makes no sense")]
+    #[error("cannot parse the resolver's answer")]
     Answer(#[source] serde_json::Error),
-    /// At this revision, which a caller chose, nothing of the package set can be evaluated.
+    /// Nothing in the package set can be evaluated at this revision, which a caller chose.
     #[error("the package set does not load at this revision")]
     Unloadable {
-        /// Whether that is because of the restrictions of such a revision.
+        /// Whether the restrictions of such a revision are the reason.
         restricted: bool,
-        /// What became of the process.
+        /// The failure of the process.
         source: ProcessError,
     },
-    /// Nobody waits for it any more.
+    /// No client waits any more.
     #[error(transparent)]
     Abandoned(#[from] Abandoned),
 }
 
-/// What became of names.
+/// The result of resolving names.
 #[derive(Debug, Default)]
 pub struct Resolved {
-    /// Packages and problems, by name as asked.
+    /// Packages and problems, by requested name.
     pub packages: BTreeMap<PackageName, Resolution>,
-    /// When the package set's revision was committed, in seconds since 1970, where the source tells.
+    /// Commit time of the package set's revision in seconds since 1970, if the source has one.
     pub revision_date: Option<i64>,
-    /// The names that there was no time for.
+    /// The names for which there was no time.
     pub undecided: BTreeSet<PackageName>,
-    /// Those of them whose evaluation, together, took longer than a fair share of the time: one of them is to blame.
+    /// Names in `undecided` that were evaluated together and took longer than a fair share of the time. At least one
+    /// of them is slow.
     pub overran: BTreeSet<PackageName>,
 }
 
-/// How much may be evaluated for one image.
+/// Limit of the evaluations for one image.
 #[derive(Debug)]
 pub struct Budget {
-    /// The time for all of it.
+    /// Time for all evaluations together.
     time: Duration,
-    /// What is left of it.
+    /// The remaining time.
     left: Duration,
-    /// How many evaluations are left.
+    /// The remaining number of evaluations.
     evaluations: usize,
 }
 
-/// How many evaluations one image may take: enough to find one name in a hundred that breaks the evaluation of all.
+/// How many evaluations one image may take: enough to find the one name among a hundred that makes every evaluation
+/// fail.
 const MAX_EVALUATIONS: usize = 20;
 
-/// Into how many groups suspected names are divided at most. Of fifty names the one to blame is found in the third
+/// Into how many groups suspected names are divided at most. The slow one of fifty names is found in the third
 /// attempt.
 const GROUPS_OF_SUSPECTS: usize = 8;
 
@@ -132,25 +135,25 @@ impl ResolveRequest {
 }
 
 impl Nix {
-    /// What one image may cost in evaluations.
+    /// A new budget for the evaluations of one image.
     pub fn budget(&self) -> Budget {
         Budget { time: self.eval_timeout, left: self.eval_timeout, evaluations: MAX_EVALUATIONS }
     }
 
-    /// How long the evaluations of one image may take together.
+    /// Time limit for all evaluations of one image together.
     pub fn eval_timeout(&self) -> Duration {
         self.eval_timeout
     }
 
-    /// Resolves names to derivations, which exist in the store afterwards. Clients take turns at evaluations.
+    /// Resolves names to derivations, which then exist in the store. Clients take turns at evaluations.
     ///
-    /// Some failures end a whole evaluation (a missing attribute, `abort`, endless recursion). Then halves are
-    /// evaluated by themselves, and halves of those, so that a broken name spoils no other. An evaluation that takes
-    /// too long has spent the time of all: names that are `suspected` of that are therefore evaluated first, in small
-    /// groups, or each by itself where they are few.
+    /// Some failures end a whole evaluation (a missing attribute, `abort`, endless recursion). The names are then
+    /// halved, and each half is evaluated by itself, so that a broken name does not affect the others. An evaluation
+    /// that takes too long uses up the time of all names. So names that are `suspected` of that are evaluated first:
+    /// each by itself if they are few, in small groups otherwise.
     ///
     /// # Errors
-    /// When the package set itself cannot be loaded, Nix cannot be run, or nobody waits for it any more.
+    /// If the package set itself cannot be loaded, Nix cannot be run, or no client waits any more.
     pub async fn resolve(
         &self,
         request: &ResolveRequest,
@@ -161,14 +164,14 @@ impl Nix {
         let mut resolved = Resolved::default();
         let (suspects, others): (BTreeSet<_>, BTreeSet<_>) =
             request.attributes.iter().cloned().partition(|name| suspected.contains(name));
-        // The next one last.
+        // A stack: the next group is last.
         let mut groups = vec![Group::of(others)];
         let suspects: Vec<_> = suspects.into_iter().collect();
         let few = suspects.len().div_ceil(GROUPS_OF_SUSPECTS).max(1);
         groups.extend(suspects.chunks(few).rev().map(|names| Group::of(names.iter().cloned().collect())));
         let mut loads = false;
         let mut overran = false;
-        // Problems with reasons.
+        // Names whose problem already has a reason.
         let mut known = BTreeSet::new();
         while let Some(Group { mut names, is_first_half, fails }) = groups.pop() {
             if names.is_empty() {
@@ -219,7 +222,7 @@ impl Nix {
             }
         }
         for (name, resolution) in &mut resolved.packages {
-            // After a time-out there is no time for explanations.
+            // After a timeout there is no time left for explanations.
             if let Resolution::Problem(problem) = resolution
                 && problem.kind == ProblemKind::EvalError
                 && !known.contains(name)
@@ -233,10 +236,10 @@ impl Nix {
         Ok(resolved)
     }
 
-    /// Asks whether the package set loads at all within this time, with no name: if not, no name is to blame.
+    /// Loads the package set within this time, without evaluating any name. If that fails, no name is the cause.
     ///
     /// # Errors
-    /// When it does not.
+    /// If it cannot be loaded.
     pub async fn load(
         &self,
         request: &ResolveRequest,
@@ -245,7 +248,7 @@ impl Nix {
     ) -> Result<(), ResolveError> {
         let mut budget = Budget { time, left: time, evaluations: 1 };
         match self.evaluate(&request.with(BTreeSet::new()), &mut budget, audience).await {
-            // The revision never changes, and what is in the way of others is not in its.
+            // The revision never changes, so it would fail again; a temporary problem has another error.
             Err(ResolveError::Process(
                 source @ (ProcessError::Failed { .. } | ProcessError::Timeout { .. }),
             )) if request.source.trust() == Trust::Caller => {
@@ -256,7 +259,7 @@ impl Nix {
         }
     }
 
-    /// Why a name fails to evaluate: what an expression throws, for example that the package has another name now.
+    /// Why a name fails to evaluate: the message that an expression throws, for example that the package was renamed.
     async fn explain(
         &self,
         request: &ResolveRequest,
@@ -292,8 +295,8 @@ impl Nix {
         serde_json::from_slice(&answer?).map_err(ResolveError::Answer)
     }
 
-    /// What an expression of ours answers to a request about this package set, as JSON, within this time. Each line of
-    /// stderr goes to `line`. One that gives way has a low priority.
+    /// Evaluates one of Firn's expressions for this package set within this time, and returns the JSON that it
+    /// prints. `line` is called with each line of stderr. With `gives_way` it runs at low priority.
     pub(super) async fn evaluate_file(
         &self,
         file: PathBuf,
@@ -328,7 +331,7 @@ impl Nix {
             })
             .await;
         result.map_err(|error| {
-            // What expressions download while they are evaluated.
+            // Expressions may download files while they are evaluated.
             let obstacle = match error {
                 ProcessError::Failed { .. } => said.obstacle(),
                 ProcessError::Timeout { .. } => said.obstacle_when_time_ran_out(),
@@ -342,9 +345,9 @@ impl Nix {
     }
 }
 
-/// What Nix says of a name that fails to evaluate when it is evaluated alone.
+/// The problem of a name that was evaluated alone, from Nix's error.
 fn explained(request: &ResolveRequest, name: &PackageName, stderr: &[String]) -> PackageProblem {
-    // All of it, for the operator.
+    // The operator gets the whole error.
     tracing::info!(package.name = %name, error = %stderr.join("\n  "), "a package does not evaluate");
     if is_import_from_derivation(stderr) {
         return PackageProblem::new(ProblemKind::EvalError, IMPORTS_FROM_DERIVATION);
@@ -362,9 +365,9 @@ fn explained(request: &ResolveRequest, name: &PackageName, stderr: &[String]) ->
 /// Names that are evaluated together.
 struct Group {
     names: BTreeSet<PackageName>,
-    /// Whether the second half, of a whole that fails, is next.
+    /// Whether this is the first half of a group that failed. The second half is next on the stack.
     is_first_half: bool,
-    /// Whether it is known to fail without being tried: the whole fails, and the first half does not.
+    /// Whether it is known to fail: the whole group failed, and the first half did not.
     fails: bool,
 }
 
@@ -374,7 +377,7 @@ impl Group {
     }
 }
 
-/// Puts the halves of a group that fails on the stack of groups.
+/// Pushes the halves of a group that failed onto the stack.
 fn halve(mut names: BTreeSet<PackageName>, groups: &mut Vec<Group>) {
     let middle = names.iter().nth(names.len() / 2).cloned().expect("there are two names at least");
     let second = names.split_off(&middle);
@@ -383,8 +386,7 @@ fn halve(mut names: BTreeSet<PackageName>, groups: &mut Vec<Group>) {
 }
 
 impl ResolveError {
-    /// Whether one of the names asked for may be the cause: evaluation failed, took too long or ran out of
-    /// memory, where Nix itself is in order.
+    /// Whether one of the names may be the cause: the evaluation failed or took too long, but Nix itself works.
     fn is_about_a_package(&self) -> bool {
         matches!(self, Self::Process(ProcessError::Failed { .. } | ProcessError::Timeout { .. }))
     }

@@ -1,37 +1,37 @@
-//! Restricted evaluation: what an expression may reach that a caller chose.
+//! Restricted evaluation: what an expression may reach if a caller chose it.
 //!
-//! Nix's `restrict-eval` lets an expression read the places of its search path alone, and download what `allowed-uris`
-//! says. Here the search path is the package set and Firn's own expressions. `allowed-uris` stays what the operator has
-//! set for Nix, which is nothing as a rule. Variables of the environment are empty, and what is outside does not exist.
+//! With `restrict-eval`, Nix lets an expression read only the paths of its search path, and download only what
+//! `allowed-uris` lists. Firn sets the search path to the package set and its own expressions. `allowed-uris` keeps
+//! the operator's setting, which is usually empty. Environment variables are empty, and other files do not exist.
 //!
-//! Tried with Nix 2.8, 2.26 and 2.34; `tests/tests/attacks/secrets.rs` repeats it with each. What differs:
+//! Tested with Nix 2.8, 2.26 and 2.34; `tests/tests/attacks/secrets.rs` repeats the test with each. Differences:
 //!
-//! - `builtins.getFlake` keeps to nothing of this with any of them, nor does `builtins.fetchTree` of 2.8: both read every
-//!   path and download. They are experimental, so no experimental feature is on.
-//! - The search path is what stands in the arguments, then in `NIX_PATH`, then in the setting `nix-path`. Nix gets no
-//!   `NIX_PATH` from Firn (`child_environment`), and the setting is emptied.
-//! - 2.8 refuses to read what `builtins.toFile` has written and `builtins.storePath`; the others do not.
-//! - 2.8 follows a link that is copied into the store and refuses what is outside. The others copy the link.
-//! - 2.8 and 2.34 name the path that is refused. 2.26 names the outermost directory.
+//! - No version restricts `builtins.getFlake`, and 2.8 does not restrict `builtins.fetchTree`: they read every path
+//!   and download. They are experimental, so all experimental features are off.
+//! - The search path consists of the arguments, then `NIX_PATH`, then the setting `nix-path`. Firn does not pass
+//!   `NIX_PATH` to Nix (`child_environment`), and empties the setting.
+//! - 2.8 refuses to read what `builtins.toFile` wrote, and `builtins.storePath`. The others allow it.
+//! - 2.8 follows a link that is copied into the store, and refuses targets outside. The others copy the link.
+//! - 2.8 and 2.34 name the refused path. 2.26 names the outermost directory.
 
 use super::expressions::Expressions;
 use crate::package_set::{Source, Trust};
 use std::ffi::OsString;
 use std::path::Path;
 
-/// What is set, whatever the operator has set for Nix.
+/// Settings that overrule the operator's.
 const SETTINGS: [(&str, &str); 4] = [
     ("restrict-eval", "true"),
     ("nix-path", ""),
     ("experimental-features", ""),
-    // `builtins.exec`, where somebody has allowed it.
+    // `builtins.exec`, which the operator may have allowed.
     ("allow-unsafe-native-code-during-evaluation", "false"),
 ];
 
-/// What Nix says of everything that is refused.
+/// Nix's words for everything that it refuses.
 const REFUSED: &str = "is forbidden in restricted mode";
 
-/// The arguments for an evaluation of this package set, which are none where the operator chose it.
+/// The arguments for an evaluation of this package set. None if the operator chose it.
 pub(super) fn arguments(source: &Source, expressions: &Expressions) -> Vec<OsString> {
     if source.trust() == Trust::Operator {
         return Vec::new();
@@ -42,12 +42,12 @@ pub(super) fn arguments(source: &Source, expressions: &Expressions) -> Vec<OsStr
     };
     SETTINGS.iter().for_each(|(name, value)| set(name, value));
     if let Source::Channel { channel, .. } = source {
-        // What `nix/load-pkgs.nix` downloads. The operator chose the repository.
+        // `nix/load-pkgs.nix` downloads this. The operator chose the repository.
         set("extra-allowed-uris", &format!("https://github.com/NixOS/nixpkgs/archive/{channel}.tar.gz"));
     }
     let place = source.place().map(Path::to_path_buf);
     for place in expressions.all().chain(place) {
-        // With a name that nothing looks up, so that `<x>` is not a file x of the package set.
+        // The name is one that nothing looks up, so that `<x>` does not find a file x of the package set.
         let mut named = OsString::from("firn=");
         named.push(place);
         arguments.extend(["-I".into(), named]);
@@ -55,7 +55,7 @@ pub(super) fn arguments(source: &Source, expressions: &Expressions) -> Vec<OsStr
     arguments
 }
 
-/// Whether an evaluation failed because of its restrictions, or says so.
+/// Whether an evaluation failed because of its restrictions, or claims so.
 pub(super) fn is_refusal(stderr: &[String]) -> bool {
     stderr.iter().any(|line| line.contains(REFUSED))
 }

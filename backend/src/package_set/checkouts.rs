@@ -1,13 +1,13 @@
-//! The files of a commit, fetched by git into a directory of the data directory, where Nix reads them.
+//! The files of a commit. Git fetches them into the data directory, and Nix reads them there.
 //!
-//! **What is fetched** is the one commit that was looked up or asked for, without its history. Only where a host gives
-//! no single commits, its branches and tags are fetched whole, and never anything else, such as the pull requests of
-//! others. Each fetch uses a repository of its own, which is removed afterwards, so that none grows, none is locked by
-//! a killed process, and what one revision fetched is not part of another.
+//! **What is fetched** is the one commit, without its history. If a host cannot serve single commits, all its
+//! branches and tags are fetched, but nothing else, such as pull requests. Each fetch uses a new repository, which is
+//! removed afterwards. So no repository grows or stays locked by a killed process, and nothing that one revision
+//! fetched is visible in another.
 //!
-//! **Where it lies.** `sources/<key>/` holds `source`, the files, beside `date`, when it was committed, and `lock`.
-//! The folder appears whole, by renaming. It is locked while it is read; the ones that have not been used for
-//! longest are removed when there are more than [`KEPT`]. Other processes may use the same data directory.
+//! **Where it is.** `sources/<key>/` holds the files (`source`), the commit time (`date`) and `lock`. The folder is
+//! created whole, by renaming. It is locked while it is read. If there are more than [`KEPT`] folders, the least
+//! recently used ones are removed. Several processes may use the same data directory.
 
 use super::{
     RepositoryError,
@@ -32,24 +32,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// How many checkouts are kept; one of nixpkgs takes 300 MB.
+/// How many checkouts are kept. One of nixpkgs takes 300 MB.
 const KEPT: usize = 8;
-/// The most that one commit's files may take, in bytes, and what is fetched for them.
+/// Limit of one commit's files, and of what is fetched for them, in bytes.
 const MAX_BYTES: u64 = 4 << 30;
-/// The most files and directories that one commit may have.
+/// Limit of the number of files and directories of one commit.
 const MAX_ENTRIES: usize = 2_000_000;
-/// How often it is looked how much has been fetched.
+/// How often the size of a fetch is checked.
 const LOOK: Duration = Duration::from_millis(500);
-/// How many commits are fetched at once. Builds wait for it, which are bounded in number.
+/// How many commits are fetched at once. Builds wait for a fetch, and the number of builds is limited.
 const AT_ONCE: usize = 2;
-/// For how long it is believed that a commit cannot be had.
+/// How long a failed fetch is remembered.
 const FAILURE_INTERVAL: Duration = Duration::from_secs(10);
-/// Of how many commits that is remembered: callers choose them.
+/// How many failed fetches are remembered. There must be a limit because callers choose commits.
 const MAX_FAILURES: u64 = 1000;
 
-/// What git says where a host gives no single commits: it has an old protocol, or is a plain web server.
+/// Git's messages if a host cannot serve single commits: it has an old protocol, or is a plain web server.
 const NO_SINGLE_COMMITS: [&str; 2] = ["unadvertised object", "does not support shallow capabilities"];
-/// What git says of a commit that the host does not have.
+/// Git's messages if the host does not have the commit.
 const NO_SUCH_COMMIT: [&str; 2] = ["not our ref", "bad object"];
 
 type Outcome = Result<Checkout, RepositoryError>;
@@ -58,7 +58,7 @@ type Outcome = Result<Checkout, RepositoryError>;
 #[derive(Debug)]
 pub(super) struct Checkouts {
     parent: PathBuf,
-    /// Where fetches happen; what a killed process has left is gone.
+    /// The directory for fetches. What a killed process left there has been removed.
     staging: OwnFolder,
     limit: Duration,
     fetches: Flights<Outcome>,
@@ -66,7 +66,7 @@ pub(super) struct Checkouts {
     turns: Arc<Turns>,
 }
 
-/// The files of a commit. They stay while this exists.
+/// The files of a commit. They are kept while this exists.
 #[derive(Debug, Clone)]
 pub(super) struct Checkout {
     dir: PathBuf,
@@ -75,27 +75,27 @@ pub(super) struct Checkout {
 }
 
 impl Checkout {
-    /// Where the files are.
+    /// The directory of the files.
     pub(super) fn path(&self) -> PathBuf {
         self.dir.join("source")
     }
 
-    /// When it was committed, in seconds since 1970.
+    /// Commit time in seconds since 1970.
     pub(super) fn date(&self) -> Option<i64> {
         self.date
     }
 }
 
 impl Checkouts {
-    /// Those in a data directory; a fetch may take so long.
+    /// The checkouts in a data directory. `limit` is the timeout of a fetch.
     ///
     /// # Errors
-    /// When the directory cannot be written.
+    /// If the directory cannot be written to.
     pub(super) fn new(data: &Path, limit: Duration) -> io::Result<Arc<Self>> {
         let parent = data.join("sources");
         fs::create_dir_all(&parent)?;
         Ok(Arc::new(Self {
-            // Nix's expressions see the path: it has no links in it.
+            // Nix's expressions see this path, so it must not contain symbolic links.
             parent: parent.canonicalize()?,
             staging: OwnFolder::new(&data.join("fetching"))?,
             limit,
@@ -105,10 +105,10 @@ impl Checkouts {
         }))
     }
 
-    /// The files of a commit, fetched if they are not there. Those who want the same wait for one fetch.
+    /// The files of a commit, fetched if they are not there. Callers that want the same commit share one fetch.
     ///
     /// # Errors
-    /// When nobody waits for it any more; why it cannot be had is inside.
+    /// If no client waits any more. The error of a fetch is in the inner result.
     pub(super) async fn get(
         self: &Arc<Self>,
         url: &SourceUrl,
@@ -125,13 +125,14 @@ impl Checkouts {
         if let Some((fetch, ())) = self.fetches.get(&key) {
             return Ok(fetch.await);
         }
-        // Taken here, for the audience as it is, and not for those who share the fetch. If there is one by then, it goes.
+        // The turn is taken here, for this audience, and not inside the fetch, which several audiences share. If
+        // another caller has started the fetch meanwhile, the turn is given back.
         let turn = self.turns.take(audience).await?;
         let (checkouts, url, commit) = (Arc::clone(self), url.clone(), commit.clone());
         let fetch = self.fetches.join(key, || {
             async move {
                 let _turn = turn;
-                // Whoever came between the look above and this one has it already.
+                // Another caller may have fetched the commit since the first look.
                 if let Some(checkout) = checkouts.find(&key) {
                     return Ok(checkout);
                 }
@@ -149,7 +150,7 @@ impl Checkouts {
         Ok(fetch.await)
     }
 
-    /// The checkout of this key, if it is there.
+    /// The checkout of this key, if it exists.
     fn find(&self, key: &CacheKey) -> Option<Checkout> {
         open(&self.parent.join(key.to_string()))
     }
@@ -169,15 +170,15 @@ impl Checkouts {
             unpack(&archive, &made.join("source"))?;
             fs::write(made.join("date"), date.to_string())?;
             let lock = File::create(made.join("lock"))?;
-            // After a power cut it is there whole or not at all.
+            // After a power failure the folder is complete or absent.
             rustix::fs::syncfs(&lock)?;
             match fs::rename(&made, &place) {
-                // Another process was first.
+                // Another process has created it meanwhile.
                 Err(_) if place.join("lock").exists() => {}
                 result => result?,
             }
             let checkout = open(&place).ok_or_else(|| io::Error::other("it is gone again"))?;
-            // What cannot be removed now may be another time.
+            // If removing fails now, it may work next time.
             let _ = remove_oldest(&parent, &staging, KEPT);
             Ok::<_, io::Error>(checkout)
         });
@@ -192,16 +193,16 @@ impl Checkouts {
     }
 }
 
-/// One commit on its way.
+/// One commit that is being fetched.
 struct Fetch<'a> {
     git: Git<'a>,
-    /// A repository for this fetch alone.
+    /// A repository for this fetch only.
     repository: PathBuf,
     commit: &'a Commit,
 }
 
 impl Fetch<'_> {
-    /// Writes the commit's files to an archive. When it was committed, in seconds since 1970.
+    /// Writes the commit's files to an archive. Returns the commit time in seconds since 1970.
     async fn archive(&self, archive: &Path) -> Result<i64, RepositoryError> {
         let unreachable = |error: GitError| match error {
             GitError::Timeout(limit) => RepositoryError::Slow(limit),
@@ -219,7 +220,10 @@ impl Fetch<'_> {
                 return Err(RepositoryError::NoSuchCommit);
             }
             Err(Interrupted::Git(GitError::Failed(said))) if says(&said, NO_SINGLE_COMMITS) => {
-                tracing::info!(said, "the host gives no single commits; all branches and tags are fetched");
+                tracing::info!(
+                    said,
+                    "the host does not serve single commits; fetching all branches and tags"
+                );
                 let all = ["--", self.git.remote(), "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
                 match self.fetch(&all).await {
                     Ok(()) => {}
@@ -230,7 +234,7 @@ impl Fetch<'_> {
             Err(Interrupted::Git(error)) => return Err(unreachable(error)),
         }
         let show = ["log", "--max-count=1", "--format=%H %ct", self.commit.as_str(), "--"];
-        // The id of a tag names a commit too, but is none.
+        // Git resolves the id of a tag object to its commit, but such an id is not a commit's.
         let shown = self.here(&show).await.map_err(|_| RepositoryError::NoSuchCommit)?;
         let date = shown.trim().strip_prefix(self.commit.as_str()).and_then(|date| date.trim().parse().ok());
         let date = date.ok_or(RepositoryError::NoSuchCommit)?;
@@ -239,13 +243,13 @@ impl Fetch<'_> {
         Ok(date)
     }
 
-    /// A command in the repository.
+    /// Runs a command in the repository.
     async fn here(&self, arguments: &[&str]) -> Result<String, GitError> {
         let dir = format!("--git-dir={}", self.repository.display());
         self.git.run(std::iter::once(dir.as_str()).chain(arguments.iter().copied())).await
     }
 
-    /// Fetches, and gives up when that is too much.
+    /// Fetches. Gives up if the fetch is too large.
     async fn fetch(&self, arguments: &[&str]) -> Result<(), Interrupted<u64>> {
         let dir = format!("--git-dir={}", self.repository.display());
         let command =
@@ -264,30 +268,30 @@ impl Fetch<'_> {
     }
 }
 
-/// The bytes of the files in a directory. They come and go.
+/// Total size of the files in a directory, in bytes. Files may appear and vanish meanwhile.
 fn size_of_files(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum()
 }
 
-/// The checkout in a folder, locked and marked as used.
+/// Opens the checkout in a folder: locks it, and marks it as used.
 fn open(dir: &Path) -> Option<Checkout> {
     let path = dir.join("lock");
     let lock = File::open(&path).ok()?;
     lock.lock_shared().ok()?;
-    // It may have been removed before it was locked, and another be in its place.
+    // It may have been removed before it was locked, and another one created in its place.
     let is_same =
         path.metadata().is_ok_and(|meta| Some(meta.ino()) == lock.metadata().ok().map(|meta| meta.ino()));
     if !is_same {
         return None;
     }
     let date = fs::read_to_string(dir.join("date")).ok()?.parse().ok();
-    // Where the file system is read-only nothing is removed either.
+    // This fails on a read-only file system, where nothing is removed either.
     let _ = File::open(dir).and_then(|dir| dir.set_modified(SystemTime::now()));
     Some(Checkout { dir: dir.to_owned(), date, _lock: Arc::new(lock) })
 }
 
-/// Removes the checkouts that have not been used for longest, as long as nobody reads them.
+/// Removes the least recently used checkouts, except those that are being read.
 fn remove_oldest(parent: &Path, staging: &Path, kept: usize) -> io::Result<()> {
     let mut all: Vec<_> = fs::read_dir(parent)?
         .flatten()
@@ -298,7 +302,7 @@ fn remove_oldest(parent: &Path, staging: &Path, kept: usize) -> io::Result<()> {
     for (_, dir) in all.into_iter().take(surplus) {
         let Ok(lock) = File::open(dir.join("lock")) else { continue };
         if lock.try_lock().is_ok() {
-            // Gone at once for those who look for it; removing takes a while.
+            // Renaming makes it unavailable at once; deleting the files takes a while.
             let grave = tempfile::TempDir::new_in(staging)?;
             fs::rename(&dir, grave.path().join("removed"))?;
         }
@@ -306,7 +310,7 @@ fn remove_oldest(parent: &Path, staging: &Path, kept: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Unpacks git's archive: directories, files and links, and nothing else.
+/// Unpacks git's archive: only directories, files and symbolic links.
 fn unpack(archive: &Path, into: &Path) -> io::Result<()> {
     let mut archive = tar::Archive::new(io::BufReader::new(File::open(archive)?));
     let mut bytes = 0;
@@ -318,9 +322,9 @@ fn unpack(archive: &Path, into: &Path) -> io::Result<()> {
         }
         let kind = entry.header().entry_type();
         entry.set_preserve_mtime(false);
-        // Never outside of the directory, whatever the commit says its files are called.
+        // Nothing is written outside the directory, whatever names the commit's files have.
         if (kind.is_file() || kind.is_dir() || kind.is_symlink()) && !entry.unpack_in(into)? {
-            return Err(io::Error::other("the commit holds a file that lies outside of it"));
+            return Err(io::Error::other("the commit has a file whose path leads outside of it"));
         }
     }
     Ok(())

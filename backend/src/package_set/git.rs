@@ -1,10 +1,10 @@
-//! Git, as the operator has configured it: a process with a limit, which sees the operator's own settings.
+//! Runs git with the operator's settings, and with a time limit.
 //!
-//! Private repositories work as they do at the operator's prompt: git gets what it takes its settings from, so that
-//! `~/.netrc`, credential helpers, `~/.ssh` and SSH agents count. That environment is for git alone; nothing here is
-//! needed by Nix, which is given what was fetched as a directory. Credentials that stand in the repository's URL are
-//! given to git as a setting in its environment, because any user of the machine can see a process's arguments, and
-//! are removed from all that it says.
+//! Private repositories work as at the operator's prompt: git gets the variables that configure it, so `~/.netrc`,
+//! credential helpers, `~/.ssh` and SSH agents work. Only git gets these variables. Nix does not need them, because
+//! it gets the fetched files as a directory. Any user of the machine can see the arguments of a process. So
+//! credentials in the repository's URL are passed to git as a setting in its environment, and removed from everything
+//! that it prints.
 
 use crate::process::child_environment;
 use firn_shared::naming::source_url::SourceUrl;
@@ -15,8 +15,8 @@ use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
 
-/// Settings that must not depend on the machine: nothing runs but what was asked for, and the files of a commit are
-/// the same everywhere.
+/// Settings that must be the same on every machine: git runs no other programs, and a commit's files have the same
+/// bytes everywhere.
 const SETTINGS: [(&str, &str); 8] = [
     ("core.attributesFile", "/dev/null"),
     ("core.autocrlf", "false"),
@@ -28,16 +28,16 @@ const SETTINGS: [(&str, &str); 8] = [
     ("tar.umask", "0022"),
 ];
 
-/// Why git gave no answer.
+/// Why git failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum GitError {
-    /// It does not start.
+    /// Git cannot be started.
     #[error("cannot run git: {0}")]
     Io(#[from] std::io::Error),
     /// It took too long.
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
-    /// It failed, and said this, without credentials.
+    /// Git failed with this message, from which credentials were removed.
     #[error("{0}")]
     Failed(String),
 }
@@ -49,33 +49,33 @@ pub(super) struct Git<'a> {
     limit: Duration,
 }
 
-/// Ends git and what it started, unless it has ended by itself.
+/// Git's process group. Dropping it kills the group unless git has ended.
 struct Group(Option<Pid>);
 
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(pid) = self.0 {
-            // Fails when the group is gone, which is what was wanted.
+            // Fails if the group has ended.
             let _ = kill_process_group(pid, Signal::KILL);
         }
     }
 }
 
 impl<'a> Git<'a> {
-    /// Git for the repository at this URL; each command may take so long.
+    /// Git for the repository at this URL. `limit` is the timeout of each command.
     pub(super) fn new(url: &'a SourceUrl, limit: Duration) -> Self {
         Self { url, limit }
     }
 
-    /// What commands call the repository: nothing that is secret.
+    /// The repository's URL without credentials, for use in commands.
     pub(super) fn remote(&self) -> &'a str {
         self.url.public().as_str()
     }
 
-    /// Runs a command to its end and returns what it printed.
+    /// Runs a command and returns its standard output.
     ///
     /// # Errors
-    /// When it does not start, fails or takes too long.
+    /// If it does not start, fails or takes too long.
     pub(super) async fn run<S: AsRef<OsStr>>(
         &self,
         arguments: impl IntoIterator<Item = S>,
@@ -88,7 +88,7 @@ impl<'a> Git<'a> {
         )
     }
 
-    /// The same, and ends it when something else comes first.
+    /// Like [`Self::run`], but ends the command if `other` completes first.
     pub(super) async fn run_unless<S: AsRef<OsStr>, T>(
         &self,
         arguments: impl IntoIterator<Item = S>,
@@ -101,7 +101,7 @@ impl<'a> Git<'a> {
             .has_credentials()
             .then(|| (format!("url.{}.insteadOf", self.url.with_credentials()), self.remote().to_owned()));
         let settings = SETTINGS.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        // The operator may have some of this kind too.
+        // The operator may have set some of these variables too.
         let before = std::env::var("GIT_CONFIG_COUNT").ok().and_then(|count| count.parse().ok());
         let mut count: usize = before.unwrap_or(0);
         for (key, value) in settings.into_iter().chain(insteads) {
@@ -113,11 +113,12 @@ impl<'a> Git<'a> {
             .args(arguments)
             .env("GIT_CONFIG_COUNT", count.to_string())
             .env("GIT_ATTR_NOSYSTEM", "1")
-            // Nobody sits there to be asked: ssh would stop at the terminal, and is sent to a program instead.
+            // No person is there to answer a prompt. ssh would ask at the terminal; this makes it run a program
+            // instead.
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("SSH_ASKPASS_REQUIRE", "force")
             .env("SSH_ASKPASS", std::env::var_os("SSH_ASKPASS").unwrap_or_else(|| "false".into()))
-            // What it says is compared.
+            // Its messages are compared with English words.
             .env("LC_ALL", "C")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -141,11 +142,11 @@ impl<'a> Git<'a> {
     }
 }
 
-/// Why [`Git::run_unless`] gave no answer.
+/// Why [`Git::run_unless`] returned no output.
 pub(super) enum Interrupted<T> {
-    /// Git itself.
+    /// Git failed.
     Git(GitError),
-    /// What came first.
+    /// The other future completed first.
     By(T),
 }
 

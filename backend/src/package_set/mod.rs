@@ -1,6 +1,6 @@
-//! The package set: which revision a tag names right now, and its files.
+//! The package set: which revision a tag names now, and the files of that revision.
 //!
-//! Whatever can move is looked up at most once per short interval, and everything after that is keyed by the
+//! Anything that can change is looked up at most once per short interval. Everything after that is keyed by the
 //! revision that was found.
 
 mod checkouts;
@@ -29,13 +29,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 pub use trust::Trust;
 
-/// How long the content of a path is believed. Short, because people edit their package set and pull again.
+/// How long the content of a path is cached. Short, because people edit their package set and pull again.
 const PATH_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How many revisions are remembered that `latest` has named.
+/// How many earlier revisions of `latest` are remembered.
 const MAX_CONFIGURED: usize = 64;
 
-/// What is wrong with a repository, or with what was wanted of it.
+/// Why a repository did not provide what was requested.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RepositoryError {
     /// It has no such branch or tag.
@@ -44,33 +44,33 @@ pub enum RepositoryError {
     /// It has no such commit.
     #[error("the package repository has no such commit")]
     NoSuchCommit,
-    /// It cannot be asked. The text says why, for the log; it holds no credentials.
+    /// It cannot be reached. The text has the reason for the log, without credentials.
     #[error("the package repository cannot be reached: {0}")]
     Unreachable(String),
-    /// It did not give the commit in time.
+    /// Fetching the commit took too long.
     #[error("fetching the package set took longer than {} s", .0.as_secs())]
     Slow(Duration),
-    /// A commit is larger than this, in bytes.
+    /// The commit is larger than this many bytes.
     #[error("the package set is larger than {} MiB", .0 >> 20)]
     TooLarge(u64),
-    /// What was fetched cannot be stored.
+    /// The fetched files cannot be stored.
     #[error("the package set cannot be stored: {0}")]
     Disk(String),
 }
 
-/// Why a tag has no revision, or a revision no files.
+/// Why a tag has no revision, or a revision has no files.
 #[derive(Debug, thiserror::Error)]
 pub enum RevisionError {
-    /// The tag can name nothing here.
+    /// The tag cannot name a revision of this source.
     #[error(transparent)]
     Select(#[from] SelectError),
-    /// The repository does not give what was wanted.
+    /// The repository did not provide it.
     #[error(transparent)]
     Git(#[from] RepositoryError),
     /// Too many tags are being looked up.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// Nobody waits for it any more.
+    /// No client waits any more.
     #[error(transparent)]
     Abandoned(#[from] Abandoned),
     /// The path cannot be read.
@@ -78,7 +78,7 @@ pub enum RevisionError {
     Path(#[from] std::io::Error),
 }
 
-/// A package source with what was last seen of it.
+/// A package source, and what is cached of it.
 #[derive(Debug)]
 pub struct PackageSet {
     source: PackageSource,
@@ -86,51 +86,51 @@ pub struct PackageSet {
     refs: Arc<Refs>,
     path: Mutex<Option<(Instant, Revision)>>,
     contents: Arc<std::sync::Mutex<PathContents>>,
-    /// What repositories are fetched into.
+    /// The files of fetched commits.
     checkouts: Option<Arc<Checkouts>>,
-    /// The revisions that `latest` has named, latest last.
+    /// The revisions that `latest` has named, the newest last.
     configured: std::sync::Mutex<VecDeque<Revision>>,
-    /// Whether those who choose a revision are the operator.
+    /// Whether only the operator chooses revisions.
     callers_are_trusted: bool,
 }
 
-/// A package set at a revision, in the form that `nix/load-pkgs.nix` takes. The files stay while this exists.
+/// A package set at a revision, in the form that `nix/load-pkgs.nix` takes. The files are kept while this exists.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Source {
     /// A directory or file.
     Path {
-        /// Where it is.
+        /// Its path.
         path: PathBuf,
-        /// The commit whose files those are, if it is one's.
+        /// The commit that the files belong to, if any.
         #[serde(skip_serializing_if = "Option::is_none")]
         revision: Option<String>,
-        /// When that was committed, in seconds since 1970.
+        /// Commit time in seconds since 1970.
         #[serde(skip_serializing_if = "Option::is_none")]
         date: Option<i64>,
         /// Keeps the files.
         #[serde(skip)]
         checkout: Option<Held>,
-        /// Whose code it is.
+        /// Who chose this code.
         #[serde(skip)]
         trust: Trust,
     },
-    /// What Nix fetches by itself.
+    /// nixpkgs, which Nix downloads itself.
     Channel {
         /// A channel's name or a commit of nixpkgs.
         channel: String,
-        /// Whose code it is.
+        /// Who chose this code.
         #[serde(skip)]
         trust: Trust,
     },
 }
 
-/// Keeps the files of a commit where they are.
+/// Keeps the files of a commit.
 #[derive(Debug, Clone)]
 pub struct Held(#[expect(dead_code, reason = "it is only held")] Checkout);
 
 impl Source {
-    /// Where the files are, if that is known before they are evaluated.
+    /// The path of the files. None if Nix downloads them during evaluation.
     pub fn place(&self) -> Option<&Path> {
         match self {
             Self::Path { path, .. } => Some(path),
@@ -138,7 +138,7 @@ impl Source {
         }
     }
 
-    /// Whose code it is: what a caller chose is evaluated under restrictions.
+    /// Who chose this code. Code that a caller chose is evaluated under restrictions.
     pub fn trust(&self) -> Trust {
         match self {
             Self::Path { trust, .. } | Self::Channel { trust, .. } => *trust,
@@ -147,10 +147,11 @@ impl Source {
 }
 
 impl PackageSet {
-    /// The package set from this source. What is fetched goes into the data directory, and may take so long.
+    /// The package set of this source. Commits are fetched into the data directory; `fetch_limit` is the timeout of a
+    /// fetch.
     ///
     /// # Errors
-    /// When the data directory cannot be written.
+    /// If the data directory cannot be written to.
     pub fn new(
         source: PackageSource,
         revisions: Revisions,
@@ -173,16 +174,16 @@ impl PackageSet {
         Ok(Self { source, revisions, refs, path, contents, checkouts, configured, callers_are_trusted })
     }
 
-    /// The same where the operator alone chooses revisions, at the command line.
+    /// The same, if only the operator chooses revisions, at the command line.
     #[must_use]
     pub fn trusting_callers(self) -> Self {
         Self { callers_are_trusted: true, ..self }
     }
 
-    /// The revision that a tag names now. Clients take turns at what has to be looked up.
+    /// The revision that a tag names now. Clients take turns at look-ups.
     ///
     /// # Errors
-    /// When the tag names nothing, or what it names cannot be looked up.
+    /// If the tag cannot name a revision, or the look-up fails.
     pub async fn revision(&self, tag: &Tag, client: Client) -> Result<Revision, RevisionError> {
         let revision = self.named(tag, client).await?;
         if tag.is_latest() {
@@ -197,8 +198,8 @@ impl PackageSet {
         Ok(revision)
     }
 
-    /// Whose code a revision is: the operator's if it is, or was a while ago, the one that the operator configured,
-    /// which `latest` names.
+    /// Who chose a revision. It counts as the operator's if `latest` names it, or named it recently: the operator
+    /// configured `latest`.
     pub fn trust(&self, revision: &Revision) -> Trust {
         let callers_choose = self.revisions != Revisions::Fixed
             && !matches!(self.source, PackageSource::Path(_))
@@ -214,7 +215,7 @@ impl PackageSet {
         }
         match selector {
             Selector::Path(path) => {
-                // Held while the path is read: everybody else wants the same answer.
+                // Locked while the path is read, because all other callers need the same answer.
                 let mut last = self.path.lock().await;
                 if let Some((when, revision)) = &*last
                     && when.elapsed() < PATH_INTERVAL
@@ -234,7 +235,7 @@ impl PackageSet {
         }
     }
 
-    /// Whether what a revision names is still what would be evaluated: a path may have changed meanwhile.
+    /// Whether this revision still has the content that would be evaluated. A path may have changed since.
     ///
     /// # Errors
     /// When the path cannot be read.
@@ -247,11 +248,11 @@ impl PackageSet {
         }
     }
 
-    /// The files of a revision, which are evaluated as code of whom is said here; those of a repository are fetched if
-    /// they are not there.
+    /// The files of a revision, to be evaluated as code that `trust` chose. Files in a repository are fetched if they
+    /// are not there.
     ///
     /// # Errors
-    /// When they cannot be fetched.
+    /// If the files cannot be fetched.
     pub async fn files(
         &self,
         revision: &Revision,

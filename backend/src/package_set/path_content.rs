@@ -1,7 +1,7 @@
 //! A digest over everything in a directory: names, kinds and contents.
 //!
-//! Contents are read once and remembered with size, times and inode, so that asking again costs one `lstat` a
-//! file. `.git` is left out: it changes without the package set changing.
+//! A file is read once. Its digest is remembered together with its size, times and inode, so computing the digest
+//! again costs one `lstat` per file. `.git` is left out, because it changes without the package set changing.
 
 use firn_shared::Digest;
 use sha2::{Digest as _, Sha256};
@@ -12,13 +12,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// What tells that a file has not changed.
+/// If this is the same, the file has not changed.
 type Stamp = (u64, u64, i64, i64, i64, i64);
 
-/// Digests of files, with the stamps that the files had.
+/// Digests of files, each with the stamp that the file had.
 type Files = HashMap<PathBuf, (Stamp, Digest)>;
 
-/// What has been read before.
+/// The digests of files that were read before.
 #[derive(Debug, Default)]
 pub(super) struct PathContents {
     files: Files,
@@ -31,7 +31,7 @@ fn stamp(meta: &Metadata) -> Stamp {
 impl PathContents {
     /// The digest of a file or directory.
     pub(super) fn digest(&mut self, path: &Path) -> io::Result<Digest> {
-        // The path itself may be a symlink to where the set is today.
+        // The path itself may be a symbolic link to the current package set.
         let path = path.canonicalize()?;
         let mut hasher = Sha256::new();
         let mut seen = Files::new();
@@ -80,7 +80,7 @@ fn field(hasher: &mut Sha256, bytes: &[u8]) {
     hasher.update(bytes);
 }
 
-/// Lets `io::copy` hash: sha2 itself no longer implements `Write`.
+/// Hashes what `io::copy` writes, because sha2 no longer implements `Write`.
 struct HashWriter(Sha256);
 
 impl io::Write for HashWriter {

@@ -1,8 +1,8 @@
-//! The refs of repositories as they were last seen, so that a repository is asked about each once in a while.
+//! The refs of repositories, cached so that a repository is asked about each ref only now and then.
 //!
-//! Callers make up names of refs. What they ask for waits for others of that kind, and no more: a ref that was there
-//! before is looked up beside them, the configured one at once, and while the repository takes long to answer, or does
-//! not, what it said last is believed for a while longer.
+//! Callers may ask for made-up refs. These wait in a queue of their own and delay only each other. A ref that existed
+//! before is looked up beside that queue, and the configured ref at once. While a repository is slow or does not
+//! answer, its last answer is used for a while longer.
 
 use super::{
     RepositoryError, RevisionError,
@@ -22,45 +22,45 @@ use moka::sync::Cache;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How long the commit of a branch or tag is believed.
+/// How long the commit of a branch or tag is cached.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// How long it is believed while the repository cannot tell.
+/// How long it is used while the repository cannot be reached.
 const STALE: Duration = Duration::from_secs(3600);
-/// How long a request waits for the repository where it was told the commit before.
+/// How long a request waits for the repository if the last commit of the ref is known.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long it is believed that there is no such ref: shorter, since people push a branch and then pull it.
+/// How long a missing ref is cached. This is short, because people push a branch and then pull it.
 const NOT_FOUND_INTERVAL: Duration = Duration::from_secs(10);
-/// How long it is believed that a repository cannot be asked.
+/// How long an unreachable repository is cached.
 const UNREACHABLE_INTERVAL: Duration = Duration::from_secs(3);
-/// How many refs are remembered, and how many that are not there: callers choose them.
+/// How many refs are cached, and how many missing ones. There must be a limit because callers choose refs.
 const MAX_REFS: u64 = 1000;
-/// How many refs are looked up at once, of those that were there before and of others.
+/// How many look-ups run at once: for refs that existed before, and again as many for others.
 const AT_ONCE: usize = 4;
-/// How many that were never there may wait for it, and how many of them one client's.
+/// How many look-ups of refs that never existed may wait, and how many of one client.
 const MAX_WAITING: usize = 100;
 const MAX_WAITING_PER_CLIENT: usize = 10;
 
-/// The commit that a ref was at, and when.
+/// The commit of a ref, and when it was looked up.
 type Seen = (Instant, Commit);
 
-/// What a lookup comes to.
+/// The result of a look-up.
 type Outcome = Result<Found, Abandoned>;
 
-/// The refs of one source, as they were last seen. Many who ask for one at once share an answer.
+/// The cached refs of one source. Callers that ask for the same ref at once share one look-up.
 #[derive(Debug)]
 pub(super) struct Refs {
     interval: Duration,
     patience: Duration,
-    /// What `latest` means, and where that was.
+    /// The key of the ref that `latest` means. Its last commit is in `latest`.
     configured: Option<CacheKey>,
     latest: Mutex<Option<Seen>>,
-    /// Where others were.
+    /// The last commits of the other refs.
     seen: Cache<CacheKey, Seen>,
-    /// What was answered instead, and until when that is believed.
+    /// Failed look-ups, each with the time until which the failure is used.
     failed: Cache<CacheKey, (Instant, RepositoryError)>,
     lookups: Flights<Outcome, Arc<Audience>>,
     queue: Queue,
-    /// Turns for refs that were there before, and for others.
+    /// Turns for refs that existed before, and turns for others.
     again: Arc<Turns>,
     first: Arc<Turns>,
 }
@@ -70,7 +70,7 @@ fn key(url: &SourceUrl, name: Option<&str>) -> CacheKey {
 }
 
 impl Refs {
-    /// Those of a source where `latest` means this ref of this repository, if it means one.
+    /// The refs of a source. `configured` is the repository and ref that `latest` means, if it means a ref.
     pub(super) fn new(configured: Option<(&SourceUrl, Option<&str>)>) -> Arc<Self> {
         Arc::new(Self::with(configured.map(|(url, name)| key(url, name)), INTERVAL, PATIENCE))
     }
@@ -90,10 +90,10 @@ impl Refs {
         }
     }
 
-    /// The commit that a branch or tag is at; without a name, the default branch.
+    /// The commit of a branch or tag. Without a name, that of the default branch.
     ///
     /// # Errors
-    /// When too many wait for the repository already; what it says is inside.
+    /// If too many look-ups wait already. The repository's error is in the inner result.
     pub(super) async fn commit(
         self: &Arc<Self>,
         url: &SourceUrl,
@@ -112,7 +112,7 @@ impl Refs {
         })
     }
 
-    /// Asks the repository, or waits for whoever does.
+    /// Asks the repository, or joins a look-up that is under way.
     async fn look_up(
         self: &Arc<Self>,
         key: CacheKey,
@@ -121,7 +121,7 @@ impl Refs {
         client: Client,
     ) -> Result<Outcome, RevisionError> {
         loop {
-            // What nobody waits for is not looked up: asking again costs nothing.
+            // A look-up that no client waits for is dropped at once: asking again costs nothing.
             let audience = Audience::new(Duration::ZERO);
             let _own = audience.attend(client);
             let start = || {
@@ -137,7 +137,7 @@ impl Refs {
                 let audience = Arc::clone(&audience);
                 Ok::<_, RevisionError>((Arc::clone(&audience), async move {
                     let _place = place;
-                    // Whoever came between the look above and this one has it already.
+                    // Another caller may have looked it up since the first look.
                     if let Some(found) = refs.remembered(&key) {
                         return Ok(found);
                     }
@@ -153,14 +153,14 @@ impl Refs {
             let (lookup, others): (Flight<Outcome>, _) = self.lookups.join_or(key, start)?;
             let attendance = others.attend(client);
             let outcome = lookup.await;
-            // Without a place in its audience, it may have been given up.
+            // If this client was not in the audience, the look-up may have been dropped. Then try again.
             if outcome.is_ok() || attendance.is_some() {
                 return Ok(outcome);
             }
         }
     }
 
-    /// What need not be looked up.
+    /// The cached answer, if it is recent enough.
     fn remembered(&self, key: &CacheKey) -> Option<Found> {
         let seen = self.last(key);
         if let Some((when, commit)) = &seen
@@ -177,7 +177,7 @@ impl Refs {
         }
     }
 
-    /// The commit that a ref was at, if that is not too long ago.
+    /// The last commit of a ref, if it is not too old.
     fn seen(&self, key: &CacheKey) -> Option<Commit> {
         self.last(key).filter(|(when, _)| when.elapsed() < STALE).map(|(_, commit)| commit)
     }
@@ -222,7 +222,7 @@ mod tests {
     /// Longer than any test takes.
     const LONG: Duration = Duration::from_secs(3600);
 
-    /// A repository that is connected to and never answers.
+    /// A repository that accepts a connection and never answers.
     fn silent() -> (TcpListener, SourceUrl) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("git://{}/set", listener.local_addr().expect("an address"));
@@ -255,7 +255,7 @@ mod tests {
         let error = ask(&refs, &url, Some("v1")).await.expect_err("it is nowhere");
         assert!(matches!(error, RepositoryError::Unreachable(_)), "{error}");
         refs.remember(key(&url, Some("v1")), &Ok(commit()));
-        // Remembered as unreachable, and then asked again.
+        // The failure is cached first; afterwards the repository is asked again.
         assert_eq!(ask(&refs, &url, Some("v1")).await.expect("it was there"), commit());
         refs.failed.invalidate_all();
         assert_eq!(ask(&refs, &url, Some("v1")).await.expect("it was there"), commit());

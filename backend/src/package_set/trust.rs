@@ -1,18 +1,19 @@
-//! Whose code a revision is, and what follows from it.
+//! Who chose a revision, and what follows from it.
 
 use firn_shared::{cache_key::CacheKey, naming::package::Words};
 
-/// Who decided that a revision is evaluated here.
+/// Who decided that a revision is evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
-    /// The operator: `latest` names the revision, or has named it, or callers choose nothing.
+    /// The operator: `latest` names the revision or named it before, or callers cannot choose revisions.
     Operator,
-    /// A caller, so that anybody may have written it. It is evaluated under restrictions, and its words are not shown.
+    /// A caller, so anybody may have written the code. It is evaluated under restrictions, and its messages are not
+    /// shown.
     Caller,
 }
 
 impl Trust {
-    /// Whether answers may hold the words of the revision.
+    /// Whether responses may contain text from the revision.
     pub fn words(self) -> Words {
         match self {
             Self::Operator => Words::Shown,
@@ -20,9 +21,9 @@ impl Trust {
         }
     }
 
-    /// Under which key a failure is remembered, or a build that may fail is found, of what has this key. What fails
-    /// under restrictions may succeed without them. With one key for both, a caller that asks first would decide what
-    /// `latest` gives.
+    /// The key under which a failure, or a build that may fail, of the thing with this key is stored. What fails
+    /// under restrictions may succeed without them. So there are two keys: otherwise the first caller would decide
+    /// what `latest` returns.
     pub(crate) fn failure_key(self, key: CacheKey) -> CacheKey {
         match self {
             Self::Operator => key,

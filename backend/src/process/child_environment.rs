@@ -1,13 +1,14 @@
-//! The environment of the programs that Firn starts: lists of what they may see.
+//! The environment of the programs that Firn starts, as lists of allowed variables.
 //!
-//! Package code reads variables (`builtins.getEnv`), and clients are shown what an expression throws. Firn's own
-//! variables hold secrets: the one that it shares with the edge, and the keys of buckets. nixpkgs takes settings from
-//! others (`NIXPKGS_ALLOW_UNFREE`), which must not overrule Firn's. So a program gets what stands here, and nothing else.
+//! Firn's own variables hold secrets: the one shared with the edge, and the keys of buckets. Package code can read
+//! variables (`builtins.getEnv`), and clients are shown what an expression throws. nixpkgs also takes settings from
+//! variables (`NIXPKGS_ALLOW_UNFREE`), and these must not overrule Firn's. So a program gets only the variables
+//! listed here.
 
 use std::ffi::{OsStr, OsString};
 
-/// What every program may see: where programs are, which language they speak, where temporary files go, and how the
-/// network is reached.
+/// Variables for every program: where programs are, the locale, where temporary files go, and how to reach the
+/// network.
 const ALL: [&str; 18] = [
     "PATH",
     "TMPDIR",
@@ -29,7 +30,7 @@ const ALL: [&str; 18] = [
     "NO_PROXY",
 ];
 
-/// What Nix takes its settings from (Nix manual, "Common Environment Variables").
+/// Variables from which Nix takes its settings (Nix manual, "Common Environment Variables").
 const NIX: [&str; 11] = [
     "NIX_CONFIG",
     "NIX_CONF_DIR",
@@ -44,7 +45,7 @@ const NIX: [&str; 11] = [
     "NIX_BUILD_HOOK",
 ];
 
-/// What git, ssh and credential helpers take their settings from, beside variables that begin with `GIT_`.
+/// Variables from which git, ssh and credential helpers take their settings, besides those that begin with `GIT_`.
 const GIT: [&str; 12] = [
     "HOME",
     "USER",
@@ -60,8 +61,8 @@ const GIT: [&str; 12] = [
     "CURL_CA_BUNDLE",
 ];
 
-/// What a Firn that is started by git, as from a hook, inherits about a repository that is not meant
-/// (`git rev-parse --local-env-vars`, but for the variables that hold settings).
+/// Variables that git sets for the hooks that it runs. If git started Firn, they describe the wrong repository.
+/// (`git rev-parse --local-env-vars`, without the variables that hold settings.)
 const NOT_INHERITED: [&str; 12] = [
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_COMMON_DIR",
@@ -77,7 +78,7 @@ const NOT_INHERITED: [&str; 12] = [
     "GIT_WORK_TREE",
 ];
 
-/// The variables of this process that git gets.
+/// The variables of this process that git may see.
 pub(crate) fn for_git() -> impl Iterator<Item = (OsString, OsString)> {
     let is_of_git = |name: &OsStr| name.as_encoded_bytes().starts_with(b"GIT_");
     let own = std::env::vars_os()
@@ -85,7 +86,7 @@ pub(crate) fn for_git() -> impl Iterator<Item = (OsString, OsString)> {
     only(std::env::vars_os(), &GIT).chain(own)
 }
 
-/// The variables of this process that Nix gets.
+/// The variables of this process that Nix may see.
 pub(crate) fn for_nix() -> impl Iterator<Item = (OsString, OsString)> {
     only(std::env::vars_os(), &NIX)
 }

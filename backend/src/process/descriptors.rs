@@ -1,18 +1,18 @@
 //! How many files and connections this process may have open at once.
 //!
-//! Linux gives a process few descriptors at first, 1,024, for the sake of programs that cannot deal with more, and lets
-//! it have as many as its hard limit says. A server takes them; the programs that it starts do not.
+//! Linux starts a process with a soft limit of 1,024 descriptors, because some programs cannot handle more. A process
+//! may raise it to its hard limit. The server does so; the programs that it starts get the original limit.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::sync::OnceLock;
 
-/// What the limits were at the start.
+/// The limits at the start of the process.
 static ORIGINAL: OnceLock<Rlimit> = OnceLock::new();
 
-/// How many there may be where nothing bounds them.
+/// The limit to assume if there is none.
 const UNBOUNDED: u64 = 1 << 20;
 
-/// Raises the limit as far as it goes, and returns it.
+/// Raises the limit as far as possible, and returns it.
 pub(crate) fn raise() -> u64 {
     let original = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: original.maximum, maximum: original.maximum };
@@ -20,19 +20,19 @@ pub(crate) fn raise() -> u64 {
         Ok(()) => {
             ORIGINAL.get_or_init(|| original);
         }
-        // It does as it is.
+        // The server works with the old limit.
         Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
     }
     limit()
 }
 
-/// How many there may be.
+/// The current limit.
 pub(crate) fn limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(UNBOUNDED)
 }
 
-/// How many there could be at the start of this process, if that was bounded and there may be more now: what programs
-/// get that it starts.
+/// The limit at the start of this process, which the programs that it starts get. None if it was unbounded, or if
+/// [`raise`] has not changed it.
 pub(crate) fn original() -> Option<u64> {
     ORIGINAL.get()?.current
 }

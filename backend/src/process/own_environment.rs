@@ -1,9 +1,9 @@
-//! Firn's own variables, also those that hold secrets.
+//! Firn's own environment variables, including those that hold secrets.
 //!
-//! What stands in a process's environment can be read in `/proc` by every process of the same user for as long as it
-//! runs, and the children of the server run package code. So a server that finds secrets in its environment starts
-//! itself anew (`exec`: same process, same number) without them, and hands them to itself through a pipe, which is empty
-//! once it is read. They are looked up here from then on.
+//! While a process runs, every process of the same user can read its environment in `/proc`, and the children of the
+//! server run package code. So a server that finds secrets in its environment restarts itself without them (`exec`:
+//! same process, same id). It passes them to itself through a pipe, which is empty once it was read. From then on,
+//! they are read from here.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,12 +12,12 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// Says that secrets are to be read from standard input.
+/// Set if the secrets are to be read from standard input.
 const HANDED_OVER: &str = "_FIRN_SECRETS_ON_STDIN";
 
-/// Variables that hold secrets, beside those of object stores.
+/// Variables that hold secrets, besides those of object stores.
 const SECRETS: [&str; 2] = ["FIRN_SECRET", "FIRN_METRICS_TOKEN"];
-/// How the names of variables begin by which object stores are reached.
+/// Prefixes of the variables that configure access to object stores.
 const OF_STORES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
 
 static HIDDEN: OnceLock<BTreeMap<String, String>> = OnceLock::new();
@@ -26,10 +26,10 @@ fn is_secret(name: &str) -> bool {
     SECRETS.contains(&name) || OF_STORES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Takes the secrets out of the environment of this process. Called first of all, and once.
+/// Removes the secrets from the environment of this process. Must be called once, before anything else.
 ///
 /// # Errors
-/// When the program cannot be started anew, or what it handed to itself cannot be read.
+/// If the program cannot be restarted, or cannot read the secrets from the pipe.
 pub fn hide_secrets() -> io::Result<()> {
     if std::env::var_os(HANDED_OVER).is_some() {
         let mut text = String::new();
@@ -43,7 +43,7 @@ pub fn hide_secrets() -> io::Result<()> {
         return Ok(());
     }
     let (reader, mut writer) = io::pipe()?;
-    // Less than a pipe holds, so that nobody has to read meanwhile: environments are shorter than that.
+    // An environment is smaller than a pipe's buffer, so writing does not wait for a reader.
     writer.write_all(&serde_json::to_vec(&secrets).expect("texts serialise"))?;
     drop(writer);
     let mut command = Command::new("/proc/self/exe");
@@ -56,7 +56,7 @@ pub fn hide_secrets() -> io::Result<()> {
     Err(command.args(std::env::args_os().skip(1)).env(HANDED_OVER, "1").stdin(reader).exec())
 }
 
-/// A variable, wherever it is.
+/// The value of a variable, whether it was hidden or not.
 pub fn variable(name: &str) -> Option<String> {
     let hidden = HIDDEN.get().and_then(|hidden| hidden.get(name).cloned());
     hidden.or_else(|| std::env::var(name).ok())

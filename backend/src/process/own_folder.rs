@@ -1,5 +1,5 @@
-//! Where blobs lie while they are written, and links while Nix builds: a folder of this process alone, removed
-//! when it ends.
+//! A folder of this process for unfinished blobs, and for links while Nix builds. It is removed when the process
+//! ends.
 
 use std::fs::{File, Permissions, read_dir, remove_dir_all};
 use std::io;
@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 use tempfile::{Builder, NamedTempFile, TempDir};
 
-/// A folder for what is unfinished. It is locked while its process lives, so that the next one can tell what a
-/// killed process has left behind.
+/// A folder for unfinished files. It is locked while its process runs, so that the next process recognises the
+/// folders of killed ones.
 #[derive(Debug)]
 pub(crate) struct OwnFolder {
     dir: TempDir,
@@ -17,9 +17,9 @@ pub(crate) struct OwnFolder {
 }
 
 const LOCK: &str = "lock";
-/// How often it is tried to remove a folder in which something is written.
+/// How many times to try to remove a folder while files may still be written to it.
 const REMOVALS: usize = 10;
-/// How long it takes at most to lock a folder that was just made.
+/// Maximum time between creating and locking a folder.
 const MAKING: Duration = Duration::from_secs(60);
 
 fn is_old(dir: &Path) -> bool {
@@ -28,17 +28,17 @@ fn is_old(dir: &Path) -> bool {
 }
 
 impl OwnFolder {
-    /// A new folder in `parent`, from which the folders of dead processes are removed.
+    /// A new folder in `parent`. Removes the folders of dead processes.
     pub(crate) fn new(parent: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(parent)?;
         for entry in read_dir(parent)? {
             let dir = entry?.path();
-            // What cannot be locked belongs to somebody who lives; what has no lock yet is just being made.
+            // If it cannot be locked, its process is running. If it has no lock yet, it is being created.
             let is_dead = match File::open(dir.join(LOCK)) {
                 Ok(lock) => lock.try_lock().is_ok(),
                 Err(error) => error.kind() == io::ErrorKind::NotFound && is_old(&dir),
             };
-            // Somebody else may be removing it too.
+            // Another process may be removing it too.
             if is_dead
                 && let Err(error) = remove_dir_all(dir)
                 && error.kind() != io::ErrorKind::NotFound
@@ -47,9 +47,9 @@ impl OwnFolder {
             }
         }
         let dir = TempDir::new_in(parent)?;
-        // Locked before others know it by its name: for them a lock that nobody holds is a dead process's.
+        // Locked before it gets its name: other processes take an unlocked lock file for that of a dead process.
         let unnamed = NamedTempFile::new_in(dir.path())?.into_temp_path();
-        // Not open for writing, so that an operator may make the file system read-only.
+        // Opened for reading, so that an operator may make the file system read-only.
         let lock = File::open(&unnamed)?;
         lock.lock()?;
         unnamed.persist(dir.path().join(LOCK))?;
@@ -58,13 +58,13 @@ impl OwnFolder {
 
     /// A new file in the folder.
     pub(crate) fn file(&self) -> io::Result<NamedTempFile> {
-        // As other files are, so that whoever may read the folder may read blobs too.
+        // The permissions of ordinary files, so that a user who may read the folder may read the blobs too.
         Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(self.dir.path())
     }
 
-    /// Removes the folder, for when this process ends though something may still write in it.
+    /// Removes the folder before this process ends, even if files are still being written to it.
     pub(crate) fn remove(&self) {
-        // What somebody has just written makes it fail once; what cannot be removed is left to the next process.
+        // A file that was just written makes one attempt fail. What cannot be removed is left to the next process.
         for _ in 0..REMOVALS {
             if remove_dir_all(self.dir.path()).is_ok() {
                 break;
@@ -72,7 +72,7 @@ impl OwnFolder {
         }
     }
 
-    /// Where the folder is, for error messages.
+    /// The folder's path.
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(folders(&parent), 2, "the first one lives");
         drop(second);
         assert_eq!(folders(&parent), 1);
-        // What a killed process leaves: a folder whose lock nobody holds.
+        // What a killed process leaves: a folder whose lock is not held.
         let dead = parent.join("dead");
         std::fs::create_dir(&dead).expect("made");
         std::fs::write(dead.join(LOCK), "").expect("written");

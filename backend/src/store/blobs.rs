@@ -1,4 +1,4 @@
-//! Blobs: written aside, verified by whoever digests them, then visible whole.
+//! Blobs: written to a temporary file, verified by the code that computes their digest, then visible as a whole.
 
 use super::{Store, StoreError, StoredObject, budget::Reservation};
 use bytes::Bytes;
@@ -19,32 +19,32 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tempfile::NamedTempFile;
 
-/// A blob in the making: a file that nobody else sees.
+/// A blob that is being written: a file that only its writer sees.
 #[derive(Debug)]
 pub struct StagedBlob {
     pub(super) file: NamedTempFile,
-    /// How much was written, in bytes.
+    /// How many bytes were written.
     size: u64,
     room: Reservation,
 }
 
 /// A stored blob, open for reading.
 pub struct BlobReader {
-    /// Its whole size, in bytes.
+    /// Size of the whole blob in bytes.
     pub size: u64,
-    /// The bytes that were asked for.
+    /// The requested bytes.
     pub bytes: BoxStream<'static, Result<Bytes, StoreError>>,
 }
 
-/// How large a manifest or config is at most, in bytes.
+/// Maximum size of a manifest or config in bytes.
 pub const SMALL: u64 = 4 << 20;
-/// How much of a file is read at a time, in bytes.
+/// How many bytes of a file are read at a time.
 const READ_SIZE: usize = 256 << 10;
-/// How much of a large blob is sent at a time, in bytes; object stores ask for at least 5 MiB.
+/// How many bytes of a large blob are sent at a time. Object stores require at least 5 MiB.
 const PART_SIZE: u64 = 8 << 20;
-/// How many parts of a blob may be on their way at once; with their size, the memory that an upload takes.
+/// How many parts of a blob are sent at once. Times their size, this is the memory of an upload.
 const PARTS_IN_FLIGHT: usize = 2;
-/// How many large blobs may be on their way at once.
+/// How many large blobs are uploaded at once.
 pub(super) const UPLOADS: usize = 2;
 
 impl io::Write for StagedBlob {
@@ -64,7 +64,7 @@ pub(super) fn location(digest: &Digest) -> Path {
     Path::from(blob_key(digest))
 }
 
-/// Nothing instead of an error for what is not there.
+/// Turns the error for a missing object into None.
 pub(super) fn found<T>(result: object_store::Result<T>) -> Result<Option<T>, StoreError> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -74,20 +74,20 @@ pub(super) fn found<T>(result: object_store::Result<T>) -> Result<Option<T>, Sto
 }
 
 impl Store {
-    /// A place to write a blob whose digest is not known yet.
+    /// Starts a blob whose digest is not known yet.
     ///
     /// # Errors
-    /// When the staging directory cannot be written.
+    /// If the staging directory cannot be written to.
     pub fn stage(&self) -> Result<StagedBlob, StoreError> {
         let failed = |source| StoreError::File { path: self.staging.path().to_owned(), source };
         let file = self.staging.file().map_err(failed)?;
         Ok(StagedBlob { file, size: 0, room: self.budget.nothing() })
     }
 
-    /// Makes a staged blob visible under the digest that its writer computed over the bytes.
+    /// Makes a staged blob visible under the digest that its writer computed.
     ///
     /// # Errors
-    /// When the store fails, or the bytes are no longer those that were written; the blob is gone then.
+    /// If the store fails, or the bytes are no longer those that were written. The blob is then deleted.
     pub async fn commit(&self, staged: StagedBlob, digest: &Digest) -> Result<(), StoreError> {
         let error = |source| StoreError::File { path: staged.file.path().to_owned(), source };
         if staged.file.as_file().metadata().map_err(error)?.len() != staged.size {
@@ -103,7 +103,7 @@ impl Store {
         Ok(())
     }
 
-    /// Sends a staged blob to a bucket. It is read again for that, so it is digested again.
+    /// Uploads a staged blob to a bucket. This reads it again, so its digest is checked again.
     async fn upload(&self, file: NamedTempFile, size: u64, digest: &Digest) -> Result<(), StoreError> {
         let location = location(digest);
         let mut parts = Parts::new(file, size);
@@ -119,13 +119,13 @@ impl Store {
             if let Err(error) = upload.abort().await {
                 tracing::warn!(%location, %error, "parts of an upload that failed stay in the bucket");
             }
-            // Of several who store one blob at once, Azure lets the first one complete it and forgets the parts of the
-            // others. It is claimed, so that nobody deletes it now.
+            // If several writers store one blob at once, Azure lets the first one complete it and drops the parts of
+            // the others. The blob is claimed, so it is not deleted now.
             let is_there =
                 matches!(error, StoreError::Object(_)) && self.blob_size(digest).await? == Some(size);
             return if is_there { Ok(()) } else { Err(error) };
         }
-        // What was sent is what was digested; that all of it arrived is for the bucket to say.
+        // The bytes that were sent have the right digest. The bucket must say whether all of them arrived.
         if self.blob_size(digest).await? == Some(size) {
             return Ok(());
         }
@@ -136,33 +136,33 @@ impl Store {
     /// Stores a small blob.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn put_blob(&self, digest: &Digest, bytes: Vec<u8>) -> Result<(), StoreError> {
         debug_assert_eq!(Digest::of(&bytes), *digest);
         self.claim(digest).await?;
         self.put(&location(digest), bytes).await
     }
 
-    /// A blob as it is now, or nothing where there is none.
+    /// A blob's current metadata. None if there is no such blob.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn blob(&self, digest: &Digest) -> Result<Option<StoredObject>, StoreError> {
         self.object(&location(digest)).await
     }
 
-    /// The size of a blob in bytes, or nothing where there is none.
+    /// The size of a blob in bytes. None if there is no such blob.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
         Ok(self.blob(digest).await?.map(|blob| blob.size))
     }
 
-    /// A whole blob of [`SMALL`] bytes at most, verified, or nothing where there is no such.
+    /// A whole blob of at most [`SMALL`] bytes, verified. None if there is no such blob.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn small_blob(&self, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
         let read = self.read_object(&location(digest), SMALL).await?;
         let Some((blob, bytes)) = read else { return Ok(None) };
@@ -173,11 +173,11 @@ impl Store {
         Ok(None)
     }
 
-    /// Opens a blob, or a range of it that lies inside, or nothing where there is none. See `quarantine` for
-    /// what is verified.
+    /// Opens a blob, or a range of it, which must be inside the blob. None if there is no such blob. See `quarantine`
+    /// for what is verified.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn open_blob(
         &self,
         digest: &Digest,
@@ -195,7 +195,7 @@ impl Store {
         Ok(Some(BlobReader { size: meta.size, bytes }))
     }
 
-    /// Opens a whole blob for somebody who verifies it.
+    /// Opens a whole blob for a caller that verifies it.
     pub(super) async fn open_unverified(&self, digest: &Digest) -> Result<Option<BlobReader>, StoreError> {
         let opened = self.open_at(digest, None).await?;
         Ok(opened.map(|(meta, bytes)| BlobReader { size: meta.size, bytes }))
@@ -219,12 +219,12 @@ impl Store {
     }
 }
 
-/// A staged blob that is read part by part, and digested on the way.
+/// A staged blob that is read part by part. Its digest is computed meanwhile.
 struct Parts {
     file: Arc<File>,
     path: PathBuf,
     hasher: Sha256,
-    /// What has not been read yet.
+    /// The bytes that have not been read yet.
     left: Range<u64>,
 }
 
@@ -234,7 +234,7 @@ impl Parts {
         Self { file: Arc::new(file.into_file()), path, hasher, left: 0..size }
     }
 
-    /// The next part; all but the last one are of the same size, which some buckets ask for.
+    /// The next part. All but the last one have the same size, which some buckets require.
     async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
         let (start, length) = (self.left.start, (self.left.end - self.left.start).min(PART_SIZE));
         if length == 0 {
@@ -254,14 +254,14 @@ impl Parts {
         Ok(Some(part))
     }
 
-    /// Whether what was read is what was digested when it was written.
+    /// Checks that the bytes that were read still have the digest of those that were written.
     fn check(self, digest: &Digest) -> Result<(), StoreError> {
         let same = Digest::from_hasher(self.hasher) == *digest;
         if same { Ok(()) } else { Err(StoreError::Damaged(*digest)) }
     }
 }
 
-/// Sends all parts, and has them put together if they are what they should be.
+/// Sends all parts. Completes the upload if their digest is right.
 async fn send(upload: &mut dyn MultipartUpload, mut parts: Parts, digest: &Digest) -> Result<(), StoreError> {
     let mut under_way = FuturesUnordered::new();
     while let Some(part) = parts.next().await? {
@@ -276,7 +276,7 @@ async fn send(upload: &mut dyn MultipartUpload, mut parts: Parts, digest: &Diges
     Ok(())
 }
 
-/// A range of a file in large pieces: `object_store` would read 8 KiB at a time.
+/// Reads a range of a file in large pieces. `object_store` would read 8 KiB at a time.
 fn read_file(file: File, path: PathBuf, range: Range<u64>) -> BoxStream<'static, Result<Bytes, StoreError>> {
     let state = (Arc::new(file), path, range);
     futures::stream::try_unfold(state, |(file, path, range)| async move {

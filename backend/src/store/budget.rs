@@ -1,9 +1,8 @@
 //! How much the store may hold.
 //!
-//! Everything that is written is counted before it is written, the bytes of unfinished blobs too, so that the
-//! store is never larger than its budget, whatever it is asked for. What counts is what `firn gc` last found
-//! and what this process has written since: replicas that share a bucket know of each other's writes after
-//! the next collection.
+//! Everything is counted before it is written, including the bytes of unfinished blobs, so the store never exceeds
+//! its budget. The count is what `firn gc` last found, plus what this process has written since. Replicas that share
+//! a bucket learn of each other's writes at the next collection.
 
 use super::{ObjectKind, Store, StoreError};
 use futures::TryStreamExt;
@@ -11,26 +10,26 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-/// What a file takes at least: file systems give out space in blocks of this many bytes.
+/// File systems allocate space in blocks of this many bytes, so a file takes at least one.
 const BLOCK: u64 = 4096;
 
-/// The part of the budget that is only for what collecting garbage takes.
+/// One part in this many of the budget is reserved for garbage collection.
 const MARGIN: u64 = 16;
 
-/// The space that an object of this size takes, in bytes.
+/// The space in bytes that an object of this size takes.
 pub fn footprint(size: u64) -> u64 {
     (size + 1).next_multiple_of(BLOCK)
 }
 
-/// There is no room left for what was to be written.
+/// The budget has no room for the object.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the budget of {} MiB for storage is used up", limit >> 20)]
 pub struct BudgetSpent {
-    /// The budget, in bytes.
+    /// The budget in bytes.
     pub limit: u64,
 }
 
-/// What there is and what there may be, in bytes.
+/// How many bytes the store has and may have.
 #[derive(Debug, Clone)]
 pub(super) struct Budget(Arc<Shared>);
 
@@ -43,13 +42,13 @@ struct Shared {
 #[derive(Debug)]
 struct Counts {
     limit: u64,
-    /// What is stored.
+    /// Bytes that are stored.
     stored: u64,
-    /// Room for what is being written.
+    /// Bytes reserved for objects that are being written.
     reserved: u64,
 }
 
-/// Room that was set aside; given back unless it is kept.
+/// Reserved room. Dropping it gives it back.
 #[derive(Debug)]
 pub(super) struct Reservation {
     budget: Budget,
@@ -68,19 +67,19 @@ impl Budget {
         self.0.counts.lock().expect("nothing panics while holding the lock")
     }
 
-    /// Room for nothing yet.
+    /// A reservation of 0 bytes.
     pub(super) fn nothing(&self) -> Reservation {
         Reservation { budget: self.clone(), bytes: 0 }
     }
 
-    /// Room for an object of this size.
+    /// Reserves room for an object of this size.
     pub(super) fn reserve(&self, size: u64) -> Result<Reservation, StoreError> {
         let mut reservation = self.nothing();
         reservation.grow(footprint(size)).map_err(StoreError::Budget)?;
         Ok(reservation)
     }
 
-    /// An object of this size is gone.
+    /// Gives back the room of a deleted object of this size.
     pub(super) fn release(&self, size: u64) {
         let mut counts = self.counts();
         counts.stored = counts.stored.saturating_sub(footprint(size));
@@ -100,7 +99,7 @@ impl Reservation {
         Ok(())
     }
 
-    /// Makes room for an object of this size.
+    /// Grows the reservation to hold an object of this size.
     pub(super) fn cover(&mut self, size: u64) -> io::Result<()> {
         match footprint(size).checked_sub(self.bytes) {
             Some(more @ 1..) => {
@@ -110,7 +109,7 @@ impl Reservation {
         }
     }
 
-    /// What was set aside is used.
+    /// Counts the reserved room as stored.
     pub(super) fn keep(mut self) {
         let mut counts = self.budget.counts();
         counts.reserved -= self.bytes;
@@ -127,43 +126,43 @@ impl Drop for Reservation {
 }
 
 impl Store {
-    /// From now on the store may hold this many bytes and no more. Counts what is there.
+    /// Sets the limit of the store in bytes, and counts what it holds.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn limit(&self, bytes: u64) -> Result<(), StoreError> {
         self.recount().await?;
         self.budget.counts().limit = bytes;
         Ok(())
     }
 
-    /// Counts what is there, in bytes.
+    /// Counts the bytes that the store holds.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn recount(&self) -> Result<u64, StoreError> {
         let before = self.budget.counts().stored;
         let stored = self
             .objects()
             .try_fold(0, async |sum, object| match object.kind {
-                // Room for it is reserved.
+                // Room for it has been reserved.
                 ObjectKind::Unfinished => Ok(sum),
                 _ => Ok(sum + footprint(object.size)),
             })
             .await?;
-        // What was written while counting may have been counted or not: it is.
+        // Objects written during the count may be in it or not. Count them.
         let mut counts = self.budget.counts();
         counts.stored = stored + counts.stored.saturating_sub(before);
         Ok(stored)
     }
 
-    /// What the store holds as far as this process knows, in bytes.
+    /// How many bytes the store holds, as far as this process knows.
     pub fn used(&self) -> u64 {
         let counts = self.budget.counts();
         counts.stored + counts.reserved
     }
 
-    /// Returns when something was refused for want of room.
+    /// Returns when a write was refused because the budget is used up.
     pub async fn budget_spent(&self) {
         self.budget.0.spent.notified().await;
     }
@@ -185,7 +184,7 @@ mod tests {
         let refused = |error: &StoreError| matches!(error, StoreError::Budget(BudgetSpent { limit: 20_000 }));
         let put = store.put_blob(&Digest::of(&[1; 12_000]), vec![1; 12_000]).await;
         assert!(refused(&put.expect_err("there is no room")));
-        // An unfinished blob takes room too, and gives it back.
+        // An unfinished blob takes room too, and gives it back if it is dropped.
         let mut staged = store.stage().expect("a place");
         staged.write_all(&[2; 8000]).expect("there is room");
         let error = staged.write_all(&[2; 8000]).expect_err("there is no room");

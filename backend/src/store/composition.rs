@@ -1,4 +1,4 @@
-//! What an edge composes images from. The bytes check themselves; see [`firn_shared::composition`].
+//! The records from which an edge composes images. They contain their own checksum; see [`firn_shared::composition`].
 
 use super::{Store, StoreError};
 use bytes::Bytes;
@@ -6,18 +6,18 @@ use firn_shared::{cache_key::CacheKey, link::object_key::composition_key};
 use object_store::path::Path;
 
 impl Store {
-    /// Writes a record; it replaces one that is there.
+    /// Writes a record. Replaces an existing one.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn put_composition(&self, key: &CacheKey, bytes: Vec<u8>) -> Result<(), StoreError> {
         self.put(&Path::from(composition_key(key)), bytes).await
     }
 
-    /// A record as it was written, or nothing where there is none.
+    /// A record as it was written. None if there is no such record.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn composition(&self, key: &CacheKey) -> Result<Option<Bytes>, StoreError> {
         self.read(&Path::from(composition_key(key))).await
     }

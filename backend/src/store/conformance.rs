@@ -1,7 +1,7 @@
-//! What Firn relies on, tried on every store that can be had here: memory, files, a real S3 server, and emulators of
-//! Azure's and Google's storage.
+//! Tests what Firn relies on, for every kind of store that can run here: memory, files, a real S3 server, and
+//! emulators of Azure's and Google's storage.
 //!
-//! One law a test, run on each store in turn; each gets stores that nobody else uses.
+//! Each test checks one property on each kind of store. Each test has stores of its own.
 
 use super::*;
 use firn_shared::{cache_key::CacheKey, naming::image_name::ImageName, oci::reference::Tag};
@@ -19,14 +19,14 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
-/// A fresh store, and the directory in which everything of it lies that is on this machine.
+/// A fresh store, and the directory of all its files on this machine.
 pub(super) struct Subject {
     pub(super) store: Store,
     pub(super) url: String,
     pub(super) dir: TempDir,
 }
 
-/// The servers are shared; each store is a prefix of its own in the bucket.
+/// The servers are shared. Each store is a prefix of its own in the bucket.
 fn s3() -> &'static S3 {
     static S3: OnceLock<S3> = OnceLock::new();
     S3.get_or_init(S3::start)
@@ -186,10 +186,10 @@ async fn a_conditional_put_writes_once() {
     }
 }
 
-/// A staged blob that loses its end, or a bit, before it is sent.
+/// A staged blob loses its end, or has another digest, before it is sent.
 #[tokio::test]
 async fn what_was_damaged_never_appears() {
-    // Of its own, so that all unfinished uploads on it are this test's.
+    // A server of its own: all unfinished uploads on it are from this test.
     let s3 = S3::start();
     for size in [300_000, (17 << 20) + 5] {
         for Subject { store, url, .. } in subjects_with(&s3) {
@@ -246,7 +246,7 @@ async fn of_writers_at_once_one_wins() {
 async fn keys_may_be_odd() {
     for Subject { store, url, .. } in subjects() {
         let name: ImageName = "shell/git".parse().expect("a name");
-        // Longer ones are too much for the S3 server, which makes several file names of each key.
+        // The S3 server makes several file names of each key, so longer names are too much for it.
         let long = "x".repeat(80);
         let tags = ["_", "v1.0", "A.-_", "a..b", "0", &long];
         let tags: BTreeSet<Tag> = tags.iter().map(|tag| tag.parse().expect("a tag")).collect();

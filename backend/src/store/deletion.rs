@@ -1,15 +1,16 @@
-//! Deleting a blob that somebody may be storing again at this very moment.
+//! Deletes a blob that another process may be storing again at this moment.
 //!
-//! Blobs are content: who needs one that was given up writes the same bytes under the same name. Neither files
-//! nor buckets can delete "unless somebody wants it", so both sides say what they are about to do before they
-//! look whether the other one has (Dekker's algorithm; stores list and read what was written before):
+//! Blobs are content: a process that needs a deleted blob writes the same bytes under the same name. Neither files
+//! nor buckets can delete an object "unless another process wants it". So each side announces what it is about to do
+//! before it checks what the other side does (Dekker's algorithm). This works because stores list and read what was
+//! written before.
 //!
-//! - who deletes writes `upkeep/deleting/<digest>`, then looks for `upkeep/claimed/<digest>`, and leaves the
-//!   blob alone if that is younger than the grace period;
-//! - who stores a blob that is there already writes `upkeep/claimed/<digest>`, then looks for
-//!   `upkeep/deleting/<digest>`, waits until that is gone, and then writes the blob whatever is there.
+//! - To delete a blob, write `upkeep/deleting/<digest>`, then read `upkeep/claimed/<digest>`. If that is younger than
+//!   the grace period, do not delete the blob.
+//! - To store a blob that exists already, write `upkeep/claimed/<digest>`, then wait until there is no
+//!   `upkeep/deleting/<digest>`, and then write the blob whether it exists or not.
 //!
-//! One of them sees the other. What is new needs none of this: it is younger than the grace period.
+//! One of the two sees the other. A new blob needs none of this, because it is younger than the grace period.
 
 use super::{Store, StoreError, StoredObject};
 use firn_shared::{Digest, link::object_key::blob_key};
@@ -17,13 +18,13 @@ use object_store::path::Path;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Where garbage collection keeps its books.
+/// The folder of garbage collection's own objects.
 pub(super) const FOLDER: &str = "upkeep";
-/// Which blobs nothing refers to.
+/// The blobs that nothing refers to.
 const CONDEMNED: &str = "upkeep/condemned";
-/// How often it is looked whether a deletion is over.
+/// How often to check whether a deletion is over.
 const STEP: Duration = Duration::from_millis(50);
-/// After how many looks its author is believed to be dead. It has one object to delete.
+/// After how many checks to assume that the deleting process has died. It has one object to delete.
 const LOOKS: usize = 200;
 
 fn deleting(digest: &Digest) -> Path {
@@ -35,10 +36,10 @@ fn claimed(digest: &Digest) -> Path {
 }
 
 impl Store {
-    /// Deletes a blob unless it was written or claimed later than `before_ms`. Returns whether it is gone.
+    /// Deletes a blob unless it was written or claimed after `before_ms`. Returns whether it is deleted.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn delete_blob(&self, digest: &Digest, before_ms: i64) -> Result<bool, StoreError> {
         let mark = deleting(digest);
         self.put_unbounded(&mark, Vec::new()).await?;
@@ -65,8 +66,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Called before a blob is stored: where it is there already, nobody deletes it from now on until the
-    /// grace period has passed.
+    /// Call this before storing a blob. If the blob exists, no process deletes it until the grace period has passed.
     pub(super) async fn claim(&self, digest: &Digest) -> Result<(), StoreError> {
         if self.blob_size(digest).await?.is_none() {
             return Ok(());
@@ -81,20 +81,20 @@ impl Store {
         self.delete(&deleting(digest)).await
     }
 
-    /// Blobs that nothing refers to, and since when, in milliseconds since 1970 by the store's clock.
+    /// The blobs that nothing refers to, and since when, in milliseconds since 1970 by the store's clock.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn condemned(&self) -> Result<HashMap<Digest, i64>, StoreError> {
         let bytes = self.read(&Path::from(CONDEMNED)).await?;
-        // Without it everything has its grace period again.
+        // If the object is missing, every blob gets a new grace period.
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
     }
 
-    /// Writes that down.
+    /// Writes the list that [`Self::condemned`] reads.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn condemn(&self, blobs: &HashMap<Digest, i64>) -> Result<(), StoreError> {
         let bytes = serde_json::to_vec(blobs).expect("digests are text keys");
         self.put_unbounded(&Path::from(CONDEMNED), bytes).await
@@ -113,7 +113,7 @@ mod tests {
         store.put_blob(&digest, b"x".to_vec()).await.expect("stored");
         let written = store.now_ms().await.expect("a time");
         assert!(!store.delete_blob(&digest, 0).await.expect("the store works"), "it is young");
-        // Stored again: claimed.
+        // Storing it again claims it.
         while store.now_ms().await.expect("a time") <= written {
             tokio::task::yield_now().await;
         }

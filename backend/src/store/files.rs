@@ -1,10 +1,10 @@
-//! Writing objects as files that are there whole, and still there after a power cut.
+//! Writes objects as files that are always complete, and survive a power failure.
 //!
-//! A file is written aside on the same file system, synced, renamed to its place, and then its directory is
-//! synced: what has a name is whole, and what was acknowledged has a name. `object_store` does the same, but
-//! writes beside the object, where a killed process leaves its half; here everything unfinished is in one
-//! folder (see `OwnFolder`). Syncs of many files at once share a journal commit of the file system, so callers
-//! that write many files write them at once.
+//! A file is written to a temporary name on the same file system, synced, and renamed; then its directory is synced.
+//! So a file with its final name is complete, and a file whose write was acknowledged has its name. `object_store`
+//! does the same, but puts its temporary file beside the object, where a killed process leaves it. Here all
+//! unfinished files are in one folder (see `staging`). Syncs of many files at once share one journal commit of the
+//! file system, so a caller with many files should write them at once.
 
 use super::StoreError;
 use crate::process::OwnFolder;
@@ -23,7 +23,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// The objects in this directory, which exists; `staging` is on the same file system.
+    /// The objects in this directory, which must exist. `staging` must be on the same file system.
     pub(super) fn new(root: PathBuf, staging: Arc<OwnFolder>) -> Self {
         Self { root, staging }
     }
@@ -40,7 +40,7 @@ impl Files {
         .await
     }
 
-    /// Writes a small object where there is none. Returns whether it did.
+    /// Writes a small object unless it exists. Returns whether it was written.
     pub(super) async fn create(&self, location: &Location, bytes: Vec<u8>) -> Result<bool, StoreError> {
         let staging = Arc::clone(&self.staging);
         let root = self.root.clone();
@@ -56,7 +56,7 @@ impl Files {
         .await
     }
 
-    /// Makes an object of a file that was written in the staging folder.
+    /// Turns a file in the staging folder into an object.
     pub(super) async fn adopt(&self, file: NamedTempFile, location: &Location) -> Result<(), StoreError> {
         let root = self.root.clone();
         blocking(self.path(location), move |path| place(file, &root, path)).await
@@ -76,12 +76,12 @@ async fn blocking<T: Send + 'static>(
     done.map_err(io::Error::other).flatten().map_err(|source| StoreError::File { path, source })
 }
 
-/// Syncs the file, gives it its name below `root`, and syncs that. It replaces one of that name.
+/// Syncs the file, renames it to its path below `root`, and syncs the directory. Replaces a file at that path.
 fn place(file: NamedTempFile, root: &Path, path: &Path) -> io::Result<()> {
     place_with(file, root, path, |file| file.persist(path))
 }
 
-/// The same, with another way to give the file its name.
+/// Like [`place`], with another way to rename the file.
 fn place_with(
     file: NamedTempFile,
     root: &Path,
@@ -95,7 +95,7 @@ fn place_with(
     sync_directory(parent)
 }
 
-/// Makes the directory and those above it as far as `root`, each durable.
+/// Creates the directory and those above it up to `root`, and syncs each.
 fn make_directory(root: &Path, dir: &Path) -> io::Result<()> {
     if dir.is_dir() || dir == root {
         return Ok(());
@@ -103,7 +103,7 @@ fn make_directory(root: &Path, dir: &Path) -> io::Result<()> {
     let parent = dir.parent().unwrap_or(root);
     make_directory(root, parent)?;
     match std::fs::create_dir(dir) {
-        // Somebody else has just made it, and may not have synced it yet.
+        // Another writer has just created it, and may not have synced it yet.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         result => result?,
     }

@@ -1,27 +1,26 @@
-//! The lease: the right to do alone, among all processes that share a store, what only one should do at a time.
+//! The lease: among all processes that share a store, only its holder may do certain work.
 //!
-//! Its only lock is an object that can be created once, which directories, memory and every bucket have. (Replacing
-//! an object on a condition would do as well, but directories cannot.) A lease is a sequence of terms, one object
-//! each, `upkeep/terms/<number>`:
+//! The only lock is an object that can be created once. Directories, memory and every bucket support that. (A
+//! conditional replacement would do as well, but directories do not support it.) A lease is a sequence of terms, one
+//! object each, `upkeep/terms/<number>`:
 //!
-//! - The latest term is the one with the largest number. Who wants the lease, or wants to renew it, creates the next
-//!   one. Of several at once one succeeds, also when a holder renews while somebody takes over.
-//! - The latest term is never deleted, so numbers only grow. Earlier ones are deleted by the holder of a later one. A
-//!   process that was slow may create such a number again: it looks afterwards whether there is a later one, and
-//!   holds nothing then.
-//! - A holder ends its term by writing that into its own term's object, which nobody else writes. A holder that dies
-//!   ends it by doing nothing: others create the next term when this one is as old as it said it would last.
-//! - **Clocks.** A term's age is how much later than it the store has written an object just now ([`Store::now_ms`]):
-//!   no machine's own clock counts. Stores tell times in seconds, so others wait one second more. A holder measures
-//!   the time by a clock that nobody sets, from before it asked for the term, and stops after three quarters of it: the
-//!   last quarter is for requests that are still under way. It renews after one quarter.
-//! - A term from the future was written before the store's clock was set back. Somebody creates the next term, which
-//!   nobody holds and which ends in due time; whoever held the one before cannot renew it and stops. When the store's
-//!   clock jumps ahead, a term ends early for others, and its holder learns of it when it next renews it.
+//! - The term with the largest number is the latest. To take or renew the lease, a process creates the next term. If
+//!   several try at once, one succeeds, also if one of them is the holder that renews.
+//! - The latest term is never deleted, so numbers only grow. The holder of a term deletes the earlier ones. A slow
+//!   process may create a deleted number again. So it checks afterwards whether there is a later term; if there is,
+//!   it does not hold the lease.
+//! - A holder ends its term by writing that into its term's object, which no other process writes. If the holder
+//!   dies, others create the next term once this one is as old as its stated duration.
+//! - **Clocks.** To find a term's age, a process writes an object ([`Store::now_ms`]) and compares the two times that
+//!   the store recorded. No machine's own clock counts. Stores record times in seconds, so other processes wait one
+//!   second more. A holder measures with a monotonic clock, from before it asked for the term. It renews after one
+//!   quarter of the term, and stops after three quarters: the last quarter is for requests that are still under way.
+//! - If a term is from the future, the store's clock was set back. A process then creates the next term without a
+//!   holder, which expires as usual. The holder before cannot renew, and stops. If the store's clock jumps ahead, a
+//!   term expires early for others, and its holder learns of it when it renews.
 //!
-//! A request that a holder has sent may reach the store at any later time, and a process may sleep between a look at
-//! the clock and what it does next. No lock prevents that, so what is done under a lease must bear it; see
-//! `upkeep/gc.rs`.
+//! A request of a holder may reach the store at any later time, and a process may sleep between reading the clock and
+//! its next action. No lock prevents that. So work under a lease must tolerate it; see `upkeep/gc.rs`.
 
 use super::{Store, StoreError, deletion};
 use futures::TryStreamExt;
@@ -31,27 +30,28 @@ use std::pin::pin;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-/// How exactly stores tell times, in milliseconds.
+/// The resolution of a store's times in milliseconds.
 const RESOLUTION_MS: i64 = 1000;
-/// How long a term lasts at most, in milliseconds, whatever its object says; also where that cannot be read.
+/// The longest duration of a term in milliseconds, whatever its object says. Also the duration if the object cannot
+/// be read.
 const LONGEST_MS: i64 = 3_600_000;
-/// After how long a renewal that failed is tried again, as a part of the term.
+/// A failed renewal is tried again after the term's duration divided by this.
 const RETRY: u32 = 20;
-/// How often it is tried to give a term up. Others would have to wait until it passes.
+/// How many times to try to end a term. If all fail, others wait until it expires.
 const ATTEMPTS: usize = 3;
 
-/// What a term's object says.
+/// The contents of a term's object.
 #[derive(Debug, Serialize, Deserialize)]
 struct Term {
-    /// Whose it is: random, and empty where it is nobody's.
+    /// A random id of the holder. Empty if there is no holder.
     holder: String,
-    /// How long it lasts.
+    /// Duration in milliseconds.
     lasts_ms: i64,
-    /// Whether its holder has ended it.
+    /// Whether the holder has ended the term.
     ended: bool,
 }
 
-/// Whether the next term may be created.
+/// Whether a process may create the next term.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Free,
@@ -59,7 +59,7 @@ enum Standing {
     FromTheFuture,
 }
 
-/// The lease, held by this process. It is given up by [`Lease::hold`], or passes by itself.
+/// The lease, held by this process. [`Lease::hold`] ends it; otherwise it expires.
 #[derive(Debug)]
 pub struct Lease {
     store: Store,
@@ -85,14 +85,14 @@ impl Term {
 }
 
 impl Store {
-    /// The lease, whose holder is followed by others when it has not renewed it for `length`. Nothing where another
-    /// process, or another part of this one, holds it.
+    /// Takes the lease. If it is not renewed for `length`, other processes may take it. None if another process, or
+    /// another part of this one, holds it.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     ///
     /// # Panics
-    /// When the system has no random numbers.
+    /// If the system has no random numbers.
     pub async fn lease(&self, length: Duration) -> Result<Option<Lease>, StoreError> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).expect("the system has random numbers");
@@ -116,7 +116,8 @@ impl Store {
                 match begun {
                     Ok(is_held) => Ok(is_held.then_some(lease)),
                     Err(error) => {
-                        // It may have been created all the same, and would have to pass by itself.
+                        // The term may have been created nevertheless. Then it must be ended, or others wait until it
+                        // expires.
                         if let Ok(Some(term)) = self.term(next).await
                             && term.holder == lease.holder
                         {
@@ -129,13 +130,13 @@ impl Store {
         }
     }
 
-    /// What a term's object says; nothing where it is not there or cannot be read.
+    /// The contents of a term's object. None if it is missing or cannot be read.
     async fn term(&self, term: u64) -> Result<Option<Term>, StoreError> {
         let bytes = self.read(&location(term)).await?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
-    /// The numbers of the terms that are there, in order.
+    /// The numbers of the existing terms, in order.
     async fn terms(&self) -> Result<Vec<u64>, StoreError> {
         let folder = Path::from(format!("{}/terms", deletion::FOLDER));
         let objects: Vec<_> = self.objects.list(Some(&folder)).try_collect().await?;
@@ -145,9 +146,9 @@ impl Store {
         Ok(terms)
     }
 
-    /// How it stands with the latest term.
+    /// Whether the latest term is held.
     async fn standing(&self, latest: u64) -> Result<Standing, StoreError> {
-        // Gone: there is a later one by now.
+        // It was deleted, so there is a later term.
         let Some((object, bytes)) = self.read_object(&location(latest), u64::MAX).await? else {
             return Ok(Standing::Held);
         };
@@ -164,7 +165,7 @@ impl Store {
         })
     }
 
-    /// Begins a term; whether it is this holder's.
+    /// Creates a term. Returns whether this holder has the lease.
     async fn begin(&self, term: u64, holder: &str, length: Duration) -> Result<bool, StoreError> {
         let created = self.create(&location(term), Term::of(holder, length).bytes()).await;
         if !matches!(created, Ok(true)) {
@@ -186,16 +187,16 @@ impl Store {
 }
 
 impl Lease {
-    /// Which term of the lease this is. No two holders have had the same one.
+    /// The number of the term. Every holder has a different one.
     pub fn term(&self) -> u64 {
         self.term
     }
 
-    /// Works for as long as the lease is held, and renews it meanwhile; then gives it up.
+    /// Does the work while it holds and renews the lease. Then ends the lease.
     ///
     /// # Errors
-    /// [`StoreError::LeaseLost`] when it could not be renewed in time; the work has been dropped then. Other errors
-    /// of the store when it could not be given up; it passes by itself then.
+    /// [`StoreError::LeaseLost`] if the lease could not be renewed in time; the work was dropped. Other errors of the
+    /// store if the lease could not be ended; it then expires.
     pub async fn hold<T>(mut self, work: impl Future<Output = T>) -> Result<T, StoreError> {
         let mut work = pin!(work);
         let mut look = self.began + self.length / 4;
@@ -208,7 +209,7 @@ impl Lease {
                 }
                 () = sleep_until(look) => {}
             }
-            // A renewal that has begun is not left alone: it may create a term that would have to pass by itself.
+            // A renewal that has begun must be awaited: it may create a term that others would have to wait for.
             let began = Instant::now();
             let (renewed, done) = {
                 let next = self.term + 1;
@@ -227,7 +228,7 @@ impl Lease {
                     tracing::warn!(error = %crate::error_chain::chain(&error), "the lease was not renewed");
                     look = Instant::now() + self.length / RETRY;
                 }
-                // It is somebody else's, or will be before an answer comes.
+                // Another process holds the lease, or may hold it before an answer comes.
                 Ok(Ok(false)) | Err(_) => return done.ok_or(StoreError::LeaseLost),
             }
             if let Some(done) = done {
@@ -240,7 +241,7 @@ impl Lease {
         }
     }
 
-    /// Gives it up. Only this holder writes this term's object, and where there is a later one it says nothing.
+    /// Ends the lease. Only this holder writes this term's object. If there is a later term, this has no effect.
     async fn end(self) -> Result<(), StoreError> {
         let ended = Term { ended: true, ..Term::of(&self.holder, self.length) };
         let location = location(self.term);

@@ -1,19 +1,18 @@
-//! Durable state: content in an object store, and nothing else.
+//! Durable state: all of it is in an object store.
 //!
-//! - `blobs/sha256/<2 digits>/<64 digits>`: layers, configs and manifests under their digest;
+//! - `blobs/sha256/<2 digits>/<64 digits>`: layers, configs and manifests by their digest;
 //! - `images/`, `layers/`, `packages/`, `names/`, each with `<2 digits>/<key>`: small immutable records;
-//! - `tags/<key of a name>/<tag>`: empty, the tags by which an image has been had;
-//! - `staging/`, in directories alone: what is being written. Everywhere else it is in the data directory;
-//! - `pulls/<2 digits>/<key of an image, or digits of its manifest's digest>`: as old as the last pull, with the number of
-//!   uses in it;
-//! - `composition/<2 digits>/<key>`: what an edge composes images from; [`firn_shared::composition`] says for how
-//!   long it has to be kept;
-//! - `composed/<2 digits>/<64 digits>`: empty, written by an edge that shares the bucket, for each blob of its own;
-//! - `upkeep/`: what garbage collection remembers, and its lease; `quarantine/`: what was found to be corrupt.
+//! - `tags/<key of a name>/<tag>`: empty; the tags by which an image was pulled;
+//! - `staging/`: files that are being written. Only in directories; for other stores they are in the data directory;
+//! - `pulls/<2 digits>/<key of an image, or digits of its manifest's digest>`: the number of uses. Its time is that
+//!   of the last pull;
+//! - `composition/<2 digits>/<key>`: records from which an edge composes images; [`firn_shared::composition`] says
+//!   how long they must be kept;
+//! - `composed/<2 digits>/<64 digits>`: empty; written for each of its own blobs by an edge that shares the bucket;
+//! - `upkeep/`: state of garbage collection, and its lease; `quarantine/`: corrupt objects.
 //!
-//! Nothing is ever changed in place. A blob appears whole and verified or not at all; a record says which
-//! blobs belong together and is written after them. So a crash at any moment leaves at worst something that
-//! nobody refers to.
+//! Nothing is changed in place. A blob becomes visible when it is complete and verified. A record names the blobs
+//! that belong together, and is written after them. So a crash leaves at worst objects that nothing refers to.
 
 mod blobs;
 mod budget;
@@ -58,62 +57,62 @@ use tokio::sync::Semaphore;
 /// How many records a build reads or writes at once: a bucket may be far away.
 pub(crate) const LOOKUPS: usize = 16;
 
-/// Why state cannot be read or written.
+/// Why the store cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The URL names no store that Firn knows.
+    /// The URL does not name a store that Firn supports.
     #[error(
         "storage {0:?} is none of file:///DIR, s3://BUCKET[/PREFIX], gs://BUCKET[/PREFIX], \
          az://CONTAINER[/PREFIX], memory://"
     )]
     Url(String),
-    /// The environment's variables do not say how to reach the bucket.
+    /// The environment variables do not configure access to the bucket.
     #[error("storage {url} cannot be used")]
     Bucket {
-        /// Which one.
+        /// The bucket's URL.
         url: String,
-        /// Why.
+        /// The cause.
         source: object_store::Error,
     },
     /// The object store failed.
     #[error("storage failed")]
     Object(#[from] object_store::Error),
-    /// What is read is not what was written just before.
+    /// The bytes that were read are not those written just before.
     #[error("storage does not give back what was written")]
     Unfaithful,
-    /// What was staged is not what its writer digested.
+    /// The staged bytes do not have the digest that their writer computed.
     #[error("{0} was damaged before it was stored")]
     Damaged(Digest),
-    /// A blob's bytes are not what its digest says; it is in quarantine now.
+    /// A blob's bytes do not have its digest. It is in quarantine now.
     #[error("{0} is corrupt")]
     Corrupt(Digest),
-    /// The store overwrites an object that was to be written only where there is none.
-    #[error("storage does not honour conditional puts (If-None-Match), which Firn's locks are made of")]
+    /// The store overwrote an object in a conditional put.
+    #[error("storage does not support conditional puts (If-None-Match), which Firn's locks need")]
     Unconditional,
     /// Another process holds the lease, or this one could not renew it in time.
     #[error("the lease on the storage was lost to another process, or could not be renewed in time")]
     LeaseLost,
-    /// There is no room left for what was to be written.
+    /// There is no room for the object.
     #[error("storage is full")]
     Budget(#[source] BudgetSpent),
-    /// A file failed.
+    /// A file or directory cannot be used.
     #[error("cannot use {}", path.display())]
     File {
-        /// Which one.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
 }
 
-/// The object store, and a directory for blobs that are still being written.
+/// The object store, and a directory for blobs that are being written.
 #[derive(Debug, Clone)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
-    /// How objects are written where they are files.
+    /// Writes objects, if they are files.
     files: Option<Files>,
     staging: Arc<OwnFolder>,
-    /// How many large blobs may be on their way to a bucket: each takes memory.
+    /// How many large blobs may be uploaded at once. Each upload takes memory.
     uploads: Arc<Semaphore>,
     noted: NotedTags,
     budget: Budget,
@@ -122,17 +121,17 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store at a URL: `file:///DIR`, `memory://`, or a bucket (`s3://`, `gs://`, `az://`), which the
-    /// environment's variables say how to reach. Unfinished blobs lie in a folder in `staging`, or beside the
-    /// objects where those are files; other processes may use both too.
+    /// Opens the store at a URL: `file:///DIR`, `memory://`, or a bucket (`s3://`, `gs://`, `az://`), to which
+    /// environment variables configure the access. Unfinished blobs are in a folder in `staging`, or beside the
+    /// objects if those are files. Other processes may use both too.
     ///
     /// # Errors
-    /// When the URL means nothing or a directory cannot be made.
+    /// If the URL is invalid or a directory cannot be created.
     pub fn open(url: &str, staging: &Path) -> Result<Self, StoreError> {
         Self::open_with(url, staging, &crate::process::own_environment::texts().collect())
     }
 
-    /// The same with these variables instead of the environment's.
+    /// Like [`Self::open`], with these variables instead of the environment's.
     fn open_with(url: &str, staging: &Path, variables: &Variables) -> Result<Self, StoreError> {
         let file = |path: &Path| {
             let path = path.to_owned();
@@ -140,7 +139,7 @@ impl Store {
         };
         let place = Place::parse(url, variables)?;
         let staging = match &place {
-            // A finished blob is renamed, which takes the same file system.
+            // A finished blob is renamed. That requires the same file system.
             Place::Files(dir) => &dir.join("staging"),
             Place::Memory | Place::Bucket(_) => staging,
         };
@@ -158,10 +157,10 @@ impl Store {
         Ok(Self::new(objects, files, staging))
     }
 
-    /// The store on objects that somebody else has opened. Unfinished blobs lie in a folder in `staging`.
+    /// A store on objects that the caller has opened. Unfinished blobs are in a folder in `staging`.
     ///
     /// # Errors
-    /// When a directory cannot be made.
+    /// If a directory cannot be created.
     pub fn on(objects: Arc<dyn ObjectStore>, staging: &Path) -> Result<Self, StoreError> {
         let error = |source| StoreError::File { path: staging.to_owned(), source };
         Ok(Self::new(objects, None, Arc::new(OwnFolder::new(staging).map_err(error)?)))
@@ -180,12 +179,12 @@ impl Store {
         }
     }
 
-    /// Removes blobs that are being written, for when this process ends.
+    /// Removes blobs that are being written, before this process ends.
     pub(crate) fn remove_unfinished(&self) {
         self.staging.remove();
     }
 
-    /// Writes a small object, durably, if there is room; it replaces one that is there.
+    /// Writes a small object durably, if the budget has room for it. Replaces an existing one.
     async fn put(&self, location: &Location, bytes: Vec<u8>) -> Result<(), StoreError> {
         let room = self.budget.reserve(bytes.len() as u64)?;
         self.put_unbounded(location, bytes).await?;
@@ -193,7 +192,7 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a small object, durably; it replaces one that is there.
+    /// Writes a small object durably. Replaces an existing one.
     async fn put_unbounded(&self, location: &Location, bytes: Vec<u8>) -> Result<(), StoreError> {
         match &self.files {
             Some(files) => files.write(location, bytes).await,
@@ -204,10 +203,11 @@ impl Store {
         }
     }
 
-    /// Writes a small object, durably, where there is none. Returns whether it did; of several at once, one does.
+    /// Writes a small object durably unless it exists. Returns whether it was written. If several callers try at
+    /// once, one of them succeeds.
     ///
-    /// After an error it may be there all the same. A client of a bucket tries again by itself, so that `false` may be
-    /// about an object that an earlier attempt has written.
+    /// After an error the object may exist nevertheless. The client of a bucket retries by itself, so `false` may be
+    /// about an object that an earlier attempt wrote.
     async fn create(&self, location: &Location, bytes: Vec<u8>) -> Result<bool, StoreError> {
         match &self.files {
             Some(files) => files.create(location, bytes).await,

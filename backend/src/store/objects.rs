@@ -1,4 +1,4 @@
-//! What lies in the store, object by object, for those who look after it.
+//! The objects in the store, for garbage collection and checks.
 
 use super::{RecordKind, Store, StoreError, blobs::found};
 use bytes::Bytes;
@@ -6,41 +6,41 @@ use firn_shared::Digest;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{ObjectMeta, ObjectStoreExt, path::Path};
 
-/// What an object is for, as its place says.
+/// The kind of an object. Its location determines it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ObjectKind {
     /// A layer, config or manifest.
     Blob(Digest),
     /// A record.
     Record(RecordKind),
-    /// That an image was had by a tag.
+    /// A tag by which an image was pulled.
     Tag,
-    /// When an image was last pulled.
+    /// The time of an image's last pull.
     Pull,
-    /// A record that an edge composes images from.
+    /// A record from which an edge composes images.
     Composition,
-    /// That an edge has written a blob.
+    /// A mark that an edge has written a blob.
     Composed(Digest),
-    /// What was found to be corrupt.
+    /// A corrupt object.
     Quarantined,
-    /// What `firn check-config` writes and removes.
+    /// An object that `firn check-config` writes and removes.
     Probe,
-    /// What garbage collection remembers.
+    /// State of garbage collection.
     Bookkeeping,
-    /// What some process is writing.
+    /// A file that a process is writing.
     Unfinished,
-    /// Nothing that this version of Firn writes.
+    /// An object that this version of Firn does not write.
     Unknown,
 }
 
 /// An object in the store.
 #[derive(Debug, Clone)]
 pub struct StoredObject {
-    /// What it is for.
+    /// Its kind.
     pub kind: ObjectKind,
-    /// Where it is.
+    /// Its location.
     pub location: Path,
-    /// Its size, in bytes.
+    /// Its size in bytes.
     pub size: u64,
     /// When it was written, by the store's clock, in milliseconds since 1970.
     pub modified_ms: i64,
@@ -76,35 +76,35 @@ impl StoredObject {
         }
     }
 
-    /// The last part of its place: the digits of a digest or key, or a tag.
+    /// The last part of its location: the digits of a digest or key, or a tag.
     pub fn name(&self) -> &str {
         self.location.filename().unwrap_or_default()
     }
 }
 
 impl Store {
-    /// Everything that is in the store, in no particular order.
+    /// Everything in the store, in no particular order.
     pub fn objects(&self) -> BoxStream<'_, Result<StoredObject, StoreError>> {
         self.objects.list(None).map_ok(StoredObject::new).map_err(StoreError::from).boxed()
     }
 
-    /// An object as it is now; nothing where there is none.
+    /// The current metadata of an object. None if there is no such object.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn object(&self, location: &Path) -> Result<Option<StoredObject>, StoreError> {
         Ok(found(self.objects.head(location).await)?.map(StoredObject::new))
     }
 
-    /// A whole small object; nothing where there is none.
+    /// A whole small object. None if there is no such object.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn read(&self, location: &Path) -> Result<Option<Bytes>, StoreError> {
         Ok(self.read_object(location, u64::MAX).await?.map(|(_, bytes)| bytes))
     }
 
-    /// The same, with what it was when it was read; nothing where it has more than this many bytes.
+    /// A whole object with its metadata. None if there is no such object, or if it is larger than `limit` bytes.
     pub(super) async fn read_object(
         &self,
         location: &Path,
@@ -116,13 +116,13 @@ impl Store {
         Ok(Some((object, result.bytes().await?)))
     }
 
-    /// Removes an object that need not be there.
+    /// Deletes an object. Does nothing if there is no such object.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn remove(&self, object: &StoredObject) -> Result<(), StoreError> {
         self.delete(&object.location).await?;
-        // What is remembered of images may be about this one.
+        // Caches may assume that this object exists.
         if matches!(object.kind, ObjectKind::Blob(_) | ObjectKind::Record(RecordKind::Image)) {
             self.note_loss();
         }
@@ -134,11 +134,11 @@ impl Store {
         found(self.objects.delete(location).await).map(|_| ())
     }
 
-    /// What time it is in the store, in milliseconds since 1970: everything whose age is compared was written
-    /// by the same clock, whatever the clocks of the machines say that share the store.
+    /// The store's time, in milliseconds since 1970. Ages are computed from times that this one clock has recorded,
+    /// whatever the clocks of the machines that share the store say.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn now_ms(&self) -> Result<i64, StoreError> {
         let location = Path::from(format!("{}/clock", super::deletion::FOLDER));
         self.put_unbounded(&location, Vec::new()).await?;

@@ -1,4 +1,4 @@
-//! What a storage URL names: a directory, memory, or a bucket with the credentials that the environment has.
+//! Reads a storage URL: a directory, memory, or a bucket with the environment's credentials.
 
 use super::StoreError;
 use object_store::{
@@ -18,10 +18,10 @@ use std::time::Duration;
 /// Environment variables by name.
 pub(super) type Variables = BTreeMap<String, String>;
 
-/// Where objects are.
+/// Where the objects are.
 #[derive(Debug)]
 pub(super) enum Place {
-    /// `memory://`: in this process, for as long as it lives.
+    /// `memory://`: in this process, until it ends.
     Memory,
     /// `file:///DIR`: in this directory.
     Files(PathBuf),
@@ -40,23 +40,22 @@ enum Provider {
 const PROVIDERS: [(&str, Provider); 3] =
     [("s3://", Provider::S3), ("gs://", Provider::Gcs), ("az://", Provider::Azure)];
 
-/// How patient clients of buckets are. A blob may take as long as its reader wants, since silence is bounded;
-/// that is also how long a part may take to be sent.
+/// Timeouts of bucket clients. Transferring a blob may take long, because only silence is limited. The total timeout
+/// also applies to sending a part.
 const PATIENCE: [(ClientConfigKey, &str); 2] =
     [(ClientConfigKey::Timeout, "1 day"), (ClientConfigKey::ReadTimeout, "60 seconds")];
 
-/// Whoever pulls gives up after 30 s, so there is no point in trying for longer.
+/// A client that pulls gives up after 30 s, so longer retries are useless.
 fn retry() -> RetryConfig {
     let backoff = BackoffConfig { max_backoff: Duration::from_secs(3), ..BackoffConfig::default() };
     RetryConfig { backoff, max_retries: 8, retry_timeout: Duration::from_secs(20) }
 }
 
 impl Place {
-    /// What the URL names.
+    /// Parses the URL.
     ///
     /// # Errors
-    /// When it names nothing, or the variables that belong to that kind of bucket are not enough or contradict
-    /// each other.
+    /// If the URL is invalid, or the variables for that kind of bucket are insufficient or contradict each other.
     pub(super) fn parse(url: &str, variables: &Variables) -> Result<Self, StoreError> {
         let unknown = || StoreError::Url(url.to_owned());
         if url == "memory://" {
@@ -85,7 +84,7 @@ impl Place {
 }
 
 impl Provider {
-    /// A client of the bucket, configured by the variables that its provider's own tools read.
+    /// A client of the bucket. It is configured by the variables that the provider's own tools read.
     fn bucket(self, name: &str, variables: &Variables) -> object_store::Result<Arc<dyn ObjectStore>> {
         Ok(match self {
             Self::S3 => {
@@ -118,13 +117,13 @@ impl Provider {
         })
     }
 
-    /// Firn's settings and then those of the environment, which so have the last word.
+    /// Firn's settings, then those of the environment, which overrule them.
     fn settings<'a, K: FromStr + 'a>(
         self,
         variables: &'a Variables,
         client: fn(ClientConfigKey) -> K,
     ) -> impl Iterator<Item = (K, &'a str)> {
-        // Whoever writes http:// means it; other tools ask for no second variable either.
+        // An http:// endpoint allows plain HTTP. Other tools need no second variable for that either.
         let is_plain = |(name, value): (&String, &String)| {
             name.starts_with(self.endpoint_variable()) && value.starts_with("http://")
         };
@@ -133,7 +132,7 @@ impl Provider {
         ours.chain(variables.iter().filter_map(move |(name, value)| Some((self.key(name)?, value.as_str()))))
     }
 
-    /// How the variable is called, or begins, that says where the service is.
+    /// The name, or its prefix, of the variable with the service's URL.
     const fn endpoint_variable(self) -> &'static str {
         match self {
             Self::S3 => "AWS_ENDPOINT",
@@ -142,7 +141,7 @@ impl Provider {
         }
     }
 
-    /// What a variable is about, where it is one of this provider's.
+    /// The setting of a variable, if the variable is one of this provider's.
     fn key<K: FromStr>(self, variable: &str) -> Option<K> {
         let prefix = match self {
             Self::S3 => "AWS_",
@@ -155,7 +154,7 @@ impl Provider {
     }
 }
 
-/// Whether this environment variable has a say about the store at this URL.
+/// Whether this environment variable affects the store at this URL.
 pub fn is_variable_of(url: &str, variable: &str) -> bool {
     let provider = PROVIDERS.into_iter().find(|(scheme, _)| url.starts_with(scheme));
     match provider.map(|(_, provider)| provider) {

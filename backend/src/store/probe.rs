@@ -1,4 +1,4 @@
-//! Whether a store does what it must.
+//! Checks that a store works as Firn requires.
 
 use super::{Store, StoreError};
 use object_store::{ObjectStoreExt, path::Path};
@@ -7,7 +7,7 @@ impl Store {
     /// Writes an object, tries to create it again, reads it back and deletes it.
     ///
     /// # Errors
-    /// When one of these fails, what is read is not what was written, or what was there was created again.
+    /// If one of these steps fails, if other bytes are read than were written, or if the object was created again.
     pub async fn probe(&self) -> Result<(), StoreError> {
         let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let started = started.map_or(0, |since| since.as_nanos());

@@ -1,15 +1,16 @@
-//! When images were last pulled, and how often: an object an image, whose time is that of its last pull.
+//! When images were last pulled, and how often. There is one object per image; its time is that of the last pull.
 //!
-//! Pulls are noted in memory and written every few seconds, each image at most once a minute: a
-//! thousand pulls of an image are one small write. A crash loses some seconds of them. It works the same on
-//! buckets and survives restarts.
+//! Pulls are recorded in memory and written every few seconds, for each image at most once a minute. So a thousand
+//! pulls of an image are one small write. A crash loses the pulls of some seconds. This works the same way on
+//! buckets, and survives restarts.
 //!
-//! The object's content is a number of uses, and when the last of them was counted. Pulls within a grace period are one
-//! use, so that a client that asks for an image a thousand times has used it once. Two processes that write at once
-//! count one use for two.
+//! The object contains the number of uses, and when the last use was counted. Pulls within a grace period count as
+//! one use, so a client that pulls an image a thousand times has used it once. If two processes write at once, they
+//! may count one use as two.
 //!
-//! Pulls of the backend are noted under the image's key. Those of an edge are noted under the digest of the manifest
-//! that it has answered with ([`firn_shared::link::protocol::PULLED`]), which is all that it knows for certain.
+//! A pull from the backend is recorded under the image's key. A pull from an edge is recorded under the digest of the
+//! manifest that the edge sent ([`firn_shared::link::protocol::PULLED`]), because the edge knows nothing else for
+//! certain.
 
 use super::{RecordKind, Store, StoreError, blobs};
 use firn_shared::{Digest, cache_key::CacheKey};
@@ -20,24 +21,24 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Where pulls are noted.
+/// The folder of these objects.
 pub(super) const FOLDER: &str = "pulls";
-/// How exactly the time of a pull is known at best, and a quarter of the grace period where that is shorter.
+/// The resolution of pull times, unless a quarter of the grace period is shorter.
 const RESOLUTION: Duration = Duration::from_secs(60);
-/// How many images are remembered as noted.
+/// For how many images the last write is remembered.
 const MAX_NOTED: u64 = 100_000;
 /// How many pulls are written at once.
 const AT_ONCE: usize = 16;
-/// How many images may wait to be noted; the record's own age protects the others for a while.
+/// How many images may wait to be written. Beyond that, the age of an image's record protects it for a while.
 const MAX_WAITING: usize = 100_000;
 
-/// Pulls that are not written yet, and those that were not long ago.
+/// Pulls that are not written yet, and when others were written.
 #[derive(Debug, Clone)]
 pub(super) struct Pulls {
     waiting: Arc<Mutex<HashSet<CacheKey>>>,
     written: Cache<CacheKey, Instant>,
     resolution: Duration,
-    /// Pulls that are less apart are one use.
+    /// Pulls that are closer together count as one use.
     spacing: Duration,
 }
 
@@ -45,13 +46,13 @@ pub(super) struct Pulls {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Uses {
     count: u32,
-    /// When the last one was counted, in milliseconds since 1970.
+    /// When the last use was counted, in milliseconds since 1970.
     counted_ms: i64,
 }
 
-/// How many uses are told apart.
+/// The count does not go beyond this.
 const MAX_USES: u32 = 64;
-/// How far apart pulls are at least that are two uses, unless a grace period says otherwise.
+/// Pulls that are closer together count as one use, unless a grace period is set.
 const SPACING: Duration = Duration::from_secs(3600);
 
 impl Uses {
@@ -64,7 +65,7 @@ impl Uses {
         format!("{} {}", self.count, self.counted_ms).into_bytes()
     }
 
-    /// With another pull at this time. A last one from the future is one of a clock that has been set right since.
+    /// Adds a pull at this time. If the last use is in the future, a wrong clock was corrected since.
     fn and_one(self, now_ms: i64, spacing: Duration) -> Self {
         match u128::from(self.counted_ms.abs_diff(now_ms)) >= spacing.as_millis() {
             true => Self { count: self.count.saturating_add(1).min(MAX_USES), counted_ms: now_ms },
@@ -89,20 +90,20 @@ fn location(key: &str) -> Path {
 }
 
 impl Store {
-    /// The same store, for whom an image counts as in use for so long after a pull.
+    /// Sets the grace period: for how long after a pull an image counts as in use.
     pub fn with_grace(mut self, grace: Duration) -> Self {
         self.pulls.resolution = RESOLUTION.min(grace / 4);
         self.pulls.spacing = grace;
         self
     }
 
-    /// Whether somebody has pulled this image here since pulls were last written down.
+    /// Whether this image was pulled from this process since the last pulls were written.
     pub fn is_being_pulled(&self, image: &str) -> bool {
         let waiting = self.pulls.waiting.lock().expect("nothing panics while holding the lock");
         image.parse().is_ok_and(|image: CacheKey| waiting.contains(&image))
     }
 
-    /// Notes that an image was pulled just now. Costs no I/O.
+    /// Records a pull of an image now. Does no I/O.
     pub fn note_pull(&self, image: &CacheKey) {
         if self.pulls.written.get(image).is_some_and(|written| written.elapsed() < self.pulls.resolution) {
             return;
@@ -113,10 +114,10 @@ impl Store {
         }
     }
 
-    /// Writes down the pulls that were noted. What cannot be written is tried again the next time.
+    /// Writes the recorded pulls. A pull that cannot be written is tried again next time.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn write_pulls(&self) -> Result<(), StoreError> {
         let waiting: Vec<CacheKey> = self
             .pulls
@@ -137,7 +138,7 @@ impl Store {
         stream::iter(writes.collect::<Vec<_>>()).buffer_unordered(AT_ONCE).try_collect().await
     }
 
-    /// How often an image has been used, with a pull just now; nothing where there is no such image.
+    /// The uses of an image including a pull now. None if there is no such image.
     async fn uses_with_one_more(&self, image: &CacheKey) -> Result<Option<Uses>, StoreError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
@@ -145,7 +146,7 @@ impl Store {
             let old = Uses { count: 1, counted_ms: object.modified_ms };
             return Ok(Some(Uses::read(&content).unwrap_or(old).and_one(now_ms, self.pulls.spacing)));
         }
-        // It was built for somebody, which is a use too.
+        // It was built for a client, which counts as a use.
         let born = match self.object(&RecordKind::Image.location(image)).await? {
             Some(record) => Some(record),
             None => self.object(&blobs::location(&Digest::from_bytes(*image.as_bytes()))).await?,
@@ -154,20 +155,20 @@ impl Store {
         Ok(built.map(|built| built.and_one(now_ms, self.pulls.spacing)))
     }
 
-    /// How often an image has been used, by what is written down; pulls within a grace period are one use.
+    /// How many uses of an image have been written. Pulls within a grace period count as one use.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub(crate) async fn uses(&self, image: &str) -> Result<u32, StoreError> {
         let content = self.read(&location(image)).await?;
-        // What an older version has written is empty.
+        // An object of an older version is empty.
         Ok(content.map_or(0, |content| Uses::read(&content).map_or(1, |uses| uses.count)))
     }
 
-    /// Those of these blobs that are not there, or that garbage collection is going to delete.
+    /// Which of these blobs do not exist, or will be deleted by garbage collection.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn leaving(&self, blobs: &[Digest]) -> Result<Vec<Digest>, StoreError> {
         let condemned = self.condemned().await?;
         let looks = blobs.iter().map(|digest| async {
@@ -178,7 +179,7 @@ impl Store {
         Ok(looks.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
     }
 
-    /// Forgets when an image was pulled.
+    /// Deletes the pulls of an image.
     pub(crate) async fn forget_pulls(&self, image: &str) -> Result<(), StoreError> {
         self.delete(&location(image)).await
     }
@@ -196,7 +197,7 @@ mod tests {
         let twice = Uses { count: 2, counted_ms: 11_000 };
         assert_eq!(once.and_one(11_000, spacing), twice);
         assert_eq!(Uses::read(&twice.content()), Some(twice));
-        // After a time from the future it goes on.
+        // A time from the future is replaced.
         assert_eq!(Uses { count: 2, counted_ms: i64::MAX }.and_one(1, spacing).counted_ms, 1);
         let many = Uses { count: MAX_USES, counted_ms: 0 };
         assert_eq!(many.and_one(5_000, spacing), Uses { count: MAX_USES, counted_ms: 5_000 });
@@ -222,7 +223,7 @@ mod tests {
         // It was built, and pulled since.
         assert_eq!(pull().await, 2);
         assert_eq!(pull().await, 3);
-        // What an older version wrote counts as one.
+        // An object of an older version counts as one use.
         store.put_unbounded(&location(&image.to_string()), Vec::new()).await.expect("written");
         assert_eq!(store.uses(&image.to_string()).await.expect("the store works"), 1);
     }

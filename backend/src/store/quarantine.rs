@@ -1,13 +1,13 @@
-//! Corruption: found when something is read, taken out of the way, and made again by whoever needs it.
+//! Corruption is found when an object is read. The object is moved away, and is made again when it is needed.
 //!
-//! What is small (manifests, configs, records) is verified whenever it is read. A layer is verified while it is
-//! sent to the first client that fetches it whole, and again a day later: sha256 takes about as long as sending
-//! over loopback does, so that verifying every time would halve what a server can send, and a disk rarely
-//! spoils what it has just given back intact. A file whose size or time has changed since it was verified is
-//! verified anew. Where only parts are asked for, the whole is read in the background. The last bytes are sent
-//! after the digest has been compared, so that no client takes what is corrupt for complete.
+//! Small objects (manifests, configs, records) are verified at every read. A layer is verified while it is sent to
+//! the first client that fetches it whole, and again after a day. Computing sha256 takes about as long as sending
+//! over loopback, so verifying every time would halve the throughput of a server; and a disk rarely corrupts what it
+//! has just returned intact. If a file's size or time has changed since, it is verified again. If a client fetches
+//! only parts, the whole blob is verified in the background. The last bytes are sent after the digest was compared,
+//! so no client receives a corrupt blob completely.
 //!
-//! What does not verify goes to `quarantine/`, under the place where it was, and is never served from there.
+//! A corrupt object goes to `quarantine/`, followed by its former location, and is never served from there.
 
 use super::{ObjectKind, Store, StoreError, StoredObject, blobs::found};
 use bytes::Bytes;
@@ -21,19 +21,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Where corrupt objects go.
+/// The folder of corrupt objects.
 pub(super) const FOLDER: &str = "quarantine";
-/// For how long a blob is believed to be what it was.
+/// How long a verified blob is not verified again.
 const BELIEVED: Duration = Duration::from_secs(24 * 3600);
-/// How many blobs are remembered to be in order.
+/// How many verified blobs are remembered.
 const MAX_BELIEVED: u64 = 200_000;
-/// How many blobs may wait to be read in the background; further ones are left to the next request.
+/// How many blobs may wait for verification in the background. Others are left to the next request.
 const MAX_WAITING: usize = 1_000;
 
-/// What a blob was when it was verified.
+/// The size and time of a blob when it was verified.
 type Stamp = (u64, i64);
 
-/// What is known of the state of blobs.
+/// What is known about the integrity of blobs.
 #[derive(Debug, Clone)]
 pub(super) struct Health {
     verified: Cache<Digest, Stamp>,
@@ -42,14 +42,14 @@ pub(super) struct Health {
     losses: Arc<AtomicU64>,
 }
 
-/// What reading a whole blob showed.
+/// The result of reading a whole blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is what its digest says.
+    /// Its bytes have its digest.
     Good,
-    /// It is something else.
+    /// Its bytes have another digest.
     Corrupt,
-    /// It is not there.
+    /// There is no such blob.
     Missing,
 }
 
@@ -69,22 +69,22 @@ fn stamp(meta: &ObjectMeta) -> Stamp {
 }
 
 impl Store {
-    /// How often something has turned out to be missing: who remembers that something is there must look
-    /// again when this has changed.
+    /// How often an object was found missing. A caller that caches the existence of objects must look again when this
+    /// has changed.
     pub fn losses(&self) -> u64 {
         self.health.losses.load(Ordering::Acquire)
     }
 
-    /// Says that something is not where it was thought to be.
+    /// Records that an object is missing.
     pub fn note_loss(&self) {
         self.health.losses.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Takes an object out of the way that was corrupt when it was this, unless somebody has written it anew since:
-    /// reading a large blob takes its time, and who finds one missing makes it again at once.
+    /// Moves a corrupt object to quarantine, unless it has been written again since: reading a large blob takes a
+    /// while, and a process that finds a blob missing makes it again at once.
     ///
     /// # Errors
-    /// When it can be neither moved nor removed.
+    /// If it can be neither moved nor deleted.
     pub async fn quarantine(&self, object: &StoredObject) -> Result<(), StoreError> {
         let location = &object.location;
         self.note_loss();
@@ -95,22 +95,23 @@ impl Store {
         if now.is_none_or(|now| (now.size, now.modified_ms) != (object.size, object.modified_ms)) {
             return Ok(());
         }
-        tracing::error!(%location, "corrupt, moved to quarantine");
+        tracing::error!(%location, "corrupt object; moving it to quarantine");
         let aside = Path::from(format!("{FOLDER}/{location}"));
         match found(self.objects.rename(location, &aside).await) {
             Ok(_) => Ok(()),
             Err(error) => {
-                // A full disk may have no room for another directory. Nobody may get what is corrupt.
+                // A full disk may have no room for another directory. No client may get a corrupt object, so delete
+                // it.
                 tracing::warn!(%location, error = %crate::error_chain::chain(&error), "removed instead");
                 self.delete(location).await
             }
         }
     }
 
-    /// Reads a whole blob and compares its digest; `read` is told of every piece's size in bytes.
+    /// Reads a whole blob and compares its digest. `read` is called with the size of each piece in bytes.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn verify_blob(
         &self,
         digest: &Digest,
@@ -125,8 +126,8 @@ impl Store {
         Ok(if Digest::from_hasher(hasher) == *digest { Verdict::Good } else { Verdict::Corrupt })
     }
 
-    /// The bytes of a whole blob on their way to a client, verified unless they were not long ago. On a
-    /// mismatch the last piece is an error instead.
+    /// The bytes of a whole blob for a client. They are verified unless that was done recently. If the digest
+    /// differs, the last piece is an error instead.
     pub(super) fn verifying(
         &self,
         digest: &Digest,
@@ -145,7 +146,7 @@ impl Store {
                 match bytes.try_next().await? {
                     Some(piece) => {
                         hasher.update(&piece);
-                        // One piece is held back: whether it may go is known at the end.
+                        // The last piece is held back until the digest was compared.
                         if let Some(send) = held.replace(piece) {
                             return Ok(Some((send, Some((store, blob, bytes, hasher, held)))));
                         }
@@ -164,7 +165,7 @@ impl Store {
         .boxed()
     }
 
-    /// Has a blob read in the background of which somebody reads a part, unless that was done not long ago.
+    /// Verifies a blob of which a client reads a part, in the background, unless that was done recently.
     pub(super) fn verify_later(&self, digest: &Digest, meta: &ObjectMeta) {
         if self.is_believed(digest, meta) {
             return;
@@ -199,10 +200,10 @@ impl Store {
         self.health.verified.get(digest) == Some(stamp(meta))
     }
 
-    /// Removes what is in quarantine.
+    /// Deletes an object in quarantine.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn remove_from_quarantine(&self, object: &StoredObject) -> Result<(), StoreError> {
         debug_assert!(object.location.as_ref().starts_with(FOLDER));
         self.remove(object).await
@@ -248,7 +249,7 @@ mod tests {
             corrupt[size / 2] ^= 1;
             std::fs::remove_file(file(&dir, &digest)).expect("removed");
             std::fs::write(file(&dir, &digest), &corrupt).expect("written");
-            // Believed blobs are told apart by size and time, which has milliseconds.
+            // The cache of verified blobs compares size and time; the time has milliseconds.
             let later = std::time::SystemTime::now() + Duration::from_secs(1);
             let opened = std::fs::File::options().write(true).open(file(&dir, &digest)).expect("opened");
             opened.set_modified(later).expect("touched");
@@ -262,7 +263,7 @@ mod tests {
         }
     }
 
-    /// Makes a blob corrupt, a while ago.
+    /// Makes a blob corrupt, with an old time.
     fn corrupt(dir: &tempfile::TempDir, digest: &Digest, bytes: &[u8]) {
         std::fs::write(file(dir, digest), bytes).expect("written");
         let opened = std::fs::File::options().write(true).open(file(dir, digest)).expect("opened");

@@ -1,4 +1,4 @@
-//! Which tags of an image name have been built, for `tags/list`.
+//! The tags of an image name that were built, for `tags/list`.
 
 use super::{Store, StoreError};
 use firn_shared::{cache_key::CacheKey, naming::image_name::ImageName, oci::reference::Tag};
@@ -7,7 +7,7 @@ use moka::sync::Cache;
 use object_store::path::Path;
 use std::time::Duration;
 
-/// Tags that need not be noted again: every pull says its tag.
+/// Tags that were recorded recently. Every pull names its tag, so most of them are.
 pub(super) type NotedTags = Cache<String, ()>;
 
 /// How many of them are remembered.
@@ -16,20 +16,20 @@ const MAX_NOTED: u64 = 10_000;
 const BELIEVED: Duration = Duration::from_secs(600);
 
 pub(super) fn none_noted() -> NotedTags {
-    // Forgotten now and then: garbage collection, which may be another process, removes tags.
+    // Entries expire, because garbage collection, perhaps in another process, removes tags.
     Cache::builder().max_capacity(MAX_NOTED).time_to_live(BELIEVED).build()
 }
 
-/// Where the tags of this name are.
+/// The folder of the tags of this name.
 pub(crate) fn folder(name: &ImageName) -> String {
     format!("tags/{}", CacheKey::builder("tags-1").field(name.to_string()).build())
 }
 
 impl Store {
-    /// Notes that an image has been had by this tag. Does nothing when that was noted not long ago.
+    /// Records that an image was pulled by this tag. Does nothing if that was recorded recently.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn note_tag(&self, name: &ImageName, tag: &Tag) -> Result<(), StoreError> {
         let key = format!("{name}:{tag}");
         if self.noted.contains_key(&key) {
@@ -41,10 +41,10 @@ impl Store {
         Ok(())
     }
 
-    /// The tags of this name that have been built, in no particular order.
+    /// The tags of this name that were built, in no particular order.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn tags(&self, name: &ImageName) -> Result<Vec<Tag>, StoreError> {
         let objects: Vec<_> = self.objects.list(Some(&Path::from(folder(name)))).try_collect().await?;
         let tag = |meta: &object_store::ObjectMeta| meta.location.filename()?.parse().ok();

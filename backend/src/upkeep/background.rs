@@ -1,5 +1,4 @@
-//! What a server does for its store beside serving: it writes down pulls, and collects garbage where there is
-//! a budget.
+//! What a server does for its store in the background: it writes pulls, and collects garbage if there is a budget.
 
 use super::collect;
 use crate::{config::RetentionPolicy, error_chain::chain, store::Store};
@@ -7,16 +6,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-/// How often pulls are written down, and four times in a grace period where that is shorter.
+/// How often pulls are written, unless a quarter of the grace period is shorter.
 const PULLS: Duration = Duration::from_secs(10);
-/// How often garbage is collected when nothing is refused.
+/// How often garbage is collected if no write is refused.
 const COLLECTIONS: Duration = Duration::from_secs(600);
-/// How often at most, however much is refused.
+/// The shortest time between two collections.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Looks after the store until the server ends.
+/// Maintains the store until the server ends.
 pub async fn look_after(store: Store, policy: RetentionPolicy, mut ending: watch::Receiver<bool>) {
-    // Half of a grace period after something was condemned it is of use to look again.
+    // Blobs are condemned by one collection and deleted by a later one, so collecting twice in a grace period is
+    // useful.
     let interval = (policy.grace / 2).clamp(PAUSE, COLLECTIONS);
     let pulls = (policy.grace / 4).clamp(PAUSE, PULLS);
     let mut next_collection = Instant::now() + interval;
@@ -36,7 +36,7 @@ pub async fn look_after(store: Store, policy: RetentionPolicy, mut ending: watch
             () = store.budget_spent(), if collects => {
                 let soon = Instant::now() + PAUSE;
                 next_collection = next_collection.min(soon);
-                // Several refusals are one reason to collect.
+                // Several refused writes are one reason to collect.
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -45,13 +45,13 @@ pub async fn look_after(store: Store, policy: RetentionPolicy, mut ending: watch
 }
 
 async fn told_to_end(ending: &mut watch::Receiver<bool>) {
-    // An error means that the server is gone, which is an end too.
+    // An error means that the server is gone. End in that case too.
     let _ = ending.wait_for(|ending| *ending).await;
 }
 
 async fn write_pulls(store: &Store) {
     if let Err(error) = store.write_pulls().await {
-        tracing::warn!(error = %chain(&error), "pulls not noted");
+        tracing::warn!(error = %chain(&error), "cannot write pulls");
     }
 }
 

@@ -1,11 +1,10 @@
-//! Which images go: those that nobody has pulled for long, those that are old, and, while the rest is larger
-//! than the budget allows, those that were used least.
+//! Chooses the images to remove: those that no client has pulled for long, those that are old, and, while the rest is
+//! larger than the budget, those that were used least.
 //!
-//! Names are free, so that anybody can have a thousand images made that nobody wants. Such a flood is told from what is
-//! in demand by its uses: an image that was used once goes before one that was used again, however long ago that was
-//! within reason (a week without a pull halves the uses). And what was made a moment ago, which nothing may remove
-//! before its grace period is over, does not drive out what is in demand: images that were used repeatedly keep half of
-//! the room.
+//! Names are free, so anybody can have a thousand unwanted images made. Uses tell such a flood from images in demand.
+//! An image that was used once is removed before one that was used again, even if the latter was pulled earlier. (A
+//! week without a pull halves the uses.) New images cannot be removed before their grace period has passed. So that
+//! they do not displace images in demand, images that were used repeatedly keep half of the space.
 
 use crate::config::RetentionPolicy;
 use firn_shared::Digest;
@@ -13,43 +12,43 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Why an image goes.
+/// Why an image is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RemovalReason {
-    /// Its manifests are not there or cannot be read.
+    /// Its manifests are missing or cannot be read.
     Broken,
-    /// Nobody pulled it for long.
+    /// No client has pulled it for long.
     Unused,
     /// It was built long ago.
     Old,
-    /// Others were used more, or later, and there is no room for all.
+    /// Others were used more, or more recently, and there is no room for all.
     Budget,
 }
 
-/// An image as the choice sees it.
+/// What the choice needs to know about an image.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate {
-    /// When it was last pulled or built, in milliseconds since 1970 by the store's clock.
+    /// Time of the last pull or of the build, in milliseconds since 1970 by the store's clock.
     pub(super) pulled_ms: i64,
-    /// When it was built, likewise.
+    /// Time of the build, by the same clock.
     pub(super) built_ms: i64,
-    /// How often it was used, as far as that was counted.
+    /// How many uses were counted.
     pub(super) uses: u32,
-    /// All its blobs; none where they cannot be found out.
+    /// All its blobs. None if they cannot be determined.
     pub(super) blobs: Option<Vec<Digest>>,
-    /// The space of its records, in bytes.
+    /// The space of its records in bytes.
     pub(super) records: u64,
 }
 
-/// The part of the budget that is filled at most: the rest is for what is being built, and for what is gone
-/// but for its grace period.
+/// How much of the budget images may fill. The rest is for images that are being built, and for removed ones in their
+/// grace period.
 const FILLED: (u64, u64) = (4, 5);
-/// After how long without a pull uses count half.
+/// After this time without a pull, uses count half.
 const WEEK_MS: i64 = 7 * 24 * 3600 * 1000;
 
-/// For each image why it goes, or nothing. `sizes` is the space of each blob with its record, `others` that of what
-/// belongs to no image and stays, both in bytes; `now_ms` is the store's clock.
+/// For each image, the reason to remove it, or None to keep it. `sizes` is the space of each blob with its record,
+/// and `others` the space of what belongs to no image and stays, both in bytes. `now_ms` is the store's time.
 pub(super) fn choose(
     images: &[Candidate],
     sizes: &HashMap<Digest, u64>,
@@ -58,7 +57,7 @@ pub(super) fn choose(
     now_ms: i64,
 ) -> Vec<Option<RemovalReason>> {
     let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-    // What is from the future was written by a clock that has been set right since.
+    // If a time is in the future, the clock that wrote it was corrected since.
     let age = |time_ms: i64| now_ms.saturating_sub(time_ms).max(0);
     let is_young = |image: &Candidate| age(image.pulled_ms) <= ms(policy.grace);
     let mut reasons: Vec<Option<RemovalReason>> = images
@@ -103,13 +102,13 @@ pub(super) fn choose(
     reasons
 }
 
-/// What an image's uses are worth now.
+/// The current worth of an image's uses.
 fn worth(image: &Candidate, now_ms: i64) -> u32 {
     let weeks = now_ms.saturating_sub(image.pulled_ms).max(0) / WEEK_MS;
     image.uses.checked_shr(u32::try_from(weeks).unwrap_or(u32::MAX)).unwrap_or(0).max(1)
 }
 
-/// The space that some images take together: what several of them have counts once.
+/// The space of some images together. A blob that several of them share counts once.
 struct Room<'a> {
     sizes: &'a HashMap<Digest, u64>,
     users: HashMap<&'a Digest, u32>,
@@ -196,7 +195,7 @@ mod tests {
         );
         let aged = RetentionPolicy { age: Some(Duration::from_secs(100 * 24 * 3600)), ..policy() };
         check(&[image(1, 101, &[]), image(1, 99, &[])], aged, &[Some(RemovalReason::Old), None]);
-        // What was pulled a moment ago stays, whatever its age.
+        // An image that was just pulled stays, whatever its age.
         check(&[image(0, 101, &[])], aged, &[None]);
     }
 
@@ -206,13 +205,13 @@ mod tests {
         let gone = Some(RemovalReason::Budget);
         let images = [image(1, 5, &[10, 1]), image(3, 5, &[10, 2]), image(2, 5, &[10, 3])];
         check(&images, budget(21), &[None, None, None]);
-        // Blob 10 stays while one image has it.
+        // Blob 10 stays while one image needs it.
         check(&images, budget(19), &[None, gone, None]);
         check(&images, budget(15), &[None, gone, gone]);
         check(&images, budget(12), &[gone, gone, gone]);
-        // What was pulled within the grace period stays even when that is too much.
+        // An image that was pulled within the grace period stays, even if it is too large.
         check(&[image(0, 5, &[19]), image(1, 5, &[18])], budget(1), &[None, gone]);
-        // What goes anyway makes room.
+        // An image that is removed for another reason makes room.
         check(&[image(90, 99, &[15]), image(2, 5, &[5])], budget(10), &[Some(RemovalReason::Unused), None]);
     }
 
@@ -220,11 +219,11 @@ mod tests {
     fn what_was_used_once_goes_first() {
         let budget = |mb: u64| RetentionPolicy { budget: Some(mb * 1_000_000), ..policy() };
         let gone = Some(RemovalReason::Budget);
-        // However much later it was pulled.
+        // However much later the other images were pulled.
         let flood = [used(2, image(6, 9, &[10])), image(1, 1, &[8]), image(2, 2, &[9])];
         check(&flood, budget(26), &[None, None, gone]);
         check(&flood, budget(14), &[None, gone, gone]);
-        // Uses of long ago are worth less.
+        // Old uses are worth less.
         let former = [used(4, image(15, 30, &[10])), used(2, image(1, 30, &[9]))];
         check(&former, budget(14), &[gone, None]);
         let former = [used(8, image(15, 30, &[10])), used(2, image(6, 30, &[9]))];
@@ -238,12 +237,12 @@ mod tests {
         let budget = |mb: u64| RetentionPolicy { budget: Some(mb * 1_000_000), ..policy() };
         let gone = Some(RemovalReason::Budget);
         let young = || image(0, 0, &[15, 16, 17]);
-        // There is no room for what is wanted and what is young, which may not go.
+        // There is no room for both the wanted images and the new one, which must stay.
         let images = [young(), used(2, image(2, 9, &[8])), used(3, image(2, 9, &[7]))];
         check(&images, budget(40), &[None, None, None]);
-        // More than half of it goes all the same, the least wanted first.
+        // What exceeds half of the space is removed, the least wanted first.
         check(&images, budget(30), &[None, gone, None]);
-        // What was used once makes room for both.
+        // The image that was used once makes room for both.
         let images = [young(), image(1, 9, &[8]), used(3, image(2, 9, &[7]))];
         check(&images, budget(40), &[None, gone, None]);
     }

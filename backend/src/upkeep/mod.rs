@@ -1,4 +1,4 @@
-//! Looking after the store beside the servers that use it: garbage collection and checking.
+//! Maintains the store beside the servers that use it: garbage collection and checking.
 
 mod background;
 mod choice;

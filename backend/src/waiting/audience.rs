@@ -1,7 +1,8 @@
-//! Audiences: the clients for whom something is done, as they come and go.
+//! An audience is the set of clients that wait for a piece of work. Clients join and leave it.
 //!
-//! A build is shared by all clients that ask for its image, so its place among other builds depends on who asks at the
-//! moment and not on who asked first. An audience says who that is, and whether it is anybody at all.
+//! All clients that ask for an image share one build. The place of that build in the queue depends on the clients
+//! that ask at the moment, not on the client that asked first. An audience lists those clients, and says whether
+//! there are any.
 
 use firn_shared::link::client_network::ClientNetwork;
 use std::collections::HashMap;
@@ -12,12 +13,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-/// For whom something is done, as far as fairness goes.
+/// A client, as far as fairness between clients needs to tell them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Client(Option<ClientNetwork>);
 
 impl Client {
-    /// Firn itself, the person at the command line, or an edge that does not say for whom it asks.
+    /// No particular client: Firn itself, a person at the command line, or an edge that does not name its client.
     pub const NOBODY: Self = Self(None);
 
     /// The client at this address.
@@ -25,31 +26,32 @@ impl Client {
         Self(Some(ClientNetwork::of(address)))
     }
 
-    /// Whether this is one client rather than any number of them.
+    /// Whether this stands for one client. [`Self::NOBODY`] may stand for many.
     pub fn is_known(&self) -> bool {
         self.0.is_some()
     }
 }
 
-/// The audience has been dismissed: nobody asks any more for what was to be done, and it must not begin.
+/// The audience was dismissed: no client asks for the work any more, so it must not begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("nobody asked for it any more before it could begin; pull again")]
+#[error("the work was dropped before it began, because no client asked for it any more; pull again")]
 pub struct Abandoned;
 
-/// Counts events, so that it can be said which came first.
+/// Numbers events in the order in which they happen.
 pub(crate) fn next_event() -> u64 {
     static EVENTS: AtomicU64 = AtomicU64::new(0);
     EVENTS.fetch_add(1, Ordering::Relaxed)
 }
 
-/// The clients for whom something is done.
+/// The clients that wait for a piece of work.
 ///
-/// A client belongs to it while it waits, and for a while after it has gone, because clients that are told to come
-/// again do so. What waits for its turn is given up when all have been gone for that long. What has begun goes on.
+/// A client is a member while one of its requests waits. It stays a member for a while after that, because a client
+/// that got a 429 comes back. When all clients have been gone for that long, work that still waits for its turn is
+/// dropped. Work that has begun continues.
 #[derive(Debug)]
 pub struct Audience {
     state: Mutex<State>,
-    /// How long a client may be gone. None where nobody comes or goes.
+    /// How long a client may be gone and stay a member. None if the members never change.
     patience: Option<Duration>,
     /// Counts changes.
     changes: watch::Sender<u64>,
@@ -58,41 +60,41 @@ pub struct Audience {
 #[derive(Debug)]
 struct State {
     members: HashMap<Client, Member>,
-    /// When the last one left.
+    /// When the last member left.
     left: Instant,
-    /// How many turns are being waited for.
+    /// How many turns this audience waits for at the moment.
     in_line: usize,
     is_dismissed: bool,
 }
 
 #[derive(Debug)]
 struct Member {
-    /// How many of its requests wait.
+    /// How many requests of this client wait.
     present: usize,
-    /// When the last of them was over.
+    /// When its last request ended.
     left: Instant,
-    /// The event by which it joined.
+    /// The event at which the client joined.
     joined: u64,
 }
 
-/// One request that waits. The client stays in the audience for a while when it is dropped.
+/// One waiting request. After this is dropped, the client stays in the audience for a while.
 #[derive(Debug)]
 pub struct Attendance {
     audience: Arc<Audience>,
     client: Client,
 }
 
-/// Says that the audience waits for a turn.
+/// The audience waits for a turn as long as this exists.
 #[derive(Debug)]
 pub(crate) struct InLine<'a>(&'a Audience);
 
 impl Audience {
-    /// An audience that is empty at first. Clients may be gone for this long.
+    /// An empty audience. Clients stay members for `patience` after they have gone.
     pub fn new(patience: Duration) -> Arc<Self> {
         Arc::new(Self::with(HashMap::new(), Some(patience)))
     }
 
-    /// This client, for ever.
+    /// An audience whose only member is this client, for ever.
     pub fn of(client: Client) -> Arc<Self> {
         let now = Instant::now();
         let member = Member { present: 1, left: now, joined: next_event() };
@@ -104,7 +106,7 @@ impl Audience {
         Self { state: Mutex::new(state), patience, changes: watch::Sender::new(0) }
     }
 
-    /// Adds a request of a client. None when the audience has been dismissed.
+    /// Adds a request of a client. None if the audience was dismissed.
     pub fn attend(self: &Arc<Self>, client: Client) -> Option<Attendance> {
         {
             let mut state = self.state();
@@ -120,21 +122,21 @@ impl Audience {
         Some(Attendance { audience: Arc::clone(self), client })
     }
 
-    /// The clients, each with the event by which it joined.
+    /// The members, each with the event at which it joined.
     pub(crate) fn clients(&self) -> Vec<(Client, u64)> {
         let mut state = self.state();
         self.forget(&mut state, Instant::now());
         state.members.iter().map(|(client, member)| (*client, member.joined)).collect()
     }
 
-    /// Since when no request waits, where what is to be done has not begun.
+    /// Since when no request has waited. None if a request waits, or if no work waits for its turn.
     pub(crate) fn unattended_since(&self) -> Option<Instant> {
         let state = self.state();
         (self.patience.is_some() && state.in_line > 0 && !state.is_dismissed && state.is_unattended())
             .then_some(state.left)
     }
 
-    /// Dismisses the audience if no request waits and nothing has begun. Says whether it did.
+    /// Dismisses the audience if no request waits and the work has not begun. Returns whether it did.
     pub(crate) fn dismiss(&self) -> bool {
         if self.unattended_since().is_none() {
             return false;
@@ -150,19 +152,19 @@ impl Audience {
         true
     }
 
-    /// Says that the audience waits for a turn, until that is dropped.
+    /// Makes the audience wait for a turn until the result is dropped.
     pub(crate) fn line_up(&self) -> InLine<'_> {
         self.state().in_line += 1;
         InLine(self)
     }
 
-    /// Tells of clients that join or leave.
+    /// A channel that reports when clients join or leave.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// Returns when the audience is dismissed: because everybody has been gone for too long, or by [`Self::dismiss`].
-    /// To be awaited only in line.
+    /// Returns when the audience is dismissed, either by [`Self::dismiss`] or because all clients have been gone for
+    /// too long. Await it only between [`Self::line_up`] and the turn.
     pub(crate) async fn dismissed(&self) {
         let mut changes = self.changes();
         loop {
@@ -215,10 +217,10 @@ impl State {
 }
 
 impl InLine<'_> {
-    /// The turn has come.
+    /// Ends the wait because the turn has come.
     ///
     /// # Errors
-    /// When the audience was dismissed before.
+    /// If the audience was dismissed before.
     pub(crate) fn step_out(self) -> Result<(), Abandoned> {
         let mut state = self.0.state();
         state.in_line -= 1;

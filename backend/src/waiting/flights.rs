@@ -1,4 +1,5 @@
-//! Single flight: of all who ask for the same thing at the same time, one does it and all get the result.
+//! Single flight: of all callers that ask for the same thing at the same time, one does the work and all get the
+//! result.
 
 use firn_shared::cache_key::CacheKey;
 use futures::future::{BoxFuture, FutureExt, Shared};
@@ -7,12 +8,12 @@ use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 
-/// Something under way; anybody may wait for it, and dropping it stops nothing.
+/// Work under way. Any number of callers may wait for it, and dropping it does not stop the work.
 pub type Flight<T> = Shared<BoxFuture<'static, T>>;
 
 type InFlight<T, A> = Arc<Mutex<HashMap<CacheKey, (Flight<T>, A)>>>;
 
-/// What is under way, by key, each with what is said about it to those who join.
+/// The work under way by key, each with a note for callers that join.
 pub struct Flights<T, A = ()> {
     in_flight: InFlight<T, A>,
 }
@@ -29,7 +30,7 @@ impl<T, A> fmt::Debug for Flights<T, A> {
     }
 }
 
-/// Forgets a flight when it ends, even by panic.
+/// Removes a flight from the map when it ends, even by a panic.
 struct Landing<T, A>(InFlight<T, A>, CacheKey);
 
 impl<T, A> Drop for Landing<T, A> {
@@ -42,7 +43,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
     /// Joins the flight of this key, or starts it in a task of its own.
     ///
     /// # Panics
-    /// Whoever waits for a flight that panicked panics too.
+    /// If the work panics, every caller that waits for it panics too.
     pub fn join<F>(&self, key: CacheKey, start: impl FnOnce() -> F) -> Flight<T>
     where
         F: Future<Output = T> + Send + 'static,
@@ -58,10 +59,10 @@ impl<T: Clone + Send + Sync + 'static, A: Clone + Send + 'static> Flights<T, A> 
         self.in_flight.lock().expect("nothing panics while holding the lock").get(key).cloned()
     }
 
-    /// The flight of this key, which is started if there is none and it is not refused.
+    /// Joins the flight of this key, or starts it if there is none.
     ///
     /// # Errors
-    /// What `start` refuses with; joining is never refused.
+    /// The error of `start`. Joining an existing flight never fails.
     pub fn join_or<F, E>(
         &self,
         key: CacheKey,
@@ -77,7 +78,7 @@ impl<T: Clone + Send + Sync + 'static, A: Clone + Send + 'static> Flights<T, A> 
         let (about, work) = start()?;
         let flights = Arc::clone(&self.in_flight);
         let task = tokio::spawn(async move {
-            // Made here, not outside: a runtime that ends drops the task at once, while the lock is held.
+            // Created inside the task: a runtime that ends drops the task at once, while the lock is held.
             let _landing = Landing(flights, key);
             work.await
         });
@@ -114,7 +115,7 @@ mod tests {
         gate.notify_one();
         assert!(futures::future::join_all(all).await.iter().all(|result| *result == 42));
         assert_eq!(started.load(Ordering::SeqCst), 1);
-        // Afterwards the next one starts anew.
+        // Once it has landed, the next caller starts the work again.
         gate.notify_one();
         assert_eq!(join().await, 42);
         assert_eq!(started.load(Ordering::SeqCst), 2);

@@ -1,4 +1,4 @@
-//! A queue: how much may be waiting or under way at once, and how much of it one client's.
+//! A queue: limits how much may wait or run at once, in total and for each client.
 
 use super::{
     audience::{Audience, Client, next_event},
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::watch;
 
-/// Places for what waits or is done.
+/// Places for work that waits or runs.
 #[derive(Debug)]
 pub struct Queue {
     limit: usize,
@@ -19,65 +19,66 @@ pub struct Queue {
 
 #[derive(Debug)]
 struct Taken {
-    /// By number.
+    /// By the number of the place.
     places: Mutex<HashMap<u64, Holder>>,
-    /// How many there are altogether, for those who wait for it to be none.
+    /// The number of all places. Observed by callers that wait until it is 0.
     total: watch::Sender<usize>,
     is_closed: AtomicBool,
 }
 
-/// Whose a place is.
+/// The holder of a place.
 #[derive(Debug)]
 struct Holder {
     audience: Arc<Audience>,
-    /// Where there is one, the place does not count.
+    /// With a turn, the place does not count towards the limits.
     turn: Option<Turn>,
 }
 
-/// One place, until it is dropped.
+/// A place in the queue, until it is dropped.
 #[derive(Debug)]
 pub struct Place {
     taken: Arc<Taken>,
     number: u64,
 }
 
-/// Why there is no place. True of the client that asked, and of no other.
+/// Why there is no place for a client. Other clients may still get one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum QueueError {
     /// All places are taken.
     #[error("too many images are waiting to be built; ask again in a moment")]
     Full,
-    /// This client has as many as one client may have.
+    /// This client has as many places as one client may have.
     #[error(
         "{0} of your images are waiting to be built, which is as many as one client may have; ask again in a moment"
     )]
     Share(usize),
-    /// This client has asked for too much lately that takes too long to evaluate.
+    /// This client recently asked for too many images that took too long to evaluate.
     #[error(
         "{0} of your images took too long to evaluate in the last minutes; images of packages that were never asked \
          for before have to wait for that, others are served"
     )]
     Overran(usize),
-    /// Nothing is begun any more, because the server is about to end.
+    /// Nothing more is started, because the server is about to end.
     #[error("this registry is being restarted; pull again")]
     Closed,
 }
 
 impl Queue {
-    /// A queue of so many places, of which one client may have so many, and half of them at most.
+    /// A queue of `limit` places. One client may have `per_client` of them, and at most half of all.
     pub fn new(limit: usize, per_client: usize) -> Self {
         let (places, total, is_closed) = Default::default();
         let per_client = per_client.min(limit.div_ceil(2));
         Self { limit, per_client, taken: Arc::new(Taken { places, total, is_closed }) }
     }
 
-    /// Takes a place for what a client asks for. It counts for every client of the audience.
+    /// Takes a place for a client's request. The place counts for every client of the audience.
     ///
-    /// When all are taken, it is the place of something that waits for its turn and that no request waits for, of the
-    /// client with the most places, if that has more than this one; its audience is dismissed.
+    /// If all places are taken, one is taken away from work that waits for its turn and that no request waits for. It
+    /// is taken from the client with the most places, if that has more than this client. The audience of that work is
+    /// dismissed.
     ///
     /// # Errors
-    /// When there is none for this client.
+    /// If there is no place for this client.
     pub fn enter(&self, client: Client, audience: &Arc<Audience>) -> Result<Place, QueueError> {
         let mut places = self.taken.places();
         if self.is_closed() {
@@ -94,7 +95,7 @@ impl Queue {
             return Err(QueueError::Share(own));
         }
         if counted().count() >= self.limit {
-            // What a client with few places waits for is spared, also where one with many waits for it too.
+            // Work that also a client with few places asks for counts as that client's.
             let weight = |audience: &Audience| {
                 let clients = audience.clients().into_iter();
                 clients.map(|(client, _)| if client.is_known() { count(&client) } else { 1 }).min()
@@ -114,10 +115,10 @@ impl Queue {
         Ok(self.place(&mut places, audience, None))
     }
 
-    /// Takes a place that does not count, for what has a turn elsewhere and is over soon.
+    /// Takes a place that does not count, for work that has a turn elsewhere and ends soon.
     ///
     /// # Errors
-    /// When nobody is let in any more.
+    /// If the queue is closed.
     pub fn pass(&self, audience: &Arc<Audience>, turn: Turn) -> Result<Place, QueueError> {
         if self.is_closed() {
             return Err(QueueError::Closed);
@@ -125,13 +126,13 @@ impl Queue {
         Ok(self.place(&mut self.taken.places(), audience, Some(turn)))
     }
 
-    /// From now on the place of this audience counts, since what was to be over soon takes longer, and its turn is
-    /// over. It is not refused any more.
+    /// From now on the place of this audience counts, because its work takes longer than expected. The place gives up
+    /// its turn, and is not refused.
     pub fn count(&self, audience: &Arc<Audience>) {
         let mut places = self.taken.places();
         let holder = places.values_mut().find(|holder| Arc::ptr_eq(&holder.audience, audience));
         let turn = holder.and_then(|holder| holder.turn.take());
-        // Others have theirs when it is dropped.
+        // Dropping the turn may wake other work, so the lock is released before.
         drop(places);
         drop(turn);
     }
@@ -148,22 +149,22 @@ impl Queue {
         Place { taken: Arc::clone(&self.taken), number }
     }
 
-    /// How many places are taken, also those that do not count.
+    /// How many places are taken, including those that do not count.
     pub fn len(&self) -> usize {
         *self.taken.total.borrow()
     }
 
-    /// Whether none is.
+    /// Whether no place is taken.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Lets nobody in any more.
+    /// Closes the queue: no more places are given.
     pub fn close(&self) {
         self.taken.is_closed.store(true, Ordering::SeqCst);
     }
 
-    /// Whether nobody is let in any more.
+    /// Whether the queue is closed.
     pub fn is_closed(&self) -> bool {
         self.taken.is_closed.load(Ordering::SeqCst)
     }
@@ -203,7 +204,7 @@ mod tests {
         Client::at(IpAddr::from([10, 0, 0, last]))
     }
 
-    /// Something that a client asks for and waits for.
+    /// An entry of the queue that one client waits for.
     fn enter(queue: &Queue, client: Client) -> Result<(Place, Arc<Audience>, Attendance), QueueError> {
         let audience = Audience::new(LONG);
         let attendance = audience.attend(client).expect("nobody dismisses it");
@@ -223,7 +224,7 @@ mod tests {
         assert_eq!(refused(&queue, client(9)), QueueError::Full);
         drop(own);
         assert!(enter(&queue, client(9)).is_ok());
-        // Those who are many have all of it.
+        // [`Client::NOBODY`] may take all places.
         let many: Vec<_> = (0..2).map(|_| enter(&queue, Client::NOBODY).expect("a place")).collect();
         drop((many, others));
         queue.empty().await;
@@ -247,7 +248,7 @@ mod tests {
         assert!(enter(&Queue::new(1, 10), client(1)).is_ok());
     }
 
-    /// A full queue: places of clients in their order, each of something that waits for its turn.
+    /// A full queue: one place for each of these clients, in this order, for work that waits for its turn.
     fn full(audiences: &[Arc<Audience>], who: &[u8]) -> (Queue, Vec<Place>) {
         let queue = Queue::new(who.len(), who.len());
         let places = audiences.iter().zip(who).map(|(audience, who)| {
@@ -265,10 +266,10 @@ mod tests {
         assert_eq!(refused(&queue, client(4)), QueueError::Full, "all of them have begun");
         let _lines: Vec<InLine> = audiences.iter().map(|audience| audience.line_up()).collect();
         let can_join = || audiences.each_ref().map(|audience| audience.attend(client(9)).is_some());
-        // Of two the one that has been alone for longer.
+        // Of two, the one that no request has waited for the longest.
         let fourth = enter(&queue, client(4)).expect("room is made");
         assert_eq!(can_join(), [true, false, true, true]);
-        // The places of the other three, and of the one that waits, are as many as there can be.
+        // The places of the other three, and of the new one, fill the queue.
         assert_eq!(queue.taken.places().len(), 4);
         assert_eq!(refused(&queue, client(4)), QueueError::Full, "nobody has more than it");
         drop(fourth);
@@ -293,7 +294,7 @@ mod tests {
         let soon = queue.pass(&audience, turn).expect("a place");
         assert_eq!(queue.len(), 1);
         drop(enter(&queue, client(1)).expect("a place"));
-        // It is not over soon after all.
+        // The work takes longer after all.
         queue.count(&audience);
         drop(turns.take(&audience).await.expect("the turn is free again"));
         assert_eq!(refused(&queue, client(1)), QueueError::Share(1));

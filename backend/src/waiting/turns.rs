@@ -1,19 +1,19 @@
-//! Turns: so much may be done at once, and clients take turns at it.
+//! Turns: limits how much runs at once, and lets clients take turns.
 //!
-//! A semaphore that serves in order of arrival lets one client who asks for a hundred things keep everybody else
-//! waiting for all of them. Here the next turn goes to another client where one waits: within a client in order of
-//! arrival, among clients round and round. What several clients wait for has the best of their positions; that is
-//! decided when a turn becomes free, so that it counts who waits then.
+//! A semaphore that serves in order of arrival lets one client with a hundred requests delay all others until it is
+//! done. Here the next turn goes to another client, if one waits: round robin among clients, and in order of arrival
+//! within a client. Work that several clients wait for gets the best of their positions. Positions are computed when
+//! a turn becomes free, so that they reflect the clients that wait then.
 
 use super::audience::{Abandoned, Audience, Client, next_event};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
-/// A number of turns that are free, and those who wait for one.
+/// A number of free turns, and the tickets that wait for one.
 #[derive(Debug)]
 pub struct Turns {
-    /// How many one client may have at once.
+    /// How many turns one client may have at once.
     per_client: usize,
     state: Mutex<State>,
 }
@@ -23,35 +23,35 @@ struct State {
     free: usize,
     /// In order of arrival.
     tickets: Vec<Ticket>,
-    /// The event by which a client that waits had its last turn.
+    /// For each waiting client, the event at which it had its last turn.
     served: HashMap<Client, u64>,
-    /// How many turns clients have now.
+    /// How many turns each client has now.
     held: HashMap<Client, usize>,
 }
 
 #[derive(Debug)]
 struct Ticket {
-    /// The event by which it was drawn.
+    /// The event at which it was drawn.
     drawn: u64,
     audience: Arc<Audience>,
     grant: oneshot::Sender<Turn>,
 }
 
-/// A turn, until it is dropped.
+/// A turn. Dropping it gives it back.
 #[derive(Debug)]
 pub struct Turn {
-    /// None when it has been given back.
+    /// None if it was already given back.
     turns: Option<Arc<Turns>>,
-    /// Whose it is.
+    /// The client that it counts for.
     client: Client,
 }
 
-/// A ticket is void when its holder goes.
+/// Removes a ticket when its waiter is dropped.
 struct Holder<'a>(&'a Turns, u64);
 
 impl Turns {
-    /// Lets so many at once have their turn, at least one. One client may have all of them but one, so that another
-    /// need not wait until that client's turns end.
+    /// Turns for `at_once` pieces of work at a time, at least one. One client may have all turns but one, so that
+    /// another client need not wait until they end.
     pub fn new(at_once: usize) -> Arc<Self> {
         let at_once = at_once.max(1);
         let (tickets, served, held) = Default::default();
@@ -59,16 +59,16 @@ impl Turns {
         Arc::new(Self { per_client: (at_once - 1).max(1), state })
     }
 
-    /// Whether nobody has a turn or waits for one.
+    /// Whether no turn is taken and no ticket waits.
     pub fn is_idle(&self) -> bool {
         let state = self.state();
         state.held.is_empty() && state.tickets.is_empty()
     }
 
-    /// Waits for a turn. Whoever stops waiting costs others nothing.
+    /// Waits for a turn. Dropping the future gives up the wait and costs no turn.
     ///
     /// # Errors
-    /// When the audience is dismissed before it has its turn.
+    /// If the audience is dismissed before its turn.
     pub async fn take(self: &Arc<Self>, audience: &Arc<Audience>) -> Result<Turn, Abandoned> {
         let line = audience.line_up();
         let mut changes = audience.changes();
@@ -86,19 +86,19 @@ impl Turns {
                     return Ok(turn);
                 }
                 () = audience.dismissed() => return Err(Abandoned),
-                // A client that joins may have its turn where those before may not.
+                // A client that joins may get a turn when earlier ones may not.
                 _ = changes.changed() => self.serve(),
             }
         }
     }
 
-    /// Gives free turns to those who are next.
+    /// Gives free turns to the next tickets.
     fn serve(self: &Arc<Self>) {
         loop {
             let Some((ticket, client)) = self.state().next(self.per_client) else { return };
             let turn = Turn { turns: Some(Arc::clone(self)), client };
             if let Err(mut back) = ticket.grant.send(turn) {
-                // That one has stopped waiting.
+                // The waiter is gone.
                 back.turns = None;
                 self.state().give_back(client);
             }
@@ -111,12 +111,12 @@ impl Turns {
 }
 
 impl State {
-    /// Takes the next ticket off the line, with a turn for it, and the client whose turn it is.
+    /// Removes the next ticket and takes a turn for it. Returns it with the client that the turn counts for.
     fn next(&mut self, per_client: usize) -> Option<(Ticket, Client)> {
         if self.free == 0 || self.tickets.is_empty() {
             return None;
         }
-        // Each client's first ticket, and since when it has waited for that.
+        // Each client's first ticket, and since when it has waited for that ticket.
         let mut firsts: HashMap<Client, (u64, usize)> = HashMap::new();
         for (at, ticket) in self.tickets.iter().enumerate() {
             for (client, joined) in ticket.audience.clients() {
@@ -152,7 +152,7 @@ impl State {
 
 impl Drop for Holder<'_> {
     fn drop(&mut self) {
-        // What is dropped with the ticket takes the lock if it is a turn; it is none, since the ticket was not served.
+        // Dropping a turn takes the lock. The tickets dropped here have no turn, because they were not served.
         self.0.state().tickets.retain(|ticket| ticket.drawn != self.1);
     }
 }
@@ -184,7 +184,7 @@ mod tests {
 
     type Waiter = Pin<Box<dyn Future<Output = Result<Turn, Abandoned>> + Send>>;
 
-    /// A waiter that stands in the line already.
+    /// A waiter that is already in line.
     fn wait(turns: &Arc<Turns>, audience: &Arc<Audience>) -> Waiter {
         let (turns, audience) = (Arc::clone(turns), Arc::clone(audience));
         let mut waiter: Waiter = Box::pin(async move { turns.take(&audience).await });
@@ -206,7 +206,7 @@ mod tests {
         assert!(turns.is_idle());
     }
 
-    /// The order in which all have their turns, one after the other.
+    /// The order in which all get their turns, one after the other.
     fn order(mut turn: Turn, mut line: Vec<(&'static str, Waiter)>) -> Vec<&'static str> {
         let mut order = Vec::new();
         while !line.is_empty() {
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(order(turn, line.into()), ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]);
     }
 
-    /// Four builds of one client wait; another client joins the last of them, and stays or goes.
+    /// Four builds of one client wait. Another client joins the last of them, and stays or leaves.
     async fn joined(patience: Duration, stays: bool) -> Vec<&'static str> {
         let turns = Turns::new(1);
         let turn = take(&turns, 9).await;
@@ -249,7 +249,7 @@ mod tests {
     #[tokio::test]
     async fn what_several_wait_for_has_the_best_of_their_places() {
         assert_eq!(joined(LONG, true).await, ["a1", "a4", "a2", "a3"]);
-        // It may come again.
+        // It may come back.
         assert_eq!(joined(LONG, false).await, ["a1", "a4", "a2", "a3"]);
         assert_eq!(joined(Duration::ZERO, false).await, ["a1", "a2", "a3", "a4"]);
     }
@@ -264,12 +264,12 @@ mod tests {
         let others = take(&turns, 2).await;
         drop(others);
         assert!((&mut third).now_or_never().is_none(), "nobody else is there, and yet");
-        // Another client that waits for the same may have it done.
+        // Another client waits for the same work, so it may use that client's turn.
         let _second = audience.attend(client(2)).expect("nobody dismisses it");
         drop(third.await.expect("nobody dismisses it"));
         drop(held);
         assert!(turns.state().held.is_empty() && turns.state().free == 3);
-        // Those who are many are not one.
+        // [`Client::NOBODY`] may have all turns.
         let many = Audience::of(Client::NOBODY);
         for turn in [turns.take(&many), turns.take(&many), turns.take(&many)] {
             std::mem::forget(turn.await);
@@ -286,7 +286,7 @@ mod tests {
         drop(gone);
         drop(first);
         let third = stays.await.expect("nobody dismisses it");
-        // One that was given a turn and never looked at it.
+        // A waiter that was given a turn but was never polled again.
         let unaware = wait(&turns, &Audience::of(client(8)));
         drop(second);
         drop(unaware);

@@ -1,4 +1,4 @@
-//! A builder as tests of the library have it.
+//! Builders for tests of the library.
 
 use clap::Parser;
 use firn_backend::{
@@ -20,7 +20,7 @@ struct Options {
     nix: NixArgs,
 }
 
-/// A builder of images from a package set, with its results in a store and Nix's state in a directory.
+/// A builder of images from a package set. Results go to the store, Nix's state to a directory.
 pub(crate) fn builder(store: Store, packages: PackageSet, state: &Path) -> Arc<Builder> {
     let nix = Nix::new(&Options::parse_from(["test"]).nix, state, OwnFiles::default())
         .expect("a directory for state");

@@ -1,4 +1,4 @@
-//! An object store that fails at one step, or is slow, and counts what it is asked.
+//! An object store that fails at one operation or is slow, and that counts operations.
 
 use async_trait::async_trait;
 use firn_backend::store::Store;
@@ -18,32 +18,32 @@ use tokio::sync::Semaphore;
 /// How a step fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Nothing happens but the error.
+    /// The operation is not done and fails.
     Refused,
-    /// It is done, and reported as failed.
+    /// The operation is done but reported as failed.
     DoneAndRefused,
-    /// Half of what should be written is there, and the rest is not.
+    /// Half of the object is written.
     Torn,
-    /// It takes long. Nothing else is wrong.
+    /// Each operation takes long but succeeds.
     Slow,
-    /// That something is not in this folder is told later. Nothing else is wrong.
+    /// "Not found" in this folder is reported late. Otherwise operations succeed.
     Late(&'static str),
 }
 
-/// An object store in memory whose `at`th operation fails.
+/// An object store in memory whose operation number `at` fails.
 #[derive(Debug)]
 pub(crate) struct Faulty {
     pub(crate) objects: Arc<InMemory>,
     fault: Fault,
     at: AtomicUsize,
-    /// How many there were.
+    /// How many operations there were.
     pub(crate) steps: AtomicUsize,
     random: Mutex<Random>,
-    /// Closed when it is time for what is told late.
+    /// Closed when late answers may be given.
     pub(crate) later: Semaphore,
-    /// How much is still to be told.
+    /// How many answers are still held back.
     pub(crate) untold: AtomicUsize,
-    /// In each folder, how much is being written and how much ever was at once.
+    /// For each folder: how many writes run now, and the highest number that ran at once.
     pub(crate) writing: Mutex<BTreeMap<String, [usize; 2]>>,
 }
 
@@ -54,12 +54,12 @@ impl Faulty {
         Arc::new(Self { objects, fault, at, steps, random, later, untold, writing: Mutex::default() })
     }
 
-    /// A store of a builder on it, which puts together in this folder what it writes.
+    /// A builder's store on these objects. Its staging folder is in `staging`.
     pub(crate) fn store(self: &Arc<Self>, staging: &std::path::Path) -> Store {
         Store::on(Arc::clone(self) as Arc<dyn ObjectStore>, staging).expect("a store")
     }
 
-    /// From now on nothing fails.
+    /// From now on no operation fails.
     pub(crate) fn heal(&self) {
         self.at.store(usize::MAX, Ordering::SeqCst);
     }
@@ -68,7 +68,7 @@ impl Faulty {
         self.at.load(Ordering::SeqCst) == usize::MAX
     }
 
-    /// Counts an operation; the fault if it is its turn.
+    /// Counts an operation. Returns the fault if this is the operation that fails.
     async fn step(&self) -> Option<Fault> {
         let step = self.steps.fetch_add(1, Ordering::SeqCst) + 1;
         if self.fault == Fault::Slow && !self.is_healed() {
@@ -79,7 +79,7 @@ impl Faulty {
         (step == self.at.load(Ordering::SeqCst)).then_some(self.fault)
     }
 
-    /// Does something that changes or reads an object, unless it is to fail.
+    /// Reads or changes an object, unless this operation is to fail.
     async fn attempt<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         match self.step().await {
             None | Some(Fault::Slow | Fault::Late(_)) => work.await,
@@ -110,7 +110,7 @@ impl ObjectStore for Faulty {
             *most = (*most).max(*now);
         };
         count(|now| now + 1);
-        // Whoever writes at the same time begins now.
+        // Let concurrent writers start.
         tokio::task::yield_now().await;
         count(|now| now - 1);
         match self.step().await {
@@ -146,7 +146,7 @@ impl ObjectStore for Faulty {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        // Nothing is deleted in a build but what a fault has left.
+        // A build deletes only what a fault has left.
         self.objects.delete_stream(locations)
     }
 

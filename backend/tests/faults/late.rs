@@ -1,4 +1,4 @@
-//! An object store that tells late what it does not have.
+//! An object store that reports missing objects late.
 
 use crate::{
     faulty::{Fault, Faulty},
@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Who looked when it was not there yet, and begins after somebody else has made it, does not make it again.
+/// A builder looks for a layer that does not exist yet. When it starts, another one has made the layer. It does not
+/// make it again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_made_meanwhile_is_not_made_again() {
     let site = Site::new("what_is_made_meanwhile_is_not_made_again", 3);

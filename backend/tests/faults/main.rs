@@ -1,5 +1,5 @@
-//! Object stores that fail, are slow or far away, or full: whatever happens, the next build makes the image, and nothing
-//! that is half written can be reached.
+//! Object stores that fail, are slow, far away or full. In every case the next build makes the image, and incomplete
+//! objects cannot be reached.
 
 #[path = "../builder/mod.rs"]
 mod builder;
@@ -32,7 +32,7 @@ async fn any_step_of_a_build_may_fail() {
     let site = Site::new("any_step_of_a_build_may_fail", 4);
     let name: ImageName = "p0/p1".parse().expect("a name");
 
-    // Everything is realised once. What the packages are stays known, so that Nix has nothing more to do.
+    // Realise everything once. The packages' records stay, so Nix has nothing more to do.
     let known = Arc::new(InMemory::new());
     let staging = site.staging();
     let store = Store::on(Arc::clone(&known) as Arc<dyn ObjectStore>, &staging).expect("a store");
@@ -43,7 +43,7 @@ async fn any_step_of_a_build_may_fail() {
         let (mut faults, mut survived) = (0, 0);
         let before = copy(&known).await;
         delete_all(&before, folders).await;
-        // With Nix it takes a hundred times longer, so that only some steps are tried.
+        // With Nix this takes a hundred times longer, so only some steps are tried.
         let stride = if folders.contains(&"packages") { 7 } else { 1 };
         for fault in [Fault::Refused, Fault::DoneAndRefused, Fault::Torn, Fault::Slow] {
             for at in (1..).step_by(stride) {
@@ -58,7 +58,7 @@ async fn any_step_of_a_build_may_fail() {
                 } else {
                     faults += 1;
                 }
-                // Asked again, at once and without waiting for anything to be forgotten.
+                // Ask again at once, without waiting for anything to expire.
                 let again = image(&builder, &name).await;
                 let again = again.unwrap_or_else(|error| panic!("{fault:?} at {at}: {error}"));
                 assert_eq!(again, expect, "{fault:?} at {at}");
@@ -77,7 +77,7 @@ async fn any_step_of_a_build_may_fail() {
     }
 }
 
-/// A collection that fails keeps nobody from trying again at once.
+/// After a collection has failed, the next one can start at once.
 #[tokio::test]
 async fn a_collection_that_fails_is_over() {
     let random = Random::seeded("a_collection_that_fails_is_over");
@@ -106,7 +106,7 @@ async fn a_collection_that_fails_is_over() {
     assert!(failures > 5, "{failures} failed");
 }
 
-/// What an edge asks for is read, whether or not there is room to write that it was.
+/// An edge's questions are answered even if there is no room to write that it asked.
 #[tokio::test]
 async fn what_is_published_is_told_when_storage_is_full() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -125,7 +125,7 @@ async fn what_is_published_is_told_when_storage_is_full() {
     assert_eq!(published.as_deref(), Some(&b"what was published"[..]));
 }
 
-/// The files in staging folders, but for the locks.
+/// The files in staging folders, without the locks.
 fn walk(dir: &std::path::Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {

@@ -1,11 +1,11 @@
-//! What is in an object store.
+//! The contents of an object store.
 
 use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// All objects and their bytes but for those whose content is the time.
+/// All objects and their bytes, without those whose content is a time.
 pub(crate) async fn copy(from: &InMemory) -> Arc<InMemory> {
     let to = InMemory::new();
     let objects: Vec<ObjectMeta> = from.list(None).try_collect().await.expect("listed");
@@ -27,7 +27,7 @@ pub(crate) async fn delete_all(store: &InMemory, folders: &[&str]) {
     }
 }
 
-/// All objects of a folder, each with what tells one writing of it from the next.
+/// All objects of a folder. The value changes with every write.
 pub(crate) async fn written(store: &InMemory, folder: &str) -> BTreeMap<Path, Option<String>> {
     let objects: Vec<ObjectMeta> = store.list(Some(&Path::from(folder))).try_collect().await.expect("listed");
     objects.into_iter().map(|object| (object.location, object.e_tag)).collect()

@@ -1,4 +1,4 @@
-//! How often an object store is asked: a bucket may be far away.
+//! Counts the requests to an object store: a bucket may be far away.
 
 use crate::{
     builder::builder,
@@ -25,8 +25,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-/// What can be written at once is, and whoever serves an image for the first time looks at
-/// every part of it once.
+/// Independent objects are written concurrently. The first request for an image checks each of its parts once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_waits_for_a_bucket_in_vain() {
     let site = Site::new("nobody_waits_for_a_bucket_in_vain", 4);
@@ -35,7 +34,7 @@ async fn nobody_waits_for_a_bucket_in_vain() {
     let store = counted.store(&site.staging());
     image(&site.builder(store.clone()), &name).await.expect("an image");
     for name in ["one", "another"] {
-        // As an edge reports it: by the digest of something that is there.
+        // An edge reports a pull by the digest of an existing object.
         let digest = Digest::of(name.as_bytes());
         store.put_blob(&digest, name.into()).await.expect("stored");
         store.note_pull(&CacheKey::from_bytes(*digest.as_bytes()));
@@ -48,12 +47,12 @@ async fn nobody_waits_for_a_bucket_in_vain() {
     let built = counted.steps.load(Ordering::SeqCst);
     image(&site.builder(counted.store(&site.staging())), &name).await.expect("the image");
     let looks = counted.steps.load(Ordering::SeqCst) - built;
-    // The record; each blob; the config is read and looked at.
+    // One look at the record and one at each blob. The config is read, and looked at.
     let blobs = written(&counted.objects, "blobs").await.len() - 2;
     assert!(blobs > 5 && looks == 1 + blobs + 1, "{looks} for {blobs} blobs");
 }
 
-/// Neither does a client: the whole of a blob or manifest is one request to the store.
+/// A whole blob or manifest is one request to the store.
 #[tokio::test]
 async fn what_is_asked_for_is_read_at_once() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -97,7 +96,7 @@ async fn what_is_asked_for_is_read_at_once() {
     assert_eq!(get(&blob, Some("bytes=1-2")).await, (206, manifest[1..3].to_vec().into(), 2));
     assert_eq!(get(&blob, Some("lines=1-2")).await, (200, manifest.clone().into(), 2));
     assert_eq!(get(&format!("/v2/hello/manifests/{digest}"), None).await, (200, manifest.into(), 1));
-    // A layer is no manifest, and is not read to find that out.
+    // A layer is not a manifest. It is not read to find that out.
     let (status, _, steps) = get(&format!("/v2/hello/manifests/{layer}"), None).await;
     assert_eq!((status, steps), (404, 1));
 }

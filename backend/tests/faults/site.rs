@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// A few packages that Nix has never built, and a place for what their builders need.
+/// A few packages that Nix has never built, and a directory for their builders.
 pub(crate) struct Site {
     dir: TempDir,
     pub(crate) random: Random,
@@ -37,7 +37,7 @@ impl Site {
         Self { dir, random }
     }
 
-    /// Where stores put together what they write.
+    /// The directory for staging folders.
     pub(crate) fn staging(&self) -> PathBuf {
         self.dir.path().join("staging")
     }

@@ -1,12 +1,12 @@
-//! Where the blobs of composed images are kept: symlink layers and configs, a few kilobytes each.
+//! Storage for the blobs of composed images: symlink layers and configs of a few kilobytes each.
 //!
 //! | `FIRN_BLOBS` | written | found |
 //! |---|---|---|
-//! | `r2` | to the bucket bound as `BLOBS` | as every blob |
-//! | `presigned` | to the S3 bucket, by a URL signed for PUT | as every blob |
-//! | `backend`, `public` | to the bucket bound as `BLOBS`, and noted in KV | in that bucket, because of the note |
+//! | `r2` | to the bucket bound as `BLOBS` | like every blob |
+//! | `presigned` | to the S3 bucket, by a URL signed for PUT | like every blob |
+//! | `backend`, `public` | to the bucket bound as `BLOBS`, and marked in KV | in that bucket, because of the mark |
 //!
-//! Without a place for them nothing is composed.
+//! Without such storage, no image is composed.
 
 use crate::{
     backend,
@@ -30,28 +30,28 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use worker::{Bucket, Env, Request, RequestInit, console_warn, js_sys::Uint8Array};
 
-/// How long a URL for storing a blob holds, in seconds; it is used at once.
+/// Lifetime in seconds of a URL for storing a blob. It is used at once.
 const PUT_SECONDS: u64 = 60;
-/// How many blobs an isolate remembers to have stored.
+/// How many stored blobs an isolate remembers.
 const MAX_NOTED: usize = 1024;
 
 thread_local! {
-    /// Blobs that a note is known of.
+    /// Blobs that are known to be marked in KV.
     static NOTED: RefCell<HashSet<Digest>> = RefCell::default();
 }
 
-/// A place to keep blobs in.
+/// Storage for composed blobs.
 pub(super) enum Shelf {
-    /// The bucket that all blobs are read from.
+    /// The bucket from which all blobs are read.
     Bucket(Bucket),
-    /// A bucket that only blobs with a note in KV are read from.
+    /// A bucket from which only blobs marked in KV are read.
     Noted(Bucket, Kv, u64),
     /// The bucket that presigned URLs lead to.
     Signed(SignedBucket),
 }
 
 impl Shelf {
-    /// The place that this deployment has.
+    /// The storage of this deployment.
     pub(super) fn of(env: &Env, config: &Config) -> Option<Self> {
         if !config.compose {
             return None;
@@ -66,7 +66,7 @@ impl Shelf {
         }
     }
 
-    /// Whether the blob is stored now where clients will find it.
+    /// Stores the blob. Returns whether clients will find it.
     pub(super) async fn keep(&self, blob: SmallBlob) -> bool {
         let SmallBlob { digest, bytes } = blob;
         let result = match self {
@@ -85,13 +85,13 @@ impl Shelf {
     }
 }
 
-/// Says first that the blob is the edge's own, or the backend's garbage collection might not leave it alone.
+/// First marks the blob as the edge's own. Otherwise the backend's garbage collection might delete it.
 async fn put(bucket: &Bucket, digest: &Digest, bytes: Vec<u8>) -> worker::Result<()> {
     bucket.put(composed_key(digest), Vec::new()).execute().await?;
     bucket.put(blob_key(digest), bytes).execute().await.map(|_| ())
 }
 
-/// The same by signed URLs.
+/// Like [`put`], by signed URLs.
 async fn put_signed(bucket: &SignedBucket, digest: &Digest, bytes: Vec<u8>) -> worker::Result<()> {
     send(bucket, &composed_key(digest), &[]).await?;
     send(bucket, &blob_key(digest), &bytes).await
@@ -109,7 +109,8 @@ async fn send(bucket: &SignedBucket, key: &str, bytes: &[u8]) -> worker::Result<
     }
 }
 
-/// Notes that a blob is in the bucket. KV takes one write a second for a key: somebody else may have been first.
+/// Marks a blob in KV as stored in the bucket. KV accepts one write per key and second, so another request may have
+/// been first.
 async fn note(kv: &Kv, digest: &Digest, seconds: u64) -> worker::Result<()> {
     let key = composed_blob_key(digest).to_string();
     if let Err(error) = kv.put_plain_bytes(&key, b"", seconds).await
@@ -130,7 +131,7 @@ fn remember(digest: &Digest) {
     });
 }
 
-/// Whether a blob must be read from the bucket although others are elsewhere, because it was composed.
+/// Whether a blob was composed, and must be read from the bucket although other blobs are elsewhere.
 pub(crate) async fn is_kept_here(edge: &Edge, digest: &Digest) -> bool {
     let Some(Shelf::Noted(_, kv, _)) = Shelf::of(&edge.env, &edge.config) else { return false };
     if NOTED.with_borrow(|noted| noted.contains(digest)) {

@@ -1,9 +1,10 @@
-//! Composing images here: of packages that the backend has told about, in combinations that it has never seen.
+//! Composes images at the edge, from packages that the backend has published, in combinations that it may never have
+//! seen.
 //!
-//! `firn_shared::composition` decides what an image consists of; here is where the records come from
-//! (`records`), what becomes of the two small blobs that are new (`blobs`), and in which order: the blobs are
-//! stored before anybody hears of the manifest. Composing twice gives the same bytes, so nobody waits for anybody.
-//! Whatever is missing or fails is the backend's to answer.
+//! `firn_shared::composition` decides what an image consists of. This module finds the records (`records`), stores
+//! the two small new blobs (`blobs`), and keeps the order: blobs are stored before any client gets the manifest.
+//! Composing twice gives the same bytes, so requests do not wait for each other. If anything is missing or fails, the
+//! backend answers.
 
 mod blobs;
 mod records;
@@ -25,10 +26,10 @@ use records::Records;
 use std::rc::Rc;
 use worker::console_log;
 
-/// An image that is composed but not stored.
+/// An image that was composed but not stored.
 struct Composed {
     image: Image,
-    /// What the package set's revision is called.
+    /// The name of the package set's revision.
     revision: String,
     shelf: Shelf,
 }
@@ -43,7 +44,7 @@ pub(crate) async fn is_possible(edge: &Rc<Edge>, package_set: &PackageSetToken, 
     image(edge, package_set, name).await.is_some()
 }
 
-/// The manifest of an image of a package set, if it can be composed; its blobs are stored then.
+/// The manifest of an image of a package set, if it can be composed. Stores its blobs.
 pub(crate) async fn by_tag(
     edge: &Rc<Edge>,
     package_set: &PackageSetToken,
@@ -54,8 +55,8 @@ pub(crate) async fn by_tag(
     store(edge, composed, package_set, name, format).await
 }
 
-/// The manifest with a digest, if that is the one of the image of this name in the package set that `latest`
-/// named last. So it is found where KV does not show yet what another location has composed a moment ago.
+/// The manifest with a digest, if it is the image of this name in the package set that `latest` named last. This
+/// finds a manifest that another location has just composed and that KV does not show yet.
 pub(crate) async fn by_digest(edge: &Rc<Edge>, name: &RepositoryName, digest: &Digest) -> Option<Manifest> {
     let name = ImageName::of(name).ok()?;
     let pointer = Store::open(&edge.env, &edge.config)?.pointer(&Tag::default()).await?;
@@ -88,7 +89,7 @@ async fn image(edge: &Rc<Edge>, package_set: &PackageSetToken, name: &ImageName)
                 Records::forget(package_set, platform, packages.keys());
             }
             let line = serde_json::json!({
-                "message": "not composed", "image": name.to_string(), "reason": reason.to_string(),
+                "message": "image not composed", "image": name.to_string(), "reason": reason.to_string(),
             });
             console_log!("{line}");
             None
@@ -96,7 +97,7 @@ async fn image(edge: &Rc<Edge>, package_set: &PackageSetToken, name: &ImageName)
     }
 }
 
-/// Stores what is new about an image; its manifest, when everything that it names is there.
+/// Stores the new blobs of an image. Returns its manifest if all of them are stored.
 async fn store(
     edge: &Rc<Edge>,
     composed: Composed,
@@ -117,7 +118,7 @@ async fn store(
     manifest.metadata.composed = true;
     Key::digest(edge, &manifest.metadata.digest).keep(edge, &manifest);
     if let Some(kv) = Store::open(&edge.env, &edge.config) {
-        // Clients ask for it by digest next, and no backend knows it.
+        // Clients ask for the manifest by digest next, and no backend knows it.
         kv.learn_digest(&manifest).await;
         let (copy, package_set, name) = (manifest.clone(), package_set.clone(), name.clone());
         edge.later(async move { kv.learn_image(&package_set, &name, format, &copy).await });

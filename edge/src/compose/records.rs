@@ -1,7 +1,8 @@
-//! What images are composed from: looked for in this isolate's memory, in KV, and in the bucket, which may be the
-//! one that the backend writes to; and asked of the backend after it has answered for an image.
+//! The records from which images are composed. They are read from the isolate's memory, from KV, and from the bucket,
+//! which may be the one that the backend writes to. After the backend has answered for an image, it is asked for the
+//! image's records.
 //!
-//! What does not check is as good as nothing, and nothing means "ask on": KV remembers misses.
+//! An invalid record counts as missing. When a record is missing, try the next source: KV caches misses.
 
 use super::blobs::Shelf;
 use crate::{backend, blob_location::BUCKET, clock, config::Config, kv::Kv, manifest::Fetched, store};
@@ -24,7 +25,7 @@ use std::task::Poll;
 use std::thread::LocalKey;
 use worker::{Bucket, Env, console_warn};
 
-/// How many bytes of records an isolate keeps; read, they take several times as much of its 128 MB.
+/// How many bytes of records an isolate keeps. Parsed, they take several times as much of its 128 MB.
 const MEMORY_BYTES: usize = 4 << 20;
 
 thread_local! {
@@ -32,7 +33,7 @@ thread_local! {
     static PACKAGES: RefCell<Table<KnownPackage>> = RefCell::default();
 }
 
-/// Records that have been read, each with its bytes, and their bytes in all.
+/// Parsed records, each with its size in bytes, and the sum of the sizes.
 struct Table<T> {
     entries: HashMap<CacheKey, (Rc<T>, usize)>,
     bytes: usize,
@@ -58,7 +59,7 @@ trait Record: PartialEq + Sized + 'static {
 
     fn decode(key: &CacheKey, bytes: &[u8]) -> Result<Self, ReadRecordError>;
 
-    /// Whether there can be a better one.
+    /// Whether a later record of this key cannot contain more.
     fn is_final(&self) -> bool;
 }
 
@@ -86,20 +87,20 @@ impl Record for KnownPackage {
     }
 }
 
-/// Where records are.
+/// The sources of records.
 pub(super) struct Records {
     kv: Option<Kv>,
     bucket: Option<Bucket>,
-    /// How long KV keeps them, in seconds.
+    /// How long KV keeps records, in seconds.
     seconds: u64,
-    /// Whether the isolate keeps any.
+    /// Whether the isolate keeps records.
     remembers: bool,
-    /// What was found in the bucket and is not in KV, and for how long it counts, in seconds.
+    /// Records that were found in the bucket but not in KV, each with the remaining seconds for which it is valid.
     found: RefCell<Vec<(CacheKey, Vec<u8>, u64)>>,
 }
 
 impl Records {
-    /// Opens the places that are bound.
+    /// Opens the bindings that exist.
     pub(super) fn open(env: &Env, config: &Config) -> Self {
         Self {
             kv: Kv::bound(env, store::BINDING),
@@ -115,7 +116,7 @@ impl Records {
         self.find(package_set_key(token)).await
     }
 
-    /// What is known of the packages that may play a part in an image.
+    /// The records of the packages that may be part of an image.
     pub(super) async fn packages(
         &self,
         token: &PackageSetToken,
@@ -129,7 +130,8 @@ impl Records {
         all(known).await.into_iter().flatten().collect()
     }
 
-    /// Has the records of these packages looked for in KV again: there may be some by now that name more layers.
+    /// Removes the records of these packages from memory, so that they are read from KV again: newer ones may name
+    /// more layers.
     pub(super) fn forget<'a>(
         token: &PackageSetToken,
         platform: Platform,
@@ -159,7 +161,7 @@ impl Records {
         }
         let object = self.bucket.as_ref()?.get(composition_key(&key)).execute().await;
         let object = object.map_err(|error| warn("the bucket could not read a record", &error)).ok()??;
-        // Older ones may name layers that are no longer kept; the backend writes those anew that are needed.
+        // An older record may name layers that no longer exist. The backend writes the records again that are needed.
         let age = clock::now().saturating_sub(object.uploaded().as_millis() / 1000);
         let left = self.seconds.checked_sub(age)?;
         let bytes = object.body()?.bytes().await.ok()?;
@@ -168,11 +170,11 @@ impl Records {
         Some(record)
     }
 
-    /// Reads a record and remembers it.
+    /// Parses a record and keeps it in memory.
     fn read<T: Record>(&self, key: CacheKey, bytes: &[u8]) -> Option<Rc<T>> {
         let record = T::decode(&key, bytes).map_err(|error| warn("a record is ignored", &error)).ok()?;
         let record = Rc::new(record);
-        // One that will be better another time is not worth being remembered.
+        // A record that may be replaced by a better one is not kept.
         if self.remembers && record.is_final() && bytes.len() <= MEMORY_BYTES {
             T::TABLE.with_borrow_mut(|table| {
                 table.remove(&key);
@@ -186,7 +188,7 @@ impl Records {
         Some(record)
     }
 
-    /// Puts into KV what was found in the bucket, where it takes longer to read.
+    /// Copies to KV what was found in the bucket, which takes longer to read.
     pub(super) async fn keep_found(&self) {
         for (key, bytes, left) in self.found.take() {
             self.keep(&key, &bytes, left).await;
@@ -195,13 +197,13 @@ impl Records {
 
     async fn keep(&self, key: &CacheKey, bytes: &[u8], seconds: u64) {
         let Some(kv) = &self.kv else { return };
-        // KV takes nothing below a minute.
+        // KV accepts no TTL below a minute.
         if let Err(error) = kv.put_plain_bytes(&key.to_string(), bytes, seconds.max(60)).await {
             warn("KV could not write a record", &error);
         }
     }
 
-    /// A record that is known here, or the backend's if that may be better; and whether it was asked.
+    /// The known record, or the backend's if that may contain more. Also returns whether the backend was asked.
     async fn find_or_ask<T: Record>(&self, config: &Config, key: CacheKey) -> (Option<Rc<T>>, bool) {
         let known = self.find::<T>(key).await;
         if known.as_ref().is_some_and(|record| record.is_final()) {
@@ -210,11 +212,11 @@ impl Records {
         (self.ask(config, key, known).await, true)
     }
 
-    /// The backend's record, or the known one where it has none.
+    /// The backend's record. If the backend has none, the known one.
     async fn ask<T: Record>(&self, config: &Config, key: CacheKey, known: Option<Rc<T>>) -> Option<Rc<T>> {
         let path = format!("{PATH}{key}");
         let question = backend::Question::about(Method::Get, &path);
-        // That it has none is an answer.
+        // "Not found" is an answer too.
         let Ok(mut response) = backend::response(config, question).await else { return known };
         let body = backend::body(&mut response, MAX_RECORD_BYTES).await;
         let bytes = body.map_err(|error| warn("the backend's record did not arrive", &error)).ok()?;
@@ -226,8 +228,8 @@ impl Records {
     }
 }
 
-/// What each of a few futures comes to, in their order. `join_all` does the same, and brings a scheduler for
-/// thousands along, 3 KB of the Worker.
+/// Awaits a few futures, and returns their results in order. `join_all` does the same, but adds a scheduler for
+/// thousands of futures, 3 KB of the Worker.
 async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut futures: Vec<_> = futures.map(|future| Box::pin(maybe_done(future))).collect();
     poll_fn(|context| {
@@ -239,8 +241,8 @@ async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     futures.iter_mut().filter_map(|future| future.as_mut().take_output()).collect()
 }
 
-/// Finds out what there is to know about the packages of an image that the backend has just answered for, so that
-/// other images of them can be composed here.
+/// Fetches the records of an image's packages after the backend has answered for the image, so that other images of
+/// these packages can be composed here.
 pub(crate) async fn learn(env: &Env, config: &Config, image: &ImageName, fetched: &Fetched) {
     let (Some(token), Some(_)) = (&fetched.package_set, Shelf::of(env, config)) else { return };
     let records = Records::open(env, config);
@@ -248,7 +250,7 @@ pub(crate) async fn learn(env: &Env, config: &Config, image: &ImageName, fetched
         return;
     };
     let platform = image.platform().unwrap_or(set.recipe.platform);
-    // One after the other: nobody waits for it, and the backend has others to answer.
+    // One after the other: no client waits for this, and the backend has others to answer.
     let (mut packages, mut asked) = (Vec::new(), HashSet::new());
     for name in image.candidates() {
         let key = package_key(token, platform, &name);
@@ -258,9 +260,9 @@ pub(crate) async fn learn(env: &Env, config: &Config, image: &ImageName, fetched
             asked.insert(key);
         }
     }
-    // Before newer ones are kept.
+    // This must precede newer records.
     records.keep_found().await;
-    // The backend has just made them agree, and packed what the image needs.
+    // The backend has just made its records agree, and packed what the image needs.
     if disagree(packages.iter().map(|(_, _, known)| &**known)) || lacks_layers(image, &set, &packages) {
         for (_, key, known) in packages {
             if !asked.contains(&key) {
@@ -270,7 +272,7 @@ pub(crate) async fn learn(env: &Env, config: &Config, image: &ImageName, fetched
     }
 }
 
-/// Whether an image takes a step that its packages were not packed at when they were recorded.
+/// Whether the image takes a step at which its packages had not been packed when they were recorded.
 fn lacks_layers(
     image: &ImageName,
     set: &PackageSetRecord,

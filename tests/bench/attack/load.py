@@ -64,7 +64,7 @@ class Attacker:
         self.port, self.end, self.sent = port, time.monotonic() + seconds, 0
 
     async def ask(self, path, method="HEAD", patience=30.0):
-        """One request over a connection of its own; hangs up after PATIENCE seconds."""
+        """One request over its own connection. Disconnects after PATIENCE seconds."""
         self.sent += 1
         writer = None
         try:
@@ -79,7 +79,7 @@ class Attacker:
                 writer.close()
 
     async def drip(self, _):
-        """A head of which a byte is sent each second."""
+        """Sends a request's head at one byte per second."""
         self.sent += 1
         writer = None
         try:
@@ -116,7 +116,7 @@ def attack(name, port, seconds):
     path = "/v2/{}/manifests/{}".format
     crosses = ("pkgscross.riscv64", "pkgs", "pkgsmusl", "pkgscross.raspberrypi")
     attacks = {
-        # Many connections at a time, as few as make the attacker's core busy.
+        # As many connections at a time as are needed to keep the attacker's core busy.
         "heads": (40, lambda n: us.ask(path(f"slow-{n % 1000}", "latest"), patience=0.02)),
         "names": (40, lambda n: us.ask(path(".".join(itertools.islice(itertools.cycle(crosses), n % 5 + 1)) + f".hello-{n}", "latest"), patience=2)),
         "evaluations": (20, lambda n: us.ask(path("/".join(["aborts", "endless"][: n % 2 + 1] + [f"p{(n * 40 + i) % 1000}" for i in range(40)]), "latest"), patience=2)),

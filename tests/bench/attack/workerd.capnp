@@ -1,5 +1,5 @@
-# The Worker in front of a real backend, without rate limits (workerd has none): what a flood costs that they let
-# through. `run` copies the modules beside this file and sets the ports.
+# The Worker in front of a real backend, without rate limits (workerd has none): measures the cost of a flood that the
+# limits let through. `run` copies the modules beside this file and sets the ports.
 using Workerd = import "/workerd/workerd.capnp";
 
 const config :Workerd.Config = (

@@ -1,4 +1,4 @@
-// A KV namespace with what `run` has put into values.json, in which nothing else stays.
+// A KV namespace with the contents of values.json, which `run` writes. It keeps nothing else.
 import stored from "./values.json";
 
 const values = new Map(Object.entries(stored).map(([key, text]) => [key, Uint8Array.from(atob(text), (c) => c.charCodeAt(0))]));

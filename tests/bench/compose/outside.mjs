@@ -1,4 +1,4 @@
-// The bucket takes everything; there is no backend.
+// The bucket accepts everything. There is no backend.
 export default {
   async fetch(request) {
     await request.arrayBuffer();

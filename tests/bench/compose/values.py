@@ -16,7 +16,7 @@ storage, token = sys.argv[1:]
 
 
 def key(*fields):
-    """What `firn_shared::cache_key` makes of these fields."""
+    """The key that `firn_shared::cache_key` makes of these fields."""
     texts = [field.encode() for field in fields]
     return hashlib.sha256(b"".join(struct.pack("<Q", len(text)) + text for text in texts)).hexdigest()
 

@@ -1,5 +1,5 @@
-# The Worker in one workerd, over a KV namespace that holds records of packages and keeps nothing, so that every
-# request composes its image anew. `run` copies the modules beside this file and sets the port.
+# The Worker in workerd, with a KV namespace that has records of packages and stores nothing, so every request
+# composes its image anew. `run` copies the modules beside this file and sets the port.
 using Workerd = import "/workerd/workerd.capnp";
 
 const config :Workerd.Config = (
@@ -13,10 +13,10 @@ const config :Workerd.Config = (
       bindings = [
         (name = "FIRN_BACKEND_URL", text = "http://backend"),
         (name = "FIRN_LOG", text = "none"),
-        # Records are read and parsed each time.
+        # Records are read and parsed for each request.
         (name = "FIRN_MEMORY_BYTES", text = "0"),
         (name = "FIRN_CACHE_API", text = "false"),
-        # Composed blobs go out by PUT.
+        # Composed blobs are sent by PUT.
         (name = "FIRN_BLOBS", text = "presigned"),
         (name = "FIRN_S3_ENDPOINT", text = "http://bucket"),
         (name = "FIRN_S3_BUCKET", text = "firn"),

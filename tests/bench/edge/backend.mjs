@@ -1,4 +1,4 @@
-// One image: a manifest of about the size that 60 layers make.
+// One image. Its manifest is about as large as one with 60 layers.
 const type = "application/vnd.oci.image.manifest.v1+json";
 const layer = (i) => ({
   mediaType: "application/vnd.oci.image.layer.v1.tar+gzip",

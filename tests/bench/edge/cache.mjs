@@ -1,4 +1,4 @@
-// The Cache API's other side: keeps everything, in memory.
+// The server behind the Cache API. Keeps everything in memory.
 const entries = new Map();
 
 export default {
@@ -13,7 +13,7 @@ export default {
   },
 };
 
-// What is put is a whole HTTP response, head and body.
+// The value is a whole HTTP response, head and body.
 function parse(bytes) {
   let end = 0;
   while (!(bytes[end] === 13 && bytes[end + 1] === 10 && bytes[end + 2] === 13 && bytes[end + 3] === 10)) end++;

@@ -1,4 +1,4 @@
-# Each Worker alone in a workerd, to see how long one takes to start. `run` copies the modules beside this file and
+# Each Worker alone in a workerd, to measure how long it takes to start. `run` copies the modules beside this file and
 # sets the port.
 using Workerd = import "/workerd/workerd.capnp";
 

@@ -1,4 +1,4 @@
-// A KV namespace in memory, as workerd speaks to one over HTTP.
+// A KV namespace in memory, with workerd's HTTP interface to KV.
 const values = new Map();
 
 export default {

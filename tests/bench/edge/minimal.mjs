@@ -1,4 +1,4 @@
-// The least that a Worker can do for a manifest: look it up in KV and answer, verifying nothing.
+// The least work that a Worker can do for a manifest: read it from KV and respond, without verification.
 export default {
   async fetch(request, env, context) {
     const match = new URL(request.url).pathname.match(/^\/v2\/(.+)\/manifests\/([^/]+)$/);

@@ -1,7 +1,7 @@
 """Workloads for firn simulate: closures.py GRAPH.json.gz PATHS LINES
 
-Prints the names of packages whose closure has at least so many paths, hardly more, as one line of a workload, so
-many times over.
+Prints one line of a workload, LINES times: names of packages whose closure has PATHS paths or slightly
+more.
 """
 
 import gzip

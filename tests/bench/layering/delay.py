@@ -1,6 +1,6 @@
-"""A TCP proxy that makes the loopback interface as far away as another city: delay.py PORT TARGET-PORT MILLISECONDS
+"""A TCP proxy that adds the latency of a distant server to the loopback interface: delay.py PORT TARGET-PORT MILLISECONDS
 
-Each way takes half the milliseconds. Bytes are delayed, not held back: the rate is the loopback's.
+Each direction adds half of it. Bytes are delayed but not throttled: the throughput is the loopback's.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ async def pipe(reader, writer):
 
 
 async def serve(reader, writer):
-    # As long as a new connection takes.
+    # Opening a connection takes a round trip.
     await asyncio.sleep(round_trip)
     far_reader, far_writer = await asyncio.open_connection("127.0.0.1", target)
     await asyncio.gather(pipe(reader, far_writer), pipe(far_reader, writer), return_exceptions=True)

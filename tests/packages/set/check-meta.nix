@@ -1,5 +1,5 @@
-# What nixpkgs' check-meta.nix does: a derivation whose `meta` forbids it still has its name and meta,
-# but evaluating its paths throws; and meta says what is wrong with it.
+# Like nixpkgs' check-meta.nix: a derivation whose `meta` forbids it still has its name and meta, but evaluating its
+# paths throws. Its meta says why.
 { system, config }:
 let
   licenses = meta: if builtins.isList (meta.license or [ ]) then meta.license or [ ] else [ meta.license ];
@@ -21,7 +21,7 @@ let
     else
       null;
 in
-# drv: what `derivation` returned. meta: as in nixpkgs. extra: further attributes (pname, version…).
+# drv: the result of `derivation`. meta: as in nixpkgs. extra: further attributes (pname, version…).
 drv: meta: extra:
 let
   flag = flags drv.name meta;

@@ -4,7 +4,7 @@
 let
   script = builtins.path { path = ./unpack.py; name = "unpack.py"; recursive = false; };
 
-  # With the hash given, a .deb that is in the store already is not read again.
+  # With a given hash, a .deb that is already in the store is not read again.
   source = name: deb: builtins.path {
     path = ./debs + "/${deb.file}";
     name = "${name}.deb";
@@ -12,7 +12,7 @@ let
     sha256 = deb.sha256;
   };
 
-  # All outputs of a dependency, the one with its libraries first: dependents need that one most.
+  # All outputs of a dependency, first the one with its libraries, which dependents need most.
   outputsOf = name:
     let
       drv = derivations.${name};
@@ -28,7 +28,7 @@ let
       inherit (index) system;
       inherit (node) outputs;
       builder = "/bin/bash";
-      # Ends with a builtin: Nix 2.8 can take an exec'd program's end for a kill.
+      # Ends with a builtin: Nix 2.8 can mistake the end of an exec'd program for a kill.
       args = [ "-c" ''/usr/bin/python3 -I -X utf8 ${script}; status=$?; exit "$status"'' ];
       PATH = "/usr/bin:/bin";
       recipe = builtins.toJSON {

@@ -1,5 +1,5 @@
-# A package set in nixpkgs' shape: real software out of Debian packages (debian.nix), and small
-# packages that are made to be difficult (special.nix).
+# A package set in the form of nixpkgs: real software from Debian packages (debian.nix), and small packages that are
+# difficult on purpose (special.nix).
 { system ? builtins.currentSystem, config ? { }, ... }:
 let
   index = builtins.fromJSON (builtins.readFile ./index.json);

@@ -1,9 +1,9 @@
-# Small packages that are made to be difficult, each in one way. README.md lists them for tests.
+# Small packages that are difficult on purpose, each in one way. README.md lists them for tests.
 #
-# `salt` makes the store paths of the slow ones new, so that a test can have them built again.
+# `salt` changes the store paths of the slow ones, so that a test can have them built again.
 { index, bash, checkMeta, salt }:
 let
-  # A derivation of the host's shell; it ends with a builtin (see debian.nix).
+  # A derivation that uses the host's shell. The script ends with a builtin (see debian.nix).
   make = { pname, version ? "1.0", script, meta ? { }, environment ? { }, extra ? { } }:
     let
       drv = derivation ({
@@ -27,7 +27,7 @@ let
     '';
   } // arguments);
 
-  # A package with one program that greets.
+  # A package with one program that prints a greeting.
   greeter = pname: arguments: make ({
     inherit pname;
     script = ''
@@ -104,15 +104,15 @@ in
   unsupported-hello = greeter "unsupported-hello" { meta.platforms = [ "m68k-linux" ]; };
   depends-on-unfree = text { pname = "depends-on-unfree"; environment.dependency = unfree; };
 
-  # Evaluation fails: so that tryEval notices it…
+  # Evaluation fails in a way that tryEval catches …
   throws = throw "throws has been removed; use hello instead";
-  # … and so that it does not.
+  # … and in ways that it does not.
   hazards = {
     missing-attribute = { }.attribute;
     type-error = text { pname = "type-error"; version = 1 + "1"; };
     aborts = abort "aborts gives up";
     infinite-recursion = let x = x; in x;
-    # Neither ends: the first keeps a core busy, the second takes ever more memory.
+    # Neither ends: the first keeps a core busy, the second uses more and more memory.
     endless = let fib = n: if n < 2 then n else fib (n - 1) + fib (n - 2); in fib 90;
     hungry = builtins.length (builtins.genericClosure {
       startSet = [{ key = 0; }];
@@ -137,7 +137,7 @@ in
     '';
   };
 
-  # What lies in the store path.
+  # Contents of store paths.
   empty-directory = make {
     pname = "empty-directory";
     script = ''mkdir -p "$out"/share/empty-directory/{empty,nested/empty}'';
@@ -156,7 +156,7 @@ in
       mkdir -p "$out/bin"
       printf '%s\n' '#!/bin/sh' 'id' > "$out/bin/setuid"
       chmod 0755 "$out/bin/setuid"
-      # Nix refuses, or takes the bit away when it registers the path.
+      # Nix refuses the bit, or removes it when it registers the path.
       chmod 6755 "$out/bin/setuid" || echo "setuid was refused"
     '';
   };
@@ -164,7 +164,7 @@ in
     pname = "sparse-file";
     script = ''
       mkdir -p "$out/share/sparse-file"
-      # 8 GiB is the most that a classic tar header can say.
+      # 8 GiB is the largest size in a classic tar header.
       truncate -s 8590000000 "$out/share/sparse-file/sparse"
       printf 'the end' >> "$out/share/sparse-file/sparse"
     '';
@@ -186,7 +186,7 @@ in
       share=$out/share/long-names
       ten=0123456789
       hundred=$ten$ten$ten$ten$ten$ten$ten$ten$ten$ten
-      # A name of more than 100 bytes, one of the longest possible, paths of more than 255 and 1000.
+      # A name of more than 100 bytes, one of maximum length, and paths of more than 255 and 1000 bytes.
       mkdir -p "$share/$hundred/$hundred/$hundred/$hundred/$hundred/$hundred/$hundred/$hundred/$hundred/$hundred"
       echo 101 > "$share/x$hundred"
       echo 255 > "$share/$hundred$hundred''${ten:5}$ten$ten$ten$ten$ten"

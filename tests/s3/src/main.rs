@@ -1,7 +1,7 @@
-//! An S3 server over a directory: `s3s-fs`, whose conditional puts are one step.
+//! An S3 server over a directory: `s3s-fs` with atomic conditional puts.
 //!
-//! `s3s-fs` looks whether there is an object and writes it then, so that of two clients that create one at the same time
-//! both are told that they did. Real services do it in one step. Here requests with conditions wait for each other.
+//! `s3s-fs` checks whether an object exists, and then writes it. If two clients create the object at the same time,
+//! both succeed. Real services do both in one step. Here, requests with conditions wait for each other.
 
 use clap::Parser;
 use hyper::{Request, body::Incoming, service::service_fn};
@@ -22,7 +22,7 @@ struct Options {
     #[arg(long, default_value = "127.0.0.1")]
     host: String,
 
-    /// Port to listen on; 0 lets the system pick one, which the log says
+    /// Port to listen on; 0 lets the system choose one, which is logged
     #[arg(long, default_value_t = 9000)]
     port: u16,
 
@@ -34,7 +34,7 @@ struct Options {
     #[arg(long)]
     secret_key: String,
 
-    /// The directory in which each directory is a bucket
+    /// The directory whose directories are the buckets
     root: PathBuf,
 }
 
@@ -67,7 +67,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         });
         tokio::spawn(async move {
             let connection = Builder::new(TokioExecutor::new());
-            // A client that goes away is no matter.
+            // It does not matter if a client disconnects.
             let _ = connection.serve_connection(TokioIo::new(stream), handler).await;
         });
     }

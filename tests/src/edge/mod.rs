@@ -1,7 +1,7 @@
-//! The Worker in real workerd, and a backend that misbehaves on request.
+//! The Worker in real workerd, and a backend that fails on request.
 //!
-//! The real backend has its own tests, and end-to-end tests have both. What is here shows what the edge does
-//! when KV, R2 or the backend do what they should not.
+//! The real backend has its own tests, and end-to-end tests use both. These tests show what the edge does if KV, R2
+//! or the backend fail.
 
 mod origin;
 mod workerd;

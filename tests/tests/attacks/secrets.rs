@@ -114,9 +114,9 @@ fn an_empty_secret_opens_nothing() {
         assert!(finished.stderr.contains(&format!("{name} is empty")), "{finished:?}");
     }
     let open = Backend::serving_expression("{ ... }: { }").env("PORT", "0").start();
-    assert_eq!(open.logged("everybody who reaches this address is answered"), 1, "{}", open.log());
+    assert_eq!(open.logged("every client that reaches this address is answered"), 1, "{}", open.log());
     let local = Backend::serving_expression("{ ... }: { }").start();
-    assert_eq!(local.logged("everybody who reaches this address"), 0);
+    assert_eq!(local.logged("every client that reaches this address"), 0);
 }
 
 #[test]

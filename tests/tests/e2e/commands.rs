@@ -32,7 +32,7 @@ fn search_finds_what_can_be_asked_for() {
     assert_eq!(lines(search("1password"))[0], "1password  _1password");
     let nothing = search("qqqqqqqq");
     assert_eq!((nothing.status, nothing.text().as_str()), (1, ""));
-    assert!(nothing.stderr.contains("is like \"qqqqqqqq\""), "{nothing:?}");
+    assert!(nothing.stderr.contains("is similar to \"qqqqqqqq\""), "{nothing:?}");
 
     let found = on_bundled("search", data.path(), &["--json", "--limit", "1", "requests"]).run().succeeded();
     let found: Value = serde_json::from_str(&found).expect("JSON");
@@ -144,9 +144,9 @@ fn check_config_tells_what_is_wrong() {
     };
     check(with(&[]), 2, "packages", "no package set");
     check(with(&["--pkgs-path", "/nonexistent"]), 2, "packages", "does not exist");
-    check(with(&["--pkgs-path", &set, "--storage", "ftp://x"]), 2, "storage", "mend FIRN_STORAGE");
+    check(with(&["--pkgs-path", &set, "--storage", "ftp://x"]), 2, "storage", "correct FIRN_STORAGE");
     check(with(&["--pkgs-path", &path("broken")]), 1, "packages", "must be a function");
     let lost = format!("file://{}", path("nowhere"));
-    check(with(&["--pkgs-repo", &lost]), 1, "packages", "see that the URL is right");
+    check(with(&["--pkgs-repo", &lost]), 1, "packages", "check the URL");
     check(with(&["--pkgs-path", &set]).env("PATH", "/nonexistent"), 1, "nix", "install Nix");
 }

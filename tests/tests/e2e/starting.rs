@@ -16,7 +16,7 @@ use tempfile::TempDir;
 fn refuses(command: Program, says: &str) {
     let finished = command.limit(Duration::from_secs(60)).run();
     assert_eq!(finished.status, 2, "{finished:?}");
-    let notes = |line: &&str| line.contains("is Nixery's; the same in Firn is");
+    let notes = |line: &&str| line.contains("is a variable of Nixery; its name in Firn is");
     assert_eq!(finished.stderr.lines().filter(|line| !notes(line)).count(), 1, "one line: {finished:?}");
     assert!(finished.stderr.contains(says) && finished.stdout.is_empty(), "{finished:?}");
 }
@@ -72,7 +72,7 @@ fn understands_nixerys_variables() {
         ("NIX_TIMEOUT", "FIRN_NIX_TIMEOUT"),
     ] {
         assert_eq!(
-            backend.logged(&format!("{nixery} is Nixery's; the same in Firn is {firn}")),
+            backend.logged(&format!("{nixery} is a variable of Nixery; its name in Firn is {firn}")),
             1,
             "{}",
             backend.log()
@@ -117,11 +117,14 @@ fn understands_nixerys_other_sources() {
     let backend = Backend::with(&[]).env("NIXERY_PKGS_REPO", &repository.url()).start();
     let answer = backend.registry().built("greeting", "main");
     assert_eq!(answer.header("x-firn-revision"), Some(commit.as_str()));
-    assert_eq!(backend.logged("NIXERY_PKGS_REPO is Nixery's; the same in Firn is FIRN_PKGS_REPO"), 1);
+    assert_eq!(
+        backend.logged("NIXERY_PKGS_REPO is a variable of Nixery; its name in Firn is FIRN_PKGS_REPO"),
+        1
+    );
 
     // No channel can be fetched from here, but it is clear which one would be.
     let backend = Backend::with(&["--revisions", "fixed"]).env("NIXERY_CHANNEL", "nixos-24.05").start();
-    assert_eq!(backend.logged("NIXERY_CHANNEL is Nixery's; the same in Firn is FIRN_CHANNEL"), 1);
+    assert_eq!(backend.logged("NIXERY_CHANNEL is a variable of Nixery; its name in Firn is FIRN_CHANNEL"), 1);
     let (code, message) = backend.registry().get("/v2/git/manifests/nixos-23.11").error();
     assert!(code == "MANIFEST_UNKNOWN" && message.contains("only the tag latest"), "{code}: {message}");
 }

@@ -1,6 +1,6 @@
-//! `firn check-config`: what is configured, where each value comes from, and whether what it names works.
+//! `firn check-config`: prints the configuration, where each value comes from, and whether what it names works.
 //!
-//! Nothing is built and nothing listens; the store is written to, because that is what must work.
+//! It builds nothing and does not listen. It does write to the store, to check that it can.
 
 mod probes;
 mod settings;
@@ -22,33 +22,33 @@ pub(super) struct CheckConfigArgs {
     serve: ServeArgs,
 }
 
-/// How a check went.
+/// Result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Level {
-    /// As it should be.
+    /// Works as configured.
     Ok,
-    /// Works, but not as somebody may think.
+    /// Works, but perhaps not as the operator intended.
     Warning,
     /// Configured, but does not work: exit code 1.
     Error,
-    /// Cannot be meant so: exit code 2.
+    /// The configuration contradicts itself: exit code 2.
     Invalid,
 }
 
-/// One thing that was checked.
+/// Result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Finding {
     level: Level,
     /// What was checked: `nix`, `storage`, …
     about: &'static str,
-    /// What was found and, where it is no good, what to do.
+    /// What was found. If it is a problem, also what to do.
     message: String,
 }
 
 impl Finding {
     fn new(level: Level, about: &'static str, message: impl Into<String>) -> Self {
-        // One line each, whatever Nix or git said.
+        // A finding is one line, even if Nix or git said more.
         let message: String = message.into();
         let lines: Vec<_> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         Self { level, about, message: lines.join("; ") }
@@ -61,7 +61,7 @@ struct Report {
     findings: Vec<Finding>,
 }
 
-/// Prints the report; `matches` are those of this command.
+/// Prints the report. `matches` are those of this command.
 pub(super) fn run(args: &CheckConfigArgs, matches: &ArgMatches, aliases: &[Alias]) -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

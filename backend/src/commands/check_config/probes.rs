@@ -1,4 +1,4 @@
-//! Whether Nix, the store and the package source work.
+//! Checks whether Nix, the store and the package source work.
 
 use super::{Finding, Level};
 use crate::{
@@ -18,7 +18,7 @@ const STORAGE: &str = "storage";
 const PACKAGES: &str = "packages";
 const LAYERS: &str = "layers";
 
-/// Everything, one finding each.
+/// Checks everything. Returns one finding for each.
 pub(super) async fn all(args: &BuilderArgs) -> Vec<Finding> {
     let data = match args.storage.data_dir() {
         Ok(data) => data,
@@ -30,7 +30,7 @@ pub(super) async fn all(args: &BuilderArgs) -> Vec<Finding> {
             (Some(nix), finding)
         }
         Err(error) => {
-            let message = format!("{} cannot be written: {error}; choose another FIRN_DATA", data.display());
+            let message = format!("cannot write {}: {error}; choose another FIRN_DATA", data.display());
             (None, Finding::new(Level::Error, NIX, message))
         }
     };
@@ -53,7 +53,7 @@ async fn probe_nix(nix: &Nix) -> Finding {
     match nix.evaluates().await {
         Ok(true) => Finding::new(Level::Ok, NIX, format!("{version} evaluates")),
         Ok(false) => {
-            Finding::new(Level::Error, NIX, format!("{version} takes 1 + 1 for something other than 2"))
+            Finding::new(Level::Error, NIX, format!("{version} evaluates 1 + 1 to something other than 2"))
         }
         Err(error) => {
             let hint = "as root without build users, set `build-users-group =` in nix.conf; as another user, \
@@ -71,7 +71,7 @@ async fn probe_storage(args: &BuilderArgs, data: &Path) -> Finding {
     let store = match Store::open(&url, &data.join("staging")) {
         Ok(store) => store,
         Err(error @ StoreError::Url(_)) => {
-            return Finding::new(Level::Invalid, STORAGE, format!("{error}; mend FIRN_STORAGE"));
+            return Finding::new(Level::Invalid, STORAGE, format!("{error}; correct FIRN_STORAGE"));
         }
         Err(error @ StoreError::Bucket { .. }) => {
             let hint = "set the AWS_*, GOOGLE_* or AZURE_* variables of its provider";
@@ -82,7 +82,7 @@ async fn probe_storage(args: &BuilderArgs, data: &Path) -> Finding {
     match store.probe().await {
         Ok(()) => Finding::new(Level::Ok, STORAGE, "can be written, read and deleted from"),
         Err(error) => {
-            let hint = "see that it exists, is not full and may be written by this user";
+            let hint = "check that it exists, is not full, and that this user may write to it";
             Finding::new(Level::Error, STORAGE, format!("{}; {hint}", chain(&error)))
         }
     }
@@ -99,22 +99,22 @@ async fn probe_packages(args: &BuilderArgs, data: &Path, nix: Option<&Nix>) -> F
     let packages = match PackageSet::new(source, revisions, data, args.source.fetch_limit()) {
         Ok(packages) => packages,
         Err(error) => {
-            let message = format!("{} cannot be written: {error}; choose another FIRN_DATA", data.display());
+            let message = format!("cannot write {}: {error}; choose another FIRN_DATA", data.display());
             return Finding::new(Level::Error, PACKAGES, message);
         }
     };
     let cannot_be_had = |error: RevisionError| {
         let hint = match &error {
-            RevisionError::Path(_) => "see that this user may read it",
+            RevisionError::Path(_) => "check that this user may read it",
             RevisionError::Git(RepositoryError::TooLarge(_) | RepositoryError::Disk(_)) => {
-                "see that FIRN_DATA has room for it"
+                "check that FIRN_DATA has room for it"
             }
             RevisionError::Git(RepositoryError::Slow(_)) => "raise FIRN_FETCH_TIMEOUT",
             RevisionError::Git(_) => {
-                "see that the URL is right and that `git ls-remote URL` works for this user without a question"
+                "check the URL, and that `git ls-remote URL` works for this user without a prompt"
             }
             RevisionError::Queue(_) | RevisionError::Abandoned(_) => "try again",
-            RevisionError::Select(_) => "mend what the tag latest means",
+            RevisionError::Select(_) => "correct what the tag latest means",
         };
         Finding::new(Level::Error, PACKAGES, format!("{}; {hint}", chain(&error)))
     };

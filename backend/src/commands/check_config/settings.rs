@@ -1,4 +1,4 @@
-//! Each option's value as it counts, and where it comes from.
+//! The value of each option, and where it comes from.
 
 use super::{Finding, Level};
 use crate::{
@@ -12,14 +12,14 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// One option.
+/// One option and its value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Setting {
     /// As on the command line, with dashes.
     pub(super) option: String,
     /// Its environment variable.
     variable: Option<String>,
-    /// Its value; none where there is none, and no secret.
+    /// Its value. None if it has none. Never a secret.
     pub(super) value: Option<String>,
     pub(super) origin: Origin,
 }
@@ -30,11 +30,11 @@ pub(super) struct Setting {
 pub(super) enum Origin {
     /// The command line.
     Option,
-    /// This environment variable.
+    /// An environment variable with this name.
     Variable(String),
-    /// This environment variable of Nixery's.
+    /// An environment variable of Nixery with this name.
     Nixery(String),
-    /// Nobody said anything.
+    /// The option was not set.
     Default,
 }
 
@@ -56,16 +56,16 @@ impl Setting {
     }
 }
 
-/// Variables that are no options: for logging, and for the repository's own commands.
+/// Variables that are not options: for logging, and for the commands of Firn's repository.
 const OTHER_VARIABLES: [&str; 3] = ["FIRN_LOG", "FIRN_CACHE", "FIRN_EDGE_LISTEN"];
 
-/// Variables of Nixery's that Firn has nothing for, and what to use.
+/// Variables of Nixery that have no counterpart in Firn, and the reason.
 const NOT_TAKEN_OVER: [(&str, &str); 2] = [
     ("GCS_SIGNING_KEY", "Firn does not sign URLs of buckets"),
     ("GCS_SIGNING_ACCOUNT", "Firn does not sign URLs of buckets"),
 ];
 
-/// Options whose values may hold credentials, and are otherwise no secret.
+/// Options whose value is a URL that may contain credentials. Without the credentials it is not secret.
 const URLS: [&str; 3] = ["pkgs_repo", "popularity_url", "profile"];
 
 /// All options of this command, in the order of `--help`.
@@ -87,7 +87,7 @@ pub(super) fn effective(matches: &ArgMatches, aliases: &[Alias]) -> Vec<Setting>
                 (Some(ValueSource::DefaultValue), Some(alias), _) => Origin::Nixery(alias.nixery.into()),
                 _ => Origin::Default,
             };
-            // `--help` shows nothing of these; here what is no secret about a URL is of use.
+            // `--help` hides the values of these options. Here a URL is shown without its credentials.
             let hidden = arg.is_hide_env_values_set() && !URLS.contains(&id);
             let value = raw.map(|value| if hidden { "(set)".to_owned() } else { redact(&value) });
             let option = arg.get_long().map_or_else(|| id.to_owned(), |long| format!("--{long}"));
@@ -110,7 +110,7 @@ pub(super) fn compute_defaults(settings: &mut [Setting], args: &BuilderArgs) {
     }
 }
 
-/// The variables that say how to reach the bucket. What they hold may be secret: keys are not the only ones.
+/// The variables that configure access to the bucket. Their values are not shown: any of them may be secret.
 pub(super) fn of_bucket(environment: &[String], args: &BuilderArgs) -> Vec<Setting> {
     let Ok(url) = args.storage.storage_url() else { return Vec::new() };
     let mut names: Vec<_> = environment.iter().filter(|name| is_variable_of(&url, name)).collect();
@@ -124,13 +124,13 @@ pub(super) fn of_bucket(environment: &[String], args: &BuilderArgs) -> Vec<Setti
     names.into_iter().map(setting).collect()
 }
 
-/// A value without the credentials that it has if it is a URL.
+/// If the value is a URL: the value without its credentials.
 fn redact(text: &str) -> String {
     let url = SourceUrl::from(text);
     if url.has_credentials() { format!("{url} (credentials are not shown)") } else { text.to_owned() }
 }
 
-/// Variables that somebody set and that do nothing.
+/// Warnings about variables that are set but have no effect.
 pub(super) fn misunderstandings(environment: &[String], aliases: &[Alias]) -> Vec<Finding> {
     let command = Cli::command();
     let options: BTreeSet<String> = command
@@ -147,13 +147,13 @@ pub(super) fn misunderstandings(environment: &[String], aliases: &[Alias]) -> Ve
     let unknown = unknown.map(|name| {
         let near = firn_shared::naming::nearest::nearest(name, options.iter().map(String::as_str), 1);
         let hint = near.first().map_or_else(String::new, |near| format!("; did you mean {near}?"));
-        warning(format!("{name} is set, and Firn has no such variable{hint}"))
+        warning(format!("{name} is set, but Firn has no such variable{hint}"))
     });
     let overruled = nixery_variables().filter(|(nixery, firn)| {
         is_set(nixery) && is_set(firn) && !aliases.iter().any(|alias| alias.nixery == *nixery)
     });
     let overruled =
-        overruled.map(|(nixery, firn)| warning(format!("{nixery} does not count: {firn} is set too")));
+        overruled.map(|(nixery, firn)| warning(format!("{nixery} has no effect: {firn} is set too")));
     let left = NOT_TAKEN_OVER.iter().filter(|(name, _)| is_set(name));
     let left = left.map(|(name, instead)| warning(format!("{name} has no effect: {instead}")));
     let findings: Vec<_> = unknown.chain(overruled).chain(left).collect();
@@ -230,7 +230,7 @@ mod tests {
         let messages: Vec<_> = misunderstandings(&set, &[]).into_iter().map(|f| f.message).collect();
         assert_eq!(messages.len(), 3, "{messages:?}");
         assert!(messages[0].contains("FIRN_LISTN") && messages[0].ends_with("did you mean FIRN_LISTEN?"));
-        assert!(messages[1].contains("PORT does not count"));
+        assert!(messages[1].contains("PORT has no effect"));
         assert!(messages[2].contains("GCS_SIGNING_KEY has no effect"));
     }
 }

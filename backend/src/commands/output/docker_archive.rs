@@ -1,4 +1,4 @@
-//! The tar that `docker save` writes and `docker load` reads.
+//! The tar archive that `docker save` writes and `docker load` reads.
 
 use super::{Manifest, OutputError, complete, copy_blob, create, error, small_blob};
 use crate::store::{ImageRecord, Store};

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use tempfile::NamedTempFile;
 
-/// A file that is being written: it is under its name when it is [complete](OutputFile::complete), and what was
-/// there before stays until then. Dropped earlier, it leaves nothing behind.
+/// A file that is being written. [Completing](OutputFile::complete) it gives it its name. A file that had the name
+/// before stays until then. If it is dropped earlier, nothing is left.
 ///
-/// A device or a pipe is written to as it is, not replaced. Of a link, what it leads to is replaced.
+/// A device or a pipe is written to, not replaced. If the path is a symbolic link, its target is replaced.
 #[derive(Debug)]
 pub(crate) struct OutputFile(Destination);
 
@@ -22,10 +22,10 @@ enum Destination {
 }
 
 impl OutputFile {
-    /// Begins a file. Everybody may read it, as far as the umask allows.
+    /// Starts a file. Every user may read it, as far as the umask allows.
     ///
     /// # Errors
-    /// When it, or another file beside it, cannot be written.
+    /// If the file, or a temporary file beside it, cannot be written.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let path = match path.metadata() {
             Ok(metadata) if metadata.is_file() => path.canonicalize()?,
@@ -38,7 +38,7 @@ impl OutputFile {
         Ok(Self(Destination::Aside { file, path, early: EarlySync::default() }))
     }
 
-    /// The file, for those who write in another way than by [`Write`].
+    /// The file, for writing it in other ways than by [`Write`].
     pub(crate) fn file(&self) -> &File {
         match &self.0 {
             Destination::Special(file) => file,
@@ -46,10 +46,10 @@ impl OutputFile {
         }
     }
 
-    /// Gives the file its name, once everything is on the disk.
+    /// Gives the file its name, once its contents are on the disk.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// If the contents cannot be written to the disk.
     pub(crate) fn complete(self) -> io::Result<()> {
         match self.0 {
             Destination::Special(mut file) => file.flush(),
@@ -79,21 +79,21 @@ impl Write for OutputFile {
     }
 }
 
-/// Where a file is.
+/// The directory of a file.
 fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Brings a file to the disk while the rest of it is still being made, so that little is left to wait for.
+/// Writes a file's contents to the disk while more of it is produced, so that the final sync has little left to do.
 #[derive(Debug, Default)]
 struct EarlySync {
     unsynced: usize,
-    /// To the thread that syncs, which small files never need.
+    /// Wakes the thread that syncs. Small files never need it.
     sync: Option<Sender<()>>,
 }
 
 impl EarlySync {
-    /// Bytes that are worth a sync.
+    /// How many bytes are worth a sync.
     const BATCH: usize = 8 << 20;
 
     fn wrote(&mut self, file: &NamedTempFile, bytes: usize) {
@@ -101,11 +101,11 @@ impl EarlySync {
         if self.unsynced < Self::BATCH {
             return;
         }
-        // Where it cannot begin, the sync at the end does it all, and tells what is wrong.
+        // If the thread cannot start, the final sync does all the work and reports errors.
         if self.sync.is_none() {
             self.sync = Self::begin(file).ok();
         }
-        // While one sync is under way and another is asked for, this waits for the next batch.
+        // If a sync is running and the next is already requested, try again after the next write.
         if self.sync.as_ref().is_some_and(|sync| sync.try_send(()).is_ok()) {
             self.unsynced = 0;
         }
@@ -113,9 +113,9 @@ impl EarlySync {
 
     fn begin(file: &NamedTempFile) -> io::Result<Sender<()>> {
         let (sync, asked) = bounded(1);
-        // Opened by itself: the kernel reports a failure to each opener once, and the last sync must see it.
+        // Opened separately: the kernel reports a write error once to each open file, and the final sync must see it.
         let disk = file.reopen()?;
-        // Ends with the channel.
+        // Ends when the channel is closed.
         thread::Builder::new()
             .name("sync".into())
             .spawn(move || while asked.recv().is_ok() && disk.sync_data().is_ok() {})?;

@@ -1,4 +1,4 @@
-//! What commands write: files, and images as files for people who have no registry at hand.
+//! What commands write: files, and images as files for use without a registry.
 
 mod docker_archive;
 mod file;
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tokio::io::AsyncWriteExt;
 
-/// Where an image goes, and in which form.
+/// Where to write an image, and in which format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Output {
     /// `oci:DIR`, a directory in the OCI image layout.
@@ -26,7 +26,7 @@ pub(crate) enum Output {
     DockerArchive(PathBuf),
 }
 
-/// A text that names no output.
+/// The text does not name an output.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an output is oci:DIR or docker-archive:FILE")]
 pub(crate) struct ParseOutputError;
@@ -46,9 +46,9 @@ pub(crate) enum OutputError {
     /// A file cannot be written.
     #[error("cannot write {}", path.display())]
     Write {
-        /// Which one.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
 }
@@ -66,10 +66,10 @@ impl FromStr for Output {
 }
 
 impl Output {
-    /// Writes an image. What is there before stays until the new one is complete.
+    /// Writes an image. What existed there before stays until the new image is complete.
     ///
     /// # Errors
-    /// When the store cannot be read or the output cannot be written.
+    /// If the store cannot be read or the output cannot be written.
     pub(crate) async fn write(
         &self,
         store: &Store,
@@ -87,17 +87,17 @@ async fn small_blob(store: &Store, digest: &Digest) -> Result<Bytes, OutputError
     store.small_blob(digest).await?.ok_or(OutputError::Missing(*digest))
 }
 
-/// Begins a file of an image.
+/// Starts a file of an image.
 fn create(path: &Path) -> Result<(OutputFile, tokio::fs::File), OutputError> {
     let output = OutputFile::create(path).map_err(error(path))?;
     let file = output.file().try_clone().map_err(error(path))?;
     Ok((output, file.into()))
 }
 
-/// Ends what [`create`] has begun.
+/// Completes a file that [`create`] started.
 async fn complete(output: OutputFile, mut file: tokio::fs::File, path: &Path) -> Result<(), OutputError> {
     file.flush().await.map_err(error(path))?;
-    // It waits for the disk.
+    // Completing waits for the disk.
     let completed = tokio::task::spawn_blocking(move || output.complete());
     completed.await.expect("completing a file does not panic").map_err(error(path))
 }

@@ -7,10 +7,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 use std::{collections::BTreeSet, path::Path};
 use tokio::io::AsyncWriteExt;
 
-/// How many blobs are written at once: several syncs cost a disk little more than one.
+/// How many blobs are written at once. Syncing several costs a disk little more than syncing one.
 const AT_ONCE: usize = 16;
 
-/// Writes blobs first, the index that refers to them last. Blobs that are there already are not written again.
+/// Writes the blobs first, and the index that refers to them last. Blobs that exist already are not written again.
 pub(super) async fn write(
     dir: &Path,
     store: &Store,
@@ -21,7 +21,7 @@ pub(super) async fn write(
     tokio::fs::create_dir_all(&blobs).await.map_err(error(&blobs))?;
     let manifest: Manifest = serde_json::from_slice(&small_blob(store, &image.oci.digest).await?)?;
     let layers = manifest.layers.iter().map(|layer| layer.digest);
-    // Each once, should two layers have the same bytes.
+    // A set, in case two layers have the same bytes.
     let digests: BTreeSet<Digest> = layers.chain([manifest.config.digest, image.oci.digest]).collect();
     let writing: Vec<_> = digests.into_iter().map(|digest| write_blob(&blobs, store, digest)).collect();
     stream::iter(writing).buffer_unordered(AT_ONCE).try_collect::<()>().await?;

@@ -1,4 +1,4 @@
-//! A dependency graph in the shape of a Nix store, and the images that are drawn from it.
+//! A dependency graph in the shape of a Nix store, and the images of a workload.
 
 use super::Failure;
 use firn_shared::{
@@ -19,7 +19,7 @@ fn unreadable(path: &Path, problem: &dyn std::fmt::Display) -> Failure {
     Failure::Error(format!("cannot read {}: {problem}", path.display()))
 }
 
-/// A package as the graph has it.
+/// A package, as the file with the graph has it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Node {
@@ -29,11 +29,11 @@ struct Node {
     references: Vec<String>,
 }
 
-/// The packages of a graph, in the form in which Nix's database has them.
+/// The packages of a graph, as path infos.
 #[derive(Debug)]
 pub(super) struct Graph {
     pub(super) infos: Vec<PathInfo>,
-    /// Indices of what each refers to.
+    /// For each package, the indices of the packages that it refers to.
     pub(super) references: Vec<Vec<usize>>,
     pub(super) by_name: HashMap<String, usize>,
 }
@@ -43,7 +43,7 @@ pub(super) struct Graph {
 pub(super) struct Image {
     pub(super) closure: Closure,
     pub(super) parts: Vec<Part>,
-    /// Each of its packages, as if it were the only one.
+    /// Each of its packages, as an image of its own.
     pub(super) alone: Vec<(Closure, Vec<Part>)>,
 }
 
@@ -72,7 +72,7 @@ impl Graph {
             .iter()
             .map(|node| {
                 let index = |name: &String| {
-                    let problem = || format!("{} refers to {name}, which is not there", node.name);
+                    let problem = || format!("{} refers to {name}, which is not in the graph", node.name);
                     by_name.get(name).copied().ok_or_else(problem)
                 };
                 node.references.iter().map(index).collect()
@@ -83,7 +83,7 @@ impl Graph {
             .zip(&references)
             .map(|(node, references)| PathInfo {
                 path: node.path.clone(),
-                // Nothing looks into the paths here: one path, one content.
+                // The contents of the paths are never read here: the path stands for its content.
                 nar_hash: NarHash::of(node.path.as_str().as_bytes()),
                 nar_size: node.nar_size,
                 references: references.iter().map(|&to| nodes[to].path.clone()).collect(),
@@ -99,7 +99,7 @@ impl Graph {
         lines.map(|line| self.image(line).map_err(|problem| unreadable(path, &problem))).collect()
     }
 
-    /// The image of the packages that the line names.
+    /// The image that has the packages named in the line.
     fn image(&self, line: &str) -> Result<Image, String> {
         let packages = line
             .split_whitespace()
@@ -111,7 +111,7 @@ impl Graph {
         Ok(Image { closure, parts, alone })
     }
 
-    /// The closure of some packages, and the packages in it.
+    /// The closure of these packages, and the part of each package.
     fn package_image(&self, packages: &BTreeSet<usize>) -> Result<(Closure, Vec<Part>), String> {
         let mut members = BTreeSet::new();
         let mut next: Vec<usize> = packages.iter().copied().collect();
@@ -130,7 +130,7 @@ impl Graph {
         Closure::new(&self.infos).map_err(|error| Failure::error(&error))
     }
 
-    /// How many packages refer to each.
+    /// How many packages refer to each package.
     pub(super) fn popularity(&self) -> PopularityCounts {
         let references = self.infos.iter().flat_map(|info| &info.references);
         references.map(|to| (to.name().to_owned(), 1)).collect()

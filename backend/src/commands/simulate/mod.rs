@@ -26,8 +26,8 @@ pub(super) struct SimulateArgs {
     #[arg(long, value_name = "FILE")]
     graph: PathBuf,
 
-    /// The images that one client pulls in this order, one a line: names of packages, separated by spaces;
-    /// given again for another client
+    /// The images that one client pulls in this order, one a line: package names separated by spaces; repeat the
+    /// option for another client
     #[arg(long, value_name = "FILE", required = true)]
     images: Vec<PathBuf>,
 
@@ -35,21 +35,21 @@ pub(super) struct SimulateArgs {
     #[arg(long, value_name = "NAME", default_value_t)]
     strategy: StrategyName,
 
-    /// How many layers of store paths an image has at most
+    /// Maximum number of layers of store paths in an image
     #[arg(long, value_name = "N", default_value_t = DEFAULT_BUDGET as u16,
           value_parser = clap::value_parser!(u16).range(1..))]
     budget: u16,
 
-    /// Leave out what is learnt from the graph, as where nothing is known of a package set
+    /// Do not use data learnt from the graph, as if nothing were known of the package set
     #[arg(long)]
     without_profile: bool,
 
     #[command(flatten)]
     costs: PullCostsArgs,
 
-    /// An update of the package set after which the client pulls its images again: leaves:PERCENT replaces so
-    /// many of the packages that no other refers to, library:NAME replaces one with all that refer to it; may be
-    /// given again
+    /// An update of the package set, after which the client pulls its images again: leaves:PERCENT replaces that
+    /// percentage of the packages that no other package refers to, library:NAME replaces one package and all that
+    /// refer to it; may be repeated
     #[arg(long, value_name = "UPDATE")]
     update: Vec<Update>,
 
@@ -58,15 +58,15 @@ pub(super) struct SimulateArgs {
     json: bool,
 }
 
-/// An update, with what a backend knows of it.
+/// An update, with the strategy that a backend would use after it.
 struct Updated<'a> {
     update: &'a Update,
     graph: Graph,
-    /// The strategy with the data of the revision after the update.
+    /// The strategy with data of the revision after the update.
     renewed: Box<dyn Strategy>,
 }
 
-/// What a client fetches when it pulls the same images again after an update.
+/// Scores of pulling the same images again after an update.
 struct Refetched<'a> {
     update: &'a Update,
     /// With the data of the revision before the update.
@@ -99,7 +99,7 @@ pub(super) fn run(args: SimulateArgs) -> Result<(), Failure> {
             let layers = strategy.layers(&image.closure, &image.parts, usize::from(args.budget));
             grouping += started.elapsed();
             for (closure, parts) in &image.alone {
-                // At the step that the package's own image has, and at that of this one.
+                // The package's layers at the step of its own image, and below at the step of this image.
                 let alone = strategy.layers(closure, parts, usize::from(args.budget));
                 scorer.package(closure, &members(alone));
                 if let (Some(sharing), Some(step)) = (strategy.sharing(), layers.step) {
@@ -133,7 +133,7 @@ fn members(layers: Layers) -> Vec<Vec<usize>> {
     layers.layers.into_iter().map(|layer| layer.members).collect()
 }
 
-/// The strategy that was asked for, with the data of this graph.
+/// The strategy of the options, with the data of this graph.
 fn strategy(args: &SimulateArgs, graph: &Graph) -> Result<Box<dyn Strategy>, Failure> {
     let costs = args.costs.costs();
     Ok(match args.strategy {

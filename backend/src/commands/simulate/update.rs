@@ -1,19 +1,19 @@
-//! A next revision of a package set, made up.
+//! A made-up next revision of a package set.
 
 use super::graph::Graph;
 use firn_shared::{StorePath, cache_key::CacheKey, nix::closure::PathInfo, oci::digest::NarHash};
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-/// What changes between a revision and the next.
+/// What changes between two revisions.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Update {
-    /// So many percent of the packages that no other refers to have a new version.
+    /// This percentage of the packages that no other package refers to get a new version.
     Leaves(f64),
-    /// The package of this name has a new version, and everything that refers to it is built anew.
+    /// The package of this name gets a new version, and everything that refers to it is rebuilt.
     Library(String),
 }
 
-/// Why a text is not an [`Update`].
+/// The text is not an [`Update`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an update is leaves:PERCENT or library:NAME")]
 pub(super) struct ParseUpdateError;
@@ -43,10 +43,10 @@ impl fmt::Display for Update {
 }
 
 impl Update {
-    /// The graph after the update: the same packages under the same names, some of them at other store paths.
+    /// The graph after the update: the same packages under the same names. Those that changed have other store paths.
     ///
     /// # Errors
-    /// When the graph has no such library.
+    /// If the graph has no such library.
     pub(super) fn apply(&self, graph: &Graph) -> Result<Graph, String> {
         let mut dependents = vec![Vec::new(); graph.infos.len()];
         for (from, references) in graph.references.iter().enumerate() {
@@ -56,7 +56,7 @@ impl Update {
             Self::Leaves(percent) => {
                 let mut leaves: Vec<usize> =
                     (0..dependents.len()).filter(|&i| dependents[i].is_empty()).collect();
-                // Any order will do that has nothing to do with the names.
+                // The order must not depend on the names.
                 leaves.sort_by_cached_key(|&i| NarHash::of(graph.infos[i].path.as_str().as_bytes()).hex());
                 leaves.truncate((leaves.len() as f64 * percent / 100.0).round() as usize);
                 leaves.into_iter().collect()
@@ -95,10 +95,10 @@ impl Update {
     }
 }
 
-/// The store path of the package in the next revision, in a new version or only built anew.
+/// The store path of the package in the next revision: with a new version, or only rebuilt.
 fn successor(path: &StorePath, has_new_version: bool) -> Result<StorePath, String> {
     let key = CacheKey::builder("update").field(path.as_str()).build().to_string();
-    // Nix's alphabet has no e.
+    // Nix's base-32 alphabet has no e.
     let hash: String = key.chars().filter(|c| *c != 'e' && c.is_ascii_alphanumeric()).take(32).collect();
     let version = if has_new_version { "-9" } else { "" };
     format!("/nix/store/{hash}{}-{}{version}", "0".repeat(32 - hash.len()), path.name())

@@ -1,4 +1,4 @@
-//! The memory that blocks live in.
+//! The memory of blocks.
 
 use super::PackingError;
 use super::blocks::BlockPlan;
@@ -7,10 +7,10 @@ use super::fill::fill;
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-/// A fixed number of blocks. Having one is the right to use its memory, so their number is the memory bound.
+/// A fixed number of blocks. Only the owner of a block may use its memory, so their number limits the memory.
 ///
-/// By hand and not a channel: what came back last is taken first, since its memory is in the caches, and what one
-/// layer does not need is never touched.
+/// This is not a channel, for two reasons. The block that was returned last is taken first, because its memory is in
+/// the CPU's caches. And blocks that are not needed are never touched.
 pub(super) struct BlockPool(Arc<Idle>);
 
 struct Idle {
@@ -18,17 +18,17 @@ struct Idle {
     came_back: Condvar,
 }
 
-/// Both sides of a block. Buffers go from layer to layer, because fresh memory costs a page fault for every
-/// 4 KiB.
+/// The uncompressed and the compressed bytes of a block. Buffers are reused for other layers, because fresh memory
+/// costs a page fault for every 4 KiB.
 #[derive(Default)]
 struct Buffers {
     tar: Vec<u8>,
-    /// Longer than what it holds.
+    /// Longer than its contents.
     compressed: Vec<u8>,
     compressed_length: usize,
 }
 
-/// A block that is in use. Goes back to the pool when it is dropped, wherever that happens.
+/// A block in use. Dropping it returns it to the pool.
 pub(super) struct Block {
     buffers: Buffers,
     pool: Arc<Idle>,
@@ -40,7 +40,7 @@ impl BlockPool {
         Self(Arc::new(Idle { buffers: Mutex::new(buffers), came_back: Condvar::new() }))
     }
 
-    /// A block, as soon as there is one.
+    /// Waits for a block.
     pub(super) fn take(&self) -> Block {
         let mut idle = self.0.lock();
         loop {
@@ -51,13 +51,13 @@ impl BlockPool {
         }
     }
 
-    /// A block, if there is one now.
+    /// A block, if one is free.
     pub(super) fn try_take(&self) -> Option<Block> {
         let buffers = self.0.lock().pop()?;
         Some(self.block(buffers))
     }
 
-    /// Releases the memory of blocks that nobody has.
+    /// Frees the memory of unused blocks.
     pub(super) fn free_memory(&self) {
         self.0.lock().fill_with(Buffers::default);
     }
@@ -76,7 +76,7 @@ impl Idle {
 }
 
 impl Block {
-    /// Reads and compresses what the plan says.
+    /// Reads and compresses the bytes of the plan.
     pub(super) fn produce(
         &mut self,
         plan: &BlockPlan,

@@ -1,4 +1,4 @@
-//! The tar of a layer, cut into blocks of equal size that say where their bytes come from.
+//! Cuts the tar of a layer into blocks of equal size. Each block says where its bytes come from.
 
 use super::PackingError;
 use super::source_file::SourceFile;
@@ -6,15 +6,15 @@ use super::walk::Found;
 use firn_shared::archive::{END, ImagePath, Kind, Permissions, encode_header, padding};
 use std::sync::Arc;
 
-/// Some of a block's bytes.
+/// Consecutive bytes of a block.
 #[derive(Debug)]
 pub(super) enum Piece {
-    /// These: headers and padding.
+    /// These bytes: headers and padding.
     Literal(Vec<u8>),
     /// Part of a file.
     File {
         file: Arc<SourceFile>,
-        /// Where in the file.
+        /// First byte in the file.
         offset: u64,
         length: usize,
     },
@@ -46,14 +46,14 @@ impl BlockPlan {
     }
 }
 
-/// An iterator over the blocks of the archive of `entries`. Every block but the last has `block_size` bytes.
+/// Iterates over the blocks of a tar archive of `entries`. Every block except the last has `block_size` bytes.
 pub(super) struct Blocks<I> {
     entries: I,
     block_size: usize,
-    /// Headers and padding that come next, from `literal_used` on.
+    /// Headers and padding to write next, from `literal_used` on.
     literal: Vec<u8>,
     literal_used: usize,
-    /// The file that comes after them, from this offset on.
+    /// The file to write after them, from this offset on.
     file: Option<(Arc<SourceFile>, u64)>,
     ended: bool,
 }
@@ -63,7 +63,7 @@ impl<I: Iterator<Item = Result<(ImagePath, Found), PackingError>>> Blocks<I> {
         Self { entries, block_size, literal: Vec::new(), literal_used: 0, file: None, ended: false }
     }
 
-    /// What the entries come from.
+    /// The iterator of the entries.
     pub(super) fn entries(&self) -> &I {
         &self.entries
     }
@@ -97,7 +97,7 @@ impl<I: Iterator<Item = Result<(ImagePath, Found), PackingError>>> Blocks<I> {
         Ok(plan)
     }
 
-    /// Puts the next entry in line; false at the end of the archive.
+    /// Prepares the next entry. Returns false at the end of the archive.
     fn next_entry(&mut self) -> Result<bool, PackingError> {
         self.literal.clear();
         self.literal_used = 0;

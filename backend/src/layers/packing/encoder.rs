@@ -1,4 +1,4 @@
-//! How layers are compressed.
+//! Compression of layers.
 
 use super::PackingError;
 use firn_shared::image::layer::LayerEncoding;
@@ -7,13 +7,11 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
-/// Changes whenever the same files would become other bytes by a newer Firn: another tar, an update of the
-/// compression libraries, another block size. A test pins the bytes.
+/// Must change whenever a newer Firn makes other bytes of the same files: another tar, another version of a
+/// compression library, another block size. A test pins the bytes.
 const FORMAT: u32 = 2;
 
-/// A compression method with its level.
-///
-/// Written `gzip`, `gzip:LEVEL`, `zstd` or `zstd:LEVEL`.
+/// A compression method and its level, written `gzip`, `gzip:LEVEL`, `zstd` or `zstd:LEVEL`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Encoder {
     method: Method,
@@ -26,28 +24,28 @@ enum Method {
     Zstd,
 }
 
-/// Why a text names no encoder.
+/// The text does not name an encoder.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("compression is gzip[:1-12] or zstd[:1-19]")]
 pub struct ParseEncoderError;
 
 impl Encoder {
-    /// gzip members of one block each, by libdeflate: every client reads them.
+    /// One gzip member per block, by libdeflate. Every client reads them.
     ///
-    /// Level 2 takes a tenth less time than 3 and makes 1 % more, still less than zlib's level 6; level 1 takes
-    /// another quarter less, but its 5 % more would be sent again with every pull.
+    /// Level 2 takes a tenth less time than level 3. Its layers are 1 % larger, and still smaller than zlib's at
+    /// level 6. Level 1 takes a quarter less time than that, but its layers are 5 % larger in every pull.
     pub const GZIP: Self = Self { method: Method::Gzip, level: 2 };
-    /// zstd frames of one block each: clients that know OCI media types since about 2023.
+    /// One zstd frame per block, for clients that know OCI media types (since about 2023).
     ///
-    /// Level 2 takes a sixth less time than 3 and still makes less than gzip.
+    /// Level 2 takes a sixth less time than level 3, and its layers are still smaller than those of gzip.
     pub const ZSTD: Self = Self { method: Method::Zstd, level: 2 };
 
-    /// What a layer's bytes depend on besides its files. Part of layer keys.
+    /// Everything that a layer's bytes depend on, other than its files. It is part of a layer's key.
     pub fn identity(&self) -> String {
         format!("{self};block={};format={FORMAT}", self.block_size())
     }
 
-    /// What manifests say of the layers.
+    /// The compression that manifests name in the layers' media types.
     pub fn compression(&self) -> LayerCompression {
         match self.method {
             Method::Gzip => LayerCompression::Gzip,
@@ -55,17 +53,17 @@ impl Encoder {
         }
     }
 
-    /// All that is said of the layers of an image before they are packed.
+    /// What is known about an image's layers before they are packed.
     pub fn encoding(&self) -> LayerEncoding {
         LayerEncoding { compression: self.compression(), identity: self.identity() }
     }
 
-    /// Bytes of tar that are compressed together, by themselves.
+    /// How many bytes of tar are compressed at once, independently of other blocks.
     pub(super) fn block_size(&self) -> usize {
         match self.method {
-            // Deflate looks back 32 KiB: larger blocks save next to nothing.
+            // Deflate refers back at most 32 KiB, so larger blocks save almost nothing.
             Method::Gzip => 1 << 20,
-            // zstd looks back as far as the block goes.
+            // zstd can refer back to the beginning of a block.
             Method::Zstd => 2 << 20,
         }
     }
@@ -110,21 +108,21 @@ impl fmt::Display for Encoder {
     }
 }
 
-/// One thread's compressor, used for block after block.
+/// The compressor of one thread, used for one block after another.
 pub(super) enum Compressor {
     Gzip {
         at_level: libdeflater::Compressor,
-        /// For a sample of what does not look compressible.
+        /// For a sample of a block that may be incompressible.
         fast: libdeflater::Compressor,
-        /// Level 0, for what is not: stored as it is.
+        /// Level 0, which stores incompressible blocks uncompressed.
         store: libdeflater::Compressor,
     },
     Zstd(zstd::bulk::Compressor<'static>),
 }
 
 impl Compressor {
-    /// Compresses `block` into the beginning of `out`, which grows as needed and never shrinks, and returns
-    /// how many bytes that are.
+    /// Compresses `block` into the beginning of `out` and returns the compressed length in bytes. `out` grows as
+    /// needed and never shrinks.
     pub(super) fn compress(&mut self, block: &[u8], out: &mut Vec<u8>) -> Result<usize, PackingError> {
         let bound = match self {
             Self::Gzip { at_level, .. } => at_level.gzip_compress_bound(block.len()),
@@ -152,12 +150,12 @@ fn libdeflate(level: i32) -> libdeflater::Compressor {
     libdeflater::Compressor::new(level)
 }
 
-/// Whether deflate would gain next to nothing on this block: images, archives, anything that has been
-/// compressed. (zstd finds out by itself.)
+/// Whether deflate would save almost nothing on this block, for example an image, an archive or other compressed
+/// data. (zstd detects this itself.)
 ///
-/// Counts bytes in samples spread over the block; only where all are about equally frequent, compresses one
-/// sample, since equal counts alone do not mean that nothing repeats. Costs under 1 % of compressing.
-/// No floating point: the answer must be the same on every machine.
+/// It counts the bytes in samples from the whole block. If all byte values are about equally frequent, it also
+/// compresses one sample, because equal counts do not exclude repetitions. This costs less than 1 % of the
+/// compression. It does not use floating point, because the result must be the same on every machine.
 fn is_incompressible(block: &[u8], fast: &mut libdeflater::Compressor, out: &mut [u8]) -> bool {
     const SAMPLE: usize = 4096;
     const SAMPLES: usize = 16;
@@ -170,7 +168,7 @@ fn is_incompressible(block: &[u8], fast: &mut libdeflater::Compressor, out: &mut
             counts[usize::from(*byte)] += 1;
         }
     }
-    // The sum of squares is least when all counts are equal, and 0.4 % more by chance for random bytes.
+    // The sum of squares is smallest if all counts are equal. For random bytes it is 0.4 % larger.
     let total: u64 = counts.iter().sum();
     let squares: u64 = counts.iter().map(|count| count * count).sum();
     if squares * 256 * 100 > total * total * 103 {

@@ -1,59 +1,59 @@
-//! What can go wrong while a layer is packed.
+//! Errors while packing a layer.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why a layer could not be packed. What has been written of it must be thrown away.
+/// Why a layer could not be packed. The part that was written must be discarded.
 #[derive(Debug, thiserror::Error)]
 pub enum PackingError {
     /// The path to pack is not absolute, or has `.` or `..` in it.
     #[error("{} cannot be packed: its path is not absolute and canonical", path.display())]
     Path {
-        /// As given.
+        /// The path as given.
         path: PathBuf,
-        /// Which rule it breaks.
+        /// The rule that it breaks.
         source: firn_shared::archive::ParseImagePathError,
     },
-    /// The same path, or one inside another, was given twice.
+    /// A path was given twice, or with another path that contains it.
     #[error("{} is given twice, by itself or inside another path", path.display())]
     Overlap {
-        /// The later one.
+        /// The second of them.
         path: PathBuf,
     },
     /// A file or directory cannot be read, or has vanished.
     #[error("cannot read {}", path.display())]
     Read {
-        /// Where.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A file's size or time changed after the layer had promised it.
+    /// A file's size or time changed after its header was written to the layer.
     #[error("{} changed while it was read", path.display())]
     Changed {
-        /// Which file.
+        /// The file.
         path: PathBuf,
     },
-    /// A device, socket or pipe, none of which exist in a Nix store.
+    /// A device, socket or pipe. None of them exist in a Nix store.
     #[error("{} is neither a file, a directory nor a symlink", path.display())]
     Unsupported {
-        /// Where.
+        /// Its path.
         path: PathBuf,
     },
-    /// A name that begins with `.wh.`: to clients that unpack a layer, it is an order to delete something (OCI image
-    /// spec, "layer.md"), and no layer can hold a file of that name.
-    #[error("{} cannot be in an image: a name that begins with .wh. means in a layer that a file is deleted", path.display())]
+    /// A name begins with `.wh.`. Clients that unpack a layer treat such a name as an order to delete a file (OCI
+    /// image spec, "layer.md"). No layer can contain a file of that name.
+    #[error("{} cannot be in an image: in a layer, a name that begins with .wh. means that a file is deleted", path.display())]
     Whiteout {
-        /// Where.
+        /// Its path.
         path: PathBuf,
     },
     /// The layer cannot be written.
     #[error("cannot write the layer")]
     Write(#[source] io::Error),
-    /// The compressor refused the block, which means a defect or a lack of memory.
+    /// The compressor failed, which means a bug or a lack of memory.
     #[error("cannot compress: {0}")]
     Compress(String),
-    /// The packer's threads are gone, which means a defect in them.
+    /// The packer's threads have ended, which means a bug.
     #[error("the packer has stopped")]
     Stopped,
 }

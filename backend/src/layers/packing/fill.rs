@@ -1,9 +1,9 @@
-//! Reading what a block needs.
+//! Reads the bytes of a block.
 
 use super::PackingError;
 use super::blocks::{BlockPlan, Piece};
 
-/// Writes the block's bytes into `block`, which is as long as the plan.
+/// Writes the bytes of the plan into `block`, which has the plan's length.
 pub(super) fn fill(plan: &BlockPlan, block: &mut [u8]) -> Result<(), PackingError> {
     let mut rest = block;
     for piece in &plan.pieces {

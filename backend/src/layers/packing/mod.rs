@@ -1,21 +1,22 @@
-//! Packing store paths into layers: tar → sha256 (`diff_id`) → compress → sha256 (`digest`) → writer, in one
-//! streaming pass.
+//! Packs store paths into layers in one streaming pass: tar → sha256 (`diff_id`) → compress → sha256 (`digest`) →
+//! writer.
 //!
-//! The tar of a layer is cut into blocks of fixed size. The calling thread walks the file system, plans each
-//! block (`blocks`) and hands it to the [`Packer`]'s workers, which read the files that the block needs and
-//! compress it (`fill`, `encoder`); the calling thread takes the finished blocks back in order, hashes both
-//! sides and writes. Reading, compressing, hashing and writing overlap, inside one layer and across layers.
+//! The tar of a layer is cut into blocks of fixed size. The calling thread walks the file system, plans each block
+//! (`blocks`) and hands it to a worker of the [`Packer`]. The worker reads the files of the block and compresses it
+//! (`fill`, `encoder`). The calling thread receives the finished blocks in order, hashes their uncompressed and
+//! compressed bytes, and writes them. Reading, compressing, hashing and writing overlap, within a layer and between
+//! layers.
 //!
-//! - **Memory** is bounded by the blocks that exist, a few per worker, however many and large the layers.
-//! - **Bytes** depend on the files and the [`Encoder`] alone: each block is compressed by itself, so which
-//!   thread does it, and when, leaves no trace.
-//! - **Errors** end a layer; whoever made `out` throws away what was written. Nothing is ever patched up,
-//!   since a tar has promised each file's size before its bytes.
+//! - **Memory** is limited by the number of blocks, a few per worker, however many and large the layers are.
+//! - **Bytes** depend only on the files and the [`Encoder`]. Each block is compressed independently, so it does not
+//!   matter which thread compresses it, and when.
+//! - **Errors** end a layer. The caller, which created `out`, discards what was written. A layer cannot be repaired,
+//!   because a tar states each file's size before its bytes.
 //!
-//! Store paths only have what a NAR has: names, directories, bytes, executable bits, symlinks. Equal files of a
-//! path become hard links (`twins`); holes in sparse files are skipped when reading but written as zeros, because
-//! clients disagree about the tar extensions for them. Where layers are stored and which paths belong together is
-//! decided elsewhere.
+//! A store path has only what a NAR has: names, directories, bytes, executable bits, symbolic links. Equal files of a
+//! path become hard links (`twins`). Holes in sparse files are skipped while reading but written as zeros, because
+//! clients disagree about the tar extensions for them. Other modules decide where layers are stored and which paths
+//! they contain.
 
 mod block_pool;
 mod blocks;

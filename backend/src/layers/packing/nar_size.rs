@@ -1,9 +1,10 @@
-//! How large the NAR of a tree would be: what a Nix store has on record of each store path, so that one of which
-//! something is missing can be told from a whole one without reading it.
+//! Computes the size of the NAR of a tree. Nix's database has this size of each store path. If they differ, something
+//! is missing from the store path.
 //!
-//! The format is in the Nix manual, "Nix Archive (NAR) format".
+//! The format is described in the Nix manual, "Nix Archive (NAR) format".
 
-/// The length of a string or of a file's contents, in bytes: eight for the length, and padding to eight.
+/// The size of a string or of a file's contents, in bytes: eight for the length, then the bytes, padded to a multiple
+/// of eight.
 const fn text(length: u64) -> u64 {
     8 + length.next_multiple_of(8)
 }
@@ -12,16 +13,16 @@ const fn word(word: &str) -> u64 {
     text(word.len() as u64)
 }
 
-/// What every node has.
+/// The size of what every node has.
 const NODE: u64 = word("(") + word("type") + word(")");
 
-/// What comes before the root.
+/// The size of what precedes the root.
 pub(super) const BEGINNING: u64 = word("nix-archive-1");
 
-/// A directory without what it holds.
+/// The size of a directory without its entries.
 pub(super) const DIRECTORY: u64 = NODE + word("directory");
 
-/// What a directory says of something that it holds, whose name has this length.
+/// The size of what a directory adds for an entry whose name has this length.
 pub(super) const fn entry(name: usize) -> u64 {
     word("entry") + word("(") + word("name") + text(name as u64) + word("node") + word(")")
 }

@@ -1,4 +1,4 @@
-//! The threads and the memory that packing may use.
+//! The threads and the memory for packing.
 
 use super::block_pool::{Block, BlockPool};
 use super::blocks::{BlockPlan, Blocks};
@@ -16,30 +16,30 @@ use std::thread;
 
 /// How many blocks exist per worker.
 const BLOCKS_PER_THREAD: usize = 4;
-/// How many of them one layer may hold: one that is worked on, one that waits for the worker and one that waits for
-/// its turn to be written (with two, packing to zstd takes 7 % longer). What is left lets other layers begin.
+/// How many of these one layer may use: one that a worker processes, one that waits for the worker, and one that
+/// waits to be written. (With two, packing to zstd takes 7 % longer.) The rest lets other layers start.
 const BLOCKS_PER_THREAD_AND_LAYER: usize = 3;
 
-/// A layer that has been packed, as manifests and configs describe it.
+/// A packed layer, as manifests and configs describe it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackedLayer {
     /// The sha256 of the compressed bytes.
     pub digest: Digest,
     /// The sha256 of the tar.
     pub diff_id: DiffId,
-    /// Compressed bytes.
+    /// Size of the compressed bytes.
     pub size: u64,
-    /// Bytes of the tar.
+    /// Size of the tar in bytes.
     pub uncompressed: u64,
-    /// Bytes of NAR that its trees had, as the Nix store has them on record of store paths.
+    /// Size of the trees' NARs in bytes, as in Nix's database.
     pub nar_size: u64,
 }
 
 /// Packs layers with a fixed number of threads and a fixed amount of memory, which all layers share.
 ///
-/// Any number of threads may call [`Packer::pack`] at once; the work of all layers is done first come, first
-/// served. Memory is bounded by `threads` × 4 blocks of twice the encoder's block size, and given back when no
-/// layer is being packed. Dropping the packer ends its threads.
+/// Any number of threads may call [`Packer::pack`] at once. Blocks are processed in the order in which they arrive.
+/// Memory is limited to `threads` × 4 blocks of twice the encoder's block size, and is freed when no layer is being
+/// packed. Dropping the packer ends its threads.
 pub struct Packer {
     encoder: Encoder,
     threads: usize,
@@ -68,15 +68,15 @@ impl Packer {
         Ok(Self { encoder, threads, jobs, blocks, layers: AtomicUsize::new(0) })
     }
 
-    /// How this packer compresses.
+    /// The encoder of this packer.
     pub fn encoder(&self) -> Encoder {
         self.encoder
     }
 
-    /// Packs trees into one layer and writes it to `out`, blocking until it is done.
+    /// Packs trees into one layer and writes it to `out`. Blocks until it is done.
     ///
-    /// The order of `trees` does not matter. `out` is written in order, in large pieces, by the calling thread;
-    /// it is not flushed. After an error, what it was given is worthless.
+    /// The order of `trees` does not matter. The calling thread writes to `out` in order and in large pieces, and
+    /// does not flush it. After an error, discard what was written.
     pub fn pack(&self, trees: Vec<Tree>, mut out: impl Write) -> Result<PackedLayer, PackingError> {
         self.layers.fetch_add(1, Ordering::Relaxed);
         let packed = self.pack_to(trees, &mut out);
@@ -94,7 +94,7 @@ impl Packer {
         let (mut uncompressed, mut size) = (0, 0);
         loop {
             while !all_planned && under_way.len() < self.threads * BLOCKS_PER_THREAD_AND_LAYER {
-                // Who holds a block must not wait for another: all layers might wait for each other.
+                // A layer that holds a block must not wait for another: otherwise layers could wait for each other.
                 let free =
                     if under_way.is_empty() { Some(self.blocks.take()) } else { self.blocks.try_take() };
                 let Some(block) = free else { break };
@@ -125,11 +125,11 @@ impl Packer {
     }
 }
 
-/// A worker's life: until the packer is dropped.
+/// The loop of a worker, which ends when the packer is dropped.
 fn work(queue: &Receiver<Job>, mut compressor: Compressor) {
     for Job { plan, mut block, done } in queue {
         let result = block.produce(&plan, &mut compressor).map(|()| block);
-        // Nobody takes the block when another one of the layer has failed.
+        // Fails if another block of the layer has failed: then the receiver is gone.
         let _ = done.send(result);
     }
 }

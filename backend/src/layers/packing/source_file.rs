@@ -1,4 +1,4 @@
-//! A regular file of a tree, and reading it.
+//! A regular file of a tree, and how it is read.
 
 use super::PackingError;
 use rustix::fs::{Mode, OFlags, SeekFrom};
@@ -7,15 +7,15 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
-/// A regular file as it was when the walk came by. Whoever reads it later must find it so still.
+/// A regular file as the walk found it. If it has changed when it is read, that is an error.
 #[derive(Debug)]
 pub(super) struct SourceFile {
     path: PathBuf,
     /// In bytes.
     pub(super) size: u64,
-    /// Seconds and nanoseconds.
+    /// Size in bytes.
     modified: (i64, i64),
-    /// Fewer bytes are allocated than the file has: it has holes.
+    /// Whether the file has holes: fewer bytes are allocated than its size.
     sparse: bool,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct OpenFile<'a> {
 
 impl SourceFile {
     pub(super) fn new(path: PathBuf, metadata: &Metadata) -> Self {
-        let allocated = metadata.blocks() * 512; // st_blocks counts in these, whatever the file system
+        let allocated = metadata.blocks() * 512; // st_blocks counts units of 512 bytes on every file system
         Self {
             path,
             size: metadata.size(),
@@ -37,7 +37,7 @@ impl SourceFile {
     }
 
     pub(super) fn open(&self) -> Result<OpenFile<'_>, PackingError> {
-        // What was a file a moment ago may be a symlink or a pipe now: neither follow nor wait.
+        // The file may have been replaced by a symbolic link or a pipe since: do not follow it, and do not wait.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let handle =
             rustix::fs::open(&self.path, flags, Mode::empty()).map_err(|errno| self.failed(errno.into()))?;
@@ -54,7 +54,7 @@ impl SourceFile {
 }
 
 impl OpenFile<'_> {
-    /// Fills `bytes` with what is in the file from `offset` on.
+    /// Fills `bytes` with the contents of the file from `offset` on.
     pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), PackingError> {
         let read = if self.file.sparse {
             self.read_around_holes(offset, bytes)
@@ -67,10 +67,9 @@ impl OpenFile<'_> {
         })
     }
 
-    /// Ends the reading. What changed before or during it shows now.
+    /// Ends the reading. Fails if the file changed before or while it was read.
     ///
-    /// The inode may be another than the walk saw: `nix-store --optimise` replaces a file by a hard link to an
-    /// equal one.
+    /// The inode may have changed: `nix-store --optimise` replaces a file by a hard link to an equal one.
     pub(super) fn finish(self) -> Result<(), PackingError> {
         let now = self.handle.metadata().map_err(|error| self.file.failed(error))?;
         let is_unchanged = now.is_file()
@@ -79,7 +78,7 @@ impl OpenFile<'_> {
         if is_unchanged { Ok(()) } else { Err(self.file.changed()) }
     }
 
-    /// Like `read_exact_at`, without making the kernel copy the zeros of holes.
+    /// Like `read_exact_at`, but does not make the kernel copy the zeros of holes.
     fn read_around_holes(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
         bytes.fill(0);
         let end = offset + bytes.len() as u64;

@@ -1,4 +1,4 @@
-//! Layers are packed from real directories and read by other programs.
+//! Packs layers from real directories, and reads them with other programs.
 
 mod errors;
 mod hard_links;
@@ -23,7 +23,7 @@ fn packer(encoder: &str, threads: usize) -> Packer {
     Packer::new(encoder.parse().expect("an encoder"), threads).expect("threads start")
 }
 
-/// The directory as the one store path of a layer.
+/// The directory as the only store path of a layer.
 fn as_store_path(directory: &Path) -> Vec<Tree> {
     vec![Tree::relocated(ImagePath::parse(STORE_PATH).expect("absolute"), directory.into())]
 }
@@ -64,7 +64,7 @@ pub(super) fn text(length: usize, seed: u64) -> Vec<u8> {
     noise(length, seed).into_iter().map(|byte| b"etaoin shrdlu\n\0,"[usize::from(byte >> 4)]).collect()
 }
 
-/// Something of everything that a store path can have, several blocks long.
+/// Everything that a store path can contain, several blocks long.
 fn specimen() -> tempfile::TempDir {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let root = directory.path();
@@ -145,8 +145,8 @@ fn bytes_do_not_depend_on_threads_or_company() {
     }
 }
 
-/// Clients cache layers by these digests. When an update of a compression library changes them, raise `FORMAT`
-/// in `encoder.rs` with the digests here.
+/// Clients cache layers by these digests. If an update of a compression library changes them, raise `FORMAT` in
+/// `encoder.rs` and update the digests here.
 #[test]
 fn bytes_are_pinned() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -209,7 +209,7 @@ fn holes_are_zeros() {
     }
     let (_, bytes) = pack(&packer("gzip", 2), as_store_path(&path)).expect("packs");
     let tar = decompress(Encoder::GZIP, &bytes);
-    // Its bytes are the last thing before the two blocks that end the archive.
+    // The file's bytes precede the two blocks that end the archive.
     let end = tar.len() - 1024;
     assert!(tar[end - length..end] == expect);
 }

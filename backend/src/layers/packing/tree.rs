@@ -1,4 +1,4 @@
-//! What goes into a layer, and where it is read from.
+//! A tree of files that goes into a layer, and where it is read from.
 
 use super::PackingError;
 use firn_shared::StorePath;
@@ -6,7 +6,7 @@ use firn_shared::archive::ImagePath;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// A file tree on this machine and its place in the image.
+/// A file tree on this machine, and its path in the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {
     pub(super) at: ImagePath,
@@ -19,14 +19,14 @@ impl Tree {
         Self { at: path.into(), from: path.as_str().into() }
     }
 
-    /// Any absolute path, which has the same place in the image.
+    /// Any absolute path. It has the same path in the image.
     pub fn absolute(path: &Path) -> Result<Self, PackingError> {
         let at = ImagePath::parse(path.as_os_str().as_bytes())
             .map_err(|source| PackingError::Path { path: path.into(), source })?;
         Ok(Self { at, from: path.into() })
     }
 
-    /// A tree that is elsewhere on this machine than in the image: a store below another root.
+    /// A tree whose path on this machine differs from its path in the image, such as a store below another root.
     pub fn relocated(at: ImagePath, from: PathBuf) -> Self {
         Self { at, from }
     }

@@ -1,14 +1,14 @@
-//! Equal files of a store path, whose bytes a layer needs only once.
+//! Finds equal files in a store path. A layer stores their bytes only once.
 //!
-//! A NAR does not record hard links: what a build had linked (the names of one program: `git` and
-//! `git-core/git`, `perl` and `perl5.36.0`) is in the Nix store several times, unless *that* machine has run
-//! `nix-store --optimise`. So links are made by content, which is the same on every machine: the layer of a store
-//! path has a hard link wherever an earlier file of the path has the same bytes and permissions. In the closure of
-//! git that are 7 % of the bytes, which are neither compressed nor stored, sent and unpacked.
+//! A NAR does not record hard links. If a build linked files (the names of one program: `git` and `git-core/git`,
+//! `perl` and `perl5.36.0`), the Nix store has copies, unless *that* machine has run `nix-store --optimise`. So links
+//! are made by content, which is the same on every machine: if an earlier file of the path has the same bytes and
+//! permissions, the layer has a hard link to it. In the closure of git this saves 7 % of the bytes, which are neither
+//! compressed, stored, sent nor unpacked.
 //!
-//! Only inside a store path, so that what a path becomes does not depend on the company it is packed in. Only
-//! large files, which are nearly all that there is to gain: in the closure of git, the files below
-//! [`SMALLEST`] that are equal to others are 0.1 % of its bytes.
+//! Only files inside one store path are compared, so that the bytes of a path do not depend on other paths in the
+//! layer. Only large files are compared, because they bring nearly all of the gain: in the closure of git, equal
+//! files below [`SMALLEST`] are 0.1 % of the bytes.
 
 use super::PackingError;
 use super::source_file::SourceFile;
@@ -16,15 +16,14 @@ use firn_shared::archive::{ImagePath, Permissions};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// In bytes. Bounds the memory too: one entry for every so many bytes of a path.
+/// In bytes. This also limits the memory: at most one entry for this many bytes of a path.
 const SMALLEST: u64 = 64 << 10;
-/// To how many files of its size a file is compared, so that a path with many of one size costs no more than the
-/// reading of each a few times over.
+/// How many files of the same size a file is compared to, so that each file of a path is read only a few times.
 const COMPARED: usize = 4;
-/// How much is compared at a time, in bytes. Files of one size mostly differ in the first piece.
+/// How many bytes are compared at a time. Files of one size usually differ in the first piece.
 const PIECE: u64 = 64 << 10;
 
-/// The files of one store path that others may be equal to.
+/// The files of one store path that later files are compared to.
 #[derive(Default)]
 pub(super) struct Twins {
     by_size: HashMap<(u64, Permissions), Vec<Seen>>,
@@ -36,7 +35,7 @@ struct Seen {
 }
 
 impl Twins {
-    /// The place of an earlier file that `file` is equal to; remembers `file` if there is none.
+    /// The path of an earlier file that is equal to `file`. If there is none, remembers `file`.
     pub(super) fn earlier(
         &mut self,
         at: &ImagePath,

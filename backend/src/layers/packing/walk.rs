@@ -1,4 +1,4 @@
-//! File trees, entry by entry in archive order.
+//! Walks file trees entry by entry, in archive order.
 
 use super::nar_size;
 use super::source_file::SourceFile;
@@ -18,30 +18,30 @@ use std::vec;
 pub(super) enum Found {
     Directory(Permissions),
     File(Permissions, Arc<SourceFile>),
-    /// Equal to the file of the same tree that is here.
+    /// Equal to the file of the same tree at this path.
     HardLink(Permissions, ImagePath),
     Symlink(Vec<u8>),
 }
 
-/// Whether clients take a file of this name in a layer for something else than a file. Those of aufs, `.wh..wh..opq`
-/// and `.wh..wh.plnk`, begin alike.
+/// Whether clients treat a file of this name in a layer as a whiteout. The special names of aufs, `.wh..wh..opq` and
+/// `.wh..wh.plnk`, have the same prefix.
 fn is_whiteout(name: &[u8]) -> bool {
     name.starts_with(b".wh.")
 }
 
-/// An iterator over trees: sorted, every directory before what it holds, the directories that lead to a tree
-/// once. Remembers the names in the directories that it is inside of, and the large files of the tree.
+/// Iterates over trees in sorted order: each directory comes before its contents, and a directory above several trees
+/// comes once. Keeps in memory the names in the directories that it is inside of, and the large files of the tree.
 pub(super) struct Walk {
     trees: vec::IntoIter<Tree>,
-    /// Directories above the next tree, then the tree itself.
+    /// Directories above the next tree. The tree itself follows.
     ancestors: VecDeque<ImagePath>,
     last_tree: Option<ImagePath>,
     next_tree: Option<Tree>,
-    /// Rest of each directory that the walk is inside of, outermost first.
+    /// The remaining entries of each directory that the walk is inside of, outermost first.
     inside: Vec<(ImagePath, vec::IntoIter<fs::DirEntry>)>,
-    /// Of the tree that the walk is inside of.
+    /// The files of the current tree.
     twins: Twins,
-    /// Bytes of NAR of all that was found so far.
+    /// Size of the NARs of everything found so far, in bytes.
     pub(super) nar_size: u64,
 }
 
@@ -49,7 +49,7 @@ impl Walk {
     pub(super) fn new(mut trees: Vec<Tree>) -> Result<Self, PackingError> {
         trees.sort_by(|a, b| a.at.cmp(&b.at));
         for pair in trees.windows(2) {
-            // Sorted by component, so whatever is inside a tree comes directly after it.
+            // The trees are sorted by component, so a tree inside another one comes directly after it.
             if pair[0].at == pair[1].at || pair[1].at.ancestors().any(|above| above == pair[0].at) {
                 return Err(PackingError::Overlap { path: pair[1].from.clone() });
             }
@@ -128,7 +128,7 @@ impl Walk {
             self.nar_size += nar_size::symlink(target.len());
             Found::Symlink(target)
         } else if file_type.is_file() {
-            // The owner's bit, as Nix decides it.
+            // Nix looks at the owner's bit.
             let is_executable = metadata.mode() & 0o100 != 0;
             self.nar_size += nar_size::file(metadata.size(), is_executable);
             let permissions =

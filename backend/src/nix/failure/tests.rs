@@ -3,7 +3,7 @@ use serde_json::json;
 use std::fs;
 use tempfile::TempDir;
 
-/// A log with these errors of Nix's.
+/// A log with these errors of Nix.
 fn errors(said: &[&str]) -> Said {
     let mut all = Said::default();
     for text in said {
@@ -52,14 +52,14 @@ fn a_builder_that_may_use_the_network_may_succeed_later() {
         (old, "error: 1 dependencies of derivation '/nix/store/z.drv' failed to build"),
         (new, "error: Cannot build '/nix/store/z.drv'.\n       Reason: 1 dependency failed."),
     ] {
-        // Alone, through a daemon, and beside one that failed for good.
+        // Through a daemon and without one; alone, and beside one that failed for good.
         for status in [1, 100] {
             let judged = |said: &[&str]| errors(said).judge(status);
             assert_eq!(judged(&[&failed(&fixed), dependent]), Verdict::Passing(Obstacle::Network));
             assert_eq!(judged(&[&failed(&plain), &failed(&fixed)]), Verdict::Passing(Obstacle::Network));
             assert_eq!(blames(&judged(&[&failed(&plain), dependent])), [Blame::Builder]);
         }
-        // One that cannot be read: the exit code decides.
+        // If the derivation cannot be read, the exit code decides.
         let gone = failed("/nix/store/gone.drv");
         assert_eq!(errors(&[&gone]).judge(1), Verdict::Unknown);
         assert_eq!(blames(&errors(&[&gone]).judge(100)), [Blame::Builder]);
@@ -117,7 +117,7 @@ fn a_binary_cache_that_fails_is_in_the_way_of_everything() {
     assert_eq!(blames(&said.judge(1)), [Blame::Machine]);
     let warning = |text: &str| format!("@nix {}", json!({ "action": "msg", "level": 1, "msg": text }));
     said.hear(&warning("warning: unable to download 'https://x/y': HTTP error 404"));
-    assert_eq!(blames(&said.judge(1)), [Blame::Machine], "who answers is there");
+    assert_eq!(blames(&said.judge(1)), [Blame::Machine], "a server that answers works");
     said.hear(&warning(
         "warning: unable to download 'https://x/nix-cache-info': Couldn't connect to server (7)",
     ));

@@ -58,7 +58,7 @@ impl Subject {
         self.checkouts.get(url, commit, &Audience::of(Client::NOBODY)).await.expect("nobody dismisses it")
     }
 
-    /// How many checkouts there are. Of a fetch nothing else is left.
+    /// How many checkouts there are. Also asserts that fetches left nothing else.
     fn kept(&self) -> usize {
         let entries = |dir: &Path| fs::read_dir(dir).expect("a directory").count();
         assert_eq!(entries(self.checkouts.staging.path()), 1, "only the lock");
@@ -87,7 +87,7 @@ async fn the_files_of_a_commit_are_there_as_git_archives_them() {
     let mode = |name: &str| checkout.path().join(name).metadata().expect("a file").mode() & 0o777;
     assert_eq!((mode("default.nix"), mode("pkgs/run.sh"), mode("pkgs")), (0o644, 0o755, 0o755));
     assert!(!checkout.path().join("secret").exists() && !checkout.path().join(".git").exists());
-    // Without the repository, what was fetched is still there, for this process and for the next one.
+    // Without the repository, the fetched files are still there, for this process and the next one.
     let url = repository.url();
     drop(repository);
     subject.get(&url, &first).await.expect("it is there");
@@ -131,14 +131,14 @@ async fn those_that_nobody_reads_are_removed_oldest_first() {
     for commit in &commits[1..KEPT] {
         subject.get(&url, commit).await.expect("fetched");
     }
-    // All are as old as they can be told apart.
+    // Make their ages differ clearly.
     for (age, commit) in commits.iter().take(KEPT).rev().enumerate() {
         let key = CacheKey::builder("source-1").field(url.public().as_str()).field(commit.as_str()).build();
         let dir = File::open(subject.data.path().join("sources").join(key.to_string())).expect("a checkout");
         let age = Duration::from_secs(1000 * (age as u64 + 1));
         dir.set_modified(SystemTime::now() - age).expect("a time");
     }
-    // Used again, it is among the youngest.
+    // Using it again makes it one of the youngest.
     subject.get(&url, &commits[1]).await.expect("it is there");
     for commit in &commits[KEPT..] {
         subject.get(&url, commit).await.expect("fetched");
@@ -155,7 +155,7 @@ async fn those_who_want_the_same_wait_for_one_fetch() {
     let (repository, subject) = (Repository::new(), Subject::new());
     repository.write("default.nix", "one");
     let (url, commit) = (repository.url(), repository.commit());
-    // Another process that uses the same directory.
+    // A second instance, like another process that uses the same directory.
     let other = Checkouts::new(subject.data.path(), Duration::from_secs(60)).expect("checkouts");
     let firn = Audience::of(Client::NOBODY);
     let all = (0..20).map(|i| {

@@ -10,7 +10,7 @@ async fn lease(store: &Store, length: Duration) -> Option<Lease> {
     store.lease(length).await.expect("the store works")
 }
 
-/// The lease, as soon as it can be had.
+/// Waits until the lease is free, and takes it.
 async fn next_lease(store: &Store, length: Duration) -> Lease {
     loop {
         if let Some(lease) = lease(store, length).await {
@@ -20,7 +20,7 @@ async fn next_lease(store: &Store, length: Duration) -> Lease {
     }
 }
 
-/// Holders give the lease up or die; whoever follows, there is never more than one.
+/// Holders end the lease or die. There is never more than one holder.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_one_holds_it() {
     const TASKS: usize = 8;
@@ -32,19 +32,19 @@ async fn of_many_one_holds_it() {
         let terms = std::sync::Mutex::new(std::collections::BTreeSet::new());
         let tasks = (0..TASKS).map(|_| async {
             while held.load(Ordering::SeqCst) < TERMS {
-                // Longer than anybody here holds it, so that it need not be renewed.
+                // Longer than any task holds it, so that it need not be renewed.
                 let Some(lease) = lease(&store, Duration::from_secs(6)).await else {
                     tokio::task::yield_now().await;
                     continue;
                 };
-                assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "{url}: somebody else holds it");
+                assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "{url}: another task holds it");
                 assert!(terms.lock().expect("unbroken").insert(lease.term()), "{url}: a term of two holders");
-                // Time for others to be wrong about it.
+                // Give other tasks time to take it wrongly.
                 for _ in 0..3 {
                     store.now_ms().await.expect("the store works");
                     tokio::task::yield_now().await;
                 }
-                assert_eq!(holders.fetch_sub(1, Ordering::SeqCst), 1, "{url}: somebody else holds it");
+                assert_eq!(holders.fetch_sub(1, Ordering::SeqCst), 1, "{url}: another task holds it");
                 if DEATHS.contains(&held.fetch_add(1, Ordering::SeqCst)) {
                     drop(lease);
                 } else {
@@ -53,13 +53,13 @@ async fn of_many_one_holds_it() {
             }
         });
         join_all(tasks).await;
-        // No more than the latest one and what was written after it.
+        // At most the latest term, and one that was written after it.
         assert!(store.terms().await.expect("the store works").len() <= 2, "{url}");
     });
     join_all(races).await;
 }
 
-/// Of many who see that a holder is dead, one follows.
+/// If many processes see that a holder has died, one takes over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn one_takes_over() {
     for Subject { store, url, .. } in subjects() {
@@ -102,7 +102,7 @@ async fn who_works_for_long_renews_it() {
     join_all(all).await;
 }
 
-/// Whoever was followed by somebody else gives up nothing that is not its own.
+/// A holder that was replaced cannot end another holder's term.
 #[tokio::test]
 async fn only_ones_own_is_given_up() {
     for Subject { store, url, .. } in subjects() {
@@ -121,14 +121,14 @@ async fn who_was_slow_holds_nothing() {
         for _ in 0..3 {
             next_lease(&store, HOUR).await.end().await.expect("given up");
         }
-        // Its number was free when it looked, and is free again.
+        // Its number was free when it looked, and is free again now.
         assert!(!store.begin(2, "slow", HOUR).await.expect("the store works"), "{url}");
         let lease = lease(&store, HOUR).await.expect("what the slow one wrote counts for nothing");
         assert_eq!(lease.term(), 4, "{url}");
     }
 }
 
-/// A client that tries again is told that its object is there already.
+/// A client that retries is told that its object exists already.
 #[tokio::test]
 async fn what_an_earlier_attempt_has_written_is_ones_own() {
     for Subject { store, url, .. } in subjects() {
@@ -138,7 +138,7 @@ async fn what_an_earlier_attempt_has_written_is_ones_own() {
     }
 }
 
-/// The holder stops, and nobody else begins before its time would have been over.
+/// The holder stops, and no other process takes over before its term would have expired.
 #[tokio::test]
 async fn a_clock_that_was_set_back_leaves_nobody_with_it() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -155,7 +155,7 @@ async fn a_clock_that_was_set_back_leaves_nobody_with_it() {
     next_lease(&store, length).await.end().await.expect("given up");
 }
 
-/// A holder that cannot reach the store stops before others begin.
+/// A holder that cannot reach the store stops before others take over.
 #[tokio::test]
 async fn who_cannot_renew_stops() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -1,7 +1,7 @@
 use super::*;
 use std::io::{self, Write};
 
-/// Does something when the first byte arrives: while the rest of the layer is not yet read.
+/// Runs `meddle` at the first write, before the rest of the layer has been read.
 struct Meddler<F> {
     meddle: Option<F>,
 }
@@ -19,8 +19,8 @@ impl<F: FnOnce() -> io::Result<()>> Write for Meddler<F> {
     }
 }
 
-/// A layer much larger than all blocks of a packer, whose last file is read long after the first byte is
-/// written; what happens when `meddle` is done to it in between.
+/// Packs a layer that is much larger than all blocks of the packer. Its last file is read long after the first byte
+/// was written; `meddle` changes that file in between.
 fn meddled(meddle: impl FnOnce(&Path) -> io::Result<()>) -> Result<PackedLayer, PackingError> {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let root = directory.path();
@@ -31,7 +31,7 @@ fn meddled(meddle: impl FnOnce(&Path) -> io::Result<()>) -> Result<PackedLayer, 
     fs::write(root.join("last/file"), b"something to lose").expect("write");
     let packer = packer("gzip", 1);
     let result = packer.pack(as_store_path(root), Meddler { meddle: Some(|| meddle(&root.join("last"))) });
-    // Whatever happened, the packer lives on with all its blocks.
+    // Whatever happened, the packer still works with all its blocks.
     for _ in 0..8 {
         pack(&packer, vec![tree("/a", &root.join("00"))]).expect("packs");
     }
@@ -61,7 +61,7 @@ fn a_directory_that_becomes_a_device() {
     );
 }
 
-/// One file of many blocks, changed when its first block has been written.
+/// Packs one file of many blocks, which is changed after its first block was written.
 fn changed_file(change: impl FnOnce(&fs::File) -> io::Result<()>) -> Result<PackedLayer, PackingError> {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("large");
@@ -80,7 +80,7 @@ fn a_file_that_changes() {
     };
     is_changed(changed_file(|file| file.set_len(10)));
     is_changed(changed_file(|file| file.set_len(30 << 20)));
-    // The same size, other bytes.
+    // The same size, but other bytes.
     is_changed(changed_file(|mut file| file.write_all(b"x")));
     changed_file(|_| Ok(())).expect("unchanged");
 }
@@ -103,7 +103,7 @@ fn paths_that_cannot_be_packed() {
 
     let pipe = root.join("pipe");
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).expect("mkfifo");
-    // Nobody ever writes to it: that this comes to an end is that nobody waits for it.
+    // Nothing ever writes to the pipe. The test ends only if the packer does not wait for it.
     assert!(matches!(check(vec![tree("/a", root)]), PackingError::Unsupported { path } if path == pipe));
 
     let overlap = |first: &str, second: &str| {
@@ -118,7 +118,7 @@ fn paths_that_cannot_be_packed() {
     }
 }
 
-/// Clients that unpack a layer take such a name for the deletion of another, whatever is in the file.
+/// A client that unpacks a layer treats such a name as the deletion of another file, whatever the file contains.
 #[test]
 fn whiteouts() {
     let packer = packer("gzip", 1);
@@ -133,7 +133,7 @@ fn whiteouts() {
         );
         let result = pack(&packer, vec![tree(&format!("/a/{name}/b"), &place)]);
         assert!(matches!(result, Err(PackingError::Whiteout { .. })), "{name}");
-        // Others begin alike.
+        // Names that only look similar are allowed.
         for name in [".wh", ".WH.x", "x.wh.y"] {
             fs::write(directory.path().join(name), b"").expect("write");
         }

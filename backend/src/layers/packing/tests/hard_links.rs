@@ -1,8 +1,8 @@
-//! Equal files of a store path have their bytes in the layer once.
+//! Equal files of a store path are stored once in the layer.
 
 use super::*;
 
-/// Type, name and link target of everything below the tree.
+/// Type, name and link target of everything in the tree.
 fn entries(trees: Vec<Tree>) -> Vec<String> {
     let (_, bytes) = pack(&packer("gzip", 2), trees).expect("packs");
     let tar = decompress(Encoder::GZIP, &bytes);
@@ -62,7 +62,7 @@ fn only_large_files_are_compared() {
     assert_eq!(entries(vec![tree("/p", directory.path())]), expect);
 }
 
-/// What a store path looks like does not depend on what it is packed with.
+/// The layer of a store path does not depend on the other paths in it.
 #[test]
 fn paths_are_not_linked_with_each_other() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -71,7 +71,7 @@ fn paths_are_not_linked_with_each_other() {
     assert_eq!(entries(vec![tree("/a", &file), tree("/b", &file)]), ["a 100000", "b 100000"]);
 }
 
-/// Each is compared with the first four, so that thousands of one size cost no more than a few readings of each.
+/// Each file is compared with at most four others, so that thousands of files of one size are read only a few times.
 #[test]
 fn files_are_compared_to_few() {
     let directory = tempfile::tempdir().expect("a temporary directory");

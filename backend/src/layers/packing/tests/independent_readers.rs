@@ -1,4 +1,4 @@
-//! What GNU tar, bsdtar, GNU gzip and Python make of a layer, and Nix of the files.
+//! Reads a layer with GNU tar, bsdtar, GNU gzip and Python, and the files with Nix.
 
 use super::*;
 use firn_shared::archive::{END, Kind, encode_header};
@@ -79,14 +79,14 @@ fn gnu_tar_and_gzip_read_it_without_a_word() {
     assert!(unpacked.join("empty/inner").is_dir(), "empty directories are kept");
     let inode = |name| fs::metadata(unpacked.join(name)).expect("unpacked").ino();
     assert_eq!(inode("bin/tool"), inode("twin"), "equal files are unpacked once");
-    // What was unpacked is packed to the same layer: nothing was lost on the way.
+    // Packing the unpacked files makes the same layer: nothing was lost.
     let (again, _) = pack(&packer("gzip", 2), as_store_path(&unpacked)).expect("packs");
     assert_eq!(again.digest, Digest::of(&fs::read(&path).expect("read")));
-    // 0555 directories; as a user other than root nobody could remove them.
+    // Directories have mode 0555. Without this, a user other than root could not remove them.
     run(Command::new("chmod").args(["-R", "u+w"]).arg(&out));
 }
 
-/// Linux allows every byte but two in a name.
+/// Linux allows all but two bytes in a name.
 #[test]
 fn names_of_any_bytes_survive() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -113,7 +113,7 @@ fn names_of_any_bytes_survive() {
     }
 }
 
-/// 9 GiB, of which the readers skip all but the headers.
+/// The file has 9 GiB. The readers skip everything except the headers.
 #[test]
 fn files_of_more_than_8_gib_are_as_large_for_others() {
     const SIZE: u64 = 9 << 30;

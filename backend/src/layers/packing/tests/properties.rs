@@ -23,7 +23,7 @@ fn node() -> impl Strategy<Value = Node> {
         3 => (any::<bool>(), size, any::<u64>(), any::<bool>()).prop_map(|(executable, size, seed, noisy)| {
             Node::File { executable, bytes: if noisy { noise(size, seed) } else { text(size, seed) } }
         }),
-        // Few different ones, so that some are equal.
+        // Few different contents, so that some files are equal.
         1 => (any::<bool>(), 0..2_u64).prop_map(|(executable, seed)| {
             Node::File { executable, bytes: noise(100_000, seed) }
         }),
@@ -51,7 +51,7 @@ fn make(at: &Path, node: &Node) {
     }
 }
 
-/// The tree that a tar reader sees; every entry's parent must have come before it.
+/// The tree that a tar reader sees. Asserts that every entry follows its parent.
 fn read_back(tar: &[u8], root: &str) -> Node {
     let mut top = Node::Directory(BTreeMap::new());
     for entry in tar::Archive::new(tar).entries().expect("an archive") {
@@ -116,7 +116,7 @@ proptest! {
         let tar = decompress(encoder.parse().expect("valid"), &bytes);
         prop_assert_eq!(layer.diff_id, DiffId::of(&tar));
         prop_assert!(read_back(&tar, &STORE_PATH[1..]) == node);
-        // Where it was read from, and by how many threads, leaves no trace.
+        // The layer does not depend on the directory or on the number of threads.
         let elsewhere = directory.path().join("elsewhere");
         make(&elsewhere, &node);
         prop_assert_eq!(pack(&packer(encoder, 1), as_store_path(&elsewhere)).expect("packs").0, layer);
