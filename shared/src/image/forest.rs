@@ -59,7 +59,9 @@ pub struct Forest {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ForestError {
     /// The names of the entries and their targets would take more memory than the edge has.
-    #[error("these packages have too many files, or files with too long names, in directories that they share")]
+    #[error(
+        "these packages have too many files, or files with too long names, in directories that they share"
+    )]
     TooLarge,
     /// A path, or the target of a symlink, would be longer than Linux allows.
     #[error("these packages share directories that are nested deeper than Linux allows")]

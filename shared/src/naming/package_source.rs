@@ -100,9 +100,7 @@ pub enum Revisions {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SelectError {
     /// The source has only one version.
-    #[error(
-        "this registry serves only the tag latest, because its package source has no other versions"
-    )]
+    #[error("this registry serves only the tag latest, because its package source has no other versions")]
     LatestOnly,
     /// The operator does not let clients choose a commit.
     #[error(
