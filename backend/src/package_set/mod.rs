@@ -6,7 +6,7 @@
 mod checkouts;
 mod git;
 mod git_refs;
-mod path_content;
+mod path;
 mod refs;
 mod trust;
 
@@ -19,18 +19,14 @@ use firn_shared::{
     naming::package_source::{PackageSource, Revision, Revisions, SelectError, Selector},
     oci::reference::Tag,
 };
-use path_content::PathContents;
+use path::{Certainty, WatchedPath};
 use refs::Refs;
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::sync::Mutex;
+use std::time::Duration;
 pub use trust::Trust;
-
-/// How long the content of a path is cached. Short, because people edit their package set and pull again.
-const PATH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How many earlier revisions of `latest` are remembered.
 const MAX_CONFIGURED: usize = 64;
@@ -84,8 +80,8 @@ pub struct PackageSet {
     source: PackageSource,
     revisions: Revisions,
     refs: Arc<Refs>,
-    path: Mutex<Option<(Instant, Revision)>>,
-    contents: Arc<std::sync::Mutex<PathContents>>,
+    /// The content of the path, if the source is one.
+    path: Option<WatchedPath>,
     /// The files of fetched commits.
     checkouts: Option<Arc<Checkouts>>,
     /// The revisions that `latest` has named, the newest last.
@@ -158,7 +154,11 @@ impl PackageSet {
         data: &Path,
         fetch_limit: Duration,
     ) -> std::io::Result<Self> {
-        let (path, contents, configured) = Default::default();
+        let path = match &source {
+            PackageSource::Path(path) => Some(WatchedPath::new(path.clone())),
+            _ => None,
+        };
+        let configured = Default::default();
         let is_fetched = matches!(source, PackageSource::Git { .. });
         let checkouts = is_fetched.then(|| Checkouts::new(data, fetch_limit)).transpose()?;
         let latest =
@@ -171,7 +171,7 @@ impl PackageSet {
             _ => Refs::new(None),
         };
         let callers_are_trusted = false;
-        Ok(Self { source, revisions, refs, path, contents, checkouts, configured, callers_are_trusted })
+        Ok(Self { source, revisions, refs, path, checkouts, configured, callers_are_trusted })
     }
 
     /// The same, if only the operator chooses revisions, at the command line.
@@ -214,18 +214,7 @@ impl PackageSet {
             return Ok(revision);
         }
         match selector {
-            Selector::Path(path) => {
-                // Locked while the path is read, because all other callers need the same answer.
-                let mut last = self.path.lock().await;
-                if let Some((when, revision)) = &*last
-                    && when.elapsed() < PATH_INTERVAL
-                {
-                    return Ok(revision.clone());
-                }
-                let revision = self.content(path).await?;
-                *last = Some((Instant::now(), revision.clone()));
-                Ok(revision)
-            }
+            Selector::Path(_) => self.content(Certainty::Recent).await,
             Selector::Git { url, version } => {
                 let name = version.map(|version| version.to_string());
                 let repository = self.source.repository().unwrap_or_else(|| url.as_str().into());
@@ -240,11 +229,9 @@ impl PackageSet {
     /// # Errors
     /// When the path cannot be read.
     pub async fn is_current(&self, revision: &Revision) -> Result<bool, RevisionError> {
-        match (&self.source, revision) {
-            (PackageSource::Path(path), Revision::Path { .. }) => {
-                Ok(self.content(path.clone()).await? == *revision)
-            }
-            _ => Ok(true),
+        match revision {
+            Revision::Path { .. } => Ok(self.content(Certainty::Exact).await? == *revision),
+            Revision::Git { .. } => Ok(true),
         }
     }
 
@@ -277,10 +264,8 @@ impl PackageSet {
         }
     }
 
-    async fn content(&self, path: PathBuf) -> Result<Revision, RevisionError> {
-        let contents = Arc::clone(&self.contents);
-        let hash = move || contents.lock().expect("hashing does not panic").digest(&path);
-        let digest = tokio::task::spawn_blocking(hash).await.map_err(std::io::Error::other)??;
-        Ok(Revision::Path { content: digest.hex() })
+    async fn content(&self, certainty: Certainty) -> Result<Revision, RevisionError> {
+        let path = self.path.as_ref().expect("only a path has a content");
+        Ok(path.revision(certainty).await?)
     }
 }
