@@ -26,6 +26,9 @@ const STEPS: usize = 9;
 const LEAST: f64 = 0.6;
 /// The same in bytes, where a layer costs nothing: the ladder has to lead somewhere.
 const LEAST_BYTES: u64 = 100_000;
+/// The least bytes of the layer of a head that a profile did not choose, as a multiple of what a layer costs. A profile
+/// weighs bytes that are fetched; but of two large layers a client can unpack both at a time, and not of one.
+const LARGE: u64 = 2;
 /// How often the layers of an image may hold its bytes, at most: where nearly as many packages as there may be layers share
 /// a large closure, each would have all of it at the last step.
 const MOST_BYTES: u64 = 2;
@@ -56,7 +59,7 @@ impl Sharing {
         let price = ((self.profile.layer_bytes() as f64 * LEAST) as u64).max(LEAST_BYTES);
         match place {
             _ if step + 1 == STEPS => None,
-            Some(place) if !place.head => None,
+            Some(place) if !place.head => Some((self.profile.layer_bytes() * LARGE).max(price << step)),
             // The profile has weighed it.
             Some(_) if step == 0 => Some(0),
             _ => Some(price << step),
@@ -118,7 +121,7 @@ impl Strategy for Sharing {
     }
 
     fn version(&self) -> String {
-        format!("sharing-4-{}-{}", self.profile.layer_bytes(), self.profile.id())
+        format!("sharing-5-{}-{}", self.profile.layer_bytes(), self.profile.id())
     }
 
     fn sharing(&self) -> Option<&Sharing> {
