@@ -27,6 +27,10 @@ const STEPS: usize = 9;
 const LEAST: f64 = 0.6;
 /// A lower bound for the same size, in bytes. With a price of zero the size would otherwise be zero at every step.
 const LEAST_BYTES: u64 = 100_000;
+/// The least bytes of the layer of a head that a profile did not choose, as a multiple of what a layer costs. A profile
+/// weighs the bytes that clients fetch. It does not know that a client unpacks two layers at the same time, but one layer on
+/// one core only.
+const LARGE: u64 = 2;
 /// The layers of an image may together hold at most this many times the bytes of its closure. Without this limit, an
 /// image of many packages that share a large closure could take the last step, where each package's layer holds all of
 /// that closure.
@@ -59,7 +63,7 @@ impl Sharing {
         match place {
             _ if step + 1 == STEPS => None,
             Some(place) if !place.head => None,
-            // The profile has already weighed the size of this head's layer.
+            // The profile has weighed it.
             Some(_) if step == 0 => Some(0),
             _ => Some(price << step),
         }
@@ -120,7 +124,7 @@ impl Strategy for Sharing {
     }
 
     fn version(&self) -> String {
-        format!("sharing-4-{}-{}", self.profile.layer_bytes(), self.profile.id())
+        format!("sharing-5-{}-{}", self.profile.layer_bytes(), self.profile.id())
     }
 
     fn sharing(&self) -> Option<&Sharing> {

@@ -15,6 +15,14 @@ started = time.monotonic()
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def handle(self):
+        # A client that tries TLS first goes on without it only if it is answered in HTTP, as by `firn serve`.
+        if self.rfile.peek(1)[:1] == b"\x16":
+            self.rfile.read1()
+            self.wfile.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+            return
+        super().handle()
+
     def pass_on(self):
         begun = time.monotonic()
         connection = http.client.HTTPConnection("127.0.0.1", backend)
