@@ -107,7 +107,7 @@ impl Podman {
             }
             all.push(finished);
         }
-        panic!("podman can run containers in no manner that is known: {all:#?}")
+        panic!("podman cannot run containers in any of these ways: {all:#?}")
     }
 
     /// The storage directory.

@@ -204,7 +204,7 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
             return Response::new(Body::from(body));
         }
         if let Ok(Endpoint::Referrers(..)) = Endpoint::parse(request.uri().path()) {
-            assert!(!request.headers().contains_key(HEADER), "nobody asks for referrers but to see this");
+            assert!(!request.headers().contains_key(HEADER), "only probes ask for referrers");
             shared.probed += 1;
             return match shared.is_open {
                 true => Response::new(Body::from("{}")),

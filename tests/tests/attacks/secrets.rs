@@ -228,7 +228,7 @@ fn repository_with_ways_out(dir: &Path, outside: &Path, salt: &str) -> Repositor
     repository.commit(&ways(outside, salt));
     repository.git(&["branch", "--quiet", "same"]);
     for (branch, expression) in [
-        ("other", format!("# Somebody else's.\n{}", ways(outside, salt))),
+        ("other", format!("# Another person's.\n{}", ways(outside, salt))),
         ("whole", format!("builtins.seq (builtins.readFile {}/file) (_: {{ }})", outside.display())),
         ("thrown", "throw \"words of a stranger\"".into()),
     ] {

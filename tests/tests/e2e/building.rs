@@ -97,7 +97,7 @@ fn who_is_early_is_told_to_come_again() {
     }
     gates.open_all("gated-1");
     assert_eq!(registry.built("gated-1", "latest").status, 200);
-    assert_eq!(backend.logged("built image.name=gated-1 "), 1, "who comes again joins");
+    assert_eq!(backend.logged("built image.name=gated-1 "), 1, "a client that comes back joins the build");
 }
 
 /// Other images are served while something slow is built.

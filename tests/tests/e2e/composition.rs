@@ -127,7 +127,7 @@ fn absent_conveniences_are_known_to_be_absent() {
     assert_eq!(compose_all(&registry, names.into_iter()), 3);
     let published = Published::by(&registry, "bash");
     let debug = published.compose(&"debug/jq".parse().expect("a name"));
-    assert!(matches!(debug, Err(ComposeError::Unknown(_))), "nobody has asked for debug yet: {debug:?}");
+    assert!(matches!(debug, Err(ComposeError::Unknown(_))), "debug was not requested yet: {debug:?}");
     // A made-up name leaves no record.
     assert_eq!(registry.manifest("jq/made-up").status, 404);
     let made_up = published.compose(&"made-up".parse().expect("a name"));

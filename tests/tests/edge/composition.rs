@@ -338,7 +338,7 @@ async fn copies_of_records_end_with_what_they_are_copies_of() {
         let Some(copy) = keys.iter().find(|copy| copy["name"] == key.as_str()) else { continue };
         let until = copy["expiration"].as_u64().expect("a time");
         // Allows some time for the test itself.
-        assert!(until <= written + ttl_seconds - 499_000, "{until} is too late for what is of {written}");
+        assert!(until <= written + ttl_seconds - 499_000, "{until} is too late for a record of {written}");
     }
 }
 

@@ -44,7 +44,7 @@ async fn requests_are_made_anew_and_signed() {
     let seen = origin.seen().pop().expect("a request");
     assert_eq!((seen.method.as_str(), seen.uri.as_str()), ("GET", "/v2/git/htop/manifests/latest"));
     assert_eq!(seen.headers["accept"], "a/b, */*;q=0.1");
-    assert_eq!(seen.headers[CLIENT], "203.0.113.7", "for whom the backend is asked");
+    assert_eq!(seen.headers[CLIENT], "203.0.113.7", "the client on whose behalf the backend is asked");
     for (name, value) in unwanted {
         assert!(seen.headers.get(name).is_none_or(|sent| sent != value), "{name}: {:?}", seen.headers);
     }

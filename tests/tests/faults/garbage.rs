@@ -205,7 +205,7 @@ fn a_flood_of_names_does_not_fill_the_disk() {
     eprintln!("{built} images built, {refused} refused, at most {most} bytes of {}", BUDGET_MIB << 20);
     assert!(most <= BUDGET_MIB << 20, "{most} bytes");
     assert!(disk_usage(&data.path().join("storage")) <= (BUDGET_MIB << 20) + DIRECTORIES);
-    assert!(refused > 0, "there was not room for all of them");
+    assert!(refused > 0, "there is not room for all of them");
     // After the flood there is room again.
     until("there is room", Duration::from_secs(60), || {
         (registry.request("GET", "/v2/p0/p5/p9/manifests/latest", &ACCEPT).status == 200).then_some(())

@@ -191,7 +191,7 @@ fn the_next_process_tidies_up() {
     for folder in ["storage/staging/dead", "gcroots/dead"] {
         let folder = data.path().join(folder);
         std::fs::create_dir_all(&folder).expect("a directory");
-        std::fs::write(folder.join("lock"), "").expect("a lock that nobody holds");
+        std::fs::write(folder.join("lock"), "").expect("an unlocked lock file");
         std::fs::write(folder.join("half"), "half a blob").expect("written");
     }
     let backend = Backend::serving_expression(&set).data(data.path()).start();

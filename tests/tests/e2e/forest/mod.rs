@@ -70,7 +70,7 @@ const ROWS: [Row; 7] = [
     },
     Row {
         name: REAL,
-        reason: "people who derive an image add to those",
+        reason: "derived images add files to them",
         fits: |d| d.actual == Some(&Node::Directory) && leads_to_directory(d.expect) && stays_real(d.path),
     },
     Row {
