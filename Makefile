@@ -1,11 +1,11 @@
-# The commands of the repository. Each sets up what it needs by itself (setup/), once; what is downloaded
-# or compiled for that is kept in $FIRN_CACHE (~/.cache/firn), outside the checkout.
+# The commands of the repository. Each one sets up what it needs (setup/), once. What it downloads or compiles for
+# that is kept in $FIRN_CACHE (~/.cache/firn), outside the checkout.
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
 .PHONY: help run backend test bench fuzz lint setup worker deploy-check clean
 
-# What the Worker is built from: a change to any of these rebuilds it.
+# The sources of the Worker. It is rebuilt when any of them changes.
 worker_sources := Cargo.toml Cargo.lock setup/npm/package-lock.json $(shell find edge shared \
 	\( -name target -o -name build -o -name node_modules \) -prune -o -type f -print)
 worker := edge/build/index.js
@@ -22,10 +22,10 @@ backend: ## start the backend alone (127.0.0.1:8080)
 test: ## run every test, ending with the total
 	@exec setup/test
 
-bench: ## measure Firn beside its peers, ending in ratios; BENCH="edge …" for some of tests/bench alone
+bench: ## compare Firn with its peers, and print ratios; BENCH="edge …" runs only some of tests/bench
 	@exec setup/bench $(BENCH)
 
-fuzz: ## look for inputs that break parsers, FUZZ_SECONDS (10) a target
+fuzz: ## search for inputs that break parsers, for FUZZ_SECONDS (10) per target
 	@exec setup/fuzz
 
 lint: ## run every check that is not a test: format, clippy (native and wasm32), rustdoc, shellcheck, …
@@ -41,11 +41,11 @@ $(worker): $(worker_sources)
 	setup/wasm worker-build --profile edge edge
 	@touch $@
 
-deploy-check: worker ## see whether the Worker could be deployed to each environment, without deploying it
+deploy-check: worker ## check that the Worker can be deployed to each environment, without deploying it
 	@set -e; for environment in '' staging production; do \
 		WRANGLER_SEND_METRICS=false setup/wasm wrangler deploy --dry-run --env "$$environment" \
 			--outdir "target/deploy-check/$${environment:-development}"; \
 	done
 
-clean: ## remove what was built here; the state in .firn and the cache of tools stay
+clean: ## remove build results, but keep the state in .firn and the cache of tools
 	rm -rf target edge/build .wrangler

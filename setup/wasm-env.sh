@@ -1,9 +1,9 @@
-# Sourced (bash) from anywhere: the environment in which `cargo … --target wasm32-unknown-unknown`,
-# `cargo clippy`, `worker-build` and `wrangler` work, once setup/wasm32-std, setup/worker-tools and
-# setup/node have run. `setup/wasm COMMAND…` runs one command in it.
+# Source this (bash) from anywhere. It sets the environment for `cargo … --target wasm32-unknown-unknown`,
+# `cargo clippy`, `worker-build` and `wrangler`, once setup/wasm32-std, setup/worker-tools and setup/node have run.
+# `setup/wasm COMMAND…` runs one command in it.
 #
-# Wasm builds have their own target directory, because their toolchain may differ from the native one and
-# cargo would otherwise rebuild everything at each change from one to the other.
+# Wasm builds have their own target directory. Their toolchain may differ from the native one, and cargo would
+# otherwise rebuild everything when switching between the two.
 _firn_wasm_env() {
     local here tool=wasm-env WASM_TOOLCHAIN NPM_TREE bin
     here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
@@ -28,7 +28,7 @@ _firn_wasm_env() {
         unset RUSTC RUSTUP_TOOLCHAIN
     fi
     export PATH WASM_BINDGEN_BIN
-    # These stop worker-build and wrangler from downloading or reporting anything.
+    # These keep worker-build and wrangler from downloading or reporting anything.
     export WASM_OPT_BIN=$bin/wasm-opt ESBUILD_BIN=$bin/esbuild
     export WRANGLER_SEND_METRICS=false
     CARGO_TARGET_DIR=$(dirname "$here")/target/wasm

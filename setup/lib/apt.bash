@@ -1,6 +1,6 @@
-# Debian packages, installed at most once and in one transaction. Sourced after report.bash.
+# Installs Debian packages, at most once and in one transaction. Source this after report.bash.
 
-# Prints those of the given packages that are not installed.
+# Prints the given packages that are not installed.
 apt_missing() {
     local package
     for package in "$@"; do
@@ -9,8 +9,8 @@ apt_missing() {
     done
 }
 
-# Runs apt-get as root. The lock time-out lets several setup scripts, or an unattended upgrade, run beside
-# this one; RUNLEVEL=1 keeps freshly installed daemons (dockerd, nginx) from being started behind our back.
+# Runs apt-get as root. The lock timeout lets other setup scripts, or an unattended upgrade, run at the same time.
+# RUNLEVEL=1 prevents newly installed daemons (dockerd, nginx) from being started.
 apt_get() {
     local become=()
     ((EUID == 0)) || become=(sudo)
@@ -18,27 +18,27 @@ apt_get() {
         apt-get -q -y -o DPkg::Lock::Timeout=900 -o Dpkg::Use-Pty=0 "$@" </dev/null >&2
 }
 
-# Fetches apt's package lists where there are none, as on a fresh machine.
+# Downloads apt's package lists if there are none, as on a new machine.
 apt_lists() {
     local lists=(/var/lib/apt/lists/*_Packages*)
     [[ -e ${lists[0]} ]] && return 0
     ((EUID == 0)) || command -v sudo >/dev/null ||
-        fail "apt has no package lists, and this is neither root nor has sudo; have somebody run: apt-get update"
+        fail "apt has no package lists, and this is neither root nor has sudo; ask an administrator to run: apt-get update"
     apt_get update || fail "apt-get update failed"
 }
 
-# Installs the given packages, unless they all are; fails with the command to run when it may not.
+# Installs the given packages unless they are installed. If it may not, it fails with the command to run.
 apt_need() {
     command -v dpkg-query >/dev/null ||
-        fail "this machine has no apt; install by other means what these Debian packages hold: $*"
+        fail "this machine has no apt; install the contents of these Debian packages by other means: $*"
     local missing=()
     mapfile -t missing < <(apt_missing "$@")
     ((${#missing[@]})) || return 0
     ((EUID == 0)) || command -v sudo >/dev/null ||
-        fail "not root and no sudo; have somebody run: apt-get install --no-install-recommends ${missing[*]}"
+        fail "not root and no sudo; ask an administrator to run: apt-get install --no-install-recommends ${missing[*]}"
     say "apt-get install ${missing[*]}"
     apt_lists
-    # Old lists name package files that are gone: refresh them once, then it is an error.
+    # Outdated lists name files that no longer exist. Refresh the lists once; after that, it is an error.
     apt_get install --no-install-recommends "${missing[@]}" ||
         { apt_get update && apt_get install --no-install-recommends "${missing[@]}"; } ||
         fail "apt-get could not install: ${missing[*]}"

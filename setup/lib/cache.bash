@@ -1,21 +1,21 @@
-# Where everything lives that is downloaded or compiled once for all checkouts. Sourced after report.bash.
+# The cache of everything that is downloaded or compiled once for all checkouts. Source this after report.bash.
 # shellcheck shell=bash
 
 FIRN_CACHE=${FIRN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/firn}
 mkdir -p "$FIRN_CACHE"
 export FIRN_CACHE
 
-# Holds the named lock until this script ends, so that two checkouts do not build the same thing at once.
+# Holds the named lock until this script ends, so that two checkouts do not build the same entry at once.
 cache_lock() {
     exec {cache_lock_fd}>"$FIRN_CACHE/.$1.lock"
     flock --nonblock "$cache_lock_fd" || {
-        say "waiting for another checkout that prepares it"
+        say "waiting for another checkout that is building the same"
         flock "$cache_lock_fd"
     }
 }
 
-# Makes a new directory beside the cache entry NAME; cache_publish turns it into the entry at once,
-# so an interrupted script leaves no half-made entry behind.
+# Creates a new directory for the cache entry NAME. cache_publish renames it to the entry, so an interrupted script
+# leaves no incomplete entry.
 cache_stage() {
     rm -rf "$FIRN_CACHE/.$1.part"
     mkdir -p "$FIRN_CACHE/.$1.part"

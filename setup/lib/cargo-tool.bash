@@ -1,7 +1,7 @@
-# Programs from crates.io, compiled once per version into the cache. Sourced after cache.bash.
+# Compiles programs from crates.io into the cache, once per version. Source this after cache.bash.
 
-# cargo_tool CRATE VERSION [CARGO-INSTALL-OPTION…]: afterwards $FIRN_CACHE/CRATE-VERSION/bin has it. With `--path DIR` it
-# is the repository's own, and the version is whatever changes when its source does.
+# cargo_tool CRATE VERSION [CARGO-INSTALL-OPTION…]: installs it into $FIRN_CACHE/CRATE-VERSION/bin. With `--path DIR`
+# it is a crate of this repository, and VERSION must change whenever its source does.
 cargo_tool() {
     local crate=$1 version=$2 name=$1-$2 stage
     shift 2
@@ -10,15 +10,15 @@ cargo_tool() {
     [[ -d $FIRN_CACHE/$name/bin ]] && return 0
     say "cargo install $crate $version (a few minutes, once)"
     stage=$(cache_stage "$name")
-    # The lock file that the crate came with is preferred; where a version in it cannot be had, cargo picks.
+    # Prefer the crate's own lock file. If a version in it is unavailable, cargo chooses.
     cargo_tool_install --locked "$@" || cargo_tool_install "$@" ||
         fail "cargo could not install $crate $version; is crates.io reachable through cargo?"
     rm -rf "$stage/target"
     cache_publish "$name"
 }
 
-# Called by cargo_tool alone, whose variables it reads. The caller's flags and target directory are for the
-# project, not for its tools. Little optimisation: these programs run for a second at a time.
+# Called only by cargo_tool, whose variables it reads. The caller's flags and target directory are for the project,
+# not for its tools. Optimises little, because these programs run for about a second.
 cargo_tool_install() {
     local what=("$crate" --version "$version")
     [[ " $* " != *" --path "* ]] || what=()
@@ -28,7 +28,7 @@ cargo_tool_install() {
         cargo install "${what[@]}" --root "$stage" "$@" </dev/null >&2
 }
 
-# The version of CRATE in the workspace's Cargo.lock, else the one given.
+# The version of CRATE in the workspace's Cargo.lock, or the given one.
 locked_version() {
     local lock
     lock=$(dirname "${here:?}")/Cargo.lock

@@ -1,5 +1,5 @@
-# Where setup/node puts the npm packages: keyed by the lock file, so an update never mixes with the old
-# tree. Sourced after cache.bash, with `here` set to setup/.
+# The directory of the npm packages that setup/node installs. It is keyed by the lock file, so an update never mixes
+# with the old tree. Source this after cache.bash, with `here` set to setup/.
 
 # Sets NPM_TREE.
 npm_tree_place() {

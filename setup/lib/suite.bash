@@ -1,11 +1,11 @@
-# Packages of newer releases of Debian, from the mirror and with the trust that this machine has already. Nothing is
-# installed, and apt's own state is not touched. Sourced after report.bash; needs debian-archive-keyring and dpkg.
+# Downloads packages of newer Debian releases, from this machine's mirror and verified with its keys. It installs
+# nothing, and does not change apt's own state. Source this after report.bash; needs debian-archive-keyring and dpkg.
 # shellcheck shell=bash
 
-# Packages that `download` takes for installed, whatever depends on them.
+# Packages that `download` treats as installed, even if other packages depend on them.
 unused=()
 
-# Sets `mirror` to the one that this machine gets its own release from.
+# Sets `mirror` to this machine's mirror of its own release.
 find_mirror() {
     local codename
     codename=$(. /etc/os-release && printf '%s\n' "$VERSION_CODENAME")
@@ -15,8 +15,8 @@ find_mirror() {
     [[ -n $mirror ]] || fail "apt's sources name no mirror of Debian $codename"
 }
 
-# download DIR SUITE KEYRING PACKAGE: DIR/archives then holds the package and what it depends on, but for those that
-# are `unused`.
+# download DIR SUITE KEYRING PACKAGE: downloads the package and its dependencies to DIR/archives, except those in
+# `unused`.
 download() {
     local dir=$1 suite=$2 keyring=$3 package=$4 name
     mkdir -p "$dir/lists/partial" "$dir/archives/partial"
@@ -43,8 +43,8 @@ END
         fail "apt-get cannot download $package of Debian $suite"
 }
 
-# Prints the keyring that vouches for a suite. A release's own keyring is sure to know its successor: this machine's
-# knows trixie's keys, and trixie's knows forky's.
+# Prints the keyring with the keys of a suite. A release's own keyring has the keys of its successor: this machine's
+# has trixie's keys, and trixie's has forky's.
 keyring_for() {
     local suite=$1 dir=$2
     if [[ $suite == trixie ]]; then
@@ -54,6 +54,6 @@ keyring_for() {
     download "$dir" trixie "$(keyring_for trixie "$dir")" debian-archive-keyring
     dpkg-deb -x "$dir"/archives/debian-archive-keyring_*.deb "$dir/root"
     local keyring=$dir/root/usr/share/keyrings/debian-archive-keyring
-    # The file was renamed from .gpg to .pgp, and the old name is a link.
+    # The file was renamed from .gpg to .pgp. The old name is a link.
     [[ -e $keyring.pgp ]] && printf '%s\n' "$keyring.pgp" || printf '%s\n' "$keyring.gpg"
 }

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Google's XML API in front of fake-gcs-server, which has but half of it.
+"""Google's XML API in front of fake-gcs-server, which implements only half of it.
 
     server.py FAKE-GCS-SERVER BUCKET
 
-Clients that use the XML API (object_store does) can read, list and delete with fake-gcs-server as it is. What they
+Clients of the XML API (such as object_store) can read, list and delete with fake-gcs-server as it is. What they
 write has to be translated into the JSON API: puts, with `x-goog-if-generation-match`, and multipart uploads, whose parts
 are kept here until they are put together. Credentials are not looked at. Prints its
 address.
@@ -28,7 +28,7 @@ uploads = {}
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # Headers and body are one packet each; without this they wait for each other.
+    # Headers and body are one packet each. Without this they would wait for each other.
     disable_nagle_algorithm = True
 
     def log_message(self, *_):
@@ -46,7 +46,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def behind(self, method, path, headers, body=None):
-        """What fake-gcs-server says: the response and its body."""
+        """Sends a request to fake-gcs-server. Returns the response and its body."""
         connection = http.client.HTTPConnection("127.0.0.1", backend, timeout=600)
         headers = {**headers, "host": f"127.0.0.1:{backend}"}
         connection.request(method, path, body=body, headers=headers)
@@ -63,7 +63,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(response.status, kept, b"" if self.command == "HEAD" else body, length)
 
     def put(self, bucket, name, content):
-        """Writes an object by the JSON API's multipart upload, the only one of fake-gcs-server's with conditions."""
+        """Writes an object by the JSON API's multipart upload, the only upload of fake-gcs-server with conditions."""
         boundary = uuid.uuid4().hex
         metadata = json.dumps({"name": name, "contentType": "application/octet-stream"}).encode()
         body = b"".join([

@@ -1,5 +1,5 @@
-# What load-pkgs.nix would fetch: the arguments of the fetchers, without a network. (`scopedImport` gives
-# a file other builtins; the file itself is the real one.)
+# The arguments that load-pkgs.nix passes to the fetchers, without a network. (`scopedImport` gives a file other
+# builtins; the file itself is the real one.)
 { loader, source }:
 let
   fetched = what: throw "fetches ${builtins.toJSON what}";

@@ -1,5 +1,5 @@
-# The package set of set.nix with what nixpkgs does to names: aliases that differ by case, packages in packages,
-# and the package set in itself.
+# The package set of set.nix with what nixpkgs has in its names: aliases that differ by case, packages inside
+# packages, and the package set inside itself.
 { system, config }:
 let
   base = import ./set.nix { inherit system config; };
@@ -9,7 +9,7 @@ let
     drvPath = throw "${name} is refused";
     outPath = throw "${name} is refused";
   };
-  # The package set for another machine: all of its names, and what it holds of them.
+  # The package set for another machine: all of its names, and packages of its own for some of them.
   again = machine: packages // {
     hello = drv "hello-${machine}-2.10" { };
     python3Packages = packages.python3Packages // { requests = drv "python3-requests-${machine}-2" { }; };
@@ -18,7 +18,7 @@ let
   };
 
   packages = base // {
-    # Names that differ by case only.
+    # Names that differ only by case.
     aliasCase = drv "alias-1" { };
     aliascasE = drv "alias-1" { };
     renamedCase = throw "renamedCase has been renamed to renamedcasE";

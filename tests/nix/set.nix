@@ -1,9 +1,9 @@
-# A package set with every case that resolve.nix distinguishes, without lib, stdenv or builders. Its
-# arguments are exactly what load-pkgs.nix passes. It says when it is imported, so that a test can count.
+# A package set with every case that resolve.nix distinguishes, without lib, stdenv or builders. Its arguments are
+# exactly those of load-pkgs.nix. It traces when it is imported, so that a test can count imports.
 { system, config }:
 let
   drv = name: arguments: derivation ({ inherit name system; builder = "/never/built"; } // arguments);
-  # As nixpkgs has it: the paths of a package that its meta forbids throw, its meta does not.
+  # As in nixpkgs: if a package's meta forbids it, evaluating its paths throws, but evaluating its meta does not.
   refused = name: meta: drv name { } // {
     inherit meta;
     drvPath = throw "${name} is refused";
@@ -74,7 +74,7 @@ builtins.trace "imported with config ${builtins.toJSON config}" {
   unknownOutput = drv "unknown-output-1" { } // { meta.outputsToInstall = [ "gone" ]; };
   oddOutputs = drv "odd-outputs-1" { } // { meta.outputsToInstall = "out"; };
   throwingOutputs = drv "throwing-outputs-1" { } // { meta.outputsToInstall = throw "which?"; };
-  # Made by hand, with nothing that is not needed.
+  # Made by hand, with only the necessary attributes.
   bare =
     let inner = drv "bare-1" { }; in
     { type = "derivation"; inherit (inner) outPath drvPath name; };
@@ -99,12 +99,12 @@ builtins.trace "imported with config ${builtins.toJSON config}" {
   unversioned = drv "unversioned" { };
   ownVersion = drv "own-version-unstable-2024" { } // { pname = "own-version"; version = "unstable-2024"; };
 
-  # Refused by their meta, as newer sets say it …
+  # Refused by their meta, in the form of newer sets …
   unfree = refused "unfree-1" { unfree = true; license = { shortName = "unfree"; free = false; }; };
   broken = refused "broken-1" { broken = true; };
   insecure = refused "insecure-1" { insecure = true; knownVulnerabilities = [ "CVE-1" "CVE-2" ]; };
   unsupported = refused "unsupported-1" { unsupported = true; };
-  # … and as older ones do.
+  # … and in the form of older ones.
   oldUnfree = refused "old-unfree-1" { license = [{ free = true; } { fullName = "Unfree"; free = false; }]; };
   oldInsecure = refused "old-insecure-1" { knownVulnerabilities = [ "CVE-1" ]; };
   oldUnsupported = refused "old-unsupported-1" { platforms = [ "m68k-linux" ]; };
@@ -112,7 +112,7 @@ builtins.trace "imported with config ${builtins.toJSON config}" {
   patterns = refused "patterns-1" { platforms = [{ cpu = "m68k"; }]; };
   unfreeAndBroken = refused "unfree-and-broken-1" { license.free = false; broken = true; };
   refusedForNoReason = refused "no-reason-1" { available = true; };
-  # The licence is unfree, and the set lets it be built.
+  # The licence is unfree, but the set allows the package to be built.
   allowedUnfree = drv "allowed-unfree-1" { } // { meta.license.free = false; };
 
   # Evaluation fails.
@@ -125,7 +125,7 @@ builtins.trace "imported with config ${builtins.toJSON config}" {
   infiniteRecursion = let x = x; in x;
   importsFromDerivation = import (drv "imported" { });
 
-  # Where their outputs are is not known before they are built.
+  # Their output paths are not known before they are built.
   contentAddressed = drv "content-addressed-1" {
     __contentAddressed = true;
     outputHashMode = "recursive";
@@ -135,7 +135,7 @@ builtins.trace "imported with config ${builtins.toJSON config}" {
     part = drv "part-1" { __contentAddressed = true; outputHashMode = "recursive"; outputHashAlgo = "sha256"; };
   };
   impure = drv "impure-1" { __impure = true; };
-  # Content-addressed, it seems, but an ordinary derivation to Nix.
+  # Looks content-addressed, but is an ordinary derivation to Nix.
   floating = drv "floating-1" { outputHashMode = "recursive"; outputHashAlgo = "sha256"; };
   noStorePath = { type = "derivation"; name = "no-store-path"; drvPath = "/etc/x.drv"; outPath = "/etc/passwd"; };
 }

@@ -1,24 +1,24 @@
-//! Packages whose builders go on when a test lets them, so that it need not hope to be quicker than they are.
+//! Packages whose builders wait for a test's permission, so that the test need not be faster than they are.
 
 use crate::package_set::bundled;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
 
-/// How many steps a builder takes; it says each of them, as `step 1 of 5`.
+/// The number of steps of a builder. It prints each one, as `step 1 of 5`.
 pub const STEPS: usize = 5;
 
-/// Where builders look whether they may go on. They fail when it is gone.
+/// The directory in which builders look for permission. They fail when it is deleted.
 pub struct Gates {
     dir: TempDir,
 }
 
 impl Gates {
-    /// With all of them closed.
+    /// All gates are closed.
     ///
     /// # Panics
-    /// When no directory can be made.
-    #[allow(clippy::new_without_default)] // it makes a directory and may fail
+    /// If no directory can be created.
+    #[allow(clippy::new_without_default)] // it creates a directory and may fail
     pub fn new() -> Self {
         let dir = TempDir::with_prefix("firn-test-gates-").expect("a temporary directory");
         // Nix may build as another user.
@@ -26,7 +26,7 @@ impl Gates {
         Self { dir }
     }
 
-    /// The bundled set with `gated-1` to `gated-201`, which nobody has ever built.
+    /// The bundled set with `gated-1` to `gated-201`, which were never built.
     pub fn package_set(&self) -> String {
         format!(
             r#"{{ system, config, ... }}:
@@ -56,22 +56,22 @@ import {bundled} {{ inherit system config; }}
         )
     }
 
-    /// The directory, which is among the arguments of the builders.
+    /// The directory. It is among the arguments of the builders.
     pub fn dir(&self) -> &std::path::Path {
         self.dir.path()
     }
 
-    /// Lets a package's builder take the steps up to this one.
+    /// Lets a package's builder continue up to this step.
     ///
     /// # Panics
-    /// When that cannot be written down.
+    /// If the permission cannot be written.
     pub fn open(&self, package: &str, step: usize) {
         for step in 1..=step {
             fs::write(self.dir.path().join(format!("{package}.{step}")), "").expect("written");
         }
     }
 
-    /// Lets a package's builder come to its end.
+    /// Lets a package's builder finish.
     pub fn open_all(&self, package: &str) {
         self.open(package, STEPS);
     }

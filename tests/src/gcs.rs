@@ -1,5 +1,6 @@
-//! An emulator of Google Cloud Storage (fake-gcs-server, see `tests/gcs`), with one empty bucket. It is not the service:
-//! it looks at no credentials, keeps everything in memory, and takes uploads of parts only by way of `tests/gcs`.
+//! An emulator of Google Cloud Storage (fake-gcs-server, see `tests/gcs`), with one empty bucket. It differs from the
+//! service: it checks no credentials, keeps everything in memory, and supports multipart uploads only through
+//! `tests/gcs`.
 
 use crate::{
     program::cached,
@@ -18,7 +19,7 @@ pub const BUCKET: &str = "firn";
 pub struct Gcs {
     _service: Service,
     endpoint: String,
-    /// The key of a service account, which says that there is none.
+    /// The key of a service account that turns authentication off.
     key: String,
 }
 
@@ -26,7 +27,7 @@ impl Gcs {
     /// A server with an empty bucket.
     ///
     /// # Panics
-    /// When it is not installed, or does not start.
+    /// If it is not installed, or does not start.
     pub fn start() -> Self {
         let python = cached("fake-gcs-1/bin/python", INSTALLER);
         let server = cached("fake-gcs-1/bin/fake-gcs-server", INSTALLER);
@@ -44,7 +45,7 @@ impl Gcs {
         Self { _service: service, endpoint, key }
     }
 
-    /// The variables by which clients find it.
+    /// The variables with which clients find it.
     pub fn environment(&self) -> [(&'static str, &str); 2] {
         [("GOOGLE_BASE_URL", &self.endpoint), ("GOOGLE_SERVICE_ACCOUNT_KEY", &self.key)]
     }

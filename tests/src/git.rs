@@ -9,10 +9,10 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// A new one on the branch `main`.
+    /// A new repository with the branch `main`.
     ///
     /// # Panics
-    /// When git is not there or fails.
+    /// If git is not installed or fails.
     pub fn new(place: &Path) -> Self {
         std::fs::create_dir_all(place).expect("a directory can be made");
         let repository = Self { place: place.to_owned() };
@@ -20,12 +20,12 @@ impl Repository {
         repository
     }
 
-    /// Where it can be fetched from.
+    /// Its URL.
     pub fn url(&self) -> String {
         format!("file://{}", self.place.display())
     }
 
-    /// Makes this the package set, and returns the commit.
+    /// Commits this as the package set. Returns the commit.
     pub fn commit(&self, expression: &str) -> String {
         crate::package_set::write(&self.place, expression);
         self.git(&["add", "default.nix"]);

@@ -1,4 +1,4 @@
-//! A git host that wants to know who asks: `git http-backend` behind Basic authentication.
+//! A git host that requires credentials: `git http-backend` behind Basic authentication.
 
 use firn_shared::link::credentials::Credentials;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,10 +15,10 @@ pub struct GitServer {
 }
 
 impl GitServer {
-    /// A host of the repositories in a directory, for `name:password`.
+    /// A host of the repositories in a directory, for the user `name:password`.
     ///
     /// # Panics
-    /// When it cannot listen.
+    /// If it cannot listen.
     pub fn start(root: &Path, user: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let host = listener.local_addr().expect("an address").to_string();
@@ -28,7 +28,7 @@ impl GitServer {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (users, seen, root) = (Arc::clone(&users), Arc::clone(&seen), root.clone());
-                // A client that goes away is no fault of the host's.
+                // It does not matter if a client disconnects.
                 std::thread::spawn(move || drop(serve(&stream, &root, &users, &seen)));
             }
         });
@@ -40,7 +40,7 @@ impl GitServer {
         format!("http://{}/{repository}", self.host)
     }
 
-    /// The same with `name:password`.
+    /// The same, with `name:password`.
     pub fn url_for(&self, user: &str, repository: &str) -> String {
         format!("http://{user}@{}/{repository}", self.host)
     }
@@ -50,16 +50,16 @@ impl GitServer {
         &self.host
     }
 
-    /// From now on it is for another user, and for nobody else.
+    /// Admits another user from now on, and no one else.
     ///
     /// # Panics
-    /// When that is no `name:password`.
+    /// If this is not `name:password`.
     pub fn admit(&self, user: &str) {
         *self.users.lock().expect("nothing panics while holding the lock") =
             user.parse().expect("a name and a password");
     }
 
-    /// The first lines of the requests that it has answered so far.
+    /// The request lines of the requests that it has answered so far.
     pub fn seen(&self) -> Vec<String> {
         self.seen.lock().expect("nothing panics while holding the lock").clone()
     }

@@ -1,4 +1,4 @@
-//! An image as it comes over the wire, with every digest and size checked.
+//! An image as received, with every digest and size checked.
 
 use crate::{
     layer::{Layer, sha256},
@@ -9,13 +9,13 @@ use oci_spec::image::{ImageConfiguration, ImageManifest};
 /// A pulled image.
 #[derive(Debug, Clone)]
 pub struct Image {
-    /// What it was asked for as.
+    /// The name by which it was requested.
     pub name: String,
-    /// Of the manifest.
+    /// The digest of the manifest.
     pub digest: String,
-    /// The manifest, read by the OCI project's own crate.
+    /// The manifest, parsed by the OCI project's own crate.
     pub manifest: ImageManifest,
-    /// The config, likewise.
+    /// The config, parsed by the same crate.
     pub config: ImageConfiguration,
 }
 
@@ -23,15 +23,15 @@ impl Image {
     /// Pulls an image's manifest and config.
     ///
     /// # Panics
-    /// When anything about them is not as the specs say.
+    /// If anything about them violates the specs.
     pub fn pull(registry: &Registry, name: &str) -> Self {
         Self::from_answer(registry, name, &registry.built(name, "latest"))
     }
 
-    /// The image of a manifest that has been asked for.
+    /// The image of a manifest that was fetched.
     ///
     /// # Panics
-    /// When anything about it is not as the specs say.
+    /// If anything about it violates the specs.
     pub fn from_answer(registry: &Registry, name: &str, answer: &Answer) -> Self {
         assert_eq!(answer.status, 200, "{name}: {}", answer.text());
         let manifest = ImageManifest::from_reader(answer.body.as_slice()).expect("an OCI manifest");
@@ -59,7 +59,7 @@ impl Image {
         self.manifest.layers().iter().map(|layer| layer.digest().to_string()).collect()
     }
 
-    /// Everything that it consists of: digests of manifest, config, and layers.
+    /// Digests of the manifest, the config and the layers.
     pub fn digests(&self) -> Vec<String> {
         let mut digests = vec![self.digest.clone(), self.manifest.config().digest().to_string()];
         digests.extend(self.layer_digests());
@@ -69,7 +69,7 @@ impl Image {
     /// Reads its layers, bottom first.
     ///
     /// # Panics
-    /// When a layer is not gzip, or the manifest's or the config's digest of it is wrong.
+    /// If a layer is not gzip, or its digest in the manifest or config is wrong.
     pub fn layers(&self, registry: &Registry) -> Vec<Layer> {
         let diff_ids = self.config.rootfs().diff_ids();
         assert_eq!(diff_ids.len(), self.manifest.layers().len(), "{}: one diff_id a layer", self.name);

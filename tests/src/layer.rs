@@ -5,23 +5,23 @@ use sha2::{Digest, Sha256};
 use std::io::{self, BufReader, Read};
 use tar::{Archive, EntryType};
 
-/// A layer that has been read to its end.
+/// A layer that was read completely.
 #[derive(Debug, Clone)]
 pub struct Layer {
-    /// Of the compressed bytes.
+    /// Digest of the compressed bytes.
     pub digest: String,
-    /// Of the tar.
+    /// Digest of the tar.
     pub diff_id: String,
-    /// Compressed bytes.
+    /// Size of the compressed bytes.
     pub size: u64,
-    /// What is in it, in order.
+    /// The entries in order.
     pub entries: Vec<Entry>,
 }
 
 /// One member of the tar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// As written, without a slash at the end.
+    /// As written, without a trailing slash.
     pub path: Vec<u8>,
     /// What it is.
     pub kind: EntryType,
@@ -31,15 +31,15 @@ pub struct Entry {
     pub owner: (u64, u64),
     /// Seconds since 1970.
     pub mtime: u64,
-    /// Bytes in it.
+    /// Size in bytes.
     pub size: u64,
-    /// Where a link leads.
+    /// The target of a link.
     pub target: Option<Vec<u8>>,
     /// Digest of a file's content.
     pub content: Option<String>,
 }
 
-/// Passes bytes on and keeps account of them.
+/// Passes bytes on, and counts and hashes them.
 struct Hashing<R> {
     inner: R,
     hasher: Sha256,
@@ -65,7 +65,7 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
-/// sha256, as digests are written.
+/// sha256 in the form of digests.
 pub fn sha256(mut content: impl Read) -> io::Result<String> {
     let mut hashing = Hashing::new(&mut content);
     io::copy(&mut hashing, &mut io::sink())?;
@@ -73,10 +73,10 @@ pub fn sha256(mut content: impl Read) -> io::Result<String> {
 }
 
 impl Layer {
-    /// Reads a layer that must be gzip, piece by piece.
+    /// Reads a gzip layer piece by piece.
     ///
     /// # Errors
-    /// When it is not gzip, or not a tar, or its source fails.
+    /// If it is not gzip or not a tar, or its source fails.
     pub fn read(compressed: impl Read) -> io::Result<Self> {
         let compressed = Hashing::new(BufReader::with_capacity(1 << 18, compressed));
         let mut tar = Hashing::new(MultiGzDecoder::new(compressed));
@@ -85,7 +85,7 @@ impl Layer {
         for entry in archive.entries()? {
             entries.push(Entry::read(entry?)?);
         }
-        // What follows the archive's end is part of the layer all the same.
+        // Bytes after the end of the archive are part of the layer too.
         io::copy(&mut tar, &mut io::sink())?;
         let Hashing { inner: gzip, hasher, .. } = tar;
         let diff_id = format!("sha256:{}", hex::encode(hasher.finalize()));

@@ -1,9 +1,8 @@
-//! What the end-to-end tests share: Firn and container clients as real processes, bounded in time and gone
-//! afterwards, and readers of images that share no code with Firn.
+//! Shared by the end-to-end tests: Firn and container clients as real processes with time limits, which end with the
+//! test, and readers of images that share no code with Firn.
 //!
-//! Nothing here knows Firn's insides: programs are started as people start them, and what comes out is
-//! judged by tools that others wrote. Whatever is missing on the machine is an error that names the script
-//! that installs it; nothing is skipped.
+//! Nothing here knows Firn's internals: programs are started as users start them, and the results are checked by
+//! independent tools. If a tool is missing, the error names the script that installs it; no test is skipped.
 
 pub mod azurite;
 pub mod backend;

@@ -1,11 +1,11 @@
-//! Nix itself, as the judge of what should be in an image.
+//! Nix itself, the reference for the contents of an image.
 
 use crate::program::{Program, cached, find};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// Nix' settings on this machine, as `setup/nix-env.sh` makes them.
+/// Nix's settings on this machine, made by `setup/nix-env.sh`.
 pub fn config() -> &'static str {
     static CONFIG: OnceLock<String> = OnceLock::new();
     CONFIG.get_or_init(|| match std::env::var("NIX_CONFIG") {
@@ -20,10 +20,10 @@ pub fn config() -> &'static str {
     })
 }
 
-/// Where the programs are of every Nix that Firn is tested with: the machine's, and those of newer releases of Debian.
+/// The directories of every Nix with which Firn is tested: this machine's, and those of newer Debian releases.
 ///
 /// # Panics
-/// When one of them is not there; the message names the script that installs it.
+/// If one of them is missing. The message names the script that installs it.
 pub fn versions() -> [PathBuf; 3] {
     let newer = |suite: &str| cached(&format!("nix-{suite}/bin/nix-instantiate"), "setup/newer-nix");
     [find("nix-instantiate"), newer("trixie"), newer("forky")]
@@ -35,7 +35,7 @@ pub fn program(name: &str) -> Program {
     Program::new(name).env("NIX_CONFIG", config()).without_env("NIX_PATH")
 }
 
-/// Builds the outputs that an image gets of these attributes and returns their store paths.
+/// Builds the outputs of these attributes that go into an image. Returns their store paths.
 pub fn build(package_set: &Path, attributes: &[&str]) -> Vec<String> {
     let list: String = attributes.iter().map(|attribute| format!("(set.{attribute}) ")).collect();
     let expression = format!(
@@ -49,7 +49,7 @@ pub fn build(package_set: &Path, attributes: &[&str]) -> Vec<String> {
     built.lines().map(str::to_owned).collect()
 }
 
-/// The outputs that an image gets of each of these attributes, which need not have been built.
+/// The outputs of each of these attributes that go into an image. They need not have been built.
 pub fn outputs(package_set: &Path, attributes: &[&str]) -> Vec<Vec<String>> {
     let list: String = attributes.iter().map(|attribute| format!("(set.{attribute}) ")).collect();
     let expression = format!(
@@ -67,7 +67,7 @@ pub fn outputs(package_set: &Path, attributes: &[&str]) -> Vec<Vec<String>> {
     serde_json::from_str(&json).expect("lists of store paths")
 }
 
-/// These store paths and everything that they need at run time.
+/// The closure of these store paths.
 pub fn closure(paths: &[String]) -> BTreeSet<String> {
     let requisites = program("nix-store").args(["--query", "--requisites"]).args(paths).run().succeeded();
     requisites.lines().map(str::to_owned).collect()

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The bundled package set; `setup/package-set` makes it where it is not there yet.
+/// The bundled package set. `setup/package-set` creates it if it does not exist.
 pub fn bundled() -> &'static Path {
     static PLACE: OnceLock<PathBuf> = OnceLock::new();
     PLACE.get_or_init(|| {
@@ -19,7 +19,7 @@ pub fn bundled() -> &'static Path {
     })
 }
 
-/// An expression for the bundled set in which the slow and failing packages have never been built by anybody.
+/// An expression for the bundled set in which the slow and failing packages were never built.
 pub fn salted() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let time =
@@ -31,19 +31,19 @@ pub fn salted() -> String {
     )
 }
 
-/// Writes a package set, which is one expression.
+/// Writes a package set that is one expression.
 ///
 /// # Panics
-/// When it cannot be written.
+/// If it cannot be written.
 pub fn write(dir: &Path, expression: &str) {
     std::fs::create_dir_all(dir).expect("the directory can be made");
-    // Renamed into place: whoever reads it meanwhile reads one or the other.
+    // Renamed into place, so that a concurrent reader gets either the old or the new one.
     let part = dir.with_extension("part");
     std::fs::write(&part, expression).expect("the package set can be written");
     std::fs::rename(&part, dir.join("default.nix")).expect("the package set can be put in place");
 }
 
-/// A package set of one's own, small and quick to build: `greeting` holds a text, and whatever else is given.
+/// A small package set of its own, which builds quickly. `greeting` contains a text, which includes `text`.
 pub fn small(text: &str) -> String {
     format!(
         r#"{{ system, ... }}: {{
@@ -60,8 +60,8 @@ pub fn small(text: &str) -> String {
     )
 }
 
-/// A package set of `count` packages, `p0`, `p1`, …, that nobody has ever built: each has a dependency of its
-/// own and one that all share, and takes Nix some hundredths of a second. `seed` goes into their content.
+/// A package set of `count` packages, `p0`, `p1`, …, that were never built. Each has a dependency of its own and one
+/// that all share, and takes Nix some hundredths of a second. `seed` goes into their content.
 pub fn many(count: usize, seed: u64) -> String {
     format!(
         r#"{{ system, ... }}:

@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use tempfile::TempDir;
 
-/// Containers need a runtime and a set of limits that work where the tests run, which may itself be a
-/// container with cgroups of the first or the second version: the first of these that works is used.
+/// Containers need a runtime and limits that work where the tests run, which may itself be a container with cgroups
+/// v1 or v2. The first of these that works is used.
 const MANNERS: [&[&str]; 3] = [
     &["--runtime", "crun", "run", "--ulimit", "host", "--cgroups=disabled"],
     &["--runtime", "runc", "run", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"],
     &["--runtime", "crun", "run", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"],
 ];
 
-/// podman's own status when the runtime, not the program in the container, has failed.
+/// podman's own exit codes if the runtime failed rather than the program in the container.
 const RUNTIME_FAILED: [i32; 3] = [125, 126, 127];
 
-/// `nobody`, who owns nothing on any machine.
+/// `nobody`, who owns no files on any machine.
 const NOBODY: u32 = 65_534;
 
 /// podman on empty storage.
@@ -26,20 +26,20 @@ pub struct Podman {
 }
 
 impl Podman {
-    /// With new storage.
+    /// podman with new storage.
     ///
     /// # Panics
-    /// When no directory can be made.
+    /// If no directory can be created.
     #[allow(clippy::new_without_default)] // it makes a directory and may fail
     pub fn new() -> Self {
         Self::of(false)
     }
 
-    /// With new storage, run by a user without rights. He has no other users' numbers to give away: files that
-    /// belong to others in the image belong to him.
+    /// podman with new storage, run by an unprivileged user without subordinate ids. Files of other owners in the
+    /// image belong to this user.
     ///
     /// # Panics
-    /// When no directory can be made, or given to him.
+    /// If no directory can be created, or its owner cannot be changed.
     pub fn rootless() -> Self {
         let podman = Self::of(true);
         std::os::unix::fs::chown(podman.storage.path(), Some(NOBODY), Some(NOBODY))
@@ -56,7 +56,7 @@ impl Podman {
         self.storage.path().join(name)
     }
 
-    /// podman with these arguments.
+    /// Runs podman with these arguments.
     pub fn podman<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Finished {
         let program = if self.rootless {
             let user =
@@ -87,7 +87,7 @@ impl Podman {
 
     /// Runs a command in a container without network. `options` come before the image.
     pub fn run(&self, options: &[&str], image: &str, command: &[&str]) -> Finished {
-        // What works for root may not for others.
+        // What works for root may not work for others.
         static WORK: [OnceLock<usize>; 2] = [OnceLock::new(), OnceLock::new()];
         let works = &WORK[usize::from(self.rootless)];
         let run = |manner: &[&str]| {
@@ -107,10 +107,10 @@ impl Podman {
             }
             all.push(finished);
         }
-        panic!("podman can run containers in no manner that is known: {all:#?}")
+        panic!("podman cannot run containers in any of these ways: {all:#?}")
     }
 
-    /// Where the storage is.
+    /// The storage directory.
     pub fn storage(&self) -> &Path {
         self.storage.path()
     }
@@ -118,7 +118,7 @@ impl Podman {
 
 impl Drop for Podman {
     fn drop(&mut self) {
-        // Unmounts what is mounted, so that the directory can be removed.
+        // Unmounts everything, so that the directory can be removed.
         self.podman(["system", "reset", "--force"]);
         let mounted = self.path("root").join("overlay");
         Program::new("umount").args(["--lazy".as_ref(), mounted.as_os_str()]).run();

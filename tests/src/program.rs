@@ -1,4 +1,4 @@
-//! A program that is run to its end, within a time limit.
+//! Runs a program until it ends, within a time limit.
 
 use crate::wait::LONG;
 use std::ffi::OsStr;
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// How long a program that was asked to end may take over it.
+/// How long a program that was asked to end may take.
 const GRACE_SECONDS: &str = "5";
 
-/// What coreutils' `timeout` ends with when it had to act.
+/// The exit code of coreutils' `timeout` if the program timed out.
 const TIMED_OUT: i32 = 124;
 
 /// A program that is about to be run.
@@ -22,39 +22,39 @@ pub struct Program {
     limit: Duration,
 }
 
-/// What became of it.
+/// The result of a program.
 #[derive(Clone)]
 pub struct Finished {
     command: String,
-    /// Its exit status.
+    /// Its exit code.
     pub status: i32,
-    /// What it printed.
+    /// Its standard output.
     pub stdout: Vec<u8>,
-    /// What it complained about.
+    /// Its standard error.
     pub stderr: String,
 }
 
-/// Where a program is.
+/// The path of a program.
 ///
 /// # Panics
-/// When it is not in `$PATH`; the message names the script that installs it.
+/// If it is not in `$PATH`. The message names the script that installs it.
 pub fn find(name: &str) -> PathBuf {
     find_all(name).next().unwrap_or_else(|| panic!("{name} is not installed; run: {}", setup(name)))
 }
 
-/// All places where a program is, the first of `$PATH` first.
+/// All paths of a program, in the order of `$PATH`.
 pub(crate) fn find_all(name: &str) -> impl Iterator<Item = PathBuf> {
     let path = std::env::var_os("PATH").expect("$PATH is set");
-    // dockerd and runc are in sbin, which is not in everybody's $PATH.
+    // dockerd and runc are in sbin, which is not in every user's $PATH.
     let sbin = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
     let dirs: Vec<PathBuf> = std::env::split_paths(&path).chain(sbin).collect();
     dirs.into_iter().map(move |dir| dir.join(name)).filter(|path| path.is_file())
 }
 
-/// Where a file is in the cache of tools.
+/// The path of a file in the cache of tools.
 ///
 /// # Panics
-/// When it is not there; the message names the script that installs it.
+/// If it does not exist. The message names the script that installs it.
 pub fn cached(file: &str, installer: &str) -> PathBuf {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let cache = variable("FIRN_CACHE")
@@ -72,10 +72,10 @@ fn setup(name: &str) -> &'static str {
 }
 
 impl Program {
-    /// The program of this name.
+    /// The program with this name.
     ///
     /// # Panics
-    /// When it is not installed.
+    /// If it is not installed.
     pub fn new(name: &str) -> Self {
         Self::at(find(name))
     }
@@ -85,31 +85,31 @@ impl Program {
         Self { path: path.into(), command: Vec::new(), environment: Vec::new(), dir: None, limit: LONG }
     }
 
-    /// With these arguments, after those that it already has.
+    /// Appends these arguments.
     pub fn args<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
         self.command.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
         self
     }
 
-    /// With this variable.
+    /// Sets this variable.
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.environment.push((name.to_owned(), Some(value.as_ref().to_owned())));
         self
     }
 
-    /// Without this variable.
+    /// Removes this variable.
     pub fn without_env(mut self, name: &str) -> Self {
         self.environment.push((name.to_owned(), None));
         self
     }
 
-    /// In this directory.
+    /// Runs it in this directory.
     pub fn in_dir(mut self, dir: &Path) -> Self {
         self.dir = Some(dir.to_owned());
         self
     }
 
-    /// With this time limit instead of the usual one.
+    /// Uses this time limit instead of the usual one.
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
@@ -118,7 +118,7 @@ impl Program {
     /// Runs it.
     ///
     /// # Panics
-    /// When it does not start, or takes too long; then it and all it started have been ended.
+    /// If it does not start, or takes too long. It and all that it started have been ended then.
     pub fn run(self) -> Finished {
         let mut command = Command::new(find("timeout"));
         command.args(["--kill-after", GRACE_SECONDS, &self.limit.as_secs().max(1).to_string()]);
@@ -148,29 +148,29 @@ impl Program {
 }
 
 impl Finished {
-    /// What it printed, as text without white space at the end.
+    /// Its standard output as text, without trailing white space.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).trim_end().to_owned()
     }
 
-    /// Everything that it said.
+    /// Its standard output and standard error.
     pub fn all(&self) -> String {
         format!("{}\n{}", self.text(), self.stderr)
     }
 
-    /// What it printed, which must be all right.
+    /// Its standard output, if it succeeded.
     ///
     /// # Panics
-    /// When it ended with an error; the message has everything it said.
+    /// If it failed. The message has all of its output.
     pub fn succeeded(self) -> String {
         assert!(self.status == 0, "{self:?}");
         self.text()
     }
 
-    /// What it complained about, which it must have done.
+    /// Its standard error, if it failed.
     ///
     /// # Panics
-    /// When it ended without an error.
+    /// If it succeeded.
     pub fn failed(self) -> String {
         assert!(self.status != 0, "should have failed: {self:?}");
         self.stderr

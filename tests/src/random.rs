@@ -1,4 +1,4 @@
-//! Random numbers that a test can be repeated with.
+//! Random numbers with which a test can be repeated.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use std::time::Duration;
 pub struct Random(u64);
 
 impl Random {
-    /// The generator of a test: seeded from `$FIRN_TEST_SEED`, else by the clock, and the seed is printed.
+    /// The generator of a test. The seed is `$FIRN_TEST_SEED` or the time, and is printed.
     ///
     /// # Panics
-    /// When the variable is no number.
+    /// If the variable is not a number.
     pub fn seeded(test: &str) -> Self {
         let seed = match std::env::var("FIRN_TEST_SEED") {
             Ok(seed) => seed.parse().expect("FIRN_TEST_SEED is a number"),
@@ -23,7 +23,7 @@ impl Random {
         Self(seed)
     }
 
-    /// Another generator, for the `n`th of several who do the same at the same time.
+    /// Another generator, for the `n`th of several concurrent threads.
     pub fn split(&self, n: usize) -> Self {
         Self(self.0 ^ Self(n as u64).number())
     }
@@ -36,12 +36,12 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below this one, which is not 0.
+    /// A number less than `bound`, which must not be 0.
     pub fn below(&mut self, bound: usize) -> usize {
         (self.number() % bound as u64) as usize
     }
 
-    /// A time up to this one.
+    /// A duration up to this one.
     pub fn within(&mut self, time: Duration) -> Duration {
         time.mul_f64((self.number() >> 11) as f64 / (1_u64 << 53) as f64)
     }

@@ -1,4 +1,4 @@
-//! A client that shows everything a registry answers, and asks for what no well-behaved client would.
+//! A client that shows a registry's complete responses, and sends requests that no well-behaved client would.
 
 use crate::wait::{LONG, until};
 use serde_json::Value;
@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use ureq::{Agent, http};
 
-/// The manifest types that today's clients accept, one header line each, as skopeo sends them.
+/// The manifest types that current clients accept, one header line each, as skopeo sends them.
 pub const ACCEPT: [(&str, &str); 4] = [
     ("accept", "application/vnd.docker.distribution.manifest.v2+json"),
     ("accept", "application/vnd.docker.distribution.manifest.list.v2+json"),
@@ -22,12 +22,12 @@ pub struct Registry {
     agent: Agent,
 }
 
-/// What it answered.
+/// A response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// Headers by name in lower case; of several lines the last.
+    /// Headers by lower-case name. Of several lines with one name, the last.
     pub headers: BTreeMap<String, String>,
     /// The body.
     pub body: Vec<u8>,
@@ -45,20 +45,20 @@ impl Registry {
         Self { address: address.to_owned(), agent: config.build().into() }
     }
 
-    /// Where it is.
+    /// Its address.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Asks with a method, for a path, with headers.
+    /// Sends a request with this method, path and headers.
     ///
     /// # Panics
-    /// When there is no answer.
+    /// If there is no response.
     pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         self.try_request(method, path, headers).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
-    /// As above, where having no answer is an answer too.
+    /// Like [`Self::request`], but may fail.
     pub fn try_request(
         &self,
         method: &str,
@@ -81,12 +81,12 @@ impl Registry {
         Ok(Answer { status: response.status().as_u16(), headers, body })
     }
 
-    /// `GET`, for any content.
+    /// `GET` for any content type.
     pub fn get(&self, path: &str) -> Answer {
         self.request("GET", path, &[])
     }
 
-    /// `HEAD`, for any content.
+    /// `HEAD` for any content type.
     pub fn head(&self, path: &str) -> Answer {
         self.request("HEAD", path, &[])
     }
@@ -96,28 +96,28 @@ impl Registry {
         self.request("GET", &format!("/v2/{name}/manifests/latest"), &ACCEPT)
     }
 
-    /// Asks for a manifest until it is built, as clients do that honour `Retry-After`.
+    /// Requests a manifest until it is built, as clients that honour `Retry-After` do.
     ///
     /// # Panics
-    /// When the answer is neither the manifest nor that it is being built.
+    /// If the response is neither the manifest nor that it is being built.
     pub fn built(&self, name: &str, tag: &str) -> Answer {
         let answer = self.settled(name, tag);
         assert_eq!(answer.status, 200, "{name}:{tag}: {}", answer.text());
         answer
     }
 
-    /// Asks for a manifest until the answer is final, whatever it is.
+    /// Requests a manifest until the response is final, whatever it is.
     ///
     /// # Panics
-    /// When it is being built for too long.
+    /// If the build takes too long.
     pub fn settled(&self, name: &str, tag: &str) -> Answer {
         self.settle("GET", &format!("/v2/{name}/manifests/{tag}"))
     }
 
-    /// Asks for a path of a manifest until the answer is final, whatever it is.
+    /// Requests the path of a manifest until the response is final, whatever it is.
     ///
     /// # Panics
-    /// When it is being built for too long.
+    /// If the build takes too long.
     pub fn settle(&self, method: &str, path: &str) -> Answer {
         until(&format!("{path} is built"), LONG, || {
             let answer = self.request(method, path, &ACCEPT);
@@ -125,13 +125,12 @@ impl Registry {
         })
     }
 
-    /// Asks for an image that cannot be there yet, of a registry that keeps nobody waiting for long, and returns its
-    /// build's page.
+    /// Requests an image that does not exist yet, from a registry with a short wait. Returns the build's page.
     ///
     /// # Panics
-    /// When the answer is another than that it is being built.
+    /// If the response is not that the image is being built.
     pub fn begin(&self, name: &str) -> String {
-        // Finding out what the tag means may have taken all the time there was.
+        // Looking up the tag may have taken the whole wait.
         until(&format!("{name} is being built"), LONG, || {
             let answer = self.manifest(name);
             assert_eq!(answer.status, 429, "{}", answer.text());
@@ -139,10 +138,10 @@ impl Registry {
         })
     }
 
-    /// A blob of any size, to be read piece by piece; redirects are followed.
+    /// A blob of any size, to be read piece by piece. Follows redirects.
     ///
     /// # Panics
-    /// When it is not there.
+    /// If it does not exist.
     pub fn blob(&self, name: &str, digest: &str) -> impl Read + use<> {
         let url = format!("http://{}/v2/{name}/blobs/{digest}", self.address);
         let request = self.agent.get(url).config().max_redirects(3).timeout_global(None).build();
@@ -151,14 +150,14 @@ impl Registry {
         response.into_body().into_reader()
     }
 
-    /// Sends these bytes, which need not be HTTP, and returns the status of the answer and its body.
+    /// Sends these bytes, which need not be HTTP. Returns the status and the body of the response.
     ///
     /// # Panics
-    /// When there is no answer.
+    /// If there is no response.
     pub fn raw(&self, request: &[u8]) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).expect("the registry listens");
         stream.set_read_timeout(Some(LONG)).expect("a valid time");
-        // The server may hang up before it has read everything.
+        // The server may close the connection before it has read everything.
         let _ = stream.write_all(request);
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
@@ -184,7 +183,7 @@ impl Answer {
     /// The body as JSON.
     ///
     /// # Panics
-    /// When it is none.
+    /// If it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
@@ -192,7 +191,7 @@ impl Answer {
     /// The first error's code and message.
     ///
     /// # Panics
-    /// When this is not an error as the distribution spec has them.
+    /// If this is not an error in the form of the distribution spec.
     pub fn error(&self) -> (String, String) {
         assert!(self.status >= 400, "{} is no error: {}", self.status, self.text());
         assert_eq!(self.header("content-type"), Some("application/json"), "{}", self.text());
@@ -200,17 +199,17 @@ impl Answer {
     }
 }
 
-/// The path of the build's page that a message names.
+/// The path of the build's page in a message.
 pub fn page_of(message: &str) -> Option<String> {
     let (_, rest) = message.split_once("/builds/")?;
     let id: String = rest.chars().take_while(char::is_ascii_alphanumeric).collect();
     Some(format!("/builds/{id}"))
 }
 
-/// Code and message of the first error in a body, read by others' idea of what it looks like.
+/// Code and message of the first error in a body, parsed without Firn's code.
 ///
 /// # Panics
-/// When there is none.
+/// If there is none.
 pub fn error_of(body: &str) -> (String, String) {
     let errors: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body:?}"));
     let error = &errors["errors"][0];

@@ -1,4 +1,5 @@
-//! A real S3 server (s3s-fs, see `tests/s3`) with one empty bucket, which checks signatures by code that is not Firn's.
+//! A real S3 server (s3s-fs, see `tests/s3`) with one empty bucket. It checks signatures with code that is not
+//! Firn's.
 
 use crate::{
     program::cached,
@@ -12,11 +13,11 @@ const GRACE: Duration = Duration::from_secs(3);
 
 /// The name of its bucket.
 pub const BUCKET: &str = "firn";
-/// Any will do; this server does not know regions, but signs with what the client says.
+/// Any region will do: this server ignores regions, but verifies with the one that the client names.
 pub const REGION: &str = "eu-north-1";
-/// Who may use the bucket.
+/// The access key of the bucket.
 pub const ACCESS_KEY_ID: &str = "FIRNTEST";
-/// With what.
+/// Its secret.
 pub const SECRET_ACCESS_KEY: &str = "old-snow/keeps+secrets";
 
 /// A running S3 server.
@@ -29,18 +30,18 @@ impl S3 {
     /// A server with an empty bucket.
     ///
     /// # Panics
-    /// When it is not installed, or does not start.
+    /// If it is not installed, or does not start.
     pub fn start() -> Self {
         let scratch = scratch("s3");
         let root = scratch.join("root");
         std::fs::create_dir_all(root.join(BUCKET)).expect("the bucket can be made");
         let program = cached("firn-test-s3-1/bin/firn-test-s3", "setup/s3-server").into_os_string();
         let mut command = vec![program, root.into_os_string()];
-        // The system picks a port that is free; the log says which.
+        // The system chooses a free port, which is in the log.
         let options = ["--host=127.0.0.1", "--port=0"].map(str::to_owned);
         let keys = [format!("--access-key={ACCESS_KEY_ID}"), format!("--secret-key={SECRET_ACCESS_KEY}")];
         command.extend(options.into_iter().chain(keys).map(Into::into));
-        // With a few lines for each request, so that tests can tell who sent it.
+        // Logs a few lines for each request, so that tests can tell who sent it.
         let environment = [("RUST_LOG".to_owned(), Some("firn_test_s3=info,s3s::ops=debug".to_owned()))];
         let service = Service::start("s3", scratch, GRACE, &environment, command);
         let endpoint = service.until("is listening", LONG, || {
@@ -51,12 +52,12 @@ impl S3 {
         Self { service, endpoint }
     }
 
-    /// Where it is, as `http://HOST:PORT`.
+    /// Its URL, `http://HOST:PORT`.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// The variables by which S3 clients find it.
+    /// The variables with which S3 clients find it.
     pub fn environment(&self) -> [(&'static str, &str); 4] {
         [
             ("AWS_ENDPOINT_URL", &self.endpoint),
@@ -66,22 +67,22 @@ impl S3 {
         ]
     }
 
-    /// The directory with the bucket's objects, each in a file that has its key as name.
+    /// The directory with the bucket's objects. Each is a file with the object's key as name.
     pub fn objects(&self) -> PathBuf {
         self.service.dir().join("root").join(BUCKET)
     }
 
-    /// How many files of uploads it holds that were neither finished nor aborted.
+    /// How many files it has of uploads that were neither completed nor aborted.
     ///
     /// # Panics
-    /// When its directory cannot be read.
+    /// If its directory cannot be read.
     pub fn unfinished_uploads(&self) -> usize {
         let entries = std::fs::read_dir(self.service.dir().join("root")).expect("the server's directory");
         let names = entries.map(|entry| entry.expect("an entry").file_name());
         names.filter(|name| name.as_encoded_bytes().starts_with(b".upload")).count()
     }
 
-    /// How many requests have come by presigned URLs.
+    /// How many requests used presigned URLs.
     pub fn presigned_requests(&self) -> usize {
         self.service.log().matches("checking presigned url").count()
     }

@@ -1,4 +1,4 @@
-//! A small disk of a test's own.
+//! A small disk for one test.
 
 use crate::{
     program::Program,
@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// A mounted tmpfs; unmounted in the end.
+/// A mounted tmpfs. Dropping it unmounts it.
 pub struct Tmpfs {
     dir: TempDir,
 }
@@ -18,7 +18,7 @@ impl Tmpfs {
     /// A disk with this many MiB.
     ///
     /// # Panics
-    /// When it cannot be mounted, which takes root, and in a container the capability for it.
+    /// If it cannot be mounted. That requires root, and in a container a capability.
     pub fn new(mebibytes: u64) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         let options = format!("size={mebibytes}m,mode=0755");
@@ -32,15 +32,15 @@ impl Tmpfs {
         Self { dir }
     }
 
-    /// Where it is.
+    /// Its mount point.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Leaves no room on it; returns the file that takes it.
+    /// Fills the disk. Returns the file that takes the space.
     ///
     /// # Panics
-    /// When it does not fill up.
+    /// If it does not fill up.
     pub fn fill(&self) -> PathBuf {
         let path = self.path().join("filler");
         let mut file = fs::File::create(&path).expect("a file");
@@ -55,10 +55,10 @@ impl Tmpfs {
         path
     }
 
-    /// Allows writing, or not.
+    /// Mounts it writable or read-only.
     ///
     /// # Panics
-    /// When something on it stays open for writing.
+    /// If a file on it stays open for writing.
     pub fn set_writable(&self, writable: bool) {
         let options = if writable { "remount,rw" } else { "remount,ro" };
         until("nobody writes", LONG, || {

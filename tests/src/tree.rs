@@ -1,4 +1,4 @@
-//! What lies in a directory: for comparing a store path with what was unpacked from an image.
+//! The contents of a directory, for comparing a store path with what was unpacked from an image.
 
 use crate::layer::sha256;
 use std::collections::BTreeMap;
@@ -9,25 +9,25 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
-/// Everything below a place, by path relative to it; the place itself is the empty path.
+/// Everything below a path, by relative path. The path itself is the empty path.
 pub type Tree = BTreeMap<PathBuf, Node>;
 
 /// One file of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {
-    /// With its permissions.
+    /// Its permissions.
     Directory(u32),
-    /// With permissions, bytes and digest.
+    /// Permissions, size and digest.
     File(u32, u64, String),
-    /// With what it says.
+    /// Its target.
     Symlink(Vec<u8>),
 }
 
 impl Node {
-    /// What is at a path.
+    /// The file at a path.
     ///
     /// # Errors
-    /// When it cannot be read, or is none of these kinds.
+    /// If it cannot be read, or is another kind of file.
     pub fn at(path: &Path) -> io::Result<Self> {
         let meta = path.symlink_metadata()?;
         let mode = meta.permissions().mode() & 0o7777;
@@ -43,15 +43,15 @@ impl Node {
     }
 }
 
-/// Everything below a place.
+/// Reads everything below a path.
 ///
 /// # Panics
-/// When something cannot be read.
+/// If something cannot be read.
 pub fn read(place: &Path) -> Tree {
     let mut tree = Tree::new();
     let mut next = vec![PathBuf::new()];
     while let Some(relative) = next.pop() {
-        // Joining an empty path would add a slash, and what is a file then does not exist.
+        // Joining an empty path would append a slash, and a file with a slash does not exist.
         let path = if relative.as_os_str().is_empty() { place.to_owned() } else { place.join(&relative) };
         let node = Node::at(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         if matches!(node, Node::Directory(_)) {
@@ -64,10 +64,10 @@ pub fn read(place: &Path) -> Tree {
     tree
 }
 
-/// Fails with the differences between two trees, of which there must be none.
+/// Fails with the differences between two trees, if there are any.
 ///
 /// # Panics
-/// When there are any.
+/// If there are any.
 pub fn assert_same(what: &str, expect: &Tree, actual: &Tree) {
     let paths = expect.keys().chain(actual.keys().filter(|path| !expect.contains_key(*path)));
     let differences: Vec<_> = paths
@@ -78,7 +78,7 @@ pub fn assert_same(what: &str, expect: &Tree, actual: &Tree) {
     assert!(differences.is_empty(), "{what}: {} differences:\n{shown}", differences.len());
 }
 
-/// Where a path leads in an unpacked image, as a process inside would see it; none where it leads nowhere.
+/// The target of a path in an unpacked image, as a process inside would see it. None if there is no such file.
 pub fn resolve(root: &Path, path: &Path) -> Option<PathBuf> {
     const MAX_LINKS: usize = 40;
     let mut links = 0;
@@ -108,7 +108,7 @@ pub fn resolve(root: &Path, path: &Path) -> Option<PathBuf> {
     Some(root.join(at))
 }
 
-/// A path's names, last first.
+/// The names in a path, last first.
 fn components(path: &Path) -> Vec<Vec<u8>> {
     let named = path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name.as_bytes().to_vec()),

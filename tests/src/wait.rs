@@ -1,18 +1,18 @@
-//! Waiting for something to become true, with a bound.
+//! Waits until something is true, with a time limit.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Longer than anything takes that is not stuck, on a slow machine that does much else besides: nothing is proven by
-/// it, and only what is broken takes so long.
+/// Longer than anything takes on a slow, busy machine, unless it is stuck. Nothing is concluded from this time; only
+/// a failing test takes this long.
 pub const LONG: Duration = Duration::from_secs(600);
 
 const STEP: Duration = Duration::from_millis(20);
 
-/// As [`until`], where asking takes waiting, for as long as anything may take.
+/// Like [`until`], with an asynchronous `ask` and the limit [`LONG`].
 ///
 /// # Panics
-/// Likewise.
+/// See [`until`].
 pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
@@ -24,10 +24,10 @@ pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) 
     }
 }
 
-/// Asks until there is an answer.
+/// Calls `ask` until it returns an answer.
 ///
 /// # Panics
-/// When there is none in time; the message says what was awaited.
+/// If there is none in time. The message says what was awaited.
 pub fn until<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {

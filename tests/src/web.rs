@@ -1,4 +1,4 @@
-//! Web servers for what Firn fetches from URLs.
+//! Web servers for what Firn downloads.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -6,21 +6,21 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
-/// Serves a JSON document to whoever asks, in a thread that ends with the test program. Returns the URL and
-/// the first lines of the requests as they come in.
+/// Serves a JSON document to every client, in a thread that ends with the test program. Returns the URL, and the
+/// request lines as they arrive.
 ///
 /// # Panics
-/// When it cannot listen.
+/// If it cannot listen.
 pub fn serve(document: String) -> (String, Receiver<String>) {
     let (url, requests) = answer(move |_| ("200 OK", document.clone().into_bytes()));
     (format!("{url}/data.json"), requests)
 }
 
-/// Serves the files of a directory; after so many of them it fails. Returns the URL and the first lines of the
+/// Serves the files of a directory. Fails after `most` of them. Returns the URL, and the request lines of the
 /// requests that were answered with a file.
 ///
 /// # Panics
-/// When it cannot listen.
+/// If it cannot listen.
 pub fn serve_files(dir: PathBuf, most: usize) -> (String, Receiver<String>) {
     let mut served = 0;
     answer(move |path| {
@@ -37,7 +37,7 @@ pub fn serve_files(dir: PathBuf, most: usize) -> (String, Receiver<String>) {
     })
 }
 
-/// Answers every request with a status and a body for its path.
+/// Answers every request with the status and body for its path.
 fn answer(
     respond: impl FnMut(&str) -> (&'static str, Vec<u8>) + Send + 'static,
 ) -> (String, Receiver<String>) {
@@ -48,14 +48,15 @@ fn answer(
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let (respond, sender) = (Arc::clone(&respond), sender.clone());
-            // Who connects and says nothing keeps nobody waiting.
+            // A client that connects and sends nothing must not delay others.
             std::thread::spawn(move || {
                 let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
                 let Some(first) = lines.next() else { return };
                 lines.find(String::is_empty);
                 let path = first.split(' ').nth(1).unwrap_or_default();
                 let (status, body) = (respond.lock().expect("nothing panics while holding the lock"))(path);
-                // The client or the test may be gone already. Who has the answer finds the request noted.
+                // The client or the test may be gone already. The request is recorded before the client gets the
+                // answer.
                 if status == "200 OK" {
                     let _ = sender.send(first);
                 }

@@ -1,4 +1,4 @@
-//! The edge as `wrangler dev` runs it: `wrangler.toml`, real workerd, local KV and Durable Objects.
+//! The edge under `wrangler dev`: `wrangler.toml`, real workerd, local KV and Durable Objects.
 
 use crate::{
     backend::Backend,
@@ -11,28 +11,28 @@ use std::time::Duration;
 
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What edge and backend know each other by.
+/// The secret that edge and backend share.
 pub const SECRET: &str = "the snow of yesteryear";
 
-/// A running edge with nothing in its caches.
+/// A running edge with empty caches.
 pub struct Wrangler {
     service: Service,
     address: String,
 }
 
 impl Wrangler {
-    /// An edge in front of a backend that knows [`SECRET`].
+    /// An edge in front of a backend that has [`SECRET`].
     ///
     /// # Panics
-    /// When the Worker has not been built, or the edge does not answer.
+    /// If the Worker has not been built, or the edge does not answer.
     pub fn start(backend: &Backend) -> Self {
         Self::with(backend, "")
     }
 
-    /// The same with more variables, `NAME=value` a line.
+    /// The same with more variables, one `NAME=value` a line.
     ///
     /// # Panics
-    /// As [`Wrangler::start`].
+    /// See [`Wrangler::start`].
     pub fn with(backend: &Backend, variables: &str) -> Self {
         let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests are in the repository");
         assert!(
@@ -45,7 +45,7 @@ impl Wrangler {
         std::fs::write(scratch.join("vars"), variables).expect("the variables can be written");
         let path = |name: &str| scratch.join(name).display().to_string();
         let command = [
-            // `[build]` in wrangler.toml means the repository.
+            // `[build]` in wrangler.toml is relative to the repository.
             "env".into(),
             format!("--chdir={}", repository.display()),
             repository.join("setup/wasm").display().to_string(),
@@ -55,7 +55,7 @@ impl Wrangler {
             "--config".into(),
             repository.join("wrangler.toml").display().to_string(),
             "--ip=127.0.0.1".into(),
-            // The system picks a port that is free.
+            // The system chooses a free port.
             "--port=0".into(),
             "--inspector-port=0".into(),
             format!("--persist-to={}", path("state")),
@@ -81,19 +81,19 @@ impl Wrangler {
         edge.service.until("answers", LONG, || {
             edge.registry()
                 .try_request("GET", "/v2/", &[])
-                // A private one asks who it is.
+                // A private edge answers 401.
                 .is_ok_and(|answer| [200, 401].contains(&answer.status))
                 .then_some(())
         });
         edge
     }
 
-    /// `HOST:PORT`, as it stands before an image's name.
+    /// `HOST:PORT`, as it precedes an image's name.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// A client of it.
+    /// A client of the edge.
     pub fn registry(&self) -> Registry {
         Registry::at(&self.address)
     }

@@ -94,7 +94,7 @@ mod tests {
                 scope.spawn(|| {
                     let folders = (0..100).map(|_| OwnFolder::new(parent.path()).expect("a folder"));
                     for folder in folders.collect::<Vec<_>>() {
-                        folder.file().expect("nobody has removed the folder");
+                        folder.file().expect("the folder exists");
                     }
                 });
             }
@@ -108,7 +108,7 @@ mod tests {
         let first = OwnFolder::new(&parent).expect("a folder");
         first.file().expect("a file");
         let second = OwnFolder::new(&parent).expect("a folder");
-        assert_eq!(folders(&parent), 2, "the first one lives");
+        assert_eq!(folders(&parent), 2, "the first one is in use");
         drop(second);
         assert_eq!(folders(&parent), 1);
         // What a killed process leaves: a folder whose lock is not held.

@@ -178,7 +178,7 @@ async fn a_conditional_put_writes_once() {
         let create = |text: &'static str| {
             store.objects.put_opts(&location, text.into(), PutOptions::from(PutMode::Create))
         };
-        create("first").await.expect("nobody was there before");
+        create("first").await.expect("the object did not exist");
         let second = create("second").await;
         assert!(matches!(second, Err(object_store::Error::AlreadyExists { .. })), "{url}: {second:?}");
         let read = store.objects.get(&location).await.expect("it is there").bytes().await.expect("read");

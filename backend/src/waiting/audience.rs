@@ -283,8 +283,8 @@ mod tests {
     #[tokio::test]
     async fn clients_that_are_told_to_come_again_belong_to_it_meanwhile() {
         let audience = Audience::new(LONG);
-        let first = audience.attend(client(1)).expect("nobody has dismissed it");
-        let second = audience.attend(client(2)).expect("nobody has dismissed it");
+        let first = audience.attend(client(1)).expect("it is not dismissed");
+        let second = audience.attend(client(2)).expect("it is not dismissed");
         drop(first);
         assert_eq!(members(&audience), [client(1), client(2)]);
         let _line = audience.line_up();
@@ -296,7 +296,7 @@ mod tests {
     #[tokio::test]
     async fn what_nobody_asks_for_is_given_up() {
         let audience = Audience::new(Duration::ZERO);
-        let stays = audience.attend(client(1)).expect("nobody has dismissed it");
+        let stays = audience.attend(client(1)).expect("it is not dismissed");
         drop(audience.attend(client(2)));
         assert_eq!(members(&audience), [client(1)]);
         let line = audience.line_up();
@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn only_what_has_not_begun_can_be_dismissed() {
         let audience = Audience::new(LONG);
-        let waits = audience.attend(client(1)).expect("nobody has dismissed it");
+        let waits = audience.attend(client(1)).expect("it is not dismissed");
         let line = audience.line_up();
         assert!(!audience.dismiss(), "one waits");
         drop(waits);

@@ -142,7 +142,7 @@ mod tests {
                 std::thread::yield_now();
             }
             drop(<Flights<_>>::default().join(key("a"), || async { 1 }));
-            ended.send(()).expect("somebody waits");
+            ended.send(()).expect("the test waits");
         });
         runtime.shutdown_background();
         end.recv_timeout(std::time::Duration::from_secs(10)).expect("it does not wait for itself");

@@ -207,7 +207,7 @@ mod tests {
     /// An entry of the queue that one client waits for.
     fn enter(queue: &Queue, client: Client) -> Result<(Place, Arc<Audience>, Attendance), QueueError> {
         let audience = Audience::new(LONG);
-        let attendance = audience.attend(client).expect("nobody dismisses it");
+        let attendance = audience.attend(client).expect("it is not dismissed");
         Ok((queue.enter(client, &audience)?, audience, attendance))
     }
 
@@ -237,7 +237,7 @@ mod tests {
     fn a_place_counts_for_all_who_wait_for_what_has_it() {
         let queue = Queue::new(100, 1);
         let (_place, audience, first) = enter(&queue, client(1)).expect("a place");
-        let _second = audience.attend(client(2)).expect("nobody dismisses it");
+        let _second = audience.attend(client(2)).expect("it is not dismissed");
         assert_eq!(refused(&queue, client(2)), QueueError::Share(1));
         drop(first);
         assert_eq!(refused(&queue, client(1)), QueueError::Share(1), "it may come again");
@@ -252,7 +252,7 @@ mod tests {
     fn full(audiences: &[Arc<Audience>], who: &[u8]) -> (Queue, Vec<Place>) {
         let queue = Queue::new(who.len(), who.len());
         let places = audiences.iter().zip(who).map(|(audience, who)| {
-            drop(audience.attend(client(*who)).expect("nobody dismisses it"));
+            drop(audience.attend(client(*who)).expect("it is not dismissed"));
             queue.enter(client(*who), audience).expect("a place")
         });
         let places = places.collect();
@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(can_join(), [true, false, true, true]);
         // The places of the other three, and of the new one, fill the queue.
         assert_eq!(queue.taken.places().len(), 4);
-        assert_eq!(refused(&queue, client(4)), QueueError::Full, "nobody has more than it");
+        assert_eq!(refused(&queue, client(4)), QueueError::Full, "no client has more places");
         drop(fourth);
     }
 
@@ -290,7 +290,7 @@ mod tests {
         let queue = Queue::new(1, 1);
         let turns = super::super::turns::Turns::new(1);
         let audience = Audience::of(client(1));
-        let turn = turns.take(&audience).await.expect("nobody dismisses it");
+        let turn = turns.take(&audience).await.expect("it is not dismissed");
         let soon = queue.pass(&audience, turn).expect("a place");
         assert_eq!(queue.len(), 1);
         drop(enter(&queue, client(1)).expect("a place"));

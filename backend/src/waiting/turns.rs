@@ -81,7 +81,7 @@ impl Turns {
             tokio::select! {
                 biased;
                 turn = &mut granted => {
-                    let turn = turn.expect("whoever waits keeps the turns alive");
+                    let turn = turn.expect("self keeps the sender alive");
                     line.step_out()?;
                     return Ok(turn);
                 }
@@ -193,7 +193,7 @@ mod tests {
     }
 
     async fn take(turns: &Arc<Turns>, last: u8) -> Turn {
-        turns.take(&Audience::of(client(last))).await.expect("nobody dismisses it")
+        turns.take(&Audience::of(client(last))).await.expect("it is not dismissed")
     }
 
     #[tokio::test]
@@ -215,8 +215,8 @@ mod tests {
                 .iter_mut()
                 .enumerate()
                 .find_map(|(at, (_, waiter))| waiter.now_or_never().map(|turn| (at, turn)))
-                .expect("somebody is next");
-            turn = next.expect("nobody dismisses it");
+                .expect("a waiter is next");
+            turn = next.expect("it is not dismissed");
             order.push(line.remove(at).0);
         }
         order
@@ -259,14 +259,17 @@ mod tests {
         let turns = Turns::new(3);
         let held = (take(&turns, 1).await, take(&turns, 1).await);
         let audience = Audience::new(LONG);
-        let _first = audience.attend(client(1)).expect("nobody dismisses it");
+        let _first = audience.attend(client(1)).expect("it is not dismissed");
         let mut third = wait(&turns, &audience);
         let others = take(&turns, 2).await;
         drop(others);
-        assert!((&mut third).now_or_never().is_none(), "nobody else is there, and yet");
+        assert!(
+            (&mut third).now_or_never().is_none(),
+            "one turn is left for other clients, though none waits"
+        );
         // Another client waits for the same work, so it may use that client's turn.
-        let _second = audience.attend(client(2)).expect("nobody dismisses it");
-        drop(third.await.expect("nobody dismisses it"));
+        let _second = audience.attend(client(2)).expect("it is not dismissed");
+        drop(third.await.expect("it is not dismissed"));
         drop(held);
         assert!(turns.state().held.is_empty() && turns.state().free == 3);
         // [`Client::NOBODY`] may have all turns.
@@ -285,7 +288,7 @@ mod tests {
         let stays = wait(&turns, &Audience::of(client(7)));
         drop(gone);
         drop(first);
-        let third = stays.await.expect("nobody dismisses it");
+        let third = stays.await.expect("it is not dismissed");
         // A waiter that was given a turn but was never polled again.
         let unaware = wait(&turns, &Audience::of(client(8)));
         drop(second);

@@ -140,7 +140,7 @@ impl ObjectStore for Faulty {
         let is_late = matches!(self.fault, Fault::Late(folder) if location.as_ref().starts_with(folder));
         if is_late && !self.is_healed() && matches!(got, Err(Error::NotFound { .. })) {
             self.untold.fetch_add(1, Ordering::SeqCst);
-            self.later.acquire().await.expect_err("it is closed when it is time");
+            self.later.acquire().await.expect_err("it is only closed");
         }
         got
     }

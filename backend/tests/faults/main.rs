@@ -98,7 +98,7 @@ async fn a_collection_that_fails_is_over() {
         failures += usize::from(first.is_err());
         faulty.heal();
         let again = upkeep::collect(&store, &policy, false).await.expect("nothing fails any more");
-        assert!(again.is_some(), "{at}: nobody else collects");
+        assert!(again.is_some(), "{at}: no other process collects");
         if at > steps {
             break;
         }

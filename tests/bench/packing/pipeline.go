@@ -1,5 +1,5 @@
-// The peer: what a registry in Go does with a layer, as it is usually written. Files become a tar, the tar is
-// hashed and compressed by the standard library at its default level, the result is hashed and written.
+// The peer: how a registry in Go usually processes a layer. Files become a tar. The tar is hashed, and compressed by
+// the standard library at its default level. The result is hashed and written.
 //
 //	pipeline OUTPUT PATH...
 package main

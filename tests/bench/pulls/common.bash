@@ -1,5 +1,5 @@
-# What the measurements of pulls share: servers of the bundled package set, and clients. Sourced with `here` set, from
-# the top of the checkout; sets `work`, which is removed at the end, and ends what `serve` started.
+# Shared by the measurements of pulls: servers of the bundled package set, and clients. Source it with `here` set,
+# from the top of the checkout. It sets `work`, which is removed at the end, and ends what `serve` started.
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # what is set here is for those who source this
 source setup/lib/report.bash
@@ -18,12 +18,12 @@ fi
 unset FIRN_LISTEN FIRN_DATA FIRN_STORAGE FIRN_SECRET FIRN_PKGS_REPO FIRN_CHANNEL FIRN_STRATEGY FIRN_PROFILE \
     FIRN_POPULARITY_URL FIRN_LAYER_BUDGET
 
-# On a disk, and where the newer root can have it.
+# On a disk, at a path that the newer root can use too.
 work=$(mktemp -d /var/tmp/firn-pulls-XXXXXX)
 servers=()
 puller=
 stop() {
-    # The client first, which has what it stores open.
+    # Stop the client first: it has files in the directory open.
     [[ -z $puller ]] || { kill "$puller"; wait "$puller"; } 2>/dev/null || true
     ((${#servers[@]} == 0)) || { kill "${servers[@]}"; wait "${servers[@]}"; } 2>/dev/null || true
     rm -rf --one-file-system "$work"
@@ -32,7 +32,7 @@ trap stop EXIT
 trap 'exit 1' INT TERM
 cp "${here:?}/client" "$work/client"
 
-# start NAME COMMAND…: a server in the background, with a log in `work`.
+# start NAME COMMAND…: starts a server in the background, with its log in `work`.
 start() {
     setpriv --pdeathsig TERM -- "${@:2}" >"$work/$1.log" 2>&1 &
     servers+=($!)
@@ -48,8 +48,8 @@ until_answers() {
 accept='Accept: application/vnd.oci.image.manifest.v1+json'
 
 declare -A port=()
-# serve NAME IMAGES OPTION…: a server of the bundled set. It has built each of the images (separated by spaces) when this
-# returns, and read every layer once. The manifests are in `work/NAME/IMAGE`.
+# serve NAME IMAGES OPTION…: starts a server of the bundled set. When this returns, it has built each of the images
+# (separated by spaces), and has read every layer once. The manifests are in `work/NAME/IMAGE`.
 serve() {
     local name=$1 image digest
     port[$name]=$(free_port)
@@ -71,12 +71,12 @@ declare -A client_name=(
     [docker20]="Docker 20.10" [docker28]="Docker 28 (containerd store)" [podman5]="podman 5.8"
     [containerd2]="containerd 2.1"
 )
-# pulls CLIENT PORT IMAGE…: a client with nothing pulls the images. `work/pulled` then has what `client` prints.
+# pulls CLIENT PORT IMAGE…: an empty client pulls the images. `work/pulled` then has the output of `client`.
 pulls() {
     local client=$1 at=localhost:$2 dir=$work/storage
     local images=("${@:3}")
     images=("${images[@]/#/$at/}")
-    # What others have written goes to the disk first.
+    # Sync what others have written first.
     rm -rf --one-file-system "$dir" && sync
     case $client in
     docker20) set -- unshare --mount --propagation private "$work/client" docker ;;
@@ -85,7 +85,7 @@ pulls() {
     containerd2) set -- "$newer/run" --bind "$work" "$work/client" containerd ;;
     *) fail "$client is no client; there are: ${!client_name[*]}" ;;
     esac
-    # Waited for in a way that lets a signal end it.
+    # `wait` lets a signal interrupt it.
     setpriv --pdeathsig TERM -- "$@" "$dir" "${images[@]}" >"$work/pulled" &
     puller=$!
     wait "$puller" || fail "${client_name[$client]} could not pull"

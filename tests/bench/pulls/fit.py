@@ -1,4 +1,4 @@
-"""What a layer and a megabyte cost each client: fit.py SECONDS IMAGES
+"""Fits the cost of a layer and of a megabyte for each client: fit.py SECONDS IMAGES
 
 SECONDS has a line for each pull, `client point seconds`; IMAGES one for each point, `point layers bytes unpacked`.
 Prints the medians, and for each client the least squares of seconds = start + layers × price + bytes ÷ throughput.
@@ -20,7 +20,7 @@ medians = {c: {p: statistics.median(s) for p, s in points.items()} for c, points
 
 
 def solve(matrix, vector):
-    """The solution of a small system of linear equations, by elimination."""
+    """Solves a small system of linear equations by elimination."""
     rows = [row + [value] for row, value in zip(matrix, vector)]
     for i in range(len(rows)):
         pivot = max(range(i, len(rows)), key=lambda j: abs(rows[j][i]))
@@ -33,7 +33,7 @@ def solve(matrix, vector):
 
 
 def fit(points, column):
-    """Start, price of a layer, seconds a megabyte, and the mean relative error."""
+    """Returns start, price of a layer, seconds per megabyte, and the mean relative error."""
     rows = [([1.0, images[p][0], images[p][column]], s) for p, s in points.items()]
     weighted = [([x / s for x in row], 1.0) for row, s in rows]
     normal = [[sum(r[i] * r[j] for r, _ in weighted) for j in range(3)] for i in range(3)]

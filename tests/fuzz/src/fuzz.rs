@@ -1,7 +1,7 @@
-//! libFuzzer on the target that `FIRN_FUZZ_TARGET` names. One program for all targets: linking is what takes
-//! time, and libFuzzer only counts coverage that the chosen target reaches.
+//! Runs libFuzzer on the target in `FIRN_FUZZ_TARGET`. All targets are one program, because linking takes the most
+//! time, and libFuzzer counts only coverage that the chosen target reaches.
 #![no_main]
-// libFuzzer's entry point is a C symbol; the macro that makes it is the fuzzer's own.
+// libFuzzer's entry point is a C symbol, which the fuzzer's own macro defines.
 #![allow(unsafe_code)]
 
 use std::sync::LazyLock;

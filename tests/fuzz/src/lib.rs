@@ -1,8 +1,8 @@
-//! What must hold of every parser of outside input, whatever the input.
+//! What every parser of outside input must guarantee for any input.
 //!
-//! A target takes any bytes and panics where a promise is broken. `make fuzz` looks for such bytes with
-//! libFuzzer; the corpora that it starts from and adds to, with past crashes, are in `corpus/` and replayed by
-//! `make test`.
+//! A target takes any bytes and panics if a guarantee is broken. `make fuzz` searches for such bytes with libFuzzer.
+//! The corpora are in `corpus/`, with past crashes: libFuzzer starts from them and adds to them, and `make test`
+//! replays them.
 
 use firn_shared::{
     StorePath,
@@ -35,12 +35,12 @@ use firn_shared::{
 };
 use std::collections::{BTreeMap, HashMap};
 
-// The backend's parser without the backend, of which nothing else is fuzzed and which takes minutes to instrument.
+// The backend's parser without the rest of the backend, which is not fuzzed and takes minutes to instrument.
 #[path = "../../../backend/src/binary_cache/narinfo.rs"]
 mod narinfo;
 
-/// Something that is fed bytes, and says whether it understood them: whether they are what the parser is for, and not
-/// refused at the door. A corpus of which nothing is understood is out of date.
+/// A function that takes bytes and returns whether the parser understood them, rather than rejecting them
+/// immediately. If no input of a corpus is understood, the corpus is outdated.
 pub type Target = fn(&[u8]) -> bool;
 
 /// All targets, by the names of their corpora.
@@ -66,7 +66,7 @@ pub fn target(name: &str) -> Option<Target> {
     TARGETS.iter().find(|(known, _)| *known == name).map(|(_, target)| *target)
 }
 
-/// Image names print as what they were read from, in one way only, and hold nothing but the grammar.
+/// An image name prints as the text that it was parsed from, in one canonical form, and matches the grammar.
 fn image_name(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let parsed = text.parse::<ImageName>();
@@ -95,7 +95,7 @@ fn check_package_name(name: &PackageName) {
     assert_eq!(text.parse::<PackageName>().as_ref(), Ok(name));
 }
 
-/// Tags are harmless in paths and on command lines, and what they name in a repository is too.
+/// A tag is safe in paths and on command lines, and so is what it names in a repository.
 fn reference(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let parsed = text.parse::<Reference>();
@@ -116,7 +116,7 @@ fn reference(bytes: &[u8]) -> bool {
     parsed.is_ok()
 }
 
-/// A digest is its own text.
+/// A digest prints as the text that it was parsed from.
 fn digest(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let (digest, path) = (text.parse::<Digest>(), text.parse::<StorePath>());
@@ -130,7 +130,7 @@ fn digest(bytes: &[u8]) -> bool {
     digest.is_ok() || path.is_ok()
 }
 
-/// A path that is understood is the path of what was understood; others are refused as the client's fault.
+/// A parsed path can be rebuilt from the result. Other paths are refused as the client's error.
 fn endpoint(bytes: &[u8]) -> bool {
     let path = String::from_utf8_lossy(bytes);
     // Some HTTP libraries escape the colon, and some clients the slashes of a name.
@@ -155,7 +155,7 @@ fn endpoint(bytes: &[u8]) -> bool {
     parsed.is_ok()
 }
 
-/// Whatever the resolver says, people get a sentence about it, and no more names than a sentence bears.
+/// Whatever the resolver answers, the client gets a sentence about it, with a limited number of names.
 fn resolutions(bytes: &[u8]) -> bool {
     let Ok(resolutions) = serde_json::from_slice::<Resolutions>(bytes) else { return false };
     for (name, resolution) in resolutions.packages {
@@ -172,7 +172,7 @@ fn resolutions(bytes: &[u8]) -> bool {
     true
 }
 
-/// An index suggests only what can be asked for. The first line is the word that is looked for.
+/// An index suggests only valid names. The first line of the input is the word to search for.
 fn names(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let (word, json) = text.split_once('\n').unwrap_or(("", &text));
@@ -184,7 +184,7 @@ fn names(bytes: &[u8]) -> bool {
     !found.is_empty()
 }
 
-/// A dump has as many records as it says, each of which is written as it was read.
+/// A dump has the stated number of path infos, each of which is written as it was read.
 fn dump_db(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let Ok(records) = dump_db::parse(&text) else { return false };
@@ -193,7 +193,7 @@ fn dump_db(bytes: &[u8]) -> bool {
     !records.is_empty()
 }
 
-/// Nix's log may say anything; what is kept of it is bounded.
+/// Nix's log may say anything. What is kept of it is limited.
 fn nix_log(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let mut log = BuildLog::default();
@@ -206,7 +206,7 @@ fn nix_log(bytes: &[u8]) -> bool {
     log.builds().next().is_some()
 }
 
-/// File names hold any bytes but those that lead elsewhere, and survive being written as text.
+/// A file name has any bytes except those that lead elsewhere, and survives conversion to text.
 fn file_name(bytes: &[u8]) -> bool {
     if let Ok(name) = FileName::new(bytes) {
         assert!(!bytes.contains(&b'/') && !bytes.contains(&0) && bytes != b".." && bytes != b".");
@@ -220,7 +220,7 @@ fn file_name(bytes: &[u8]) -> bool {
     FileName::new(bytes).is_ok()
 }
 
-/// A listing that is read is written as one that reads the same.
+/// A listing that was read and written again reads the same.
 fn listing(bytes: &[u8]) -> bool {
     let Ok(listing) = serde_json::from_slice::<Listing>(bytes) else { return false };
     let json = serde_json::to_vec(&listing).expect("listings serialise");
@@ -228,7 +228,7 @@ fn listing(bytes: &[u8]) -> bool {
     true
 }
 
-/// A part lies inside the body. The first line is the body's size.
+/// A range lies inside the body. The first line of the input is the body's size.
 fn byte_range(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let (size, header) = text.split_once('\n').unwrap_or(("10", &text));
@@ -241,8 +241,8 @@ fn byte_range(bytes: &[u8]) -> bool {
     true
 }
 
-/// A package's record that is read is written as one that reads the same, and an image can be composed of it, or
-/// not. The input is the body: what comes before it is a digest that nothing random has.
+/// A package's record that was read and written again reads the same. Composing an image from it may fail but not
+/// panic. The input is the body: the header contains a digest that random input would never match.
 fn composition_package(bytes: &[u8]) -> bool {
     let key = CacheKey::builder("fuzz").build();
     let Ok(known) = KnownPackage::decode(&key, &sealed(&key, bytes)) else { return false };
@@ -258,19 +258,19 @@ fn composition_package(bytes: &[u8]) -> bool {
     true
 }
 
-/// The same for a package set's.
+/// The same for the record of a package set.
 fn composition_set(bytes: &[u8]) -> bool {
     let key = CacheKey::builder("fuzz").build();
     let Ok(set) = PackageSetRecord::decode(&key, &sealed(&key, bytes)) else { return false };
     assert_eq!(PackageSetRecord::decode(&key, &set.encode(&key)).as_ref(), Ok(&set));
     let known = package();
     let name: ImageName = "a".parse().expect("a name");
-    // Its layers were never packed, but it takes the recipe to find out which those are.
+    // The package's layers were never packed, but computing their keys needs the recipe.
     assert!(compose(&name, &set, |_| Some(&known)).is_err());
     true
 }
 
-/// A narinfo names store paths and a hash, whatever else is in it.
+/// A narinfo contains store paths and a hash, whatever else is in it.
 fn narinfo_text(bytes: &[u8]) -> bool {
     let Ok(info) = narinfo::parse(&String::from_utf8_lossy(bytes)) else { return false };
     for path in info.references.iter().chain([&info.path]) {
@@ -302,7 +302,7 @@ fn package_set() -> PackageSetRecord {
     PackageSetRecord::new(revision, None, recipe, strategy.profile())
 }
 
-/// A package of which no layer was ever packed.
+/// A package whose layers were never packed.
 fn package() -> KnownPackage {
     let path = |name: char| -> StorePath {
         format!("/nix/store/{}-{name}", name.to_string().repeat(32)).parse().expect("a store path")

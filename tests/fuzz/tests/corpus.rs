@@ -1,4 +1,4 @@
-//! Every input that fuzzing started from or stumbled over, replayed.
+//! Replays every input that fuzzing started from or found.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ fn corpora_hold() {
                 Err(_) => panic!("{name}: {}", file.display()),
             }
         }
-        // Inputs of an old format are refused at the door, and fuzzing that starts from them gets no further.
+        // Inputs in an old format are rejected immediately, so fuzzing that starts from them gets no further.
         assert!(
             understood > 0,
             "no input of {name} is understood; tests/fuzz/records makes those of composition"
@@ -28,7 +28,7 @@ fn corpora_hold() {
     }
 }
 
-/// A record takes more than the one byte that says that there is no package.
+/// A record is more than the one byte that says that there is no package.
 #[test]
 fn records_of_packages_are_understood() {
     let target = firn_fuzz::target("composition-package").expect("it is one");

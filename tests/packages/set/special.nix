@@ -156,7 +156,7 @@ in
       mkdir -p "$out/bin"
       printf '%s\n' '#!/bin/sh' 'id' > "$out/bin/setuid"
       chmod 0755 "$out/bin/setuid"
-      # Nix refuses the bit, or removes it when it registers the path.
+      # Nix refuses, or takes the bit away when it registers the path.
       chmod 6755 "$out/bin/setuid" || echo "setuid was refused"
     '';
   };
@@ -164,7 +164,7 @@ in
     pname = "sparse-file";
     script = ''
       mkdir -p "$out/share/sparse-file"
-      # 8 GiB is the largest size in a classic tar header.
+      # 8 GiB is the most that a classic tar header can say.
       truncate -s 8590000000 "$out/share/sparse-file/sparse"
       printf 'the end' >> "$out/share/sparse-file/sparse"
     '';
@@ -186,7 +186,7 @@ in
       share=$out/share/long-names
       ten=0123456789
       hundred=$ten$ten$ten$ten$ten$ten$ten$ten$ten$ten
-      # A name of more than 100 bytes, one of maximum length, and paths of more than 255 and 1000 bytes.
+      # A name of more than 100 bytes, one of the longest possible, paths of more than 255 and 1000.
       mkdir -p "$share/$hundred/$hundred/$hundred/$hundred/$hundred/$hundred/$hundred/$hundred/$hundred/$hundred"
       echo 101 > "$share/x$hundred"
       echo 255 > "$share/$hundred$hundred''${ten:5}$ten$ten$ten$ten$ten"

@@ -27,13 +27,13 @@ deps = recipe["deps"]
 use = recipe["use"]
 search = [path for paths in {**deps, **use}.values() for path in paths]
 
-# Files for Debian's own tools.
+# For Debian's own machinery.
 DROPPED = (
     "share/lintian", "share/bug", "share/doc-base", "share/initramfs-tools", "share/python3/runtime.d",
     "etc/init.d", "etc/logrotate.d", "etc/default", "etc/ufw", "lib/systemd/",
 )
 LICENSE = "/copyright"
-# Paths that a container has outside the store: links to them are meant to leave it.
+# What a container has outside the store: links there are meant to leave it.
 OUTSIDE = ("etc/", "var/", "run/", "dev/", "proc/", "tmp/")
 
 
@@ -42,7 +42,7 @@ def log(message):
 
 
 def relocate(path):
-    """Maps a path of a Debian system to one in the prefix: /usr/sbin/x -> bin/x."""
+    """Where a path of a Debian system lies in the prefix: /usr/sbin/x -> bin/x."""
     path = path.strip("/")
     path = "" if path == "usr" else path.removeprefix("usr/")
     for directory in ("sbin", "games"):
@@ -52,7 +52,7 @@ def relocate(path):
 
 
 def output_of(path):
-    """Returns the output of a path in the prefix, by nixpkgs' conventions."""
+    """The output that a path of the prefix belongs to, by nixpkgs' habits."""
     suffixes = (".a", ".la")
     if "dev" in outputs and (
         path.startswith("include/") or "/pkgconfig/" in path or path.endswith(suffixes)
@@ -80,8 +80,8 @@ def expand(text):
 
 
 def unpack(deb, links):
-    """Unpacks one .deb. Symbolic links are collected in `links`, and created after all files.
-    Returns the number of bytes written to each output."""
+    """Unpacks one .deb; symbolic links are collected in `links`, to be placed when all files are.
+    Returns the bytes that went to each output."""
     written = dict.fromkeys(outputs.values(), 0)
     reader = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE)
     with tarfile.open(fileobj=reader.stdout, mode="r|", errors="surrogateescape") as tar:
@@ -89,7 +89,7 @@ def unpack(deb, links):
             path = relocate(posixpath.normpath(member.name.removeprefix(".")))
             if path in ("", ".") or path.startswith(DROPPED):
                 continue
-            # Keep only the licence of the documentation, unless there is an output for it.
+            # Of the documentation only the licence, unless it has an output to itself.
             if path.startswith("share/doc/") and "doc" not in outputs and not path.endswith(LICENSE):
                 continue
             if member.isdir():
@@ -103,7 +103,7 @@ def unpack(deb, links):
             elif member.isreg():
                 with open(place(path), "wb") as file:
                     shutil.copyfileobj(tar.extractfile(member), file, 1 << 20)
-                # Without setuid and setgid, which a Nix store does not have.
+                # Without setuid and setgid, which the store does not have.
                 os.chmod(file.name, 0o755 if member.mode & 0o111 else 0o644)
                 written[output_of(path)] += member.size
             else:
@@ -141,7 +141,7 @@ def place_links(links):
 
 class Elf:
     """The dynamic section of a 64-bit little-endian ELF file (the ELF specification, "Dynamic Linking").
-    Read here because patchelf would need one process for each question about each file."""
+    Read here because patchelf, which could tell too, is one process for each question about each file."""
 
     def __init__(self, data):
         self.interpreter, self.needed, self.soname = None, [], None
@@ -177,7 +177,7 @@ class Elf:
 
 
 def files():
-    """Yields every regular file of every output once, under one of its names."""
+    """Every regular file of every output, one name for each file."""
     seen = set()
     for root in outputs.values():
         for directory, _, names in sorted(os.walk(root)):
@@ -246,7 +246,7 @@ def fix_programs():
             elif magic.startswith(b"#!"):
                 scripts.append((path, magic + file.read()))
     for path, elf in elves.items():
-        # The C library's own files find each other, and its loader must not be changed.
+        # The C library's own files find each other, and its loader must not be touched.
         if not (recipe["libc"] and (elf.soname or not elf.interpreter)):
             fix_elf(path, elf, own)
     for path, data in scripts:
@@ -311,8 +311,7 @@ def main():
     fix_programs()
     for path, how in recipe["wrap"].items():
         wrap(path, how)
-    # Data, and files that are loaded by name, leave no reference in a program. Debian's dependencies keep them in the
-    # closure.
+    # Data and what is loaded by name leave no trace in a program: Debian's word keeps it in the closure.
     for deb, depends in recipe["depends"].items():
         paths = [deps[name][0] for name in depends if deps[name][0] not in outputs.values()]
         if paths:
@@ -320,7 +319,7 @@ def main():
             os.makedirs(f"{root}/share/firn", exist_ok=True)
             with open(f"{root}/share/firn/{deb}.depends", "w") as file:
                 file.write("".join(path + "\n" for path in paths))
-    # Nix requires each output to exist. An empty output has a file that says so.
+    # Nix wants each output to exist; an empty one says so.
     for root in outputs.values():
         if not os.path.exists(root):
             os.makedirs(root)

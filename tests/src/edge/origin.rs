@@ -1,4 +1,4 @@
-//! A backend that answers by the protocol or breaks it, as a test tells it to.
+//! A backend that follows the protocol or breaks it, as a test requires.
 
 use axum::{
     Router,
@@ -33,15 +33,15 @@ use tokio::task::JoinHandle;
 /// How the backend answers requests for manifests.
 #[derive(Debug, Clone)]
 pub enum Behaviour {
-    /// By the protocol.
+    /// As the protocol requires.
     Good,
     /// After a while.
     Slow(Duration),
     /// With an error.
     Refuse(OciError),
-    /// With half of the body it announced.
+    /// With half of the announced body.
     DieMidAnswer,
-    /// With bytes that do not have the digest it says.
+    /// With bytes that do not have the stated digest.
     LieAboutDigest,
     /// With a content type that is not the manifest's.
     WrongContentType,
@@ -56,16 +56,16 @@ pub enum Behaviour {
 pub struct Seen {
     /// `GET`, `HEAD`, …
     pub method: String,
-    /// With the query.
+    /// The URI with its query.
     pub uri: String,
-    /// All of them.
+    /// All headers.
     pub headers: HeaderMap,
 }
 
 /// The backend.
 #[derive(Debug)]
 pub struct Origin {
-    /// Where it listens.
+    /// Its URL.
     pub url: String,
     shared: Arc<Mutex<Shared>>,
     task: JoinHandle<()>,
@@ -79,18 +79,18 @@ struct Shared {
     events: Arc<Notify>,
     records: HashMap<String, Vec<u8>>,
     asked: Vec<String>,
-    /// Whether it answers what is not signed.
+    /// Whether it answers unsigned requests.
     is_open: bool,
-    /// How often it was asked whether it does.
+    /// How often an edge checked whether it does.
     probed: usize,
     /// Reports of pulls.
     reports: Vec<Vec<Digest>>,
-    /// What it says that it does not keep.
+    /// The manifests that it reports as not kept.
     leaving: Vec<Digest>,
 }
 
 impl Origin {
-    /// A good backend on a free port.
+    /// A backend on a free port that follows the protocol.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -112,32 +112,32 @@ impl Origin {
         Self { url, shared, task }
     }
 
-    /// From now on, behaves like this.
+    /// Behaves like this from now on.
     pub fn behave(&self, behaviour: Behaviour) {
         self.shared.lock().expect("no panic").behaviour = behaviour;
     }
 
-    /// From now on, the package set is this one, and images differ.
+    /// From now on it has this package set, and other images.
     pub fn move_to(&self, package_set: &str) {
         self.shared.lock().expect("no panic").package_set = package_set.to_owned();
     }
 
-    /// From now on, has these records, by key, for who composes images.
+    /// Publishes these records by key, for edges that compose images.
     pub fn publish(&self, records: impl IntoIterator<Item = (String, Vec<u8>)>) {
         self.shared.lock().expect("no panic").records.extend(records);
     }
 
-    /// From now on, answers everybody.
+    /// Answers unsigned requests from now on.
     pub fn open(&self) {
         self.shared.lock().expect("no panic").is_open = true;
     }
 
-    /// How often it was asked something that is not signed to see whether it answers.
+    /// How often it got an unsigned request that checks whether it answers those.
     pub fn probed(&self) -> usize {
         self.shared.lock().expect("no panic").probed
     }
 
-    /// From now on, says of these manifests that it does not keep them.
+    /// Reports from now on that it does not keep these manifests.
     pub fn drop_manifests(&self, manifests: &[Digest]) {
         self.shared.lock().expect("no panic").leaving = manifests.to_vec();
     }
@@ -147,12 +147,12 @@ impl Origin {
         self.shared.lock().expect("no panic").reports.clone()
     }
 
-    /// The keys of the records that it has been asked for so far and has.
+    /// The keys of existing records that were requested so far.
     pub fn asked(&self) -> Vec<String> {
         self.shared.lock().expect("no panic").asked.clone()
     }
 
-    /// The requests so far, but for those for records.
+    /// The requests so far, without those for records.
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.lock().expect("no panic").seen.clone()
     }
@@ -204,7 +204,7 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
             return Response::new(Body::from(body));
         }
         if let Ok(Endpoint::Referrers(..)) = Endpoint::parse(request.uri().path()) {
-            assert!(!request.headers().contains_key(HEADER), "nobody asks for referrers but to see this");
+            assert!(!request.headers().contains_key(HEADER), "only probes ask for referrers");
             shared.probed += 1;
             return match shared.is_open {
                 true => Response::new(Body::from("{}")),

@@ -1,4 +1,4 @@
-// The Worker under test, in a wrapper that can break its bindings for one request and look into them.
+// The Worker under test, in a wrapper that can break its bindings for one request, and read them.
 //
 //   x-test-fault: kv-get, kv-put, r2-get, r2-put, repository   those calls fail in this request
 //   x-test-fault: objects-hang                                 no Durable Object answers in this request
@@ -25,19 +25,19 @@ const broken = (what) => async () => {
   throw new Error(`${what} failed: 429 Too Many Requests`);
 };
 
-// R2's wrapper in the Worker looks at the class's name.
+// The Worker's R2 wrapper checks the name of the class.
 class R2Bucket {
   get = broken("R2 GET");
   head = broken("R2 HEAD");
 }
 
-// And at whether a namespace of Durable Objects is one.
+// It also checks that a namespace of Durable Objects is one.
 const brokenObjects = (namespace, fetch = broken("a Durable Object")) =>
   new Proxy(namespace, {
     get: (target, name) =>
       name === "getByName" ? () => ({ fetch }) : Reflect.get(target, name),
   });
-// Counts what is sent to the objects.
+// Counts the requests to Durable Objects.
 let boarded = 0;
 const countedObjects = (namespace) =>
   new Proxy(namespace, {
@@ -62,7 +62,7 @@ const writeProtected = (bucket) => {
   return result;
 };
 
-// The same bindings, with their reads counted.
+// The same bindings, with reads counted.
 function counted(env) {
   const { MANIFESTS: kv, BLOBS: r2 } = env;
   const result = { ...env, PULLS: counter };

@@ -1,11 +1,11 @@
-// Starts one Worker in workerd, through Miniflare, with the settings in the first argument; prints its URL as
-// a line; ends on TERM.
+// Starts one Worker in workerd through Miniflare, with the settings in the first argument. Prints its URL as a line.
+// Ends on SIGTERM.
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { readFileSync } from "node:fs";
 
 const settings = JSON.parse(process.argv[2]);
-// Node itself comes from the npm tree that Miniflare is in: node_modules/node-…/bin/node.
+// Node comes from the same npm tree as Miniflare: node_modules/node-…/bin/node.
 const require = createRequire(join(process.execPath, "../../../"));
 const { Miniflare, convertV4MiniflareOptions, Log, LogLevel } = require("miniflare");
 

@@ -1,4 +1,4 @@
-//! One Worker in one workerd with its own state.
+//! One Worker in one workerd, with its own state.
 
 use crate::{
     service::{Service, scratch},
@@ -21,17 +21,17 @@ pub struct Settings {
     pub kv: bool,
     /// Whether it has the Durable Objects that ask the backend.
     pub flights: bool,
-    /// Whether it has the Durable Objects that know which digests are whose.
+    /// Whether it has the Durable Objects that record which digests belong to a name.
     pub repositories: bool,
-    /// Whether the Cache API keeps anything.
+    /// Whether the Cache API stores anything.
     pub cache: bool,
-    /// How many look-ups a client has in a minute.
+    /// How many look-ups a client may make in a minute.
     pub look_ups: Option<u32>,
-    /// How many misses a client has in a minute.
+    /// How many misses a client may cause in a minute.
     pub misses: Option<u32>,
 }
 
-/// How often something was read.
+/// The number of reads.
 #[derive(Debug, Clone, Copy, Default, serde::Deserialize)]
 pub struct Reads {
     /// From KV.
@@ -40,19 +40,19 @@ pub struct Reads {
     pub r2: u64,
 }
 
-/// A running Worker; it ends with this value.
+/// A running Worker. Dropping this ends it.
 #[derive(Debug)]
 pub struct Edge {
-    /// Where it listens, without a slash at the end.
+    /// Its URL, without a trailing slash.
     pub url: String,
     /// Follows no redirects.
     pub client: reqwest::Client,
-    // With everything that it started, even when the test program is killed.
+    // Also ends everything that the Worker started, even if the test program is killed.
     service: Service,
 }
 
 impl Settings {
-    /// Everything bound, in front of this backend.
+    /// Everything is bound, and this is the backend.
     pub fn new(backend_url: &str) -> Self {
         let variables = [("FIRN_BACKEND_URL", backend_url), ("FIRN_LOG", "none")];
         Self {
@@ -66,12 +66,12 @@ impl Settings {
         }
     }
 
-    /// The same without what is nearer than KV.
+    /// The same, without the caches before KV.
     pub fn forgetful(self) -> Self {
         Self { cache: false, ..self.with("FIRN_MEMORY_BYTES", "0") }
     }
 
-    /// The same with a variable set.
+    /// The same, with this variable.
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.variables.insert(name.to_owned(), value.to_owned());
         self
@@ -82,7 +82,7 @@ impl Edge {
     /// Starts a Worker and waits until it answers.
     ///
     /// # Panics
-    /// When the Worker has not been built, or does not start.
+    /// If the Worker has not been built, or does not start.
     pub async fn start(settings: Settings) -> Self {
         #[derive(Serialize)]
         struct Arguments<'a> {
@@ -117,24 +117,24 @@ impl Edge {
             let (address, _) = rest.split_once('\n')?;
             Some(format!("http://{}", address.trim_end().trim_end_matches('/')))
         });
-        // Built with the rest of the workspace, reqwest has TLS and wants to know whose. An error means that
-        // another test was first.
+        // reqwest is built with TLS here, and needs to know the provider. An error means that another test has set it
+        // already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
         Self { url, client: client.build().expect("a client"), service }
     }
 
-    /// What it has logged so far.
+    /// Its log so far.
     pub fn log(&self) -> String {
         self.service.log()
     }
 
-    /// The points that it has written to Analytics Engine.
+    /// The points that it wrote to Analytics Engine.
     pub async fn points(&self) -> serde_json::Value {
         self.get("/.test/points").await.json().await.expect("a list")
     }
 
-    /// How many requests it has sent to the objects that ask the backend.
+    /// How many requests it sent to the Durable Objects that ask the backend.
     pub async fn boarded(&self) -> usize {
         self.get("/.test/boarded").await.json().await.expect("a number")
     }
@@ -149,12 +149,12 @@ impl Edge {
         self.client.request(method, format!("{}{path}", self.url))
     }
 
-    /// The answer to a GET.
+    /// Sends a GET request.
     pub async fn get(&self, path: &str) -> reqwest::Response {
         self.request(reqwest::Method::GET, path).send().await.expect("the edge answers")
     }
 
-    /// The answer to a HEAD.
+    /// Sends a HEAD request.
     pub async fn head(&self, path: &str) -> reqwest::Response {
         self.request(reqwest::Method::HEAD, path).send().await.expect("the edge answers")
     }
@@ -178,10 +178,10 @@ impl Edge {
         keys.iter().map(field).collect()
     }
 
-    /// Waits until KV has this many keys: they are written after the answer.
+    /// Waits until KV has this many keys. They are written after the answer.
     ///
     /// # Panics
-    /// When it does not get them.
+    /// If it does not get them.
     pub async fn await_keys(&self, count: usize) -> Vec<(String, serde_json::Value)> {
         eventually(&format!("KV has {count} keys"), async || {
             let keys = self.keys().await;
@@ -190,10 +190,10 @@ impl Edge {
         .await
     }
 
-    /// Waits until KV has this manifest under both its keys: its digest, and its image in a package set.
+    /// Waits until KV has this manifest under both its keys: by its digest, and as an image of a package set.
     ///
     /// # Panics
-    /// When it does not get it.
+    /// If it does not get it.
     pub async fn await_manifest(&self, digest: &str) {
         eventually("KV has the manifest", async || {
             let keys = self.keys().await;

@@ -1,7 +1,7 @@
-//! A server that runs while somebody holds it, and ends with all that it started.
+//! A server that runs until it is dropped, and then ends with all that it started.
 //!
-//! The supervising is a shell script of its own process: it outlives a test program that is killed, and a
-//! `static` that is never dropped.
+//! A shell script supervises it in a process of its own. So the server also ends if the test program is killed, or if
+//! it is a `static` that is never dropped.
 
 use crate::{
     program::{Program, find},
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 const SUPERVISE: &str = include_str!("supervise.sh");
 
-/// A running server, with a directory of its own that is removed after it.
+/// A running server. Its directory is removed after it has ended.
 #[derive(Debug)]
 pub struct Service {
     name: &'static str,
@@ -25,26 +25,26 @@ pub struct Service {
     hold: Option<ChildStdin>,
 }
 
-/// A new directory for a server.
+/// Creates a new directory for a server.
 ///
 /// # Panics
-/// When it cannot be made.
+/// If it cannot be created.
 pub fn scratch(name: &str) -> PathBuf {
     let prefix = format!("firn-test-{name}-");
     tempfile::Builder::new().prefix(&prefix).tempdir().expect("a temporary directory").keep()
 }
 
-/// Whether a program of this name runs in a session, in whatever process group.
+/// Whether a program of this name runs in a session, in any process group.
 pub fn session_runs(session: u32, name: &str) -> bool {
     let found = Program::new("pgrep").args(["--session", &session.to_string(), "--exact", name]).run();
     found.status == 0
 }
 
 impl Service {
-    /// Starts a server in its directory. It gets `grace` to end when asked to.
+    /// Starts a server in its directory. When asked to end, it gets `grace`.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// If it cannot be started.
     pub fn start<S: AsRef<OsStr>>(
         name: &'static str,
         scratch: PathBuf,
@@ -54,7 +54,7 @@ impl Service {
     ) -> Self {
         let mut supervisor = Command::new(find("bash"));
         supervisor.args(["-c", SUPERVISE, "supervise"]).arg(&scratch).arg(grace.as_secs().to_string());
-        // The server's environment is not the supervisor's, which needs its tools.
+        // The server's environment is not that of the supervisor, which needs its tools.
         supervisor.arg(find("env"));
         for (name, _) in environment.iter().filter(|(_, value)| value.is_none()) {
             supervisor.args(["-u", name]);
@@ -81,7 +81,7 @@ impl Service {
         self.process
     }
 
-    /// Everything that it has said so far.
+    /// Its output so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(self.scratch.join("log")).unwrap_or_default()).into_owned()
     }
@@ -93,10 +93,10 @@ impl Service {
         stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
     }
 
-    /// Asks until the server gives the answer.
+    /// Waits until `ask` returns an answer.
     ///
     /// # Panics
-    /// When it ends, or takes too long.
+    /// If the server ends, or this takes too long.
     pub fn until<T>(&self, what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
         until(&format!("{}: {what}", self.name), limit, || {
             let answer = ask();
@@ -105,17 +105,17 @@ impl Service {
         })
     }
 
-    /// Ends it and all that it started, and waits for that.
+    /// Ends it and all that it started, and waits until they have ended.
     pub fn stop(&mut self) {
         self.hold = None;
-        // It fails only when it has been waited for already.
+        // Fails only if it has been waited for already.
         let _ = self.supervisor.wait();
     }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // What a failed test's servers said is all there is to learn from.
+        // If a test fails, the logs of its servers are the only evidence.
         if std::thread::panicking() {
             let log = self.log();
             let start = log.char_indices().nth_back(8_000).map_or(0, |(at, _)| at);

@@ -1,4 +1,4 @@
-//! Names that are made to be evaluated for as long and as often as possible.
+//! Attacks by names that take as many and as long evaluations as possible.
 
 use firn_tests::{
     backend::Backend,
@@ -9,13 +9,13 @@ use firn_tests::{
 };
 use tempfile::TempDir;
 
-/// How many evaluations have ended by themselves.
+/// How many evaluations have ended without being killed.
 fn evaluations(backend: &Backend) -> usize {
     let log = backend.log();
     log.lines().filter(|line| line.contains("nix process ended") && line.contains("nix-instantiate")).count()
 }
 
-/// Many good packages, `p0`, `p1`, …, and some that are not.
+/// Many good packages, `p0`, `p1`, …, and some bad ones.
 fn set() -> String {
     let seed = u64::from(std::process::id());
     let endless = "let fib = n: if n < 2 then n else fib (n - 1) + fib (n - 2); in fib 90";
@@ -42,7 +42,7 @@ fn one_name_that_aborts_costs_few_evaluations_and_spoils_no_other() {
     );
     let spent = evaluations(&backend);
     assert!(spent <= 20, "{spent} evaluations");
-    // What was found out of the good names is known, and that of the bad one.
+    // The results for the good names are remembered, and those for the bad one.
     registry.built("p0/p49", "latest");
     assert_eq!(registry.settled("aborts/p50", "latest").status, 404);
     assert_eq!(evaluations(&backend), spent, "{}", backend.log());
@@ -56,25 +56,26 @@ fn names_that_never_end_cost_the_time_of_one_image() {
         let (status, body) = attacker.settled(name);
         assert!(status == 404 && body.contains(says), "{name}: {status} {body}");
     };
-    // One evaluation of it, and one of nothing, to see that the package set is in order.
+    // One evaluation of the name, and one without names to check that the package set works.
     refused("endless", "takes longer than the 6 s");
     assert_eq!(backend.nix_processes(), 2);
-    // It is remembered by what is known: under other names for it or for something in it, and in every company.
+    // The failure is remembered by attribute: also for other names of it or of something in it, and together with any
+    // other names.
     for name in ["endless.out", "endless.a1", "endless.a.b", "endless/p1", "p2/endless.dev"] {
         refused(name, "takes longer than the 6 s");
     }
     assert_eq!(backend.nix_processes(), 2);
-    // In company it is not known at first which of them it is; the next time it is.
+    // Together with others, it is unknown at first which name is slow. The next request finds it out.
     refused("other.endless/p3/p4", "pull them one by one: ");
     refused("other.endless/p5", "other.endless: evaluating");
     let spent = backend.nix_processes();
     let (status, body) = bystander.settled("other.endless/p6");
     assert!(status == 404 && body.contains("other.endless: evaluating"), "{status} {body}");
     assert_eq!(backend.nix_processes(), spent);
-    // Enough is enough, for that client.
+    // After that, this client is refused.
     let (status, body) = attacker.ask("p7");
     assert!(status == 429 && body.contains("took too long to evaluate"), "{status} {body}");
-    // Nobody else is affected, nor what was asked for in bad company.
+    // Other clients are not affected, nor are names that were requested together with a slow one.
     for name in ["p3", "p4", "p7"] {
         let (status, body) = bystander.settled(name);
         assert_eq!(status, 200, "{name}: {body}");
@@ -82,7 +83,7 @@ fn names_that_never_end_cost_the_time_of_one_image() {
     assert_eq!(attacker.ask("p3/p4").0, 200, "what is known takes no evaluation");
 }
 
-/// Surveys take minutes, and there is one at a time.
+/// A survey takes minutes, and only one runs at a time.
 #[test]
 fn only_the_operators_revision_is_surveyed() {
     let dir = TempDir::new().expect("a directory");
@@ -103,7 +104,7 @@ fn only_the_operators_revision_is_surveyed() {
         log.lines().filter(|line| line.contains("packages surveyed")).map(str::to_owned).collect::<Vec<_>>()
     };
     let lines = until("the packages are surveyed", LONG, || {
-        // Where another survey was under way, the next look at the names begins this one.
+        // If another survey was under way, the next request for names starts this one.
         registry.settled("greetin", "latest");
         let lines = surveyed();
         lines.iter().any(|line| line.contains(&main)).then_some(lines)

@@ -1,4 +1,4 @@
-//! Who asked first decides nothing for those who come after.
+//! What the first client gets does not decide what later clients get.
 
 use firn_tests::{
     backend::Backend,
@@ -36,7 +36,7 @@ fn a_build_has_the_best_place_of_those_who_wait_for_it() {
     gates.open_all("gated-2");
     gates.open("gated-3", 1);
     gates.open("gated-4", 1);
-    // The first client's next one, and then the second client's.
+    // The first client's next build, and then the second client's.
     until("the second client has its turn", LONG, || {
         assert!(!said(&pages[1], "step 1 of 5"), "the second client waits for all of the first one's");
         said(&pages[2], "step 1 of 5").then_some(())
@@ -47,7 +47,7 @@ fn a_build_has_the_best_place_of_those_who_wait_for_it() {
     }
 }
 
-/// What a client is refused is told to no other.
+/// A refusal of one client does not apply to others.
 #[test]
 fn a_quota_is_one_client_s() {
     let gates = Gates::new();
@@ -60,7 +60,7 @@ fn a_quota_is_one_client_s() {
     }
     let (status, body) = first.ask("gated-3");
     assert!(status == 429 && body.contains("2 of your images are waiting"), "{status} {body}");
-    // Nothing of that sticks to the image, and joining costs nothing.
+    // The refusal is not remembered for the image, and joining a build is always possible.
     let page = second.begin("gated-3");
     assert_eq!(first.begin("gated-3"), page);
     for name in ["gated-1", "gated-2", "gated-3"] {

@@ -1,4 +1,4 @@
-//! Two servers and two collectors on one bucket, all of them killed again and again.
+//! Two servers and two collectors on one bucket. All of them are killed again and again.
 
 use firn_tests::{
     backend::{Backend, command, firn},
@@ -19,21 +19,21 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
 
-/// How often each server and each collector is killed.
+/// How many times each server and each collector is killed.
 const SERVER_KILLS: usize = 20;
 const COLLECTOR_KILLS: usize = 30;
-/// Longer than a build takes to store what it has packed, since that is what it protects.
+/// Longer than a build takes to store its layers, because it protects these.
 const GRACE: &str = "10";
 /// Blobs that nothing refers to.
 const STRAYS: usize = 10;
 
-/// What all of them have in common.
+/// What all processes share.
 struct Site {
     s3: S3,
     storage: String,
     set: PathBuf,
     dir: TempDir,
-    /// What clients were told is there: names with their digests.
+    /// The images that clients were told exist: names and digests.
     acknowledged: Mutex<Vec<(String, String)>>,
     /// The terms of the lease that collections had.
     terms: Mutex<Vec<u64>>,
@@ -61,7 +61,7 @@ impl Site {
         environment.into_iter().fold(backend, |backend, (name, value)| backend.env(name, value)).start()
     }
 
-    /// A command on the storage that runs to its end.
+    /// Runs a command on the storage.
     fn look(&self, arguments: &[&str]) -> Option<Value> {
         let data = self.dir.path().join("looker").display().to_string();
         let all = [arguments, &["--json", "--storage", &self.storage, "--data", &data]].concat();
@@ -71,11 +71,11 @@ impl Site {
             .into_iter()
             .fold(command(&all), |firn, (name, value)| firn.env(name, value));
         let finished = firn.run();
-        // The lease may be another's.
+        // Another process may have the lease.
         (finished.status == 0).then(|| serde_json::from_slice(&finished.stdout).expect("JSON"))
     }
 
-    /// Remembers which terms a process had.
+    /// Records which terms a process had.
     fn note_terms(&self, log: &str) {
         let lines = log.lines().filter(|line| line.contains("collecting garbage"));
         let terms = lines
@@ -83,7 +83,7 @@ impl Site {
         self.terms.lock().expect("unbroken").extend(terms);
     }
 
-    /// Everything of an image that was acknowledged is there, and it is not built again.
+    /// Checks that everything in an acknowledged image exists, and that the image is not built again.
     fn verify(&self, backend: &Backend, image: &(String, String)) {
         let (name, digest) = image;
         let registry = backend.registry();
@@ -93,7 +93,7 @@ impl Site {
         assert_eq!(backend.logged(&format!("built image.name={name} ")), 0, "{name} was there");
     }
 
-    /// Has a server build new images, and kills it at it.
+    /// Has a server build new images, and kills it meanwhile.
     fn kill_server(&self, number: usize, mut random: Random) {
         let mut takes = Duration::from_secs(1);
         for round in 0..SERVER_KILLS {
@@ -105,7 +105,7 @@ impl Site {
             if let Some(image) = &known {
                 self.verify(&backend, image);
             }
-            // The servers share half of their packages, so that one finds what the other has begun.
+            // The servers share half of their packages, so that one finds what the other has started.
             let name = format!("p{}/p{}", round, SERVER_KILLS * (number + 1) + round);
             let (registry, path) = (backend.registry(), format!("/v2/{name}/manifests/latest"));
             let client = thread::spawn(move || {
@@ -123,7 +123,7 @@ impl Site {
         }
     }
 
-    /// Has garbage collected, and kills the collector at it.
+    /// Runs garbage collections, and kills the collector meanwhile.
     fn kill_collector(&self, number: usize, mut random: Random) {
         let log = self.dir.path().join(format!("collector-{number}"));
         let (mut takes, mut kills) = (Duration::from_millis(500), 0);
@@ -142,7 +142,7 @@ impl Site {
             let mut collector = collector.spawn().expect("firn starts");
             thread::sleep(random.within(takes.mul_f64(1.5)));
             match collector.try_wait().expect("its status") {
-                // It was quicker.
+                // It has ended before it was killed.
                 Some(_) => takes = (takes + started.elapsed()) / 2,
                 None => {
                     collector.kill().expect("it runs");
@@ -155,7 +155,7 @@ impl Site {
     }
 }
 
-/// Writes a blob that nothing refers to, long ago.
+/// Writes a blob that nothing refers to, with an old time.
 fn stray(objects: &Path, number: usize) -> PathBuf {
     let digest = firn_shared::Digest::of(format!("stray {number}").as_bytes());
     let path = objects.join("shared").join(firn_shared::link::object_key::blob_key(&digest));
@@ -178,7 +178,7 @@ fn two_servers_and_two_collectors_lose_nothing() {
             scope.spawn(move || site.kill_collector(number, collector));
         }
     });
-    // The lease of a dead collector passes, and others collect what is garbage.
+    // The lease of a dead collector expires, and others collect the garbage.
     until("garbage is collected", Duration::from_secs(120), || {
         site.look(&["gc", "--gc-grace", GRACE]);
         strays.iter().all(|stray| !stray.exists()).then_some(())

@@ -1,5 +1,5 @@
-//! What strangers may try on a running Firn, one file a heading: who attacks, what it costs them, and that others are
-//! served meanwhile. Real processes and real Nix.
+//! Attacks on a running Firn, one file per topic: who attacks, what it costs the attacker, and that others are still
+//! served. With real processes and real Nix.
 
 mod evaluations;
 mod identity;

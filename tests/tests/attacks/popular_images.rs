@@ -1,5 +1,5 @@
-//! A flood of images that nobody wants, against storage that has no room for it: what is in demand at the edge stays
-//! whole, though the backend sees none of its pulls.
+//! A flood of unwanted images on storage with too little room: an image in demand at the edge stays complete, though
+//! the backend sees none of its pulls.
 
 use firn_shared::{link::object_key::blob_key, oci::digest::Digest};
 use firn_tests::{
@@ -14,11 +14,11 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const SECRET: &str = "s3cret";
-/// Each package has a layer of its own, and a mebibyte has room for some thirty images.
+/// Each package has a layer of its own. One MiB has room for about thirty images.
 const PACKAGES: usize = 24;
 const POPULAR: &str = "p0/p1";
 
-/// The answer to a GET of a manifest: its blobs, or nothing where the registry has no room for it.
+/// Requests a manifest. Returns its blobs, or None if the registry has no room for the image.
 async fn manifest(edge: &Edge, name: &str, client: &str) -> Option<Vec<Digest>> {
     let request = edge.request(Method::GET, &format!("/v2/{name}/manifests/latest"));
     let response = request.header("cf-connecting-ip", client).timeout(LONG).send().await.expect("an answer");
@@ -32,7 +32,7 @@ async fn manifest(edge: &Edge, name: &str, client: &str) -> Option<Vec<Digest>> 
     Some(blobs.map(|blob| blob["digest"].as_str().expect("text").parse().expect("a digest")).collect())
 }
 
-/// Pulls the image that is in demand, as clients do: every part of it is there, and right.
+/// Pulls the popular image as clients do. Every part of it must exist and be correct.
 async fn pull(edge: &Edge) {
     let blobs = eventually("it is built", async || manifest(edge, POPULAR, "203.0.113.1").await).await;
     for digest in blobs {
@@ -44,7 +44,7 @@ async fn pull(edge: &Edge) {
     }
 }
 
-/// Asks for one image after another, none of them twice.
+/// Requests one image after another, each only once.
 struct Flood(usize);
 
 impl Flood {
@@ -52,12 +52,12 @@ impl Flood {
         let n = self.0;
         self.0 += 1;
         let (a, b, c) = (n % PACKAGES, n / PACKAGES % PACKAGES, n / PACKAGES / PACKAGES % PACKAGES);
-        // Of every three packages, in every order: names that mean the same are one image, which is no matter here.
+        // All combinations of three packages. Names that mean the same image do not matter here.
         let name = format!("p{a}/p{}/p{}", (a + b + 1) % PACKAGES, (a + 2 * b + c + 5) % PACKAGES);
         manifest(edge, &name, "203.0.113.66").await
     }
 
-    /// Goes on until an image that it had made has been collected.
+    /// Continues until one of its images was collected.
     async fn overflow(&mut self, edge: &Edge, storage: &Path) {
         let is_there = |digest: &Digest| storage.join(blob_key(digest)).exists();
         let first = eventually("there is room for one", async || self.next(edge).await).await;
@@ -69,7 +69,7 @@ impl Flood {
     }
 }
 
-/// How often the image has been used that was used most, as far as the backend has written it down.
+/// The number of uses of the most used image, as far as the backend has written it.
 fn most_uses(storage: &Path) -> u32 {
     let folders = fs::read_dir(storage.join("pulls")).into_iter().flatten().flatten();
     let files = folders.flat_map(|folder| fs::read_dir(folder.path()).into_iter().flatten().flatten());
@@ -94,14 +94,14 @@ async fn a_flood_of_images_takes_nothing_down_that_is_in_demand() {
         .with("FIRN_COMPOSE", "false")
         .with("FIRN_REPORT_SECONDS", "1");
     let edge = Edge::start(settings).await;
-    // Clients pull it now and then.
+    // Clients pull the image now and then.
     eventually("the backend knows that it is in demand", async || {
         pull(&edge).await;
         (most_uses(&storage) >= 3).then_some(())
     })
     .await;
     let mut flood = Flood(0);
-    // Then they do not for a while, in which everything is newer that others have made.
+    // Then they do not for a while, and all images of others are newer.
     for _ in 0..2 {
         flood.overflow(&edge, &storage).await;
         pull(&edge).await;

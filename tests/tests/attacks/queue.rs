@@ -1,4 +1,4 @@
-//! Many small requests that hang up at once: they stop nobody, and nothing of them is left.
+//! Many small requests from clients that disconnect at once: they block no other client, and leave nothing behind.
 
 use firn_tests::{
     backend::{Backend, Starting},
@@ -8,18 +8,18 @@ use firn_tests::{
 };
 use std::ops::RangeInclusive;
 
-/// What two clients ask for, who hang up.
+/// The packages that two clients request before they disconnect.
 const ATTACKERS: [(u8, RangeInclusive<usize>); 2] = [(2, 1..=100), (3, 101..=200)];
 
-/// How many places in the queue they get at most, together.
+/// How many places in the queue they get together at most.
 const SHARES: u64 = 20;
 
 fn gated(gates: &Gates) -> Starting {
     Backend::serving_expression(&gates.package_set()).args(&["--max-realisations", "1"])
 }
 
-/// HEADs for packages whose builders wait, from two addresses. When each has been answered or waits for its build, all
-/// of them hang up.
+/// HEAD requests for packages whose builders wait, from two addresses. When each request was answered or waits for
+/// its build, all of them disconnect.
 fn attack(backend: &Backend) {
     let requests = ATTACKERS.into_iter().flat_map(|(number, packages)| {
         let caller = Caller::new(backend, number);
@@ -44,12 +44,12 @@ fn requests_that_hang_up_stop_nobody() {
     }
     attack(&backend);
     assert_eq!(backend.waiting(), SHARES, "no more than their shares");
-    // What is known is served at once, also in combinations that are new.
+    // Images of known packages are served at once, also in new combinations.
     for name in ["hello", "hello/jq", "jq/hello"] {
         let (status, body) = bystander.ask(name);
         assert_eq!(status, 200, "{name}: {body}");
     }
-    // What is new waits for one build of each of them at most, and for the one that has begun.
+    // A new image waits for at most one build of each attacker, and for the one that has started.
     let page = bystander.begin("gated-201");
     until("it stands in line", LONG, || {
         let accept = [("accept", "application/json")];
@@ -73,11 +73,11 @@ fn requests_that_hang_up_stop_nobody() {
 fn what_nobody_asks_for_leaves_the_queue() {
     let gates = Gates::new();
     let backend = gated(&gates).args(&["--abandon-after", "1", "--wait", "600"]).start();
-    // A client that goes on waiting, in the line of one that does not.
+    // A client that keeps waiting, in line behind one that disconnects.
     let patient = Caller::new(&backend, 3).settling("gated-101");
     until("it is built", LONG, || (backend.waiting() == 1).then_some(()));
     attack(&backend);
-    // One has begun, and one is waited for, which may be the same.
+    // One build has started, and one has a waiting client; they may be the same.
     until("the others are gone", LONG, || (backend.waiting() <= 2).then_some(()));
     gates.open_all("gated-101");
     for package in 1..=200 {
@@ -88,13 +88,13 @@ fn what_nobody_asks_for_leaves_the_queue() {
     until("the queue is empty", LONG, || (backend.waiting() == 0).then_some(()));
     assert!(backend.logged("given up image.name=gated-") >= 18, "{}", backend.log());
     assert_eq!(backend.logged("given up image.name=gated-101 "), 0);
-    // A client that comes back has it begun anew.
+    // If a client comes back, its build starts anew.
     for package in [2, 3, 200] {
         assert_eq!(Caller::new(&backend, 2).settled(&format!("gated-{package}")).0, 200);
     }
 }
 
-/// A client that has just one image to ask for finds room where others have filled the queue and left.
+/// A client that requests a single image gets a place after others have filled the queue and left.
 #[test]
 fn many_addresses_make_room() {
     let gates = Gates::new();

@@ -1,4 +1,4 @@
-//! Tags that callers make up, of a repository that takes its time.
+//! Made-up tags of a repository that responds slowly.
 
 use firn_tests::{
     backend::Backend,
@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// A directory with a `git` that keeps everybody waiting who asks for a ref that was made up.
+/// A directory with a `git` that hangs for every ref that was made up.
 fn slow_git(dir: &Path) -> String {
     let script = format!(
         "#!/bin/bash\ncase \"$*\" in *ls-remote*made-up*) exec sleep 600;; esac\nexec '{}' \"$@\"\n",
@@ -37,9 +37,9 @@ fn made_up_tags_keep_latest_from_nobody() {
     let requests =
         (0..120).map(|n| (Caller::new(&backend, 2 + n % 2), format!("/v2/greeting/manifests/made-up-{n}")));
     let crowd = Crowd::ask(requests);
-    // As many wait as may, and some are refused for that.
+    // As many wait as may. Some are refused for that reason.
     until("some are refused", LONG, || (crowd.answered() >= 20).then_some(()));
-    // The commit that is configured waits for none of them. Building takes no look at the repository.
+    // The configured commit waits for none of them. A build does not ask the repository.
     let bystander = Caller::new(&backend, 4);
     let (status, body) = until("the image is built", LONG, || {
         let answer = bystander.ask("greeting");

@@ -1,5 +1,5 @@
-//! Package code looks for the registry's secrets, and strangers for what a registry shows without being asked who they
-//! are.
+//! Package code looks for the registry's secrets, and strangers look for what a registry shows without
+//! authentication.
 
 use firn_shared::link::authentication::{HEADER, Secret};
 use firn_tests::{
@@ -15,10 +15,10 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
-/// A secret, in two parts: whole it is in no expression, and so in the environment of no builder.
+/// A secret in two parts. The whole secret is in no expression, and therefore in no builder's environment.
 const SECRET: [&str; 2] = ["hunter2-", "correct-horse"];
 
-/// Packages that look for secrets, each in its own way; others for each `salt` and time.
+/// Packages that look for secrets, each in its own way. They differ for each `salt` and time.
 fn set(salt: &str) -> String {
     let [one, two] = SECRET;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos();
@@ -51,7 +51,7 @@ fn secret() -> String {
     SECRET.concat()
 }
 
-/// What the edge would send.
+/// The header that the edge would send.
 fn signed(path: &str) -> (String, String) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     (HEADER.to_owned(), Secret::new(secret()).sign("GET", path, now))
@@ -84,7 +84,7 @@ fn package_code_sees_no_secrets() {
         assert_eq!(ask(&backend, name).0, 200, "{name}: {}", backend.log());
     }
     assert!(!backend.log().contains(&secret()));
-    // Without isolation, Firn's processes are there to be seen; its environment holds no secret even so.
+    // Without isolation, Firn's processes are visible. Even so, its environment has no secret.
     let backend = serve("never");
     assert_eq!(ask(&backend, "environment").0, 200);
     assert_eq!(ask(&backend, "processes").0, 404);
@@ -146,15 +146,15 @@ fn behind_a_secret_nothing_is_public() {
     assert_eq!(registry.request("GET", "/metrics", &[]).status, 403);
 }
 
-/// What a client is told of an expression that fails, of one that is restricted, and of a whole set that is.
+/// The messages for an expression that fails, for one that is restricted, and for a whole restricted set.
 const FAILS: &str = "its expression in the package set fails to evaluate";
 const RESTRICTED: &str = "evaluating its expression reads files outside the package set or downloads something, which \
                           this registry allows only at the revision that the tag latest names";
 const SET_RESTRICTED: &str = "at this revision the package set reads files outside of it or downloads something while it \
                               is evaluated, which this registry allows only at the revision that the tag latest names";
 
-/// Ways for an expression to what is outside its package set, each with what is told of it. `OUT` is a folder outside,
-/// with the file `file`, a flake and a repository; the link `out` in the package set leads there.
+/// Ways in which an expression may reach files outside its package set, each with the expected message. `OUT` is a
+/// folder outside, with the file `file`, a flake and a repository. The link `out` in the package set leads there.
 const WAYS_OUT: [(&str, &str, &str); 20] = [
     ("reads", r#"builtins.readFile "OUT/file""#, RESTRICTED),
     ("follows", "builtins.readFile ./out/file", RESTRICTED),
@@ -177,13 +177,13 @@ const WAYS_OUT: [(&str, &str, &str); 20] = [
     ("unpacks", r#"builtins.fetchTarball "http://127.0.0.1:1/x.tar.gz""#, RESTRICTED),
     ("clones", r#"(builtins.fetchGit "file://OUT/repository").outPath"#, RESTRICTED),
     ("clonesssh", r#"(builtins.fetchGit "ssh://git@127.0.0.1:1/x").outPath"#, RESTRICTED),
-    // Which no Nix restricts, and the second not every Nix.
+    // No Nix restricts the first of these, and not every Nix the second.
     ("flake", r#"(builtins.getFlake "path:OUT").outPath"#, FAILS),
     ("tree", r#"(builtins.fetchTree { type = "path"; path = "OUT"; }).outPath"#, FAILS),
     ("lookup", r#"builtins.readFile <outside/file>"#, FAILS),
 ];
 
-/// Ways that say nothing of what is outside.
+/// Ways that reveal nothing about files outside.
 const DEAD_ENDS: [(&str, &str); 3] = [
     ("exists", "if builtins.pathExists OUT then throw \"it is there\" else \"\""),
     ("existslink", "if builtins.pathExists ./out/file then throw \"it is there\" else \"\""),
@@ -193,7 +193,7 @@ const DEAD_ENDS: [(&str, &str); 3] = [
     ),
 ];
 
-/// A package for each way, whose refusal holds what was found.
+/// A package for each way. If it can read the file, its error message contains what it found.
 fn ways(outside: &Path, salt: &str) -> String {
     let make = |(name, expression): (&str, &str)| {
         format!(
@@ -218,8 +218,8 @@ in {{
     .replace("OUT", outside.to_str().expect("UTF-8"))
 }
 
-/// A repository with the package set of [`ways`] on three branches: `main`, which is the operator's, `same`, and `other`
-/// with another commit; and on `whole` one that cannot be loaded under restrictions, and on `thrown` one that never can.
+/// A repository with the package set of [`ways`] on three branches: `main`, the operator's; `same`; and `other`,
+/// which has another commit. The branch `whole` cannot be loaded under restrictions, and `thrown` never can.
 fn repository_with_ways_out(dir: &Path, outside: &Path, salt: &str) -> Repository {
     let repository = Repository::new(dir);
     symlink(outside, dir.join("out")).expect("a link");
@@ -228,7 +228,7 @@ fn repository_with_ways_out(dir: &Path, outside: &Path, salt: &str) -> Repositor
     repository.commit(&ways(outside, salt));
     repository.git(&["branch", "--quiet", "same"]);
     for (branch, expression) in [
-        ("other", format!("# Somebody else's.\n{}", ways(outside, salt))),
+        ("other", format!("# Another person's.\n{}", ways(outside, salt))),
         ("whole", format!("builtins.seq (builtins.readFile {}/file) (_: {{ }})", outside.display())),
         ("thrown", "throw \"words of a stranger\"".into()),
     ] {
@@ -259,7 +259,7 @@ fn reads_and_downloads_nothing(nix: &Path, place: &Path, outside: &Path) {
     let url = repository_with_ways_out(place, outside, &place.display().to_string()).url();
     let path = format!("{}:{}", nix.display(), std::env::var("PATH").expect("$PATH is set"));
     let outside = outside.display();
-    // What the operator has allowed for all that Nix does must not count here.
+    // The operator's settings for Nix in general must have no effect here.
     let config = format!(
         "{}\ndownload-attempts = 1\nnix-path = outside={outside}\nrestrict-eval = false\n",
         nix::config()
@@ -279,9 +279,9 @@ fn reads_and_downloads_nothing(nix: &Path, place: &Path, outside: &Path) {
         let answer = registry.settled(name, "other");
         assert_eq!(answer.status, 200, "{nix:?} {name}: {}", answer.text());
     }
-    // One of them spoils no other.
+    // One of them does not affect the others.
     check("exists/reads/variable", "other", &format!("reads: {RESTRICTED}"));
-    // A whole set is refused once, however often it is asked for.
+    // A whole set is evaluated once, however often it is requested.
     for (tag, expect) in
         [("whole", SET_RESTRICTED), ("thrown", "the package set does not load at this revision")]
     {
@@ -290,11 +290,11 @@ fn reads_and_downloads_nothing(nix: &Path, place: &Path, outside: &Path) {
         check("reads", tag, expect);
         assert_eq!(backend.nix_processes(), before, "{nix:?} {tag}");
     }
-    // The operator's own ref reads what it likes, although a caller was quicker to ask for the same commit.
+    // The operator's own ref is not restricted, even if a caller requested the same commit first.
     check("reads", "same", &format!("reads: {RESTRICTED}"));
     check("reads", "latest", &format!("reads: {FAILS}: found ‘found’"));
     check("reads", "same", &format!("reads: {FAILS}: found ‘found’"));
-    // So does what the operator chooses at the command line.
+    // Neither is a revision that the operator chooses at the command line.
     let data = place.with_extension("data").display().to_string();
     let built = command(&["build", "reads", "--tag", "other", "--pkgs-repo", &url, "--data", &data]).run();
     assert!(built.failed().contains("found ‘found’"), "{nix:?}");

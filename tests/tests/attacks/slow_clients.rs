@@ -1,4 +1,4 @@
-//! Clients that hold connections by being slow, and clients that hold many.
+//! Clients that hold connections by being slow, and clients that hold many connections.
 
 use firn_shared::link::authentication::{HEADER, Secret};
 use firn_tests::{
@@ -16,10 +16,10 @@ use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
 const SECRET: &str = "old snow";
-/// Shorter than the server's patience.
+/// Shorter than the server's timeout.
 const MOMENT: Duration = Duration::from_millis(50);
 
-/// A backend that is patient for two seconds.
+/// A backend with a timeout of two seconds.
 fn impatient(more: &[&str]) -> Starting {
     let backend = Backend::serving_expression(&package_set::small("slow clients"));
     backend.args(&["--client-timeout", "2"]).args(more)
@@ -31,7 +31,7 @@ fn connect(backend: &Backend) -> TcpStream {
     stream
 }
 
-/// curl at an address of its own: to the backend, each is another client. The status of its health.
+/// Requests `/healthz` with curl from an address of its own: each address is another client. Returns the status.
 fn health_as(backend: &Backend, number: u8) -> String {
     let url = format!("http://{}/healthz", backend.address());
     let interface = format!("127.0.0.{number}");
@@ -41,7 +41,7 @@ fn health_as(backend: &Backend, number: u8) -> String {
         .text()
 }
 
-/// Sends a byte now and then until the other side has had enough.
+/// Sends a byte now and then until the server closes the connection.
 fn trickle(mut stream: &TcpStream) {
     until("the server ends the connection", LONG, || {
         sleep(MOMENT);
@@ -49,7 +49,7 @@ fn trickle(mut stream: &TcpStream) {
     });
 }
 
-/// Everything that is answered until the connection ends, which may be by a reset.
+/// Everything that is received until the connection ends, perhaps by a reset.
 fn rest(mut stream: &TcpStream) -> String {
     let (mut said, mut part) = (Vec::new(), [0; 4096]);
     loop {
@@ -88,7 +88,7 @@ fn a_body_that_never_ends() {
         write!(stream, "PUT /v2/x/manifests/y HTTP/1.1\r\nhost: x\r\n{body}\r\n\r\n{more}").expect("sent");
         trickle(&stream);
     }
-    // A client that says nothing more is told why.
+    // A client that sends nothing more is told the reason.
     let mut stream = connect(&backend);
     stream
         .write_all(b"PUT /v2/x/manifests/y HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n")
@@ -96,7 +96,7 @@ fn a_body_that_never_ends() {
     assert!(rest(&stream).starts_with("HTTP/1.1 405"));
 }
 
-/// A package set with one package that does not fit into what systems buffer for a connection.
+/// A package set whose one package is larger than the system's buffers for a connection.
 const LARGE: &str = r#"{ system, ... }: {
   large = derivation {
     name = "large-1.0";
@@ -112,7 +112,7 @@ const LARGE: &str = r#"{ system, ... }: {
 fn an_answer_that_is_hardly_read() {
     let limits = ["--client-timeout", "2", "--least-rate", "1000000"];
     let backend = Backend::serving_expression(LARGE).args(&limits).start();
-    // A client that reads at its leisure is fast enough.
+    // A client that reads at its own pace is fast enough.
     let image = Image::pull(&backend.registry(), "large");
     image.layers(&backend.registry());
     let largest = image.manifest.layers().iter().max_by_key(|layer| layer.size()).expect("a layer");
@@ -121,13 +121,13 @@ fn an_answer_that_is_hardly_read() {
     write!(stream, "GET /v2/large/blobs/{digest} HTTP/1.1\r\nhost: x\r\n\r\n").expect("sent");
     let ended = format!("connection ended peer={}", stream.local_addr().expect("an address"));
     let mut part = [0; 1024];
-    // At 20 KB/s the whole would take half an hour.
+    // At 20 KB/s, the whole layer would take half an hour.
     until("the server ends the connection", LONG, || {
         sleep(MOMENT);
         stream.read_exact(&mut part).expect("there is more");
         (backend.logged(&ended) > 0).then_some(())
     });
-    // What it had sent by then is in the system's buffers.
+    // What the server had sent by then is in the system's buffers.
     let read = std::io::copy(&mut stream, &mut std::io::sink()).unwrap_or_default();
     assert!(read < size, "{read} of {size} bytes");
     image.layers(&backend.registry());
@@ -169,7 +169,7 @@ fn the_edge_is_many_clients() {
             stream
         })
         .collect();
-    // Whoever signs nothing is held to the limit, at the same address too; so is a client that the edge has sent here.
+    // An unsigned connection counts, also at the same address. So does a client that the edge has redirected here.
     let unsigned: Vec<_> = (0..EACH)
         .map(|_| {
             let mut stream = connect(&backend);
@@ -201,7 +201,7 @@ fn more_connections_than_descriptors() {
     let held: Vec<_> = (0..4 * SOFT).map(|_| connect(&backend)).collect();
     let other = Registry::at(backend.address());
     assert_eq!(other.get("/healthz").status, 200);
-    // What it starts has what it had itself: some programs cannot deal with more.
+    // The processes that it starts get the original limit: some programs cannot handle more.
     other.begin("gated-1");
     let nix = until("Nix builds", LONG, || {
         let session = backend.process().to_string();

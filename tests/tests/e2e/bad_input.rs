@@ -1,5 +1,5 @@
-//! Whatever people or attackers ask for, they get an answer that says what is wrong: an error of the
-//! registry API with a 4xx status, in bounded time, and the server goes on serving.
+//! Whatever a client requests, the answer says what is wrong: an error of the registry API with a 4xx status, in
+//! limited time. The server keeps serving.
 
 use crate::{backend, dockerd};
 use firn_tests::{
@@ -11,7 +11,7 @@ use firn_tests::{
 };
 use tempfile::TempDir;
 
-/// Names, the error's code, and what its message says.
+/// Names, the error's code, and words of its message.
 const NAMES: [(&str, &str, &[&str]); 27] = [
     // Not in the package set.
     ("gti", "NAME_UNKNOWN", &["gti", "did you mean git?"]),
@@ -20,7 +20,7 @@ const NAMES: [(&str, &str, &[&str]); 27] = [
     ("python3packages.requets", "NAME_UNKNOWN", &["did you mean", "requests"]),
     ("git.nothing", "NAME_UNKNOWN", &["git.nothing"]),
     ("git/gti/helo", "NAME_UNKNOWN", &["gti", "helo"]),
-    // In it, but not to be had.
+    // In the set, but unavailable.
     ("unfree-hello", "MANIFEST_UNKNOWN", &["unfree-hello", "unfree"]),
     ("broken-hello", "MANIFEST_UNKNOWN", &["broken-hello", "broken"]),
     ("insecure-hello", "MANIFEST_UNKNOWN", &["insecure-hello", "CVE-2024-0000"]),
@@ -47,7 +47,7 @@ const NAMES: [(&str, &str, &[&str]); 27] = [
     ("arm64/amd64/hello", "NAME_INVALID", &["two platforms"]),
 ];
 
-/// What must not get out: paths of this machine, Nix' own words, and what a program says when it falls over.
+/// What answers must not contain: paths of this machine, Nix's own words, and a program's words when it crashes.
 const INTERNALS: [&str; 6] = ["/nix/store", ".nix:", "at /", "while evaluating", "panicked", "/tmp/"];
 
 fn check_message(name: &str, message: &str) {
@@ -69,7 +69,7 @@ fn images_that_cannot_be_had() {
         }
         check_message(name, &message);
     }
-    // One package's failure is not another's.
+    // A package's failure does not affect others.
     assert_eq!(registry.built("git", "latest").status, 200);
 }
 
@@ -99,14 +99,14 @@ fn docker_shows_the_message() {
     assert!(said.contains("fails-to-build"), "{said}");
 }
 
-/// Names that try to be something else: sent as they are, past what any HTTP library would let through.
+/// Names that try to be something else, sent unchanged, as no HTTP library would.
 #[test]
 fn hostile_names() {
     let registry = backend().registry();
     let long = "a".repeat(10_000);
     let many = "a/".repeat(5_000);
     let deep = format!("a{}", ".a".repeat(126));
-    // With these, the request is HTTP, and the answer an error of the registry API.
+    // With these names the request is valid HTTP, and the answer is an error of the registry API.
     let readable = [
         "--option",
         "-rf",
@@ -161,13 +161,13 @@ fn hostile_names() {
         let request =
             format!("GET /v2/{name}/manifests/latest HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         let shown = &name[..name.len().min(60)];
-        // Some may be names of packages, which takes Nix to tell.
+        // Some may be names of packages. Only Nix can tell.
         let (status, body) = until(&format!("{shown} is answered"), LONG, || {
             let answer = registry.raw(request.as_bytes());
             (answer.0 != 429).then_some(answer)
         });
         assert!((400..500).contains(&status), "{shown}: {status} {body}");
-        // Behind a proxy's limits and parsers there may be no registry; what reaches it is answered by it.
+        // The limits and parsers of HTTP may refuse a request before it reaches the registry.
         if status != 414 && status != 431 && !body.is_empty() {
             check_message(shown, &error_of(&body).1);
         } else {
@@ -178,7 +178,7 @@ fn hostile_names() {
             );
         }
     }
-    // With these it is not even HTTP.
+    // With these names it is not even HTTP.
     for name in ["a b", "git\r\nX-Injected: 1", "\0", "\u{202e}git", "gіt", "git\u{7f}", "\x1b[31m"] {
         let mut request = b"GET /v2/".to_vec();
         request.extend(name.as_bytes());
@@ -186,12 +186,12 @@ fn hostile_names() {
         let (status, _) = registry.raw(&request);
         assert!((400..500).contains(&status), "{name:?}: {status}");
     }
-    // None of it has reached Nix, or done any harm.
+    // None of them has reached Nix or done any harm.
     assert_eq!(registry.built("hello", "latest").status, 200);
     assert_eq!(backend().logged("panicked"), 0, "{}", backend().log());
 }
 
-/// Tags and digests likewise.
+/// The same for tags and digests.
 #[test]
 fn hostile_references() {
     let registry = backend().registry();
@@ -216,8 +216,8 @@ fn hostile_references() {
     }
 }
 
-/// A package set that does not load is its operator's problem: no client is told to blame a package, and it
-/// works again once it is mended.
+/// A package set that does not load is the operator's problem: no message blames a package, and it works again once
+/// it is corrected.
 #[test]
 fn package_sets_that_do_not_load() {
     let place = TempDir::new().expect("a temporary directory");
@@ -232,7 +232,7 @@ fn package_sets_that_do_not_load() {
         assert_eq!((answer.status, code.as_str()), (503, "UNAVAILABLE"), "{broken}: {message}");
         check_message(broken, &message);
         package_set::write(&dir, &package_set::small("mended"));
-        // What a path holds is believed for a moment.
+        // The content of a path is cached for a moment.
         until("the package set is loaded anew", LONG, || {
             (backend.registry().settled("greeting", "latest").status == 200).then_some(())
         });

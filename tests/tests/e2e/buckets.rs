@@ -1,4 +1,4 @@
-//! Backend and edge on one bucket: the backend writes, the edge sends clients there.
+//! Backend and edge on one bucket: the backend writes blobs, and the edge redirects clients there.
 
 use firn_tests::{
     azurite::{Azurite, CONTAINER},
@@ -12,7 +12,7 @@ use firn_tests::{
     wrangler::{SECRET, Wrangler},
 };
 
-/// A backend that keeps everything in a bucket of the server's, or in a part of it.
+/// A backend that stores everything in a bucket of this server, or under a prefix in it.
 fn backend(s3: &S3, storage: &str) -> Backend {
     let backend = Backend::serving(package_set::bundled()).env("FIRN_SECRET", SECRET);
     let backend = backend.env("FIRN_STORAGE", storage);
@@ -37,7 +37,7 @@ fn docker_pulls_from_the_bucket() {
     registry.built("shell/jq", "latest");
     let before = s3.presigned_requests();
 
-    // Its own daemon, which has no layer yet.
+    // A daemon of its own, which has no layers yet.
     let docker = Dockerd::start();
     let name = format!("{}/shell/jq:latest", edge.address());
     docker.pull(&name);
@@ -61,7 +61,7 @@ fn docker_pulls_from_the_bucket() {
     }
 }
 
-/// Another backend on the same bucket has nothing to build, and the first one may lose all that it has.
+/// Another backend on the same bucket has nothing to build. The first one may lose its local state.
 fn all_state_is_in(storage: &str, environment: &[(&str, &str)], name: &str, set: &str) {
     let start = || {
         let backend = Backend::serving_expression(set).env("FIRN_STORAGE", storage);
@@ -88,7 +88,7 @@ fn all_state_is_in_s3() {
     assert_eq!(s3.unfinished_uploads(), 0);
 }
 
-/// A package whose layer goes there in parts.
+/// A package whose layer is uploaded in parts.
 const LARGE: &str = r#"{ system, ... }: {
   large = derivation {
     name = "large-1.0";

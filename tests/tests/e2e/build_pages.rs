@@ -1,4 +1,4 @@
-//! `/builds/<id>`: where a build stands and what builders say, for people, programs and watchers.
+//! `/builds/<id>`: progress of a build and output of its builders, for people, programs and watchers.
 
 use firn_tests::{
     backend::Backend,
@@ -13,12 +13,12 @@ use std::fs;
 use std::thread;
 use tempfile::TempDir;
 
-/// A backend with packages whose builders wait to be let go on, which keeps nobody waiting for long.
+/// A backend with packages whose builders wait for permission, and with a short wait for requests.
 fn impatient(gates: &Gates) -> Backend {
     Backend::serving_expression(&gates.package_set()).args(&["--wait", "1"]).start()
 }
 
-/// The page that a message points to.
+/// The page in a message.
 fn page_of(message: &str) -> String {
     registry::page_of(message).unwrap_or_else(|| panic!("no page in {message:?}"))
 }
@@ -55,7 +55,7 @@ fn shows_a_build_from_its_beginning_to_its_end() {
     assert!(running["summary"].as_str().is_some_and(|text| text.contains("gated-1-1.0")), "{running}");
     assert_eq!(derivation(&running, "gated-1").expect("it is built")["status"], "building");
 
-    // Whoever asks again is told of the same build.
+    // A client that asks again is told of the same build.
     assert_eq!(registry.begin("gated-1"), page);
     gates.open_all("gated-1");
     let digest = registry.built("gated-1", "latest").header("docker-content-digest").map(str::to_owned);
@@ -65,7 +65,7 @@ fn shows_a_build_from_its_beginning_to_its_end() {
     assert!(as_text(&registry, &page).starts_with(&format!("gated-1: done, {}", digest.expect("a digest"))));
 }
 
-/// curl, as a person would watch: the stream ends with the build, and its last event has the result.
+/// curl, as a person would watch: the stream ends with the build, and the last event has the result.
 #[test]
 fn watchers_see_every_step_until_the_end() {
     let gates = Gates::new();
@@ -86,7 +86,7 @@ fn watchers_see_every_step_until_the_end() {
             })
         })
         .collect();
-    // A step is taken when everybody has seen the one before.
+    // The next step is taken when every watcher has seen the one before.
     for step in 1..=STEPS {
         gates.open("gated-1", step);
         let is_seen = |file| {
@@ -108,7 +108,7 @@ fn watchers_see_every_step_until_the_end() {
         let phases: Vec<&str> =
             events.iter().map(|event| event["phase"].as_str().expect("a phase")).collect();
         assert!(phases.contains(&"realising") && phases.last() == Some(&"done"), "{phases:?}");
-        // The last one and the end may be one event.
+        // The last step and the end may be one event.
         assert!(events.len() >= STEPS, "a step is an event: {}", events.len());
         let last =
             derivation(events.last().expect("events"), "gated-1").expect("it was built")["log"].clone();
@@ -116,7 +116,7 @@ fn watchers_see_every_step_until_the_end() {
     }
 }
 
-/// What a builder said can be read for as long as the answer points to it, and asking again builds nothing.
+/// A builder's output can be read for as long as the answer points to it, and asking again builds nothing.
 #[test]
 fn a_failed_build_keeps_its_page() {
     let backend =
@@ -129,17 +129,17 @@ fn a_failed_build_keeps_its_page() {
         let again = registry.settled("fails-to-build", "latest");
         assert_eq!((again.status, again.text()), (first.status, first.text()));
     }
-    // Another image with it is told the same, and of the same page.
+    // Another image that contains it gets the same answer, with the same page.
     assert_eq!(page_of(&registry.settled("fails-to-build/hello", "latest").error().1), page);
     assert!(as_text(&registry, &page).contains("  main.c:3: error: the snow has melted"));
     let failed = as_json(&registry, &page);
     assert_eq!(failed["phase"], "failed");
     assert_eq!(derivation(&failed, "fails-to-build").expect("it was tried")["status"], "failed");
-    // hello was not known, so it was evaluated; nothing was built.
+    // `hello` was not known, so it was evaluated. Nothing was built.
     assert_eq!(backend.nix_processes() - processes, 1);
 }
 
-/// Failures are remembered for as long as the operator says.
+/// Failures are remembered for the configured time.
 #[test]
 fn a_failure_is_forgotten_after_a_while() {
     let backend = Backend::serving_expression(&package_set::salted()).args(&["--failure-ttl", "1"]).start();
@@ -150,7 +150,7 @@ fn a_failure_is_forgotten_after_a_while() {
     });
 }
 
-/// Builders print what they like, as much as they like.
+/// Builders may print anything, and any amount of it.
 #[test]
 fn pages_are_bounded_whatever_builders_say() {
     let backend = Backend::serving_expression(

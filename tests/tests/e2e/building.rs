@@ -1,4 +1,5 @@
-//! Builds belong to nobody: many ask and one builds, who asked may leave, and who is early comes again.
+//! Builds do not belong to a client: many request an image and one build runs, clients may disconnect, and clients
+//! that were told to come back get the result.
 
 use crate::dockerd;
 use firn_tests::{
@@ -17,12 +18,12 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::thread;
 
-/// A backend whose slow packages have never been built.
+/// A backend whose slow packages were never built.
 fn fresh() -> Starting {
     Backend::serving_expression(&package_set::salted())
 }
 
-/// A backend with packages whose builders wait to be let go on.
+/// A backend with packages whose builders wait for permission.
 fn gated(gates: &Gates) -> Starting {
     Backend::serving_expression(&gates.package_set())
 }
@@ -36,7 +37,7 @@ fn nix_builds(backend: &Backend) {
 fn many_clients_share_one_build() {
     const CLIENTS: usize = 200;
     let backend = fresh().start();
-    // What one client's build takes in processes.
+    // How many processes one client's build takes.
     backend.registry().built("slowish-2", "latest");
     let one = backend.nix_processes();
     let answers: Vec<_> = thread::scope(|scope| {
@@ -81,7 +82,7 @@ fn who_is_early_is_told_to_come_again() {
     let gates = Gates::new();
     let backend = gated(&gates).args(&["--wait", "2"]).start();
     let registry = backend.registry();
-    // Each is answered before the build ends, which it does not yet.
+    // Each is answered before the build ends: it has not ended yet.
     for method in ["GET", "HEAD", "GET"] {
         let answer = registry.request(method, "/v2/gated-1/manifests/latest", &ACCEPT);
         assert_eq!(answer.status, 429, "{}", answer.text());
@@ -96,10 +97,10 @@ fn who_is_early_is_told_to_come_again() {
     }
     gates.open_all("gated-1");
     assert_eq!(registry.built("gated-1", "latest").status, 200);
-    assert_eq!(backend.logged("built image.name=gated-1 "), 1, "who comes again joins");
+    assert_eq!(backend.logged("built image.name=gated-1 "), 1, "a client that comes back joins the build");
 }
 
-/// Others are served while something slow is built.
+/// Other images are served while something slow is built.
 #[test]
 fn a_slow_build_holds_nobody_up() {
     let gates = Gates::new();
@@ -113,7 +114,7 @@ fn a_slow_build_holds_nobody_up() {
     registry.built("gated-1", "latest");
 }
 
-/// What a build that is too slow comes to, and that nothing of it goes on running.
+/// The result of a build that is too slow. Afterwards none of its processes runs.
 #[test]
 fn builds_are_bounded() {
     let backend = fresh().args(&["--nix-timeout", "3"]).start();
@@ -123,7 +124,7 @@ fn builds_are_bounded() {
     assert!(!session_runs(backend.process(), "nix-store"), "Nix has ended");
 }
 
-/// A server that is told to end takes its builds with it.
+/// A server that is told to end also ends its builds.
 #[test]
 fn nothing_goes_on_after_the_end() {
     let gates = Gates::new();
@@ -144,14 +145,15 @@ fn told_to_end(backend: &Backend) {
     Program::new("kill").args([&backend.process().to_string()]).run().succeeded();
 }
 
-/// Docker's daemon does not come back after 429, but it follows redirects: to the same address, for another wait.
+/// Docker's daemon does not come back after a 429. But it follows redirects, which lead to the same address for
+/// another wait.
 #[test]
 fn docker_waits_too() {
-    // Less than its builder takes, and a tenth of what a pull has altogether.
+    // Shorter than the build, and a tenth of the time of a whole pull.
     let backend = fresh().args(&["--wait", "4"]).start();
     let image = format!("{}/slowish-1", backend.address());
     dockerd().docker(&["pull", "--quiet", &image]).succeeded();
-    // A number of times, and not without end.
+    // Several times, but not without end.
     let gates = Gates::new();
     let backend = gated(&gates).args(&["--wait", "1"]).start();
     let ask = |path: &str| {
@@ -172,7 +174,7 @@ fn docker_waits_too() {
     assert!(code == "TOOMANYREQUESTS" && message.contains("Pull again"), "{code}: {message}");
 }
 
-/// Who asks for much does not keep others waiting for all of it.
+/// A client with many requests does not delay others until all of them are done.
 #[test]
 fn clients_take_turns() {
     let gates = Gates::new();
@@ -193,7 +195,7 @@ fn clients_take_turns() {
     is_in_line(&Caller::new(&backend, 3).begin("hello"));
     gates.open_all("gated-1");
     gates.open_all("gated-2");
-    // The others do not end yet: who came last waits for one of the three at most.
+    // The others do not end yet. The last client waits for at most one of the three.
     let (status, body) = Caller::new(&backend, 3).settled("hello");
     assert_eq!(status, 200, "{body}");
     gates.open_all("gated-3");
@@ -203,13 +205,13 @@ fn clients_take_turns() {
     }
 }
 
-/// The queue has an end, and one client has at most half of it.
+/// The queue is limited, and one client has at most half of it.
 #[test]
 fn a_full_queue_says_so() {
     let gates = Gates::new();
     let backend = gated(&gates).args(&["--max-queue", "4", "--wait", "1"]).start();
     let asked = [(2, "gated-1"), (2, "gated-2"), (3, "gated-3")];
-    // Once they have begun, they make no room for others.
+    // Once a build has begun, its place cannot be given to others.
     let begin = |number: u8, name: &str| {
         let page = Caller::new(&backend, number).begin(name);
         gates.open(name, 1);
@@ -226,7 +228,7 @@ fn a_full_queue_says_so() {
     assert_eq!(backend.waiting(), 4);
     let (status, body) = Caller::new(&backend, 5).ask("git");
     assert!(status == 429 && body.contains("too many images are waiting"), "{status} {body}");
-    // Joining needs no place.
+    // Joining a build needs no place.
     assert_eq!(Caller::new(&backend, 5).begin("gated-1"), pages[0]);
     for (number, name) in asked.into_iter().chain([(4, "gated-4"), (5, "gated-1")]) {
         gates.open_all(name);
@@ -234,7 +236,7 @@ fn a_full_queue_says_so() {
     }
 }
 
-/// Two images with the same package in them build it once, even at the same time.
+/// Two images that contain the same package build it once, even at the same time.
 #[test]
 fn a_package_is_built_once() {
     let gates = Gates::new();
@@ -247,7 +249,7 @@ fn a_package_is_built_once() {
     }
     let said: usize = pages.iter().map(|page| registry.get(page).text().matches("step 1 of 5").count()).sum();
     assert_eq!(said, 1, "one builder spoke");
-    // Nor is a layer packed twice.
+    // A layer is not packed twice either.
     assert_eq!(backend.logged("layer packed"), registry_layers(&registry));
 }
 
@@ -257,13 +259,13 @@ const TWO: [&str; 2] = ["gated-1/hello", "gated-1/tree"];
 fn registry_layers(registry: &Registry) -> usize {
     let layers = TWO.map(|name| {
         let digests = Image::pull(registry, name).layer_digests();
-        // Without the one of symlinks.
+        // Without the symlink layer.
         digests[..digests.len() - 1].to_vec()
     });
     layers.concat().into_iter().collect::<BTreeSet<_>>().len()
 }
 
-/// A server that is told to end lets builds end that are about to.
+/// A server that is told to end lets builds finish within the grace period.
 #[test]
 fn builds_that_end_in_time_are_answered() {
     let gates = Gates::new();
@@ -274,7 +276,7 @@ fn builds_that_end_in_time_are_answered() {
     until("the server says that it ends", LONG, || {
         (backend.registry().get("/healthz").status == 503).then_some(())
     });
-    // Nothing new is begun.
+    // No new build is started.
     let (status, body) = Caller::new(&backend, 2).ask("hello");
     assert!(status == 503 && body.contains("being restarted"), "{status} {body}");
     gates.open_all("gated-1");
@@ -282,7 +284,7 @@ fn builds_that_end_in_time_are_answered() {
     until("the server ends", LONG, || (!session_runs(backend.process(), "firn")).then_some(()));
 }
 
-/// Others are handed back.
+/// Clients of other builds are told to come back.
 #[test]
 fn builds_that_do_not_end_in_time_are_handed_back() {
     let gates = Gates::new();
@@ -294,10 +296,10 @@ fn builds_that_do_not_end_in_time_are_handed_back() {
     assert!(status == 503 && body.contains("being restarted; pull again"), "{status} {body}");
 }
 
-/// A builder that does its worst: it forks, in and out of its session, and none of it ever ends.
+/// A malicious builder: it forks, in and out of its session, and none of its processes ever ends.
 #[test]
 fn nothing_is_left_of_a_builder() {
-    // As long as every other process's, so that none begins with another.
+    // As long as that of every other test process, so that none is a prefix of another.
     let mark = format!("98{:07}", std::process::id());
     let set = |script: &str| {
         format!(
@@ -316,22 +318,22 @@ fn nothing_is_left_of_a_builder() {
         assert!(status == 404 && body.contains(says), "{script}: {status} {body}");
         assert!(!session_runs(backend.process(), "nix-store"), "{script}: Nix has ended");
         until(&format!("nothing is left of {script}"), LONG, || sleepers().is_empty().then_some(()));
-        // It is remembered, and so not tried again at once.
+        // The failure is remembered, so it is not tried again at once.
         let before = backend.nix_processes();
         assert_eq!(Caller::new(&backend, 2).settled("hostile"), (status, body));
         assert_eq!(backend.nix_processes(), before);
     };
     check(&sleep, &["--nix-timeout", "3"], "longer than the 3 s");
-    // Each process is small; together they are not.
+    // Each process is small, but together they are too large.
     let eat =
         "eat() { x=$(head -c 60000000 /dev/zero | tr '\\0' a); sleep MARK1; }; eat & eat & eat & eat & eat"
             .replace("MARK", &mark);
     check(&eat, &["--build-memory", "200"], "more memory than the 200 MiB");
-    // It ends well, and leaves something behind.
+    // The builder itself ends, but leaves a process behind.
     check(&format!("setsid sleep {mark}6 >/dev/null 2>&1 & sleep 5; exit 1"), &[], "its builder fails");
 }
 
-/// An evaluation that eats memory is ended, blamed on its package, and spoils nothing for others.
+/// An evaluation that uses too much memory is ended. Its package is blamed, and other packages are not affected.
 #[test]
 fn evaluations_are_bounded_in_memory() {
     let backend = fresh().args(&["--eval-memory", "700"]).start();

@@ -47,7 +47,7 @@ fn pulls_and_runs(
     }
 }
 
-/// With a Docker daemon that others use too.
+/// With a Docker daemon that other tests use too.
 pub(crate) fn docker_runs(address: &str) {
     pulls_and_runs(
         address,
@@ -57,7 +57,7 @@ pub(crate) fn docker_runs(address: &str) {
     );
 }
 
-/// With a podman of its own.
+/// With a podman for this test.
 pub(crate) fn podman_runs(address: &str) {
     let podman = Podman::new();
     pulls_and_runs(
@@ -68,14 +68,14 @@ pub(crate) fn podman_runs(address: &str) {
     );
 }
 
-/// With a containerd of its own. Unlike the others it does not come back after a 429: the images are asked
-/// for first.
+/// With a containerd for this test. Unlike the others, it does not come back after a 429, so the images are requested
+/// before.
 pub(crate) fn containerd_runs(address: &str) {
     let registry = Registry::at(address);
     let containerd = Containerd::start();
     pulls_and_runs(
         address,
-        // This `ctr` has no option for another.
+        // This `ctr` has no option for another user.
         &["0"],
         |image| {
             let name = image.trim_start_matches(address).trim_matches('/').trim_end_matches(":latest");
@@ -101,7 +101,7 @@ fn containerd() {
     containerd_runs(backend().address());
 }
 
-/// skopeo has no containers; it reads what it has copied, which its library verifies.
+/// skopeo runs no containers. It reads back what it has copied, and its library verifies that.
 pub(crate) fn copies(address: &str) {
     let dir = TempDir::new().expect("a temporary directory");
     for (name, _, _) in IMAGES {
@@ -110,7 +110,7 @@ pub(crate) fn copies(address: &str) {
         let inspected = skopeo::skopeo(&["inspect", "--config", &to]).succeeded();
         assert!(inspected.contains("org.opencontainers.image.title"), "{name}: {inspected}");
     }
-    // Also in the format of clients that know Docker's alone.
+    // Also in the format for clients that know only Docker's.
     let to = format!("docker-archive:{}/archive.tar:firn/hello:latest", dir.path().display());
     skopeo::copy(address, "hello", &to);
 }
@@ -120,7 +120,8 @@ fn skopeo_copies() {
     copies(backend().address());
 }
 
-/// Docker and containerd start pigz where it is installed, as it is for the other tests, and else use Go's library.
+/// Docker and containerd start pigz if it is installed, as it is for the other tests. Otherwise they use Go's
+/// library.
 #[test]
 fn go_reads_gzip_where_there_is_no_pigz() {
     let image = format!("{}/shell/git:latest", backend().address());
@@ -133,8 +134,8 @@ fn go_reads_gzip_where_there_is_no_pigz() {
     }
 }
 
-/// Clients that fetch files when they are read want other layers. The Stargz Snapshotter's own tool makes them of
-/// these, whose many members it has to read and whose order it changes.
+/// Clients that fetch files only when they are read need other layers. The Stargz Snapshotter's own tool converts
+/// these layers: it has to read their many members, and changes their order.
 #[test]
 fn images_can_be_converted_for_lazy_pulling() {
     let containerd = Containerd::start();
@@ -157,7 +158,7 @@ fn images_can_be_converted_for_lazy_pulling() {
     }
 }
 
-/// What is in the client already is not fetched again, and what was deleted is.
+/// Docker does not fetch what it has already, and fetches again what was deleted.
 #[test]
 fn docker_pulls_again_after_removing() {
     let image = format!("{}/which", backend().address());
@@ -174,8 +175,8 @@ fn docker_pulls_again_after_removing() {
     dockerd().pull(&format!("{image}@{digest}"));
 }
 
-/// Layers in zstd: three clients read them. Docker 20.10 accepts the manifest, takes the layers for plain tars and
-/// says no more than this; nothing that a registry sends could make it say why.
+/// Layers in zstd: three clients read them. Docker 20.10 accepts the manifest, takes the layers for plain tars, and
+/// says only this. Nothing that a registry sends could make it state the reason.
 #[test]
 fn zstd_for_those_that_know_it() {
     let backend = Backend::serving(package_set::bundled()).env("FIRN_COMPRESSION", "zstd").start();
@@ -193,13 +194,13 @@ fn zstd_for_those_that_know_it() {
     containerd.pull(&image);
     assert_eq!(containerd.run(&[], &image, &command).succeeded().trim(), "42");
 
-    // Docker needs no layer of which it has the contents already, in whatever compression: this image is not
-    // among those that other tests pull.
+    // Docker does not fetch a layer if it has the contents already, however they are compressed. No other test pulls
+    // this image.
     let said = dockerd().docker(&["pull", &format!("{address}/user/jq/nano")]).failed();
     assert!(said.contains("invalid tar header"), "{said}");
 }
 
-/// Whoever pushes is told why that cannot be.
+/// A client that pushes is told why it cannot.
 #[test]
 fn pushes_are_refused_with_the_reason() {
     let address = backend().address().to_owned();

@@ -1,4 +1,4 @@
-//! `firn search` and `firn check-config`, as people at a terminal and their scripts use them.
+//! `firn search` and `firn check-config`, as people and scripts use them.
 
 use firn_tests::{
     backend::{Backend, command},
@@ -25,7 +25,7 @@ fn lines(finished: Finished) -> Vec<String> {
 fn search_finds_what_can_be_asked_for() {
     let data = TempDir::new().expect("a temporary directory");
     let search = |word: &str| on_bundled("search", data.path(), &[word]).run();
-    // In another spelling the set's own is said too.
+    // If the set has another spelling, that is printed too.
     assert_eq!(lines(search("pyyaml"))[0], "python3packages.pyyaml  python3Packages.pyYAML");
     assert_eq!(lines(search("hellowrld"))[0], "helloworld  helloWorld");
     assert_eq!(lines(search("git"))[0], "git");
@@ -38,12 +38,12 @@ fn search_finds_what_can_be_asked_for() {
     let found: Value = serde_json::from_str(&found).expect("JSON");
     let expect = json!([{ "name": "python3packages.requests", "attribute": "python3Packages.requests" }]);
     assert_eq!(found, expect);
-    // What it prints can be pulled.
+    // The printed names can be pulled.
     let backend = Backend::serving(package_set::bundled()).data(data.path()).start();
     Image::pull(&backend.registry(), found[0]["name"].as_str().expect("a name"));
 }
 
-/// The names are listed once for each revision: after that no Nix is needed, as long as nothing has changed.
+/// The names are listed once per revision. After that, no Nix is needed as long as nothing changes.
 #[test]
 fn search_lists_names_once() {
     let data = TempDir::new().expect("a temporary directory");
@@ -72,7 +72,7 @@ fn search_looks_into_the_version_that_is_meant() {
     assert!(lost.status == 1 && lost.stderr.contains("no branch or tag \"v2\""), "{lost:?}");
 }
 
-/// The findings of a report, by what they are about.
+/// The findings of a report about one subject.
 fn findings(report: &Value, about: &str) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     let all = report["findings"].as_array().expect("a list").iter();
@@ -117,14 +117,14 @@ fn check_config_says_what_counts_and_why() {
     let found = findings(&report, "environment");
     assert!(found.len() == 1 && found[0].1.contains("did you mean FIRN_LISTEN?"), "{found:?}");
 
-    // The same for people: a line for each.
+    // The same for people: one line each.
     let text = check(&[]).succeeded();
     assert!(text.lines().any(|line| line.starts_with("--wait ") && line.ends_with(" FIRN_WAIT")), "{text}");
     assert!(text.lines().any(|line| line.ends_with("NIX_TIMEOUT (Nixery's)")), "{text}");
     assert!(text.lines().any(|line| line.starts_with("ok ") && line.contains("nix: nix")), "{text}");
 }
 
-/// What cannot be meant so ends with 2, what does not work with 1, and each says what to do.
+/// Exit code 2 for a contradictory configuration, and 1 for one that does not work. Each message says what to do.
 #[test]
 fn check_config_tells_what_is_wrong() {
     let dir = TempDir::new().expect("a temporary directory");

@@ -1,5 +1,5 @@
-//! Images made without the backend, of what it has told about their packages: by `firn-shared` alone, hundreds of
-//! them, and by the edge in workerd while no backend runs.
+//! Images composed without the backend, from what it has published about their packages: hundreds by `firn-shared`
+//! alone, and some by the edge in workerd while no backend runs.
 
 use crate::dockerd;
 use firn_shared::{composition::ComposeError, naming::image_name::ImageName};
@@ -41,7 +41,7 @@ pub(crate) const PACKAGES: [&str; 22] = [
     "xz",
 ];
 
-/// Has each package seen by itself, and a shell.
+/// Has each package built by itself, and a shell.
 pub(crate) fn see(registry: &Registry, packages: &[&str]) {
     for package in packages {
         registry.built(package, "latest");
@@ -49,14 +49,15 @@ pub(crate) fn see(registry: &Registry, packages: &[&str]) {
     registry.built(&format!("shell/{}", packages[0]), "latest");
 }
 
-/// How many of these images can be composed; each of those is the backend's, byte for byte.
+/// How many of these images can be composed. Each of them is identical to the backend's.
 fn compose_all(registry: &Registry, names: impl Iterator<Item = ImageName>) -> usize {
     let published = Published::by(registry, "bash");
     let mut composed = 0;
     for name in names {
         let image = match published.compose(&name) {
             Ok(image) => image,
-            // It takes a step that its packages were not packed at; from now on they are. Or it is the backend's.
+            // The image takes a step at which its packages had not been packed. Now they are. Or only the backend can
+            // make it.
             Err(ComposeError::NeverPacked(..) | ComposeError::OwnLayer) => {
                 registry.built(&name.to_string(), "latest");
                 continue;
@@ -88,8 +89,8 @@ fn composed_images_are_the_backends() {
     assert_eq!(compose_all(&registry, combinations(&PACKAGES, 6).take(300)), 300);
 }
 
-/// With a profile, and a budget that most images fit only at a higher step: once their packages have been in an image at
-/// that step, others are known.
+/// With a profile, and with a budget that most images fit only at a higher step: once their packages have been in an
+/// image at that step, other combinations can be composed.
 #[test]
 fn so_are_those_with_a_profile_and_a_small_budget() {
     let dir = TempDir::new().expect("a temporary directory");
@@ -112,7 +113,7 @@ fn so_are_those_with_a_profile_and_a_small_budget() {
     assert!(third >= 155, "{third} of 160");
 }
 
-/// What a small package set does not have is left out by both alike.
+/// Backend and edge both leave out what a small package set lacks.
 #[test]
 fn absent_conveniences_are_known_to_be_absent() {
     let set = format!(
@@ -126,14 +127,14 @@ fn absent_conveniences_are_known_to_be_absent() {
     assert_eq!(compose_all(&registry, names.into_iter()), 3);
     let published = Published::by(&registry, "bash");
     let debug = published.compose(&"debug/jq".parse().expect("a name"));
-    assert!(matches!(debug, Err(ComposeError::Unknown(_))), "nobody has asked for debug yet: {debug:?}");
-    // What somebody made up leaves no record.
+    assert!(matches!(debug, Err(ComposeError::Unknown(_))), "debug was not requested yet: {debug:?}");
+    // A made-up name leaves no record.
     assert_eq!(registry.manifest("jq/made-up").status, 404);
     let made_up = published.compose(&"made-up".parse().expect("a name"));
     assert!(matches!(made_up, Err(ComposeError::Unknown(_))), "{made_up:?}");
 }
 
-/// Layers that depend on the image cannot be known before it.
+/// Layers that depend on the image cannot be known before the image is built.
 #[test]
 fn nothing_is_published_for_popularity() {
     let backend = Backend::serving(package_set::bundled()).args(&["--strategy", "popularity"]).start();
@@ -141,8 +142,8 @@ fn nothing_is_published_for_popularity() {
     assert!(!backend.data().join("storage/composition").exists());
 }
 
-/// The edge knows the packages and serves what nobody has asked for, though no backend runs: docker pulls and runs
-/// it.
+/// The edge has the packages' records and serves an image that was never requested, although no backend runs. docker
+/// pulls and runs it.
 #[test]
 fn new_combinations_need_no_backend() {
     let data = TempDir::new().expect("a temporary directory");
@@ -150,12 +151,12 @@ fn new_combinations_need_no_backend() {
         || Backend::serving(package_set::bundled()).env("FIRN_SECRET", SECRET).data(data.path()).start();
     let mut backend = start();
     let packages = ["git", "jq", "tree", "htop", "hello", "less"];
-    // Layers are where anybody can get them, as in a public bucket.
+    // Layers are publicly available, as in a public bucket.
     let (bucket, _requests) = web::serve_files(data.path().join("storage"), usize::MAX);
     let edge = Wrangler::with(&backend, &format!("FIRN_BLOBS=public\nFIRN_BLOBS_URL={bucket}\n"));
     let registry = edge.registry();
     see(&registry, &packages);
-    // It asks for the records after it has answered: what it composes, it has those of.
+    // The edge fetches the records after it has answered. It then composes images of these packages.
     let mut names = combinations(&packages, packages.len());
     for package in &packages {
         until(&format!("the edge composes of {package}"), LONG, || {
@@ -171,7 +172,7 @@ fn new_combinations_need_no_backend() {
         let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
         assert_eq!(said["RepoTags"], serde_json::json!(["latest"]), "{name}");
     };
-    // The backend has never heard of it, and then cannot be asked.
+    // The backend has never built the second image, and then is stopped.
     let mut unheard = ["shell/less/tree/hello", "shell/less/tree/jq"].into_iter();
     let mut inspect_unheard = || {
         let name = unheard.next().expect("one more");
@@ -203,10 +204,10 @@ fn new_combinations_need_no_backend() {
     assert_eq!(registry.manifest(asked).status, 200);
     let top = Image::pull(&registry, asked);
     top.layers(&registry);
-    // What it does not know needs a backend, and that there is none is said as such.
+    // An image that the edge cannot compose needs a backend. The answer says that there is none.
     assert_eq!(registry.manifest("git/wget").error().0, "UNAVAILABLE");
 
-    // The backend would have made the same.
+    // The backend makes the same image.
     drop(edge);
     let backend = start();
     let edge = Wrangler::with(&backend, "FIRN_COMPOSE=false\n");

@@ -1,5 +1,5 @@
-//! An image holds the closure of its packages, the symlinks to them, a few files around them, and nothing
-//! else. Nix says what the closure is; skopeo and umoci say what the image holds.
+//! An image contains the closure of its packages, the symlinks to them, a few files of its own, and nothing else. Nix
+//! computes the closure; skopeo and umoci show what the image contains.
 
 use crate::backend;
 use firn_tests::{
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 const SHELL: [&str; 4] = ["bash", "coreutils", "moreutils", "nano"];
 
-/// What is at the root beside symlinks into the packages: directories and files of the image's own.
+/// The image's own directories and files, besides the symlinks into the packages.
 pub(crate) const OWN: [&str; 23] = [
     "bin",
     "etc",
@@ -43,10 +43,10 @@ pub(crate) const OWN: [&str; 23] = [
     "var/tmp",
 ];
 
-/// All that shows of `iana-etc` where nobody has asked for it.
+/// The only visible files of `iana-etc`, if the image's name does not mention it.
 pub(crate) const SERVICES: [&str; 2] = ["etc/protocols", "etc/services"];
 
-/// Names in a package that Nix or the container runtime owns.
+/// Names in a package that are reserved for Nix or the container runtime.
 const RESERVED: [&str; 6] = ["nix", "nix-support", "proc", "sys", "dev", "tmp"];
 
 /// An unpacked image.
@@ -54,7 +54,7 @@ struct Unpacked {
     name: &'static str,
     root: PathBuf,
     outputs: Vec<String>,
-    /// Where `iana-etc` is.
+    /// The store path of `iana-etc`.
     services: String,
     _dir: TempDir,
 }
@@ -95,7 +95,7 @@ impl Unpacked {
         }
     }
 
-    /// Everything outside of the store is the image's own or says where it comes from.
+    /// Everything outside the store belongs to the image itself, or to a known package.
     fn has_nothing_else(&self) {
         let everything = tree::read(&self.root);
         for (path, node) in everything.iter().filter(|(path, _)| !path.starts_with("nix")) {
@@ -123,7 +123,7 @@ impl Unpacked {
         }
     }
 
-    /// Every file of every package is found from the root, unless another package has it too.
+    /// Every file of every package is visible from the root, unless another package has it too.
     fn shows_every_package(&self) {
         let mut trees: Vec<(&String, Tree)> =
             self.outputs.iter().map(|output| (output, tree::read(Path::new(output)))).collect();
@@ -137,7 +137,7 @@ impl Unpacked {
                 if RESERVED.iter().any(|reserved| first == *reserved) {
                     continue;
                 }
-                // What a package's own link leads to is shown where the link is.
+                // The target of a package's own link is visible where the link is.
                 let expect = tree::resolve(&self.root, &Path::new(output).join(path));
                 let actual = tree::resolve(&self.root, path);
                 let others = trees.iter().filter(|(other, _)| other != output);
@@ -195,7 +195,7 @@ impl Unpacked {
 fn of_one_package() {
     let image = unpack("hello", false, &["hello"]);
     image.check();
-    // No shell, and no link to one that is not there.
+    // There is no shell, and no link to one.
     for absent in ["bin/sh", "usr/bin/env"] {
         assert!(image.root.join(absent).symlink_metadata().is_err(), "{absent}");
     }
@@ -229,8 +229,8 @@ fn of_packages_with_several_outputs() {
     unpack("openssl/python3/nginx", false, &["openssl", "python3", "nginx"]).check();
 }
 
-/// Long and unusual names, empty directories, hard links, links that lead nowhere: in the closure each is as
-/// Nix has it. The forest links to them from above, so dangling links stay inside the store.
+/// Long and unusual names, empty directories, hard links, dangling links: in the closure, each is as in the Nix
+/// store. The forest links to their directories, so dangling links stay inside the store.
 #[test]
 fn of_difficult_packages() {
     let image = unpack(
@@ -248,7 +248,7 @@ fn of_difficult_packages() {
     links.has_fixed_times_and_owners();
 }
 
-/// What a package has in places that are the image's own does not get there.
+/// Files of a package at paths that the image itself owns are left out.
 #[test]
 fn packages_do_not_replace_what_is_the_images_own() {
     let image = unpack("image-paths", false, &["image-paths"]);
@@ -259,7 +259,7 @@ fn packages_do_not_replace_what_is_the_images_own() {
     assert!(image.root.join("dev/null").symlink_metadata().is_err());
 }
 
-/// Paths that two packages have: one is kept, the build does not fail, and the rest of both is there.
+/// Paths that two packages have: one is kept, the build does not fail, and everything else of both is there.
 #[test]
 fn conflicts_are_resolved() {
     let image = unpack("conflict-b/conflict-a", false, &["conflict-a", "conflict-b"]);
@@ -274,7 +274,7 @@ fn conflicts_are_resolved() {
     Image::pull(&backend().registry(), "conflict-file/conflict-directory/conflict-link");
 }
 
-/// More than 8 GiB do not fit in a classic tar header. 4 KB on disk here; streamed, never unpacked.
+/// More than 8 GiB do not fit into a classic tar header. This takes 4 KB on disk; it is streamed, never unpacked.
 #[test]
 fn of_a_file_of_more_than_8_gib() {
     const SIZE: u64 = 8_590_000_007;
@@ -285,7 +285,7 @@ fn of_a_file_of_more_than_8_gib() {
     let file = layers.iter().flat_map(|layer| &layer.entries).find(|entry| entry.path.ends_with(b"/sparse"));
     let file = file.expect("the file is in a layer");
     assert_eq!(file.size, SIZE);
-    // Of 8,590,000,000 zero bytes and "the end".
+    // The digest of 8,590,000,000 zero bytes and "the end".
     assert_eq!(
         file.content.as_deref(),
         Some("sha256:4d3f8f1b43d6edfe66411bd681e340566a31a78c67497f35596484bf12908e19")

@@ -1,11 +1,11 @@
-//! Images that people derive from ours: what they copy to the root stands beside what packages have there.
+//! Images derived from Firn's: what they copy to the root appears beside what packages have there.
 
 use crate::{backend, dockerd};
 use firn_tests::dockerd::Builder;
 use std::fs;
 use tempfile::TempDir;
 
-/// Files that a derived image adds, in directories of packages, of the image, and of neither.
+/// Files that a derived image adds, in directories of packages, of the image itself, and in new ones.
 const ADDED: [&str; 10] = [
     "bin/own",
     "etc/nginx/conf.d/own.conf",
@@ -19,7 +19,7 @@ const ADDED: [&str; 10] = [
     "var/lib/own",
 ];
 
-/// What packages of the image have in the same directories.
+/// Files of packages in the same directories.
 const KEPT: [&str; 6] = [
     "bin/bash",
     "etc/nginx/mime.types",

@@ -53,7 +53,7 @@ fn skopeo_copies_through_the_edge() {
     clients::copies(edge().address());
 }
 
-/// The edge passes on what the backend has made, byte for byte, and every blob is where it says.
+/// The edge passes on what the backend has made, byte for byte, and every blob is where the edge says.
 #[test]
 fn the_edge_serves_what_the_backend_serves() {
     let through = Image::pull(&edge().registry(), "shell/jq");
@@ -61,7 +61,7 @@ fn the_edge_serves_what_the_backend_serves() {
     assert_eq!(through.digests(), Image::pull(&crate::backend().registry(), "shell/jq").digests());
 }
 
-/// The second pull of an image is none of the backend's business: the edge answers though the backend is gone.
+/// The second pull of an image does not involve the backend: the edge answers even if there is no backend.
 #[test]
 fn a_second_pull_needs_no_backend() {
     let mut backend = backend();
@@ -69,7 +69,7 @@ fn a_second_pull_needs_no_backend() {
     let registry = edge.registry();
     let path = "/v2/hello/manifests/latest";
     registry.built("hello", "latest");
-    // The edge remembers after it has answered.
+    // The edge fills its caches after it has answered.
     let second = until("the edge remembers", LONG, || {
         let answer = registry.request("GET", path, &ACCEPT);
         matches!(answer.header("x-firn-source"), Some("kv" | "cache")).then_some(answer)
@@ -82,12 +82,12 @@ fn a_second_pull_needs_no_backend() {
     let head = registry.request("HEAD", path, &ACCEPT);
     assert_eq!(head.header("content-length"), Some(second.body.len().to_string().as_str()));
     assert_eq!(head.header("docker-content-digest"), Some(digest));
-    // What it does not know needs a backend, and that it is not there is said as such.
+    // An image that is not cached needs a backend. The answer says that there is none.
     let (code, _) = registry.manifest("jq").error();
     assert_eq!(code, "UNAVAILABLE");
 }
 
-/// Real clients log in, and what they pull from a private edge they pull from the backend behind it.
+/// Real clients log in. What they pull from a private edge, they pull from the backend behind it.
 #[test]
 fn clients_log_in_to_a_private_edge() {
     let backend = backend();
@@ -134,7 +134,7 @@ fn the_backend_answers_nobody_else() {
         let answer = backend.registry().get(path);
         assert_eq!((answer.status, answer.error().0.as_str()), (403, "DENIED"), "{path}");
     }
-    // What the edge has said can be repeated for five minutes, and only as it was.
+    // A signed request can be repeated for five minutes, but not changed.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     let path = format!("/v2/hello/referrers/{}", Digest::of(b"hello"));
     let path = path.as_str();
@@ -151,7 +151,7 @@ fn the_backend_answers_nobody_else() {
     }
 }
 
-/// A build that takes long is answered with 429 through the edge too, which has the build's page where it says.
+/// A build that takes long is answered with 429 through the edge too. The edge serves the build's page.
 #[test]
 fn a_build_is_watched_through_the_edge() {
     let gates = Gates::new();

@@ -1,5 +1,5 @@
-//! Packages that cannot be had: which of them would fail again, and which may succeed at the next attempt; with every
-//! Nix that there is.
+//! Packages that cannot be built: which of them would fail again, and which may succeed at the next attempt. Tested
+//! with every supported Nix.
 
 use Outcome::{Lasting, Passing};
 use firn_tests::{
@@ -19,16 +19,16 @@ use std::thread;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// What a client is told.
+/// What the client is told.
 #[derive(Clone, Copy)]
 enum Outcome {
-    /// 404 with these words, at once when it asks again.
+    /// 404 with these words. The same answer, at once, if the client asks again.
     Lasting(&'static str),
-    /// 503 with these words, and another attempt when it asks again.
+    /// 503 with these words. Another attempt if the client asks again.
     Passing(&'static str),
 }
 
-/// A package, `make`'s attributes for it, its builder's script, what clients are told and what the log says.
+/// A package, `make`'s attributes for it, its builder's script, what clients are told, and words in the log.
 type Case = (&'static str, &'static str, &'static str, Outcome, &'static str);
 
 const FAILS: Outcome = Lasting("its builder fails");
@@ -40,7 +40,7 @@ const NETWORK: Outcome = Passing("for want of network");
 const SPACE: Outcome = Passing("for want of space");
 const INTERRUPTED: Outcome = Passing("interrupted; pull again");
 
-/// What builds can fail of. `fixed`, `checks`, `other` and `dependency` are in [`set`].
+/// The ways in which builds can fail. `fixed`, `checks`, `other` and `dependency` are in [`set`].
 const CASES: [Case; 34] = [
     ("fails", "", "echo it says so; exit 3", FAILS, "it says so"),
     ("crashes", "", "kill -SEGV $$", FAILS, "signal 11"),
@@ -146,7 +146,7 @@ const CASES: [Case; 34] = [
         "No space left on device",
     ),
     ("killed", "", "kill -9 $$", INTERRUPTED, "signal 9"),
-    // It goes on to print: Nix may miss the signal between two looks at what builders say.
+    // The builder keeps printing: Nix may miss the signal between two reads of a builder's output.
     (
         "nixterminated",
         "",
@@ -157,14 +157,14 @@ const CASES: [Case; 34] = [
     ("nixkilled", "", "kill -KILL $PPID; exec sleep 1000", INTERRUPTED, "was ended from outside"),
 ];
 
-/// What builds that end by the time limit can come to.
+/// The results of builds that reach the time limit.
 const SLOW_CASES: [Case; 3] = [
     ("slow", "", "echo it begins; exec sleep 1000", Lasting("took longer than the 4 s"), "it begins"),
     ("slowdownload", "hash = fixed;", "echo it begins; exec sleep 1000", NETWORK, "it begins"),
     ("slownospace", "", "echo 'x: No space left on device'; exec sleep 1000", SPACE, "No space left"),
 ];
 
-/// A package set of these, and of one that builds, that nobody has ever built.
+/// A package set of these, and of one that builds. None of them was ever built.
 fn set(cases: &[Case], salt: &str) -> String {
     let packages: String = cases
         .iter()
@@ -175,7 +175,7 @@ fn set(cases: &[Case], salt: &str) -> String {
     format!(
         r#"{{ system, ... }}:
 let
-  # Outputs are checked like this where there are structured attributes alone.
+  # Output checks like these need structured attributes.
   checked = {{ checks ? null, hash ? {{ }}, script, ... }}@attributes:
     if checks == null then {{ args = [ "-c" script ]; }} // hash // removeAttrs attributes [ "hash" "script" ]
     else {{
@@ -194,7 +194,7 @@ let
   other = make {{ name = "other-{salt}"; }};
   fails = make {{ name = "below-{salt}"; script = "echo the dependency says so; exit 1"; }};
   offline = make {{ name = "offline-below-{salt}"; hash = fixed; script = "echo the host is gone; exit 6"; }};
-  # What a package is made of.
+  # The dependency of a package.
   below = name: {{
     dependencyfails.part = fails;
     mismatchbelow.part = make {{ name = "part-{salt}"; hash = fixed; script = "echo x > $out; exit 0"; }};
@@ -216,7 +216,7 @@ fn backend(set: &str, nix: &Path) -> Starting {
     Backend::serving_expression(set).env("PATH", &path).env("NIX_CONFIG", &config)
 }
 
-/// Asks for a package until that has ended, and again.
+/// Requests a package until the answer is final, and then again.
 fn check(backend: &Backend, name: &str, outcome: Outcome, logged: &str, nix: &Path) {
     let (registry, nix) = (backend.registry(), nix.display());
     let (status, code, says) = match outcome {
@@ -251,7 +251,7 @@ fn check(backend: &Backend, name: &str, outcome: Outcome, logged: &str, nix: &Pa
     }
 }
 
-/// With each Nix at the same time.
+/// Runs the test with every Nix at the same time.
 fn with_every_nix(test: &str, work: impl Fn(&Path, &str) + Sync) {
     let random = Random::seeded(test);
     thread::scope(|scope| {
@@ -269,7 +269,7 @@ fn a_failure_is_what_it_is() {
         for (name, _, _, outcome, logged) in CASES {
             check(&backend, name, outcome, logged, nix);
         }
-        // What is asked for with one of them is had, by itself.
+        // A good package that was requested with a bad one is still available by itself.
         let registry = backend.registry();
         assert_eq!(registry.settled("good/fails", "latest").status, 404);
         assert_eq!(registry.settled("good/contentaddressed", "latest").status, 404);
@@ -277,7 +277,7 @@ fn a_failure_is_what_it_is() {
     });
 }
 
-/// Clients of a Nix daemon end with 1 whatever happened.
+/// A client of a Nix daemon exits with 1 whatever happened.
 #[test]
 fn a_failure_is_what_it_is_through_a_daemon() {
     const NAMES: [&str; 8] =
@@ -301,7 +301,7 @@ fn a_failure_is_what_it_is_through_a_daemon() {
     });
 }
 
-/// A time limit that the network or a disk lets a build run into says nothing about the package.
+/// If the network or a disk makes a build reach its time limit, that says nothing about the package.
 #[test]
 fn a_time_limit_is_not_always_to_blame() {
     with_every_nix("a_time_limit_is_not_always_to_blame", |nix, salt| {
@@ -312,7 +312,7 @@ fn a_time_limit_is_not_always_to_blame() {
     });
 }
 
-/// A disk that is full, of which the builder says nothing.
+/// A full disk that the builder does not mention.
 #[test]
 fn a_full_disk_says_nothing_about_a_package() {
     let salt = Random::seeded("a_full_disk_says_nothing_about_a_package").number().to_string();
@@ -337,7 +337,8 @@ fn a_full_disk_says_nothing_about_a_package() {
     }
 }
 
-/// A binary cache with the only build of a package, for a machine that there is not: an outage is no verdict.
+/// A binary cache has the only build of a package, for a machine that does not exist. If the cache fails, that says
+/// nothing about the package.
 #[test]
 fn a_binary_cache_that_fails_says_nothing_about_a_package() {
     with_every_nix("a_binary_cache_that_fails", |nix, salt| {
@@ -351,16 +352,16 @@ fn a_binary_cache_that_fails_says_nothing_about_a_package() {
             backend(&set(&cases, salt), nix).env("NIX_CONFIG", &config).start()
         };
         let dir = TempDir::new().expect("a directory");
-        // One that is there and does not have it.
+        // A cache that works but lacks the package.
         let empty = dir.path().join("empty");
         fs::create_dir(&empty).expect("made");
         fs::write(empty.join("nix-cache-info"), "StoreDir: /nix/store\n").expect("written");
         let there = with(&format!("file://{}", empty.display()), &format!("{salt}-there"));
         check(&there, "foreign", NO_MACHINE, "sparc-linux", nix);
-        // One that cannot be reached.
+        // A cache that cannot be reached.
         let gone = with("http://127.0.0.1:1", &format!("{salt}-gone"));
         check(&gone, "foreign", NETWORK, "127.0.0.1:1", nix);
-        // One whose bytes are not what it says.
+        // A cache whose bytes do not have the stated hash.
         let (cache, salt) = (dir.path().join("cache"), format!("{salt}-corrupt"));
         corrupt_cache(&cache, &set(&[], &salt));
         let corrupt = with(&format!("file://{}", cache.display()), &salt);
@@ -368,7 +369,7 @@ fn a_binary_cache_that_fails_says_nothing_about_a_package() {
     });
 }
 
-/// The reason is in the log however deep it is below.
+/// The reason is in the log, however deep the cause is.
 #[test]
 fn a_package_set_that_does_not_load_says_why_in_the_log() {
     let set = r#"{ system, ... }:
@@ -380,7 +381,7 @@ fn a_package_set_that_does_not_load_says_why_in_the_log() {
     });
 }
 
-/// What a command says refers to its log too.
+/// The message of a command refers to its log too.
 #[test]
 fn a_command_that_fails_logs_why() {
     let dir = TempDir::new().expect("a directory");
@@ -395,7 +396,7 @@ fn a_command_that_fails_logs_why() {
     }
 }
 
-/// Makes a binary cache of `good` out of a package set, with one wrong byte in it, and takes it out of the store.
+/// Makes a binary cache of `good` from a package set, with one wrong byte in it, and deletes `good` from the store.
 fn corrupt_cache(cache: &Path, set: &str) {
     let program = |name: &str| Program::new(name).env("NIX_CONFIG", nix::config());
     let expression = format!("(({set}) {{ system = builtins.currentSystem; }}).good");
@@ -413,13 +414,13 @@ fn corrupt_cache(cache: &Path, set: &str) {
     }
 }
 
-/// What the system ends for want of memory, or a person by hand, is no package's fault: it is neither remembered nor
-/// is the image made without what may be left out.
+/// If the system ends a process for lack of memory, or a person does, no package is at fault. The failure is not
+/// remembered, and the image is not made without its optional packages.
 #[test]
 fn who_was_interrupted_has_not_answered() {
     let (dir, random) = (TempDir::new().expect("a directory"), Random::seeded("who_was_interrupted"));
     let (program, interrupts) = (dir.path().join("nix-instantiate"), dir.path().join("interrupts"));
-    // Interrupted by the signal in the file whenever `nano` is asked about.
+    // Interrupted by the signal in the file whenever it is asked about `nano`.
     let script = r#"#!/bin/bash
 [[ -s INTERRUPTS && $* == *'"nano"'* ]] || exec NIX "$@"
 signal=$(<INTERRUPTS)

@@ -1,7 +1,7 @@
-//! Equal files of a store path are one file with two names in a layer, and in every client afterwards. What a
-//! container writes under one name does not show under the other, except in stores that are plain directories.
+//! Equal files of a store path are one file with two names in a layer, and in every client afterwards. If a container
+//! writes to one name, the other does not change, except in stores that are plain directories.
 //!
-//! git brings several: programs are in `bin` and in `lib/git-core`.
+//! git has several such files: programs are in `bin` and in `lib/git-core`.
 
 use firn_tests::{
     backend::Backend,
@@ -21,11 +21,11 @@ use tempfile::TempDir;
 
 const IMAGE: &str = "shell/git";
 
-/// Few layers: stores without an overlay copy everything below for each.
+/// Few layers: stores without an overlay copy everything for each layer.
 const BUDGET: &str = "6";
 
-/// Names below git's store path that mean the same file. One is run by both its names, one is removed by its first,
-/// one is written to by its first.
+/// Pairs of names in git's store path that are the same file. One is run by both names, one is removed by its first
+/// name, and one is written to by its first name.
 const PAIRS: [[&str; 2]; 3] = [
     ["bin/.git-wrapped", "lib/git-core/git"],
     ["bin/scalar", "lib/git-core/scalar"],
@@ -61,8 +61,8 @@ fn git() -> &'static str {
     PATH.get_or_init(|| nix::build(package_set::bundled(), &["git"]).remove(0))
 }
 
-/// A script that runs git by both its names and prints, for each pair, whether both are the same file and what is in
-/// them.
+/// A script that runs git by both its names. For each pair it prints whether both are the same file, and their
+/// hashes.
 fn looks() -> String {
     let pairs =
         PAIRS.map(|[one, other]| format!("stat --format='%i %h' {one} {other} && sha256sum {one} {other}"));
@@ -70,14 +70,14 @@ fn looks() -> String {
     format!("cd {} && git --version && {one} --version && {other} --version && {}", git(), pairs.join(" && "))
 }
 
-/// What is in each pair, as it is in Nix's store.
+/// The hash of each pair's contents in the Nix store.
 fn contents() -> [String; 3] {
     PAIRS.map(|[one, _]| {
         Program::new("sha256sum").args([Path::new(git()).join(one)]).run().succeeded()[..64].to_owned()
     })
 }
 
-/// In a container git runs by both its names, and each pair is one file with Nix's content.
+/// In a container, git runs by both its names, and each pair is one file with the content from the Nix store.
 fn links_are_kept(run: impl Fn(&[&str]) -> Finished) {
     let seen = run(&["bash", "-c", &looks()]).succeeded();
     let mut lines = seen.lines();
@@ -91,7 +91,8 @@ fn links_are_kept(run: impl Fn(&[&str]) -> Finished) {
     }
 }
 
-/// In a container's own layer: one of two names is removed, one of two is written to. The others stay as they were.
+/// In a container's own layer, one of two names is removed, and one of two is written to. The other names do not
+/// change.
 fn changes_stay_where_they_are() -> String {
     let [_, [removed, keeps], [written, stays]] = PAIRS;
     let [_, kept, stayed] = contents();
@@ -103,7 +104,7 @@ fn changes_stay_where_they_are() -> String {
     )
 }
 
-/// The layers themselves, read without any client.
+/// The layers themselves, read without a client.
 #[test]
 fn are_in_the_layers() {
     let image = Image::pull(&gzip().registry(), IMAGE);
@@ -124,7 +125,7 @@ fn in_docker() {
     links_are_kept(|command| docker.run(&[], &image, command));
     docker.run(&[], &image, &["bash", "-c", &changes_stay_where_they_are()]).succeeded();
 
-    // Through an archive of layers, which are made anew from what is unpacked, and must be the same.
+    // Through an archive of layers. Docker recreates the layers from the unpacked files, and they must be the same.
     let dir = TempDir::new().expect("a temporary directory");
     let file = |name: &str| dir.path().join(name).display().to_string();
     let id = ["image", "inspect", "--format", "{{.Id}}", &image];
@@ -143,7 +144,7 @@ fn in_docker() {
     Program::new("tar").args(["-xf", &file("container.tar"), "-C", &file("root")]).run().succeeded();
     are_one_file(&dir.path().join("root"));
 
-    // In an image made from it, whose layer is read again by whoever runs it.
+    // In an image derived from it, whose layer is read again when it is run.
     fs::create_dir(file("context")).expect("mkdir");
     let script = changes_stay_where_they_are();
     let dockerfile = format!("FROM {image}\nRUN {}\n", script.replace('\n', " "));
@@ -156,11 +157,11 @@ fn in_docker() {
     let sums = sums.succeeded();
     let sums: Vec<_> = sums.lines().map(|line| &line[..64]).collect();
     assert_eq!(sums, [kept, stayed]);
-    // The image that it was made from has not changed.
+    // The base image has not changed.
     links_are_kept(|command| docker.run(&[], &image, command));
 }
 
-/// In an unpacked image, the names of each pair are one file with Nix's content.
+/// In an unpacked image, the names of each pair are one file with the content from the Nix store.
 fn are_one_file(root: &Path) {
     for ([one, other], content) in PAIRS.into_iter().zip(contents()) {
         let [one, other] = [one, other].map(|name| root.join(&git()[1..]).join(name));
@@ -204,7 +205,7 @@ fn containerd_keeps_them(image: &str, snapshotters: &[&str]) {
         containerd.ctr(&pull).succeeded();
         let run = |command: &[&str]| containerd.run(&option, image, command);
         links_are_kept(run);
-        // The native snapshotter copies directories: in a container of its own a file is one file to whoever writes.
+        // The native snapshotter copies directories: in a container's own copy, a write to one name changes both.
         let change = match snapshotter {
             "overlayfs" => changes_stay_where_they_are(),
             _ => {

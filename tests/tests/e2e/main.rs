@@ -1,7 +1,7 @@
-//! Firn from outside: real Nix, real clients, real containers. One file a capability.
+//! Firn from outside: real Nix, real clients, real containers. One file per capability.
 //!
-//! Servers are started by whoever needs them; the ones below are shared by tests that only read, because
-//! starting and filling them takes seconds.
+//! A test starts the servers that it needs. The ones below are shared by tests that only read, because starting and
+//! filling them takes seconds.
 
 mod bad_input;
 mod buckets;

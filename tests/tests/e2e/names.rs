@@ -1,5 +1,4 @@
-//! What names mean beyond an attribute's own: aliases, packages in packages, main programs, and names that have no
-//! end.
+//! What names mean beyond attributes: aliases, packages inside packages, main programs, and infinitely nested names.
 
 use firn_tests::{
     backend::{Backend, command},
@@ -29,7 +28,7 @@ many // rec {
   unnamed = { recurseForDerivations = true; hidden-thing = drv "hidden-1" { }; };
 }"#;
 
-/// What a client is told that asks for a name that is not there.
+/// The answer to a client that requests a name that does not exist.
 fn refusal(registry: &Registry, name: &str) -> (u16, String) {
     let answer = registry.settled(name, "latest");
     (answer.status, answer.text())
@@ -61,7 +60,7 @@ fn a_server_learns_main_programs_in_the_background() {
         status == 404 && said.contains("there is no package java in the package set; did you mean jdk"),
         "{said}"
     );
-    // A set that does not say so by its name, next to attributes that end evaluations.
+    // A set whose name does not show that it contains packages, next to attributes that make evaluations fail.
     let (_, said) = refusal(&backend.registry(), "hidden-thing");
     assert!(said.contains("did you mean unnamed.hidden-thing?"), "{said}");
 }
@@ -86,7 +85,7 @@ fn a_survey_goes_on_where_it_was_stopped() {
     assert_eq!(second.logged("piece surveyed"), 1, "{}", second.log());
     assert!(second.logged("zzz") > 0, "{}", second.log());
 
-    // Whoever searches later has it too.
+    // A later search has it too.
     let [set, data] = [set, data].map(|path| path.display().to_string());
     let search = |arguments: &[&str]| {
         command(&[&["search", "java", "--pkgs-path", &set, "--data", &data], arguments].concat())
@@ -98,12 +97,12 @@ fn a_survey_goes_on_where_it_was_stopped() {
     assert_eq!(found[0]["main_program"], "java");
 }
 
-/// Aliases, attributes of derivations, and sets that hold each other without end.
+/// Aliases, attributes of derivations, and sets that contain each other without end.
 #[test]
 fn names_lead_to_one_derivation_in_few_steps() {
     let backend = Backend::start();
     let registry = backend.registry();
-    // One package with two names is there once.
+    // A package that is requested by two names is in the image once.
     let layers = |name: &str| Image::pull(&registry, name).layer_digests();
     assert_eq!(layers("bash/bashinteractive"), layers("bash"));
     for (name, status, expect) in [

@@ -1,4 +1,4 @@
-//! What Nix is asked for: packages that are not known yet, and nothing else.
+//! Nix is used for packages that are not known yet, and for nothing else.
 
 use firn_tests::{backend::Backend, image::Image, nix, package_set, program::find};
 use std::collections::BTreeSet;
@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// A directory of programs that write down how they are called and then are Nix.
+/// A directory of programs that record their arguments and then run Nix.
 fn recording_nix(dir: &Path) -> String {
     let bin = dir.join("bin");
     fs::create_dir_all(&bin).expect("a directory");
@@ -24,7 +24,7 @@ fn recording_nix(dir: &Path) -> String {
     format!("{}:{}", bin.display(), std::env::var("PATH").expect("$PATH is set"))
 }
 
-/// Layers, archives and hashes are not made by Nix: all that is ever realised is the packages asked for.
+/// Nix makes no layers, archives or hashes: it only realises the requested packages.
 #[test]
 fn nix_builds_packages_and_nothing_else() {
     let dir = TempDir::new().expect("a temporary directory");
@@ -55,8 +55,7 @@ fn nix_builds_packages_and_nothing_else() {
     assert!(built.iter().map(String::as_str).eq(expect), "{built:?}");
 }
 
-/// A combination of packages that have been seen starts no process at all, even when the server has been
-/// started anew and no Nix is there any more.
+/// A combination of known packages starts no process at all, even after the server was restarted and Nix was removed.
 #[test]
 fn known_packages_need_no_nix() {
     let data = TempDir::new().expect("a temporary directory");
@@ -70,7 +69,7 @@ fn known_packages_need_no_nix() {
         assert!(before > 0, "the counter counts");
         combined = digests(&backend, "git/jq");
         digests(&backend, "shell/git/jq");
-        // Another order, and a name twice, are no other image.
+        // Another order, or a repeated name, is the same image.
         assert_eq!(digests(&backend, "jq/git/jq"), combined);
         assert_eq!(backend.nix_processes(), before);
     }
@@ -79,11 +78,11 @@ fn known_packages_need_no_nix() {
     assert_eq!(digests(&backend, "git/jq"), combined);
     digests(&backend, "coreutils/jq");
     assert_eq!(backend.nix_processes(), 0);
-    // It would have been needed for this one, and its absence is not the client's fault.
+    // Nix would be needed for this one. That it is missing is not the client's fault.
     assert_eq!(backend.registry().manifest("hello").status, 500);
 }
 
-/// Of a second image only what is new is packed: layers are keyed by what is in them.
+/// Of a second image, only new layers are packed: layers are keyed by their contents.
 #[test]
 fn layers_are_packed_once() {
     let backend = Backend::start();
@@ -101,10 +100,10 @@ fn layers_are_packed_once() {
     assert!(packed() > before, "what is new is packed");
 }
 
-/// One evaluation serves an image, whatever the number of packages.
+/// One evaluation per image, whatever the number of packages.
 #[test]
 fn names_are_resolved_together() {
-    // How many processes it takes depends on whether the packages are in the store, and others may just build them.
+    // How many processes it takes depends on whether the packages are in the store, and other tests may build them.
     nix::build(package_set::bundled(), &["less", "tree", "which", "file", "bc", "cacert", "iana-etc"]);
     let own = Backend::start();
     own.registry().built("less", "latest");
@@ -113,7 +112,7 @@ fn names_are_resolved_together() {
     assert_eq!(own.nix_processes(), 2 * one);
 }
 
-/// Store paths that were collected since are made again when a layer needs them, and only then.
+/// Store paths that were collected are made again if a layer needs them, and only then.
 #[test]
 fn collected_store_paths_are_realised_again() {
     let data = TempDir::new().expect("a temporary directory");
@@ -140,12 +139,12 @@ fn collected_store_paths_are_realised_again() {
         assert!(!Path::new(&path).exists());
     };
     collect();
-    // All layers are there: nobody misses it.
+    // All layers exist, so the store path is not needed.
     let backend = start(&[]);
     assert_eq!(Image::pull(&backend.registry(), "greeting").digests(), first);
     assert_eq!(backend.nix_processes(), 0);
     drop(backend);
-    // Compressed in another way, its layer has to be packed.
+    // With another compression, its layer must be packed.
     let check = |compression: &str| {
         let backend = start(&["--compression", compression]);
         let image = Image::pull(&backend.registry(), "greeting");
@@ -156,7 +155,8 @@ fn collected_store_paths_are_realised_again() {
         assert!(backend.nix_processes() > 0);
     };
     check("gzip:1");
-    // Nix forgets a path before it deletes what is in it; a collection that is interrupted leaves the rest.
+    // Nix deletes a path from its database before it deletes the files. An interrupted collection leaves files
+    // behind.
     collect();
     fs::create_dir_all(Path::new(&path).join("share")).expect("a half-deleted store path");
     check("gzip:3");

@@ -1,4 +1,4 @@
-//! `firn build`: images without a server, and the same images as the server's.
+//! `firn build`: images without a server, identical to the server's.
 
 use crate::{backend, dockerd};
 use firn_tests::{backend, image::Image, package_set, podman::Podman, program::Program, skopeo};
@@ -22,7 +22,7 @@ fn an_oci_layout_is_what_the_server_serves() {
     assert_eq!(skopeo::skopeo(&["inspect", "--format", "{{.Digest}}", &source]).succeeded(), digest);
     let root = skopeo::unpack(&layout, "latest", dir.path());
     assert!(root.join("bin/jq").symlink_metadata().is_ok());
-    // A second image goes where the first is.
+    // A second image is added to the same layout.
     build(dir.path(), "hello", &format!("oci:{}", layout.display()));
     skopeo::skopeo(&["inspect", &source]).succeeded();
 }
@@ -70,14 +70,13 @@ fn errors_are_one_line_and_leave_nothing() {
     check("hello", "docker-archive:/nonexistent/file.tar", 1, "cannot write");
 }
 
-/// The expressions are in the program: wherever it is copied, and without anything in the environment that
-/// says where they are.
+/// The expressions are in the program. It can be copied anywhere and needs no variables to find them.
 #[test]
 fn the_program_is_all_that_is_needed() {
     let dir = TempDir::new().expect("a temporary directory");
     let copy = dir.path().join("another-name");
-    // By another process: one that this one starts meanwhile would have the copy open for writing for a moment, and
-    // nobody can run it then.
+    // Copied by another process. If this process wrote the copy, a child that it starts meanwhile could have the file
+    // open for writing for a moment, and then the file cannot be run.
     Program::new("cp").args([&backend::firn(), &copy]).run().succeeded();
     let variable = |name: &str, value: &str| format!("{name}={value}");
     let set = package_set::bundled().display().to_string();

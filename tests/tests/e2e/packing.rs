@@ -1,5 +1,5 @@
-//! How layers are packed: read with flate2 and the tar crate, compared with what the manifest and the config
-//! say, and with what the seed of the project established.
+//! How layers are packed. Layers are read with flate2 and the tar crate, and compared with the manifest and the
+//! config, and with figures from the start of the project.
 
 use crate::backend;
 use firn_tests::{
@@ -17,7 +17,7 @@ use tar::EntryType;
 fn all_layers_are_gzip_with_the_right_digests() {
     let registry = backend().registry();
     for name in ["hello", "shell/git/curl", "nginx"] {
-        // Digests of both kinds, sizes and media types are compared on the way.
+        // This also compares digests of both kinds, sizes and media types.
         let image = Image::pull(&registry, name);
         let layers = image.layers(&registry);
         assert!(layers.len() > 1 && layers.len() <= 95, "{name}: {} layers", layers.len());
@@ -82,7 +82,7 @@ fn tars_have_absolute_store_paths_and_fixed_metadata() {
     assert_eq!(outside.count(), top.entries.len(), "the symlink layer holds no store path");
 }
 
-/// Noise does not compress; it must not grow either.
+/// Noise does not compress, but it must not grow either.
 #[test]
 fn incompressible_content_stays_small() {
     let registry = backend().registry();
@@ -91,7 +91,7 @@ fn incompressible_content_stays_small() {
     assert!(transferred < (129 << 20), "{transferred} bytes for 128 MiB");
 }
 
-/// As many layers as the budget allows, and one for symlinks, whatever the closure.
+/// Whatever the closure, an image has at most as many layers as the budget allows, and one for symlinks.
 #[test]
 fn large_closures_stay_within_the_budget() {
     let registry = backend().registry();
@@ -105,7 +105,7 @@ fn large_closures_stay_within_the_budget() {
     assert_eq!(held.count(), 199 + 2, "all paths, the certificates and the services");
 }
 
-/// Two images are built at the same time and have most layers in common.
+/// Two images that share most layers are built at the same time.
 #[test]
 fn concurrent_builds_pack_a_shared_layer_once() {
     let backend = Backend::serving(package_set::bundled()).env("FIRN_LOG", "firn_backend=debug").start();
@@ -123,7 +123,7 @@ fn concurrent_builds_pack_a_shared_layer_once() {
     }
     let shared = images.iter().map(|image| image.layers(&registry).len() - 1).sum::<usize>();
     assert!(shared > packed.len() + 20, "{shared} layers, of which {} differ", packed.len());
-    // Those that other images need may come to it.
+    // The log may also have layers that other images need.
     let log = backend.log();
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("layer packed")).collect();
     for digest in &packed {
@@ -131,7 +131,7 @@ fn concurrent_builds_pack_a_shared_layer_once() {
     }
 }
 
-/// What cannot be packed to its end leaves nothing, not even where its file was to be.
+/// If packing fails, it leaves nothing, not even an empty output file.
 #[test]
 fn an_error_in_the_middle_leaves_nothing() {
     let dir = tempfile::tempdir().expect("a temporary directory");

@@ -1,4 +1,4 @@
-//! `firn popularity`: data for layering out of a binary cache or the local store.
+//! `firn popularity`: collects data for layering from a binary cache or the local store.
 
 use firn_tests::{
     backend::{Backend, command},
@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// How many of these store paths refer to each, by name, according to Nix.
+/// How many of these store paths refer to each name, according to Nix.
 fn counts(paths: &[String]) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for path in paths {
@@ -62,7 +62,7 @@ fn reads_a_binary_cache_and_goes_on_where_it_was_stopped() {
         assert!(known.contains_key(name), "{name}");
     }
 
-    // The server fails in the middle, and so does the command, but what it has read is kept.
+    // The server fails in the middle, and so does the command. What it has read is kept.
     let most = closure.len() / 2;
     let (url, requests) = web::serve_files(path("cache"), most);
     let finished = popularity(&url, "stopped");
@@ -74,7 +74,7 @@ fn reads_a_binary_cache_and_goes_on_where_it_was_stopped() {
     let (url, requests) = web::serve_files(path("cache"), usize::MAX);
     popularity(&url, "resumed").succeeded();
     let left = requests.try_iter().count();
-    // What was under way when the command gave up may have been lost.
+    // Requests that were under way when the command gave up may have been lost.
     assert!((closure.len() - most..closure.len()).contains(&left), "{left} of {}", closure.len());
     assert_eq!(read(&path("resumed")), read(&path("directory")));
     assert_eq!(read(&path("resumed-profile")), profile);
@@ -92,8 +92,8 @@ fn reads_the_local_store() {
     }
 }
 
-/// A path that is deleted while Nix reads the store makes Nix fail; the next time it is not listed.
-/// Whoever serves a package set learns of it by serving it.
+/// If a path is deleted while Nix reads the store, Nix fails. At the next attempt the path is not listed. A server's
+/// operator can use the server's own records instead.
 #[test]
 fn reads_what_a_server_has_recorded() {
     let data = TempDir::new().expect("a temporary directory");
@@ -124,7 +124,7 @@ fn reads_what_a_server_has_recorded() {
         let name = member.split_once('-').expect("a hash and a name").1;
         assert!(places.contains_key(name), "{name}");
     }
-    // What is known by one name more is another profile; the same again is the same.
+    // One more known package gives another profile. The same packages give the same profile.
     let again = path("again.json");
     learn(&again).succeeded();
     assert_eq!(read(Path::new(&again)), read(Path::new(&profile)));
@@ -132,7 +132,7 @@ fn reads_what_a_server_has_recorded() {
     learn(&again).succeeded();
     assert_ne!(read(Path::new(&again))["id"], read(Path::new(&profile))["id"]);
 
-    // A switch is deliberate, and what was pulled before stays.
+    // A new profile must be configured. Images that were pulled before stay.
     let before =
         backend.registry().built("shell/nano", "latest").header("docker-content-digest").map(str::to_owned);
     drop(backend);
@@ -156,8 +156,8 @@ fn reads_a_store_that_others_delete_from() {
     let written = dir.path().join("script");
     fs::write(&written, script).expect("a script");
     fs::set_permissions(&written, Permissions::from_mode(0o755)).expect("permissions");
-    // What this process has had open for writing, one that it starts meanwhile may have for a moment more, and nobody
-    // can run it then.
+    // Copied by another process. If this process wrote the file, a child that it starts meanwhile could have it open
+    // for writing for a moment, and then it cannot be run.
     Program::new("cp").args([&written, &bin.join("nix-store")]).run().succeeded();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").expect("$PATH is set"));
     command(&["popularity", "--store", "--output", "/dev/null"]).env("PATH", path).run().succeeded();

@@ -1,5 +1,4 @@
-//! Repositories that not everybody may read: git gets at them as it does at the operator's prompt, and what opens
-//! them is shown to nobody.
+//! Private repositories: git reads them as at the operator's prompt, and the credentials are shown to no client.
 
 use firn_tests::{
     backend::{Backend, command},
@@ -19,7 +18,7 @@ use tempfile::TempDir;
 const TOKEN: &str = "t0ken-that-nobody-sees";
 const OTHER_TOKEN: &str = "t0ken-of-the-next-month";
 
-/// Whether a file below a directory holds a text.
+/// Whether a file below a directory contains a text.
 fn holds(dir: &Path, text: &str) -> bool {
     fs::read_dir(dir).into_iter().flatten().flatten().any(|entry| {
         let path = entry.path();
@@ -57,14 +56,14 @@ fn a_token_in_the_url_is_shown_nowhere_and_can_be_changed() {
     drop(first);
     assert!(!holds(&data, "t0ken"));
 
-    // Another token is no other package set: nothing is evaluated or built.
+    // Another token is not another package set: nothing is evaluated or built.
     server.admit(&format!("ann:{OTHER_TOKEN}"));
     let second = backend(OTHER_TOKEN);
     assert_eq!(greeting(&second.registry()).digest, image.digest);
     assert_eq!(second.nix_processes(), 0);
     drop(second);
 
-    // A token that does not count any more is not shown either.
+    // An expired token is not shown either.
     let third = backend(TOKEN);
     let answer = third.registry().get("/v2/greeting/manifests/latest");
     let (code, message) = answer.error();
@@ -85,7 +84,7 @@ fn a_token_in_the_url_is_shown_nowhere_and_can_be_changed() {
     }
 }
 
-/// Whether the package set loads, as `check-config` sees it, with a home of one's own.
+/// Runs `check-config` on the package set, with a home directory of its own.
 fn check(url: &str, home: &Path, more: &[&str], environment: &[(&str, &str)]) -> Finished {
     let data = home.join("data").display().to_string();
     let command = command(&[&["check-config", "--pkgs-repo", url, "--data", &data], more].concat())
@@ -127,7 +126,7 @@ fn git_finds_credentials_where_it_always_does() {
     fs::write(helper.path().join(".gitconfig"), settings).expect("written");
     loads(&check(&url, helper.path(), &[], &[]), &commit);
 
-    // Settings in the environment, as containers have them, beside those that Firn adds.
+    // Settings in the environment, as in containers, together with those that Firn adds.
     let environment = home();
     let instead = format!("url.{}.insteadOf", server.url_for(&format!("ann:{TOKEN}"), ""));
     let count = [("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", &instead), ("GIT_CONFIG_VALUE_0", "firn:")];
@@ -143,7 +142,7 @@ fn ssh_sees_the_operators_home_and_agent() {
     let place = dir.path().join("set");
     let repository = Repository::new(&place);
     let commit = repository.commit(&package_set::small("private"));
-    // What ssh would do on the host, if it is given what opens it.
+    // Does what ssh would do on the host, if it gets the agent and the configuration.
     let ssh = dir.path().join("ssh");
     let script = "#!/bin/sh\n[ \"$SSH_AUTH_SOCK\" = /run/agent ] && [ -e \"$HOME/.ssh/config\" ] || exit 77\n\
                   for last; do :; done\nexec sh -c \"$last\"\n";
@@ -166,7 +165,7 @@ fn ssh_sees_the_operators_home_and_agent() {
     assert!(String::from_utf8_lossy(&said.stdout).contains("cannot be reached"));
 }
 
-/// One commit where the host gives single commits, else its branches and tags, and never what others proposed.
+/// One commit if the host serves single commits, otherwise its branches and tags, but never pull requests.
 #[test]
 fn nothing_else_is_fetched() {
     let dir = TempDir::new().expect("a temporary directory");
@@ -193,7 +192,7 @@ fn nothing_else_is_fetched() {
     loads(&said, &old);
     assert_eq!(wants, [old.as_str()]);
 
-    // An old host gives what its refs are at, and nothing else by name.
+    // An old host serves the commits of its refs, and no others by id.
     let version =
         [("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "protocol.version"), ("GIT_CONFIG_VALUE_0", "0")];
     let (said, wants) = fetched(&repository.url(), &old, &version);
@@ -203,7 +202,7 @@ fn nothing_else_is_fetched() {
     assert!(String::from_utf8_lossy(&said.stdout).contains("no such commit"), "{}", said.stderr);
     assert!(!wants.contains(&proposed), "{wants:?}");
 
-    // A web server that knows nothing of git.
+    // A plain web server that does not run git.
     repository.git(&["update-server-info"]);
     let (files, _requests) = web::serve_files(place.join(".git"), usize::MAX);
     let (said, _) = fetched(&files, &old, &[("GIT_SMART_HTTP", "0")]);

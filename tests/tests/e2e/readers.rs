@@ -1,7 +1,8 @@
-//! Programs that know nothing of each other read the same layers: gzip in many members and zstd in many frames are
-//! what the RFCs allow and not what everybody writes.
+//! Independent programs read the same layers: gzip with many members and zstd with many frames, which the RFCs allow
+//! but few programs write.
 //!
-//! The clients that pull are in `clients.rs`. Here it is git's own store path, larger than any window or buffer.
+//! The clients that pull are tested in `clients.rs`. These tests use git's own store path, which is larger than any
+//! window or buffer.
 
 use firn_tests::{backend::command, nix, package_set, program::Program, tree};
 use serde_json::Value;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use tempfile::TempDir;
 
-/// What prints the tar of a layer that comes on standard input, in the shell's language.
+/// Shell commands that print the tar of a layer on standard input.
 const GZIP: [(&str, &str); 7] = [
     ("GNU gzip", "gzip -dc"),
     ("pigz", "unpigz -c"),
@@ -29,7 +30,7 @@ shutil.copyfileobj(gzip.open(sys.stdin.buffer), sys.stdout.buffer)'",
     ),
 ];
 
-/// The same for zstd. python-zstandard's `decompress` is for one frame; what streams reads them all.
+/// The same for zstd. python-zstandard's `decompress` reads one frame; its streaming functions read all.
 const ZSTD: [(&str, &str); 5] = [
     ("zstd", "zstd -dc"),
     ("libarchive", "bsdcat"),
@@ -45,7 +46,7 @@ zstandard.ZstdDecompressor().copy_stream(sys.stdin.buffer, sys.stdout.buffer)'",
     ),
 ];
 
-/// What unpacks such a layer where it is run.
+/// Shell commands that unpack such a layer into the current directory.
 const GZIPPED_TAR: [(&str, &str); 3] =
     [("GNU tar", "tar -xzpf -"), ("bsdtar", "bsdtar -xpf -"), ("busybox tar", "busybox tar -xzpf -")];
 const ZSTD_TAR: [(&str, &str); 3] = [
@@ -59,14 +60,14 @@ fn git() -> &'static Path {
     PATH.get_or_init(|| nix::build(package_set::bundled(), &["git"]).remove(0).into())
 }
 
-/// Packs a path and returns what Firn says of the layer.
+/// Packs a path. Returns the JSON that Firn prints about the layer.
 fn pack(path: &Path, compression: &str, layer: &Path) -> Value {
     let options = ["pack", "--json", "--compression", compression];
     let said = command(&options).args(["--output".as_ref(), layer, path]).run().succeeded();
     serde_json::from_str(&said).expect("JSON")
 }
 
-/// Runs a line of bash in a directory, with the layer on standard input, and returns what it prints.
+/// Runs a line of bash in a directory, with the layer on standard input. Returns its output.
 fn on(layer: &Path, dir: &Path, line: &str) -> String {
     let line = format!("set -o pipefail; {{ {line}; }} <\"$0\"");
     // Node.js with zstd is among the tools of the Worker.
@@ -75,7 +76,7 @@ fn on(layer: &Path, dir: &Path, line: &str) -> String {
     bash.env("node", node).in_dir(dir).run().succeeded()
 }
 
-/// Every one of them finds the tar whose digest the image's config has, and in it git as Nix has it.
+/// Every program finds the tar with the config's digest, and in it git as in the Nix store.
 fn all_read(compression: &str, decompressors: &[(&str, &str)], tars: &[(&str, &str)]) {
     let dir = TempDir::new().expect("a temporary directory");
     let layer = dir.path().join("layer");
@@ -103,8 +104,8 @@ fn of_zstd() {
     all_read("zstd", &ZSTD, &ZSTD_TAR);
 }
 
-/// What `firn build` writes without a registry is a layout that umoci makes a container of, file by file the closure.
-/// umoci 0.4.7 does not know zstd and names the media type.
+/// `firn build` writes a layout without a registry. umoci makes a container of it, whose files are exactly the
+/// closure. umoci 0.4.7 does not support zstd, and says so.
 #[test]
 fn umoci_unpacks_what_build_writes() {
     let dir = TempDir::new().expect("a temporary directory");
@@ -135,8 +136,8 @@ fn umoci_unpacks_what_build_writes() {
     assert!(said.contains("not correct mediatype: application/vnd.oci.image.layer.v1.tar+zstd"), "{said}");
 }
 
-/// One byte more than 8 GiB, which a classic header cannot say, and nearly all of it a hole: what is not there is not
-/// read, and GNU tar sees a file of that size. What is in such a file is compared in `contents.rs`.
+/// One byte more than 8 GiB, too large for a classic header, and nearly all of it a hole. Holes are not read, and GNU
+/// tar sees a file of that size. `contents.rs` compares the contents of such a file.
 #[test]
 fn of_a_file_that_is_nearly_all_hole() {
     const SIZE: u64 = (8 << 30) + 1;
@@ -148,7 +149,7 @@ fn of_a_file_that_is_nearly_all_hole() {
     file.write_all_at(b"x", SIZE - 1).expect("a byte at the end");
     fs::write(tree.join("small"), "after it").expect("a file");
 
-    // The kernel counts for the shell what its children have read, once they are gone.
+    // The kernel adds to the shell's counter what its children have read, once they have ended.
     let line = format!(
         "{} pack --compression zstd --output layer tree >/dev/null && sed -n 's/^rchar: //p' /proc/$$/io",
         firn_tests::backend::firn().display()

@@ -1,10 +1,10 @@
-//! What a client is told of a package that does not evaluate: the words of the package set, without the paths of the
-//! machine; and nothing of them where anybody may have written the package set.
+//! What a client is told about a package that does not evaluate: the package set's message, without paths of this
+//! machine. The message is withheld if anybody may have written the package set.
 
 use firn_tests::{backend::Backend, git::Repository};
 use tempfile::TempDir;
 
-/// A package set whose packages fail in the ways of nixpkgs.
+/// A package set whose packages fail as those of nixpkgs do.
 const SET: &str = r#"{ system, ... }: let
   make = name: attributes: derivation ({ inherit name system; builder = "/bin/bash"; PATH = "/usr/bin:/bin";
     args = [ "-c" "mkdir -p $out/share; echo ${name} > $out/share/${name}; exit 0" ]; } // attributes);
@@ -47,13 +47,13 @@ fn the_package_sets_words_reach_the_client_without_paths() {
     let answer = backend.registry().settled("aborting", "latest");
     let message = answer.error().1;
     assert!(answer.status == 404 && message.contains("it gives up") && !message.contains("/x"), "{message}");
-    // With others it is the same, and they are not held back by it.
+    // The message is the same together with other packages, and those are still available.
     let message = backend.registry().settled("fine/olden", "latest").error().1;
     assert!(message.contains(renamed), "{message}");
     assert_eq!(backend.registry().settled("fine", "latest").status, 200);
 }
 
-/// Callers choose what they pull of a repository: only the ref that the operator configured is trusted.
+/// Callers choose commits of a repository. Only the ref that the operator configured is trusted.
 #[test]
 fn a_strangers_words_reach_nobody_but_the_operator() {
     let dir = TempDir::new().expect("a temporary directory");
@@ -68,17 +68,17 @@ fn a_strangers_words_reach_nobody_but_the_operator() {
     let registry = backend.registry();
     let says = |tag: &str| registry.settled("olden", tag).error().1;
     const FAILS: &str = "olden: its expression in the package set fails to evaluate";
-    // Nobody knows yet that this is what `latest` names.
+    // No request for `latest` has shown yet that this is its commit.
     assert_eq!(says("same"), FAILS);
     assert_eq!(says("latest"), format!("{FAILS}: trusted words"));
     assert_eq!(says("same"), format!("{FAILS}: trusted words"));
     for tag in ["other", &commit] {
         assert_eq!(says(tag), FAILS, "{tag}");
     }
-    // The operator finds them in the log.
+    // The operator finds the words in the log.
     assert!(backend.log().contains("words of a stranger"), "{}", backend.log());
 
-    // Where callers choose nothing, all is the operator's.
+    // If callers cannot choose revisions, all words are the operator's.
     let fixed = ["--pkgs-repo", &repository.url(), "--pkgs-ref", "other", "--revisions", "fixed"];
     let message = Backend::with(&fixed).start().registry().settled("olden", "latest").error().1;
     assert_eq!(message, format!("{FAILS}: words of a stranger"));

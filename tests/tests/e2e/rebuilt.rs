@@ -1,5 +1,5 @@
-//! Store paths that were lost and built again with other bytes: images of packages that were recorded before and
-//! after, by one backend or by several on one bucket, which take turns at the Nix store as if each had its own.
+//! Store paths that were lost and rebuilt with other bytes. The packages of an image were recorded before and after
+//! that, by one backend or by several on one bucket, which take turns at the Nix store as if each had its own.
 
 use firn_shared::composition::disagree;
 use firn_tests::{
@@ -20,7 +20,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use tempfile::TempDir;
 
-/// A package set of `shared`, which has other bytes at each build, enough for a layer of its own, and of `a`, `b` and `c`, which refer to it.
+/// A package set of `shared`, which has other bytes at each build and is large enough for a layer of its own, and of
+/// `a`, `b` and `c`, which refer to it.
 struct Unsteady {
     dir: TempDir,
     paths: BTreeMap<String, String>,
@@ -29,7 +30,7 @@ struct Unsteady {
 /// One build of `shared`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Build {
-    /// Digest of its NAR, in base 16: the smallest wins.
+    /// Digest of its NAR in base 16. The smallest one is chosen.
     nar_hash: String,
     /// Digest of the file in it.
     content: String,
@@ -72,20 +73,20 @@ in
         self.dir.path().join("set")
     }
 
-    /// A backend with data of its own, which stays.
+    /// A backend with a data directory of its own, which is kept.
     fn backend(&self, options: &[&str]) -> Backend {
         Backend::serving(&self.set()).data(&self.dir.path().join("data")).args(options).start()
     }
 
-    /// Where that backend keeps records.
+    /// The storage of that backend.
     fn store(&self) -> PathBuf {
         self.dir.path().join("data/storage")
     }
 
-    /// The Nix store loses all of it.
+    /// Deletes all packages from the Nix store.
     fn lose(&self) {
         let there: Vec<_> = self.paths.values().filter(|path| Path::new(path).exists()).collect();
-        // A backend may be packing some of it for later images.
+        // A backend may be packing some of them for later images.
         until("nothing keeps it", LONG, || {
             let deleted = nix::program("nix-store").args(["--delete"]).args(&there).run();
             (deleted.status == 0).then_some(())
@@ -93,7 +94,7 @@ in
         assert!(self.paths.values().all(|path| !Path::new(path).exists()));
     }
 
-    /// What the Nix store has of `shared`.
+    /// The current build of `shared` in the Nix store.
     fn build(&self) -> Build {
         let path = &self.paths["shared"];
         let dump = nix::program("nix-store").args(["--dump-db", path]).run().succeeded();
@@ -111,7 +112,7 @@ in
         nix::program("nix-build").args(arguments).run().succeeded();
     }
 
-    /// The Nix store loses all of it, and has `shared` again, as something that loses against this build.
+    /// Deletes all packages from the Nix store, and rebuilds `shared` until its digest is larger than this build's.
     fn rebuild(&self, winner: &Build) -> Build {
         loop {
             self.lose();
@@ -123,7 +124,7 @@ in
         }
     }
 
-    /// Has a first build of `shared` recorded with `a`, and one that loses against it with `b`.
+    /// Records a first build of `shared` with `a`, and a build with a larger digest with `b`.
     fn record_two(&self, registry: &Registry) -> (Build, Build) {
         registry.built("a", "latest");
         let first = self.build();
@@ -135,11 +136,11 @@ in
     }
 }
 
-/// What the package set is for.
+/// The platform of the package set.
 const SYSTEM: &str = if cfg!(target_arch = "aarch64") { "aarch64-linux" } else { "x86_64-linux" };
 
-/// The digest of the only file of `shared` in an image, in which a store path that is in two layers has one content, and
-/// the links lead to something.
+/// The digest of the only file of `shared` in an image. Asserts that a store path in two layers has one content, and
+/// that links do not dangle.
 fn content(registry: &Registry, image: &str) -> String {
     let layers = Image::pull(registry, image).layers(registry);
     let text =
@@ -166,7 +167,7 @@ fn content(registry: &Registry, image: &str) -> String {
     shared.into_iter().next().expect("one")
 }
 
-/// All records of packages that a store holds name one content for each path.
+/// Asserts that all package records in a store have the same content for each path.
 fn assert_agree(store: &Path) {
     let mut contents: BTreeMap<String, String> = BTreeMap::new();
     for file in files(&store.join("packages")) {
@@ -182,7 +183,7 @@ fn assert_agree(store: &Path) {
     assert!(!contents.is_empty());
 }
 
-/// The rule takes records alone, so that an edge makes the same image of them, and the backend needs no Nix.
+/// The rule needs only records. So an edge makes the same image from them, and the backend needs no Nix.
 #[test]
 fn records_that_disagree_are_settled_by_a_rule() {
     let unsteady = Unsteady::new();
@@ -211,11 +212,11 @@ fn records_that_disagree_are_settled_by_a_rule() {
     assert_agree(&unsteady.store());
     let after = Published::by(&registry, "a");
     assert!(!disagree(["a", "b", "c"].map(|package| after.known(package).expect("a record"))));
-    // With the smallest content on record everywhere, no image has another one any more.
+    // All records now have the smallest digest, so no image has another content.
     assert_eq!(content(&registry, "b/c"), first.content);
 }
 
-/// Backends that have built different contents, images of them by all, at once.
+/// Several backends built different contents, and all make images of them at once.
 #[test]
 fn backends_on_one_bucket_come_to_the_same() {
     let s3 = S3::start();
@@ -255,14 +256,15 @@ fn backends_on_one_bucket_come_to_the_same() {
             assert!(contents.contains(&found), "{name}");
         }
     }
-    // Which records an image of two found depends on who was first; one of all three has what wins among them.
+    // The order of requests decides which records an image of two packages found. An image of all three has the
+    // smallest digest.
     let winner = &builds.iter().min_by_key(|build| &build.nar_hash).expect("three").content;
     let digests = |backend: &Backend| Image::pull(&backend.registry(), "a/b/c").digests();
     for backend in &backends {
         assert_eq!(content(&backend.registry(), "a/b/c"), *winner);
         assert_eq!(digests(backend), digests(&backends[0]));
     }
-    // Some may have been brought in line with the wrong one at last.
+    // Some records may have been changed to a larger digest last.
     assert_eq!(content(&backends[0].registry(), "user/a/b/c"), *winner);
     assert_agree(&s3.objects());
     for (backend, name) in backends.iter().zip(["user/a/b", "user/b/c", "user/a/c"]) {
@@ -271,7 +273,8 @@ fn backends_on_one_bucket_come_to_the_same() {
     assert_eq!(backends.iter().map(|backend| backend.logged("realising")).sum::<usize>(), 0);
 }
 
-/// What wins is not packed as it is needed, and no Nix store has it any more: then it is what the store has.
+/// The chosen content was not packed as needed, and is in no Nix store any more. Then the content in the Nix store is
+/// used.
 #[test]
 fn what_cannot_be_packed_any_more_is_replaced() {
     let unsteady = Unsteady::new();
@@ -279,11 +282,12 @@ fn what_cannot_be_packed_any_more_is_replaced() {
     let backend = unsteady.backend(&["--layer-budget", "1"]);
     let registry = backend.registry();
     let (_, second) = unsteady.record_two(&registry);
-    // The Nix store has b and the content that loses.
+    // The Nix store has b, and the content with the larger digest.
     assert_eq!(content(&registry, "a/b"), second.content);
     assert_agree(&unsteady.store());
     assert_eq!(backend.logged("realising again"), 1);
-    // That was decided, and wins over what others have on record. The Nix store has lost it, too: the next is decided.
+    // That decision overrules the records of others. The Nix store loses this content too, so the next one is
+    // decided.
     unsteady.lose();
     registry.built("c", "latest");
     let now = unsteady.build().content;
@@ -294,8 +298,8 @@ fn what_cannot_be_packed_any_more_is_replaced() {
     assert_agree(&unsteady.store());
 }
 
-/// A package's record lists what is in its output. When the image has another content of that, the list has to be of
-/// that content.
+/// A package's record lists the files of its output. If the image has another content of that output, the list must
+/// match that content.
 #[test]
 fn what_a_package_lists_is_what_its_image_has() {
     let unsteady = Unsteady::new();
@@ -305,13 +309,13 @@ fn what_a_package_lists_is_what_its_image_has() {
     let first = unsteady.build();
     let second = unsteady.rebuild(&first);
     registry.built("shared", "latest");
-    // An edge cannot know what the content of a's record holds.
+    // An edge cannot know the files of the other content.
     let published = Published::by(&registry, "a");
     published.compose(&"a/shared".parse().expect("a name")).expect_err("it takes a Nix store");
     assert_eq!(content(&registry, "a/shared"), second.content);
     assert_agree(&unsteady.store());
     assert_eq!(backend.logged("realising what records disagree about"), 1);
-    // It was decided, so that b is brought in line.
+    // The decision is recorded, so b's record is changed to it.
     let third = unsteady.rebuild(&second);
     registry.built("b", "latest");
     assert_eq!(content(&registry, "b"), third.content);
@@ -320,8 +324,8 @@ fn what_a_package_lists_is_what_its_image_has() {
     assert_agree(&unsteady.store());
 }
 
-/// A layer is known by its members' contents: what the Nix store has of them now is not packed under the name of what
-/// it had.
+/// A layer's key contains the contents of its members. What the Nix store has now is not packed under the key of
+/// earlier contents.
 #[test]
 fn layers_hold_the_contents_that_they_are_known_by() {
     let unsteady = Unsteady::new();
@@ -329,7 +333,7 @@ fn layers_hold_the_contents_that_they_are_known_by() {
         let backend = unsteady.backend(&[]);
         unsteady.record_two(&backend.registry()).1
     };
-    // Compressed in another way, all layers have to be packed. The Nix store has a, and the content of b's record.
+    // With another compression, all layers must be packed. The Nix store has a, and the content of b's record.
     unsteady.realise("a");
     let backend = unsteady.backend(&["--compression", "gzip:1"]);
     let registry = backend.registry();
@@ -340,7 +344,8 @@ fn layers_hold_the_contents_that_they_are_known_by() {
     assert_eq!(content(&registry, "a/b"), second.content);
 }
 
-/// Killed while it makes records agree, or before the image was stored: the next one makes the image.
+/// The backend is killed while it makes records agree, or before the image is stored. The next backend makes the
+/// image.
 #[test]
 fn a_kill_in_the_middle_costs_nothing() {
     let unsteady = Unsteady::new();
@@ -354,14 +359,14 @@ fn a_kill_in_the_middle_costs_nothing() {
     let client = thread::spawn(move || registry.try_request("GET", "/v2/a/b/manifests/latest", &[]));
     until("records are made anew", LONG, || (backend.logged("realising again") > 0).then_some(()));
     backend.kill();
-    // Whether it was too late for the kill does not matter here.
+    // It does not matter here if the kill came too late.
     let _ = client.join().expect("the client's thread");
     let backend = unsteady.backend(&options);
     let made = content(&backend.registry(), "a/b");
     assert_eq!(made, unsteady.build().content);
     assert_agree(&unsteady.store());
 
-    // Between the writes of two records: each of them is the old one, and the other the new one.
+    // Between the writes of two records: for each of them, it is old and the other one is new.
     let is_user =
         |file: &&PathBuf| std::fs::read_to_string(kept.join(file)).expect("a record").contains("-shared-1.0");
     let all = files(&kept);
@@ -374,7 +379,7 @@ fn a_kill_in_the_middle_costs_nothing() {
     }
 }
 
-/// The files below a directory, by their paths in it.
+/// The files below a directory, by relative path.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
     let mut next = vec![PathBuf::new()];

@@ -1,4 +1,4 @@
-//! The pull and discovery API as the distribution spec has it, and as real clients use it.
+//! The pull and discovery API, as in the distribution spec and as real clients use it.
 
 use crate::backend;
 use firn_tests::{image::Image, layer::sha256, registry::ACCEPT};
@@ -19,7 +19,7 @@ fn says_that_it_is_a_registry() {
     assert_eq!(registry.get("/healthz").status, 200);
 }
 
-/// `HEAD` says all that `GET` says but the body, for manifests, blobs and lists.
+/// `HEAD` returns the same as `GET` without the body, for manifests, blobs and lists.
 #[test]
 fn head_equals_get() {
     let registry = backend().registry();
@@ -67,7 +67,7 @@ fn negotiates_the_manifest_format() {
     {
         assert_eq!(ask(accept).header("content-type"), Some(OCI), "{accept:?}");
     }
-    // Clients from before OCI.
+    // Clients older than OCI.
     let docker = ask(&[DOCKER, "application/vnd.docker.distribution.manifest.v1+prettyjws"]);
     assert_eq!(docker.header("content-type"), Some(DOCKER));
     let (docker, oci) = (docker.json(), ask(&[OCI]).json());
@@ -101,7 +101,7 @@ fn answers_by_digest_and_under_any_query() {
         assert_eq!(answer.header("content-type"), Some(OCI), "{path}");
         assert_eq!(answer.header("docker-content-digest"), Some(digest), "{path}");
     }
-    // A blob that is no manifest is not answered as one.
+    // A blob that is not a manifest is not served as one.
     let image = Image::pull(&registry, "hello");
     let config = image.manifest.config().digest();
     assert_eq!(registry.get(&format!("/v2/hello/manifests/{config}")).status, 404);
@@ -151,7 +151,7 @@ fn serves_parts_of_blobs() {
         );
         assert_eq!(answer.header("content-length"), Some((end - start).to_string().as_str()), "{range}");
         let head = registry.request("HEAD", &path, &[("range", range)]);
-        // Only GET has parts (RFC 9110, section 14.2).
+        // Only GET supports ranges (RFC 9110, section 14.2).
         assert_eq!((head.status, head.header("content-range")), (200, None), "{range}");
         assert_eq!(head.header("content-length"), Some(size.to_string().as_str()), "{range}");
     };
@@ -170,13 +170,13 @@ fn serves_parts_of_blobs() {
         let answer = registry.request("GET", &path, &[("range", range)]);
         assert_eq!((answer.status, answer.body.len()), (200, size), "{range}");
     }
-    // The rest of something else is of no use.
+    // A range of another version is useless.
     let etag = whole.header("etag").expect("an entity tag");
     for (known, status) in [(etag, 206), ("\"other\"", 200)] {
         let answer = registry.request("GET", &path, &[("range", "bytes=3-"), ("if-range", known)]);
         assert_eq!(answer.status, status, "{known}");
     }
-    // Compressing on the way would spoil the digest.
+    // Compressing the response would change its digest.
     let answer = registry.request("GET", &path, &[("accept-encoding", "gzip, br, zstd")]);
     assert_eq!((answer.header("content-encoding"), answer.body.len()), (None, size));
 }

@@ -1,4 +1,4 @@
-//! The same request gives the same bytes, whoever builds them, when, and after what else.
+//! The same request gives the same bytes, whichever backend builds the image, when, and after which others.
 
 use firn_tests::{backend::Backend, image::Image, package_set};
 
@@ -21,11 +21,11 @@ fn two_empty_stores_come_to_the_same_digests() {
     for (name, expect) in IMAGES.iter().zip(&expect).rev() {
         assert_eq!(&Image::pull(&second.registry(), name).digests(), expect, "{name}");
     }
-    // And once more, from what is stored.
+    // And once more, from the store.
     assert_eq!(digests(&first), expect);
 }
 
-/// Also with the other strategy, whose ratings must not depend on what was built before.
+/// The other strategy is reproducible too: its ratings must not depend on earlier builds.
 #[test]
 fn popularity_is_reproducible_too() {
     let start = || {
@@ -49,14 +49,14 @@ fn other_names_for_the_same_packages_are_the_same_image() {
     for name in ["hello/jq", "jq/hello/jq", "hello/hello/jq"] {
         assert_eq!(pull(name), expect, "{name}");
     }
-    // Names that the config and the manifest show, but the layers are the same.
+    // The config and the manifest contain these names, but the layers are the same.
     if cfg!(target_arch = "x86_64") {
         assert_eq!(pull("amd64/jq/hello")[2..], expect[2..]);
     }
-    // Names in lower case find what is not.
+    // Names in lower case match attributes that have upper case.
     for name in ["helloworld", "python3packages.pyyaml", "nested.deeper.evendeeper", "1password", "7zz"] {
         pull(name);
     }
-    // An output is another image than the package.
+    // An output is another image than its package.
     assert_ne!(pull("openssl.dev")[2..], pull("openssl")[2..]);
 }

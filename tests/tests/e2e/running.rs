@@ -1,4 +1,4 @@
-//! What programs find in a container, as root and as a user without rights.
+//! What programs find in a container, as root and as an unprivileged user.
 
 use crate::{backend, dockerd};
 
@@ -12,7 +12,7 @@ fn image(name: &str) -> String {
     image
 }
 
-/// Runs a script of bash as root and as a user and compares what it prints.
+/// Runs a bash script as root and as a user, and compares its output.
 fn check(name: &str, script: &str, expect: &str) {
     let image = image(name);
     for user in USERS {
@@ -119,7 +119,7 @@ fn time_zones_are_known_where_there_is_tzdata() {
     let winter_and_summer =
         "for time in 1700000000 1720000000; do TZ=Europe/Berlin date --date=@$time +%Z; done";
     check("shell/tzdata", winter_and_summer, "CET\nCEST");
-    // Of the other place nixpkgs' C library knows.
+    // nixpkgs' C library looks in the other place.
     check("shell/tzdata", "test /etc/zoneinfo/Asia/Tokyo -ef /usr/share/zoneinfo/Asia/Tokyo", "");
     check("shell/python3", "test ! -L /etc/zoneinfo && test ! -e /usr/share/zoneinfo", "");
 }
@@ -167,7 +167,7 @@ fn user_starts_as_nobody_in_particular() {
     for name in ["root/shell/git", "shell/git"] {
         assert_eq!(dockerd().run(&[], &image(name), &["bash", "-c", "id -u"]).succeeded(), "0", "{name}");
     }
-    // Nothing but the one word differs.
+    // Only that one word differs.
     let layers = |name: &str| {
         let format = "{{json .RootFS.Layers}}";
         dockerd().docker(&["image", "inspect", "--format", format, &image(name)]).succeeded()
@@ -187,7 +187,7 @@ fn debug_brings_tools_to_look_around_with() {
         hello";
     let said = dockerd().run(&[], &image, &["bash", "-c", script]).succeeded();
     assert_eq!(said.lines().last(), Some("Hello, world!"));
-    // The command is still that of the image without it.
+    // The command is still that of the image without the addition.
     assert_eq!(dockerd().run(&[], &image, &[]).succeeded(), "Hello, world!");
     let said = dockerd().run(&["--user", "1000"], &self::image("debug"), &["bash", "-c", "ps -e -o comm="]);
     assert!(said.succeeded().contains("ps"));

@@ -1,4 +1,4 @@
-//! Where package sets come from: a path that changes, a repository with branches, tags and commits.
+//! Sources of package sets: a path that changes, and a repository with branches, tags and commits.
 
 use firn_tests::{
     backend::Backend, git::Repository, image::Image, package_set, registry::Answer, wait::LONG,
@@ -15,7 +15,7 @@ fn label(answer: &Answer, name: &str) -> Option<String> {
     answer.json()["annotations"][format!("org.opencontainers.image.{name}")].as_str().map(str::to_owned)
 }
 
-/// Asks until `latest` is another image.
+/// Requests `latest` until it is another image.
 fn changes(backend: &Backend, from: &str) -> Answer {
     firn_tests::wait::until("latest changes", LONG, || {
         let answer = backend.registry().built("greeting", "latest");
@@ -42,11 +42,11 @@ fn a_path_that_changes_gives_a_new_image() {
         layers.iter().flat_map(|layer| &layer.entries).find(|entry| entry.path.ends_with(b"share/greeting"));
     assert_eq!(greeting.expect("the file is there").size, "second\n".len() as u64);
 
-    // Back to what it was: the image of before, which is known.
+    // Back to the first content: the first image, which is known.
     package_set::write(&set, &package_set::small("first"));
     let third = digest(&changes(&backend, &digest(&second)));
     assert_eq!(third, first);
-    // A path has no other versions, and says so.
+    // A path has no other versions, and the answer says so.
     let (code, message) = backend.registry().get("/v2/greeting/manifests/v1").error();
     assert!(code == "MANIFEST_UNKNOWN" && message.contains("only the tag latest"), "{code}: {message}");
 }
@@ -70,7 +70,7 @@ fn a_repository_has_branches_tags_and_commits() {
         ("main", &commits[1]),
         ("light", &commits[0]),
         ("v1.0", &commits[0]),
-        // Hexadecimal digits that are no commit, for want of length.
+        // Hexadecimal digits that are too short for a commit.
         ("deadbeef", &branch),
         (&commits[0], &commits[0]),
         (&branch, &branch),
@@ -83,12 +83,12 @@ fn a_repository_has_branches_tags_and_commits() {
         let committed = repository.git(&["show", "--no-patch", "--format=%cd", format, commit]);
         assert_eq!(label(&answer, "created"), Some(committed), "{tag}");
     }
-    // Ways to say the same are the same image, and commits are different ones.
+    // Two names of one commit give the same image; different commits give different ones.
     assert_eq!(digest(&ask("v1.0")), digest(&ask("light")));
     assert_eq!(digest(&ask("v1.0")), digest(&ask(&commits[0])));
     assert_ne!(digest(&ask("v1.0")), digest(&ask("main")));
 
-    // A slash may be escaped.
+    // A slash may be percent-encoded.
     assert_eq!(digest(&ask_for("user%2Fgreeting")), digest(&ask_for("user/greeting")));
 
     lists_tags_page_by_page(&backend, &[commits[0].as_str(), &branch]);
@@ -100,7 +100,7 @@ fn a_repository_has_branches_tags_and_commits() {
     }
 }
 
-/// Every tag that was built is there, sorted, and each page says where the next one is.
+/// Every tag that was built is listed, sorted, and each page links to the next one.
 fn lists_tags_page_by_page(backend: &Backend, commits: &[&str]) {
     let mut expect = vec!["deadbeef", "latest", "light", "main", "v1.0"];
     expect.extend(commits);
@@ -163,7 +163,7 @@ fn a_moving_branch_gives_a_new_image_and_a_lost_repository_a_clear_answer() {
     assert_eq!(label(&moved, "revision"), Some(second));
 
     std::fs::rename(&place, dir.path().join("elsewhere")).expect("it can be renamed");
-    // What a commit was is known for ever.
+    // An image of a commit can be served for ever.
     assert_eq!(digest(&backend.registry().built("greeting", &commit)), first);
     let answer = backend.registry().get("/v2/greeting/manifests/another");
     let (code, message) = answer.error();

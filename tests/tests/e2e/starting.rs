@@ -1,5 +1,5 @@
-//! Starting Firn: what it refuses, what it understands of Nixery's configuration, and where popularity data
-//! comes from.
+//! Starting Firn: which configurations it refuses, which of Nixery's variables it supports, and where popularity data
+//! come from.
 
 use firn_tests::{
     backend::{Backend, command},
@@ -85,11 +85,11 @@ fn understands_nixerys_variables() {
     assert!(!found.is_empty(), "blobs are where Nixery's variable says");
 }
 
-/// Nixery's people also give the popularity data by URL; it decides the layers.
+/// Nixery's users also give the popularity data by URL. The data decide the layers.
 #[test]
 fn popularity_data_comes_from_a_url() {
     let set = package_set::bundled();
-    // Counts are by name and version, as they stand in a store path.
+    // Counts are by name and version, as in a store path.
     let nano = nix::build(set, &["nano"]).remove(0);
     let name = nano.split_once('-').expect("a hash and a name").1;
     let (url, requests) = web::serve(serde_json::json!({ name: 1_000_000, "other-1.0": 2 }).to_string());
@@ -108,7 +108,7 @@ fn popularity_data_comes_from_a_url() {
     assert_ne!(pull(&with), pull(&without), "the data matters");
 }
 
-/// Those of Nixery's variables that choose another source.
+/// Nixery's variables for other package sources.
 #[test]
 fn understands_nixerys_other_sources() {
     let dir = TempDir::new().expect("a temporary directory");
@@ -122,14 +122,14 @@ fn understands_nixerys_other_sources() {
         1
     );
 
-    // No channel can be fetched from here, but it is clear which one would be.
+    // No channel can be downloaded here, but the log shows which one would be.
     let backend = Backend::with(&["--revisions", "fixed"]).env("NIXERY_CHANNEL", "nixos-24.05").start();
     assert_eq!(backend.logged("NIXERY_CHANNEL is a variable of Nixery; its name in Firn is FIRN_CHANNEL"), 1);
     let (code, message) = backend.registry().get("/v2/git/manifests/nixos-23.11").error();
     assert!(code == "MANIFEST_UNKNOWN" && message.contains("only the tag latest"), "{code}: {message}");
 }
 
-/// A build takes at most as long as Nixery's variable says.
+/// Nixery's variable limits the time of a build.
 #[test]
 fn nixerys_time_limit_counts() {
     let backend = Backend::serving_expression(&package_set::salted()).env("NIX_TIMEOUT", "2").start();

@@ -1,11 +1,11 @@
-//! What a newer version of Firn finds in the storage of an older one.
+//! A newer version of Firn on the storage of an older one.
 
 use firn_tests::{backend::Backend, image::Image, package_set, tree};
 use std::fs;
 use tempfile::TempDir;
 
-/// Records are under keys of the version that wrote them, so that to another they are not there. Blobs are: what was
-/// pulled once can be pulled by its digest, and layers are used again.
+/// The keys of records contain the version that wrote them, so another version does not find them. It does find
+/// blobs: an image that was pulled once can be pulled by its digest, and layers are reused.
 #[test]
 fn old_digests_can_be_pulled_and_old_layers_are_used_again() {
     let set = package_set::small("upgraded");

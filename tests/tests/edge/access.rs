@@ -1,4 +1,4 @@
-//! A private deployment: who may pull, and what.
+//! A private deployment: which clients may pull, and what.
 
 use crate::{header, now, pair, put_image, refusal, until_limited};
 use firn_shared::oci::digest::Digest;
@@ -48,7 +48,7 @@ async fn who_is_not_listed_is_asked_to_log_in() {
     let bob = edge.request(Method::GET, TAG).basic_auth("bob", Some("word"));
     assert_eq!(bob.send().await.expect("an answer").status(), 200);
     assert_eq!(get(&edge, "/v2/").await.status(), 200);
-    // What clients say to the edge is none of the backend's business.
+    // The edge does not pass a client's credentials to the backend.
     assert!(origin.seen().iter().all(|seen| !seen.headers.contains_key("authorization")));
 }
 
@@ -105,7 +105,7 @@ async fn what_cannot_be_told_is_not_served() {
     assert_eq!(refusal(get(&edge, TAG).await).await, (500, "INTERNAL".to_owned()));
 }
 
-/// A private edge whose backend answers everybody is not private.
+/// A private edge whose backend answers all clients is not private.
 #[tokio::test]
 async fn a_backend_without_a_secret_is_noticed() {
     let open = Backend::serving_expression(&package_set::small("open")).start();
@@ -144,7 +144,7 @@ async fn a_backend_is_probed_once() {
     assert_eq!(origin.probed(), 0, "a public edge has nothing to hide");
 }
 
-/// A backend that cannot be asked keeps nobody from what is in the cache.
+/// If a backend cannot be reached, cached images are still served.
 #[tokio::test]
 async fn a_backend_that_is_gone_takes_nothing_down() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");

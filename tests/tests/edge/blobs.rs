@@ -1,4 +1,4 @@
-//! Blobs: where clients are sent, and what comes out of R2.
+//! Blobs: where clients are redirected, and what is read from R2.
 
 use crate::{header, pair, refusal};
 use firn_shared::{
@@ -119,7 +119,7 @@ async fn r2_is_passed_through() {
     describes(&response, 416, 0);
     assert_eq!(header(&response, "content-range"), format!("bytes */{size}"));
     describes(&ranged("lines=1-2").await.expect("an answer"), 200, size);
-    // The rest of something else is of no use.
+    // A range of another version is useless.
     for (known, status) in [(format!("\"{digest}\""), 206), ("\"other\"".to_owned(), 200)] {
         let request = edge.request(Method::GET, &path).header("range", "bytes=5-").header("if-range", &known);
         assert_eq!(request.send().await.expect("an answer").status(), status, "{known}");
@@ -143,14 +143,14 @@ async fn r2_may_lack_a_blob_or_fail() {
     }
 }
 
-/// Where blobs are, somebody accepts connections and says nothing.
+/// The blob storage accepts connections and sends nothing.
 #[tokio::test]
 async fn clients_do_not_wait_for_storage_that_hangs() {
     let origin = Origin::start().await;
     let silence = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", silence.local_addr().expect("an address"));
     let edge = Edge::start(Settings::new(&origin.url).with("FIRN_BLOBS_URL", &url)).await;
-    // As long as containerd waits.
+    // containerd's timeout.
     let head = edge.request(Method::HEAD, &path(&Digest::of(b"blob"))).timeout(Duration::from_secs(30));
     let response = head.send().await.expect("an answer");
     assert_eq!(response.status(), 503);

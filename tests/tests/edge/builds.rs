@@ -1,4 +1,4 @@
-//! The pages of builds, which are the backend's.
+//! The pages of builds, which come from the backend.
 
 use crate::{header, pair, refusal};
 use firn_shared::{
@@ -35,7 +35,7 @@ async fn pages_are_passed_on() {
     assert_eq!(edge.head("/builds/0a1b").await.status(), 200);
 }
 
-/// The backend sends the second event when it hears that the first has arrived.
+/// The backend sends the second event when it is told that the first has arrived.
 #[tokio::test]
 async fn events_are_passed_on_as_they_come() {
     let (edge, origin) = pair(|settings| settings).await;
@@ -65,7 +65,7 @@ async fn the_backend_that_builds_is_found() {
     one.behave(Behaviour::Refuse(OciError::new(ErrorCode::ManifestUnknown, "no such build")));
     two.behave(Behaviour::Refuse(OciError::new(ErrorCode::ManifestUnknown, "no such build")));
     assert_eq!(refusal(edge.get("/builds/0a1b").await).await, (404, "MANIFEST_UNKNOWN".to_owned()));
-    // The one that cannot be reached may know.
+    // The backend that cannot be reached may have it.
     one.stop();
     assert_eq!(refusal(edge.get("/builds/0a1b").await).await, (503, "UNAVAILABLE".to_owned()));
 }
@@ -80,7 +80,7 @@ async fn messages_name_an_address_that_people_can_reach() {
     let error = OciError::from_body(&response.bytes().await.expect("a body")).expect("an error");
     let address = format!("{}/builds/0a1b", edge.url);
     assert!(error.message.ends_with(&format!("look at {address}")), "{}", error.message);
-    // Docker's daemon gives up at 429, but follows redirects.
+    // Docker's daemon gives up at a 429, but follows redirects.
     for (agent, query, expect) in [
         ("docker/20.10.24 go/go1.19", "", Some("?firn-wait=1")),
         ("docker/20.10.24 go/go1.19", "?firn-wait=8", Some("?firn-wait=9")),
@@ -93,7 +93,7 @@ async fn messages_name_an_address_that_people_can_reach() {
         assert_eq!(response.status(), if expect.is_some() { 307 } else { 429 }, "{agent} {query}");
         assert_eq!(header(&response, "location"), expect.map_or(String::new(), |q| format!("{path}{q}")));
     }
-    // One that it names in another way is not an address.
+    // An id that is mentioned in another way is not an address.
     origin.behave(Behaviour::Refuse(OciError::new(ErrorCode::NameUnknown, "no a/builds/b")));
     let body = edge.get("/v2/a/builds/b/manifests/latest").await.text().await.expect("a body");
     assert!(body.contains("no a/builds/b"), "{body}");

@@ -1,4 +1,4 @@
-//! Images that the edge makes by itself, of records that are in KV, in the bucket or with the backend.
+//! Images that the edge composes from records in KV, in the bucket or from the backend.
 
 use crate::{access::private, header, refusal, until_limited};
 use firn_shared::{
@@ -55,7 +55,7 @@ fn package_name(text: &str) -> PackageName {
     text.parse().expect("a package name")
 }
 
-/// What a backend has published of a package set of its own.
+/// The records that a backend has published of a package set.
 pub(crate) struct Records {
     set: PackageSetRecord,
     known: BTreeMap<PackageName, KnownPackage>,
@@ -65,7 +65,7 @@ fn package(name: &str) -> KnownPackage {
     package_with(name, NarHash::of(b"libc"), None)
 }
 
-/// A package that was recorded when `libc` had this content, and perhaps a shell in this path.
+/// A package that was recorded when `libc` had this content. Its shell is at this path, if it has one.
 fn package_with(name: &str, libc: NarHash, sh: Option<&str>) -> KnownPackage {
     let record = package_record(name, libc, sh);
     let strategy = Sharing::default();
@@ -84,7 +84,7 @@ fn package_record(name: &str, libc: NarHash, sh: Option<&str>) -> PackageRecord 
     let info = |path: &str, references: Vec<StorePath>| PathInfo {
         path: store_path(path),
         nar_hash: if path == "libc" { libc } else { NarHash::of(path.as_bytes()) },
-        // Worth a layer of its own.
+        // Large enough for a layer of its own.
         nar_size: if path == "libc" { 4_000_000 } else { 1000 },
         references,
     };
@@ -143,7 +143,7 @@ impl Records {
         compose(&name, &self.set, |name| self.known.get(name)).expect("it can be composed")
     }
 
-    /// Keys and bytes.
+    /// The keys and bytes of all records.
     fn records(&self) -> Vec<(String, Vec<u8>)> {
         let key = package_set_key(&token());
         let packages = self.known.iter().map(|(name, known)| {
@@ -153,7 +153,7 @@ impl Records {
         packages.chain([(key.to_string(), self.set.encode(&key))]).collect()
     }
 
-    /// Has KV hold everything that is needed to answer.
+    /// Puts all records and pointers that an answer needs into KV.
     pub(crate) async fn put_into_kv(&self, edge: &Edge) {
         for (key, bytes) in self.records() {
             edge.put("kv", &key, bytes, None).await;
@@ -162,7 +162,7 @@ impl Records {
     }
 }
 
-/// Has KV say that `latest` named the package set so many seconds ago.
+/// Makes KV say that `latest` named the package set this many seconds ago.
 async fn point(edge: &Edge, age: u64) {
     point_tag(edge, &Tag::default(), age).await;
 }
@@ -183,7 +183,7 @@ fn source(response: &reqwest::Response) -> &str {
     header(response, "x-firn-source")
 }
 
-/// The manifest is this, and everything that is new about the image is there.
+/// Checks that this manifest is served, and that all new blobs of the image exist.
 async fn assert_serves(edge: &Edge, name: &str, image: &Image) {
     for (accept, expect) in [(OCI_MANIFEST, Some(&image.oci)), (DOCKER_MANIFEST, image.docker.as_ref())] {
         let expect = expect.expect("layers are gzip");
@@ -195,7 +195,7 @@ async fn assert_serves(edge: &Edge, name: &str, image: &Image) {
         assert_eq!(header(&response, "docker-content-digest"), expect.digest.to_string());
         assert_eq!(header(&response, "x-firn-revision"), "c0ffee");
         assert_eq!(response.bytes().await.expect("a body"), expect.bytes);
-        // Clients ask for the digest next.
+        // Clients request the digest next.
         let path = format!("/v2/{name}/manifests/{}", expect.digest);
         let response = edge.get(&path).await;
         assert_eq!(response.status(), 200);
@@ -226,7 +226,7 @@ async fn images_are_made_of_records_in_kv() {
     for name in ["git/jq", "user/git/jq", "git/htop/jq", "amd64/htop/jq"] {
         assert_serves(&edge, name, &records.image(name)).await;
     }
-    // From then on it is an image like others.
+    // From then on it is served like other images.
     eventually("KV has the manifest", async || (source(&edge.get(IMAGE).await) == "kv").then_some(())).await;
     assert_eq!(
         refusal(edge.get("/v2/git/wget/manifests/latest").await).await,
@@ -235,7 +235,7 @@ async fn images_are_made_of_records_in_kv() {
     assert_eq!(refusal(edge.get("/v2/cacert/manifests/latest").await).await, (503, "UNAVAILABLE".to_owned()));
 }
 
-/// Clients such as skopeo take an image whose tag is not listed for broken.
+/// Clients such as skopeo consider an image broken if its tag is not listed.
 #[tokio::test]
 async fn tags_of_composed_images_are_listed() {
     let records = Records::new();
@@ -255,7 +255,7 @@ async fn tags_of_composed_images_are_listed() {
         let response = edge.get(&format!("/v2/git/jq/manifests/{tag}")).await;
         assert_eq!(response.status(), 200);
     }
-    // The backend has built `latest` and `v1`. What the edge has answered by is noted after the answer.
+    // The backend has built `latest` and `v1`. The edge records the tags that it has served after its answer.
     eventually("both are listed", async || {
         let (listed, link) = tags("/v2/jq/git/tags/list").await;
         assert_eq!(link, "");
@@ -266,10 +266,10 @@ async fn tags_of_composed_images_are_listed() {
     assert!(listed == ["beta", "latest"] && link.contains("/v2/git/jq/tags/list?n=2&last=latest"), "{link}");
     let (listed, link) = tags("/v2/git/jq/tags/list?n=2&last=latest").await;
     assert!(listed == ["stable", "v1"] && link.is_empty(), "{listed:?} {link}");
-    // Of another name nothing was asked for by those.
+    // No client requested another name by those tags.
     assert_eq!(tags("/v2/git/tags/list").await.0, ["latest", "v1"]);
 
-    // Without a backend, what can be pulled is listed all the same.
+    // Without a backend, the tags that can be pulled are still listed.
     origin.stop();
     assert_eq!(tags("/v2/git/jq/tags/list").await.0, ["beta", "latest", "stable"]);
     assert_eq!(tags("/v2/git/htop/tags/list").await.0, ["latest"]);
@@ -279,7 +279,7 @@ async fn tags_of_composed_images_are_listed() {
     assert_eq!((escaped.status().as_u16(), source(&escaped)), (200, "composed"));
 }
 
-/// Any location can answer for a digest that another one has composed, before KV shows it.
+/// Any location can serve a digest that another one has composed, before KV shows it.
 #[tokio::test]
 async fn digests_are_found_by_composing_again() {
     let records = Records::new();
@@ -292,7 +292,7 @@ async fn digests_are_found_by_composing_again() {
         assert_eq!((response.status().as_u16(), source(&response)), (200, "composed"));
         assert_eq!(response.bytes().await.expect("a body"), manifest.bytes);
     }
-    // Another image's is not.
+    // The digest of another image is not found.
     let response = edge.get(&format!("/v2/git/htop/manifests/{}", docker.digest)).await;
     assert_eq!((response.status().as_u16(), source(&response)), (200, "kv"), "by digest alone");
     let other = records.image("git/htop").oci.digest;
@@ -300,7 +300,7 @@ async fn digests_are_found_by_composing_again() {
     assert_eq!(origin.seen().len(), 1);
 }
 
-/// The bucket may be the one that the backend writes its records to.
+/// The bucket may be the one to which the backend writes its records.
 #[tokio::test]
 async fn records_are_found_in_the_bucket() {
     let records = Records::new();
@@ -311,11 +311,12 @@ async fn records_are_found_in_the_bucket() {
     }
     point(&edge, 0).await;
     assert_serves(&edge, "git/jq", &records.image("git/jq")).await;
-    // KV has them now: pointer, set, four names, two manifests by two keys each.
+    // KV has them now: pointer, set, four names, and two manifests with two keys each.
     edge.await_keys(10).await;
 }
 
-/// The layers that a record names stay for twice as long as records count: a copy does not begin anew.
+/// The layers in a record are kept for twice as long as the record is valid. Copying the record does not extend that
+/// time.
 #[tokio::test]
 async fn copies_of_records_end_with_what_they_are_copies_of() {
     let records = Records::new();
@@ -336,12 +337,12 @@ async fn copies_of_records_end_with_what_they_are_copies_of() {
     for (key, _) in records.records() {
         let Some(copy) = keys.iter().find(|copy| copy["name"] == key.as_str()) else { continue };
         let until = copy["expiration"].as_u64().expect("a time");
-        // With some time for the test itself.
-        assert!(until <= written + ttl_seconds - 499_000, "{until} is too late for what is of {written}");
+        // Allows some time for the test itself.
+        assert!(until <= written + ttl_seconds - 499_000, "{until} is too late for a record of {written}");
     }
 }
 
-/// After a miss the backend is asked about the packages, once.
+/// After a miss, the backend is asked for the packages' records once.
 #[tokio::test]
 async fn records_are_learned_from_the_backend() {
     let records = Records::new();
@@ -350,7 +351,7 @@ async fn records_are_learned_from_the_backend() {
     for name in ["git", "jq"] {
         assert_eq!(source(&edge.get(&format!("/v2/{name}/manifests/latest")).await), "backend");
     }
-    // Two manifests by two keys each, the pointer, the set, git, jq, cacert and iana-etc.
+    // Two manifests with two keys each, the pointer, the set, git, jq, cacert and iana-etc.
     edge.await_keys(10).await;
     origin.stop();
     assert_serves(&edge, "git/jq", &records.image("git/jq")).await;
@@ -360,14 +361,14 @@ async fn records_are_learned_from_the_backend() {
     assert_eq!(asked.len(), 5, "the set, git, jq, cacert and iana-etc: {asked:?}");
 }
 
-/// A path that was built twice has one content in an image, by the backend's rule. Where that takes more than records,
-/// the backend is asked, and then for records that agree.
+/// A path that was built twice has one content in an image, chosen by the backend's rule. If the records do not
+/// suffice, the backend is asked, and then for records that agree.
 #[tokio::test]
 async fn records_that_disagree_are_settled_or_asked_for_anew() {
     let agreeing = Records::new();
     let disagreeing = |sh| {
         let mut records = Records::new();
-        // The content that loses.
+        // The content that is not chosen.
         let libc = NarHash::from_bytes([0xff; 32]);
         records.known.insert(package_name("jq"), package_with("jq", libc, sh));
         records
@@ -379,12 +380,12 @@ async fn records_that_disagree_are_settled_or_asked_for_anew() {
     assert_serves(&edge, "git/jq", &agreeing.image("git/jq")).await;
     assert_eq!(origin.seen().len(), 0);
 
-    // Only of that content it is known that it has a shell.
+    // Only the record with that content has a shell.
     disagreeing(Some("libc")).put_into_kv(&edge).await;
     origin.publish(agreeing.records());
     let response = edge.get("/v2/git/htop/jq/manifests/latest").await;
     assert_eq!((response.status().as_u16(), source(&response)), (200, "backend"));
-    // Looked for in KV: what is asked for meanwhile the backend answers, and then that is remembered.
+    // Records are read from KV again. Until they agree, the backend answers, and these answers are cached.
     let records = agreeing.records();
     eventually("the edge has learned", async || {
         for (key, expect) in &records {
@@ -399,7 +400,8 @@ async fn records_that_disagree_are_settled_or_asked_for_anew() {
     assert_eq!(source(&edge.get("/v2/user/git/jq/manifests/latest").await), "composed");
 }
 
-/// A record names the layers that its package had then; the backend has just packed those of this image.
+/// A record has the layers that its package had when it was recorded. The backend has just packed those of this
+/// image.
 #[tokio::test]
 async fn layers_that_were_packed_later_are_learned() {
     let records = Records::new();
@@ -425,7 +427,7 @@ async fn layers_that_were_packed_later_are_learned() {
     assert_eq!(source(&edge.get("/v2/user/git/jq/manifests/latest").await), "composed");
 }
 
-/// What is composed belongs to the name that it was composed for, and is nobody's who may not pull.
+/// A composed image belongs to its name, and only clients that may pull get it.
 #[tokio::test]
 async fn a_private_edge_composes() {
     let records = Records::new();
@@ -470,7 +472,7 @@ async fn what_is_no_record_is_not_believed() {
         (git, b"garbage".to_vec()),
         (git, Vec::new()),
         (git, good[..good.len() - 1].to_vec()),
-        // Another version of the records, another of the images.
+        // Another version of the records, and another version of images.
         (git, flipped(4)),
         (git, flipped(8)),
         (git, flipped(good.len() - 1)),
@@ -481,12 +483,12 @@ async fn what_is_no_record_is_not_believed() {
         let asked = origin.seen().len();
         let response = edge.get(IMAGE).await;
         assert_eq!((response.status().as_u16(), source(&response)), (200, "backend"));
-        // It is written after the answer, unless it was asked for a moment ago.
+        // The manifest is written after the answer, unless it was requested a moment ago.
         if origin.seen().len() > asked {
             edge.await_manifest(header(&response, "docker-content-digest")).await;
         }
         records.put_into_kv(&edge).await;
-        // What the backend said is not what this is about.
+        // The backend's manifests are not part of this test.
         for (key, metadata) in edge.keys().await {
             if metadata["digest"].is_string() {
                 edge.request(Method::DELETE, &format!("/.test/kv/{key}")).send().await.expect("an answer");
@@ -507,12 +509,12 @@ async fn what_cannot_be_stored_is_the_backends() {
     assert_eq!(refusal(response).await, (503, "UNAVAILABLE".to_owned()));
     let config = records.image("htop/jq").config.digest;
     assert_eq!(edge.get(&format!("/v2/htop/jq/blobs/{config}")).await.status(), 404);
-    // KV's refusal of a manifest costs nobody an answer.
+    // If KV refuses a manifest, the client still gets an answer.
     let request = edge.request(Method::GET, "/v2/htop/jq/manifests/latest").header("x-test-fault", "kv-put");
     assert_eq!(source(&request.send().await.expect("an answer")), "composed");
 }
 
-/// A tag that may have moved is the backend's to say, as long as there is one.
+/// A tag may have moved, so the backend decides, as long as there is one.
 #[tokio::test]
 async fn old_pointers_do_not_count() {
     let records = Records::new();
@@ -527,7 +529,7 @@ async fn old_pointers_do_not_count() {
     let (edge, origin) = pair(|settings| settings.forgetful().with("FIRN_TAG_TTL_SECONDS", "3600")).await;
     records.put_into_kv(&edge).await;
     point(&edge, 5400).await;
-    // Good for this answer, and the backend is asked meanwhile.
+    // Young enough for this answer. The backend is asked afterwards.
     assert_eq!(source(&edge.get(IMAGE).await), "composed");
     eventually("the backend is asked", async || (!origin.seen().is_empty()).then_some(())).await;
 }
@@ -561,7 +563,7 @@ async fn a_refused_client_makes_nobody_read_records() {
     let records = Records::new();
     let (edge, origin) = pair(|settings| Settings { look_ups: Some(1), ..settings.forgetful() }).await;
     records.put_into_kv(&edge).await;
-    // A new name each time: the backend makes what is asked for, and then KV has it.
+    // A new name each time: the backend makes a requested image, and then KV has it.
     let names: Vec<_> = (0..40).map(|i| format!("p{i}")).collect();
     let name = |i| format!("/v2/{}/q{i}/manifests/latest", names.join("/"));
     let before = std::cell::Cell::default();
@@ -576,7 +578,7 @@ async fn a_refused_client_makes_nobody_read_records() {
     assert_eq!(origin.seen().len(), answered);
 }
 
-/// Where other blobs are elsewhere, what was composed is here.
+/// Composed blobs are served by the edge, even if other blobs are elsewhere.
 #[tokio::test]
 async fn composed_blobs_are_served_here_when_others_are_not() {
     let records = Records::new();
@@ -594,7 +596,7 @@ async fn composed_blobs_are_served_here_when_others_are_not() {
         let response = edge.get(&format!("/v2/git/jq/blobs/{layer}")).await;
         assert_eq!(response.status(), 307);
         assert!(header(&response, "location").starts_with("http://blobs.example/"));
-        // And garbage collection is told whose it is.
+        // A mark tells the garbage collection that the blob is the edge's.
         let note = edge.get(&format!("/.test/r2/{}", composed_key(&image.top.digest))).await;
         assert_eq!(note.status(), 200);
         let stored = edge.get(&format!("/.test/r2/{}", blob_key(&image.top.digest))).await;
@@ -602,7 +604,7 @@ async fn composed_blobs_are_served_here_when_others_are_not() {
     }
 }
 
-/// A bucket that accepts connections and says nothing is as good as none.
+/// A bucket that accepts connections and sends nothing counts as none.
 #[tokio::test]
 async fn nobody_waits_for_a_bucket_that_hangs() {
     let silence = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -617,12 +619,12 @@ async fn nobody_waits_for_a_bucket_that_hangs() {
     let with = |base: Settings| settings.iter().fold(base, |base, (name, value)| base.with(name, value));
     let (edge, _origin) = crate::pair(with).await;
     Records::new().put_into_kv(&edge).await;
-    // As long as containerd waits.
+    // containerd's timeout.
     let request = edge.request(Method::GET, IMAGE).timeout(Duration::from_secs(30));
     assert_eq!(source(&request.send().await.expect("an answer")), "backend");
 }
 
-/// With presigned URLs, what was composed is in the S3 bucket, like every blob.
+/// With presigned URLs, composed blobs are in the S3 bucket, like all blobs.
 #[tokio::test(flavor = "multi_thread")]
 async fn composed_blobs_go_to_an_s3_bucket() {
     let records = Records::new();

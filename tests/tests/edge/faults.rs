@@ -1,5 +1,5 @@
-//! A backend that breaks the protocol, and storage that fails or is damaged: clients get the right bytes or a
-//! clear error, and nothing wrong is remembered.
+//! A backend that breaks the protocol, and storage that fails or is damaged: clients get the right bytes or a clear
+//! error, and nothing wrong is cached.
 
 use crate::{header, pair, refusal};
 use firn_shared::oci::{digest::Digest, media_type::ManifestFormat};
@@ -57,7 +57,7 @@ async fn a_good_backend_makes_up_for_a_bad_one() {
 #[tokio::test]
 async fn a_digest_gets_its_own_bytes_or_nothing() {
     let (edge, origin) = pair(|settings| settings).await;
-    // A lie that is consistent in itself: other bytes, under their own digest.
+    // A consistent lie: other bytes, under their own digest.
     origin.behave(Behaviour::Slow(Duration::ZERO));
     let path = format!("/v2/shell/git/manifests/{}", Digest::of(b"something else"));
     assert_eq!(refusal(edge.get(&path).await).await, (503, "UNAVAILABLE".to_owned()));
@@ -85,7 +85,8 @@ async fn garbage_in_kv_is_as_good_as_nothing() {
     assert!(origin.seen().len() > 1);
 }
 
-/// A Durable Object that does not answer keeps nobody longer than a backend does, and its image from nobody.
+/// A Durable Object that does not answer delays a client no longer than a backend would, and does not make its image
+/// unavailable.
 #[tokio::test]
 async fn durable_objects_may_hang() {
     let (edge, _origin) = pair(|settings| settings).await;

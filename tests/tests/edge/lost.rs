@@ -1,4 +1,4 @@
-//! Blobs that are not where they should be, of images that the edge still answers for.
+//! Missing blobs of images that the edge still serves.
 
 use crate::{now, pair, put_image, refusal};
 use firn_shared::oci::error::ErrorCode;
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 const SECRET: &str = "s3cret";
 
-/// The real backend makes it again.
+/// The real backend makes the blob again.
 #[tokio::test]
 async fn a_missing_blob_is_made_again() {
     let backend = Backend::serving_expression(&package_set::small("lost")).env("FIRN_SECRET", SECRET).start();
@@ -42,7 +42,7 @@ async fn a_missing_blob_is_made_again() {
     }
 }
 
-/// What belongs to no image that is known here is just not there.
+/// A digest that belongs to no cached image is simply not found.
 #[tokio::test]
 async fn made_up_digests_ask_nobody() {
     let (edge, origin) = pair(|settings| settings.with("FIRN_BLOBS", "r2")).await;
@@ -51,7 +51,7 @@ async fn made_up_digests_ask_nobody() {
     let missing = (404, "BLOB_UNKNOWN".to_owned());
     assert_eq!(refusal(edge.get(&path(b"made up")).await).await, missing);
     assert!(origin.seen().is_empty());
-    // One that does belong has the backend asked, also by those who come together.
+    // If a digest belongs to an image, the backend is asked, also by concurrent clients.
     origin.behave(Behaviour::Slow(Duration::from_millis(500)));
     let answers = futures::future::join_all((0..8).map(async |_| edge.get(&path(b"config")).await)).await;
     for answer in answers {
@@ -63,7 +63,7 @@ async fn made_up_digests_ask_nobody() {
     assert_eq!(seen.headers["x-firn-missing"], Digest::of(b"config").to_string());
 }
 
-/// Where the backend has no such image any more, the edge has none either.
+/// If the backend no longer has the image, the edge removes it from its caches.
 #[tokio::test]
 async fn an_image_that_cannot_be_made_again_is_forgotten() {
     let (edge, origin) = pair(|settings| settings.with("FIRN_BLOBS", "r2")).await;
@@ -71,7 +71,7 @@ async fn an_image_that_cannot_be_made_again_is_forgotten() {
     let tag = "/v2/shell/git/manifests/latest";
     let blob = format!("/v2/shell/git/blobs/{}", Digest::of(b"config"));
     assert_eq!(edge.get(tag).await.status(), 200);
-    // While nobody says so, the rest of it is served.
+    // As long as the backend is unavailable, the rest of the image is served.
     origin.behave(Behaviour::Refuse(OciError::new(ErrorCode::Unavailable, "out of order")));
     assert_eq!(edge.get(&blob).await.status(), 404);
     assert_eq!(edge.get(tag).await.status(), 200);

@@ -24,15 +24,15 @@ use firn_shared::{
 use firn_tests::edge::{Edge, Origin, Settings};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// An edge in front of a good backend.
+/// An edge in front of a backend that follows the protocol.
 async fn pair(settings: impl FnOnce(Settings) -> Settings) -> (Edge, Origin) {
     let origin = Origin::start().await;
     let edge = Edge::start(settings(Settings::new(&origin.url))).await;
     (edge, origin)
 }
 
-/// Asks one thing after another until a limit of so many in a minute is reached; returns the refusal, and how many were
-/// answered before it. Minutes are the clock's, so that a new one may have begun meanwhile.
+/// Sends requests until this limit per minute is reached. Returns the refusal, and how many requests were answered
+/// before. The limiter's minutes follow the clock, so a new one may begin meanwhile.
 async fn until_limited(
     limit: usize,
     ask: impl AsyncFn(usize) -> reqwest::Response,
@@ -47,7 +47,7 @@ async fn until_limited(
     panic!("there is no limit");
 }
 
-/// Has KV hold the backend's image of a name, for `latest`, which named its package set at this time (seconds since
+/// Puts the backend's image of a name into KV, for `latest`, which named its package set at this time (seconds since
 /// 1970).
 async fn put_image(edge: &Edge, name: &str, checked: u64) -> Digest {
     let (bytes, format) = (Origin::manifest(name, "set-1", ManifestFormat::Oci), ManifestFormat::Oci);
@@ -68,17 +68,17 @@ async fn put_image(edge: &Edge, name: &str, checked: u64) -> Digest {
     digest
 }
 
-/// Now, in seconds since 1970.
+/// The current time in seconds since 1970.
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
-/// A header's text; empty where there is none.
+/// A header's value. Empty if there is no such header.
 fn header<'a>(response: &'a reqwest::Response, name: &str) -> &'a str {
     response.headers().get(name).map_or("", |value| value.to_str().expect("text"))
 }
 
-/// Status and error code of an error answer, in the registry's envelope.
+/// Status and error code of an error response in the registry's envelope.
 async fn refusal(response: reqwest::Response) -> (u16, String) {
     let status = response.status().as_u16();
     assert_eq!(header(&response, "content-type"), "application/json");

@@ -1,4 +1,4 @@
-//! Manifests by tag and digest, and where they come from.
+//! Manifests by tag and by digest, and the sources that they come from.
 
 use crate::{header, pair, refusal};
 use firn_shared::{
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 const TAG: &str = "/v2/shell/git/manifests/latest";
 
-/// Everything that a registry says of a manifest.
+/// Checks everything that a registry states about a manifest.
 fn assert_describes(response: &reqwest::Response, bytes: &[u8], media_type: &str) {
     let digest = Digest::of(bytes);
     assert_eq!(response.status(), 200);
@@ -40,7 +40,7 @@ async fn the_backend_is_asked_once() {
     assert_describes(&response, &bytes, OCI_MANIFEST);
     assert_eq!(header(&response, "x-firn-source"), "backend");
     edge.await_keys(3).await;
-    // containerd says which registry it means when it asks a mirror.
+    // containerd names the original registry when it asks a mirror.
     let mirrored = format!("{TAG}?ns=docker.io");
     for path in [TAG, &mirrored, &format!("/v2/shell/git/manifests/{}", Digest::of(&bytes))] {
         let response = edge.get(path).await;
@@ -91,7 +91,7 @@ async fn clients_get_the_format_that_they_accept() {
     for round in 0..2 {
         for (accept, expect) in [
             (vec![DOCKER_MANIFEST], DOCKER_MANIFEST),
-            // skopeo's way: one line a type.
+            // As skopeo does: one line per type.
             (vec![DOCKER_MANIFEST, OCI_MANIFEST], OCI_MANIFEST),
             (vec!["*/*"], OCI_MANIFEST),
         ] {
@@ -120,10 +120,10 @@ async fn tags_move_and_commits_do_not() {
     .await;
     let again = edge.get(&commit).await;
     assert_eq!(header(&again, "docker-content-digest"), header(&pinned, "docker-content-digest"));
-    // What was pulled by digest stays.
+    // A manifest that was pulled by digest stays.
     let old = format!("/v2/shell/git/manifests/{}", header(&first, "docker-content-digest"));
     assert_eq!(edge.get(&old).await.status(), 200);
-    // Without the backend the tag is what it was last, however old.
+    // Without the backend, the tag is what it was last, however old that is.
     let pointer = format!("/.test/kv/{}", TagPointer::key(&Tag::default()));
     eventually("KV knows what the tag names", async || {
         edge.get(&pointer).await.text().await.expect("a pointer").contains("set-2").then_some(())

@@ -1,4 +1,4 @@
-//! What the edge asks of the backend, how often, and what it does when there is no good answer.
+//! What the edge asks the backend, how often, and what it does without a good answer.
 
 use crate::{header, pair, put_image, refusal, until_limited};
 use firn_shared::{
@@ -44,7 +44,7 @@ async fn requests_are_made_anew_and_signed() {
     let seen = origin.seen().pop().expect("a request");
     assert_eq!((seen.method.as_str(), seen.uri.as_str()), ("GET", "/v2/git/htop/manifests/latest"));
     assert_eq!(seen.headers["accept"], "a/b, */*;q=0.1");
-    assert_eq!(seen.headers[CLIENT], "203.0.113.7", "for whom the backend is asked");
+    assert_eq!(seen.headers[CLIENT], "203.0.113.7", "the client on whose behalf the backend is asked");
     for (name, value) in unwanted {
         assert!(seen.headers.get(name).is_none_or(|sent| sent != value), "{name}: {:?}", seen.headers);
     }
@@ -57,7 +57,7 @@ async fn requests_are_made_anew_and_signed() {
 async fn one_question_for_everybody() {
     let (edge, origin) = pair(|settings| settings).await;
     origin.behave(Behaviour::Slow(Duration::from_millis(1500)));
-    // The isolate is cold, and HEAD joins GET.
+    // The isolate has just started, and HEAD joins GET.
     let answers = join_all((0..60).map(|i| {
         let method = if i % 3 == 0 { Method::HEAD } else { Method::GET };
         edge.request(method, TAG).send()
@@ -110,11 +110,11 @@ async fn the_backends_refusals_are_passed_on() {
         assert_eq!(response.bytes().await.expect("a body"), error.body());
         assert_eq!(edge.head(TAG).await.status(), status);
     }
-    // None of it is remembered as if it were an image.
+    // No error is cached as an image.
     assert!(edge.keys().await.is_empty());
     origin.behave(Behaviour::Good);
     assert_eq!(edge.get(TAG).await.status(), 200);
-    // That the secrets differ is not the client's fault, and no reason for it to log in.
+    // That the secrets differ is not the client's fault. The client is not asked to log in.
     origin.behave(Behaviour::Refuse(OciError::new(ErrorCode::Denied, "another secret")));
     assert_eq!(refusal(edge.get("/v2/jq/manifests/latest").await).await, (503, "UNAVAILABLE".to_owned()));
 }
@@ -168,7 +168,7 @@ async fn misses_are_limited_and_hits_are_not() {
     }
 }
 
-/// Many machines behind one address want the same new image.
+/// Many machines behind one address request the same new image.
 #[tokio::test]
 async fn joining_what_others_ask_for_is_no_miss() {
     let (edge, origin) = pair(|settings| Settings { misses: Some(1), ..settings.forgetful() }).await;
@@ -178,7 +178,7 @@ async fn joining_what_others_ask_for_is_no_miss() {
         let answers = join_all((0..60).map(|_| edge.request(Method::HEAD, &path).send())).await;
         let statuses: Vec<u16> =
             answers.into_iter().map(|answer| answer.expect("an answer").status().as_u16()).collect();
-        // A minute of the clock may end meanwhile, and the limit with it.
+        // A minute of the clock, and the limit with it, may end meanwhile.
         assert!(
             statuses.iter().all(|status| *status == expect || (name, *status) == ("b", 200)),
             "{statuses:?}"
@@ -201,7 +201,7 @@ async fn a_client_is_a_network() {
     }
 }
 
-/// Verifiers ask for these at each pull.
+/// Clients that verify signatures request these at each pull.
 #[tokio::test]
 async fn tags_of_signatures_cost_nothing() {
     let limits = |settings| Settings { look_ups: Some(1), misses: Some(1), ..settings };
@@ -215,7 +215,7 @@ async fn tags_of_signatures_cost_nothing() {
     assert_eq!(edge.get(TAG).await.status(), 200, "nothing has been counted");
 }
 
-/// Who asks for lists of tags asks the backend.
+/// A request for a list of tags asks the backend.
 #[tokio::test]
 async fn lists_of_tags_are_limited() {
     let (edge, origin) = pair(|settings| Settings { look_ups: Some(2), ..settings }).await;
@@ -229,14 +229,14 @@ async fn lists_of_tags_are_limited() {
     assert_eq!(origin.seen().len(), answered);
 }
 
-/// An edge whose KV has an image that was right long ago.
+/// An edge whose KV has an outdated image.
 async fn with_old_image(settings: impl FnOnce(Settings) -> Settings) -> (Edge, Origin) {
     let (edge, origin) = pair(|base| settings(base.forgetful())).await;
     put_image(&edge, "shell/git", 0).await;
     (edge, origin)
 }
 
-/// As long as nobody says that a newer one is being made.
+/// The outdated image is served unless the backend says that a newer one is being made.
 #[tokio::test]
 async fn an_old_image_is_better_than_being_put_off() {
     let put_off = |message| Behaviour::Refuse(OciError::new(ErrorCode::Toomanyrequests, message));
@@ -251,7 +251,7 @@ async fn an_old_image_is_better_than_being_put_off() {
         let source = header(&response, "x-firn-source");
         assert_eq!((response.status().as_u16(), source), expect, "{behaviour:?}");
     }
-    // Once more where the clock's minute has ended meanwhile, and the limit with it.
+    // Try again if the clock's minute, and the limit with it, has ended meanwhile.
     eventually("the limit is reached", async || {
         let (edge, _origin) = with_old_image(|settings| Settings { look_ups: Some(1), ..settings }).await;
         until_limited(1, async |_| edge.get("/builds/0a1b").await).await;
@@ -264,13 +264,13 @@ async fn an_old_image_is_better_than_being_put_off() {
 async fn patience_ends_before_containerds() {
     let (edge, origin) = pair(|settings| settings).await;
     origin.behave(Behaviour::Slow(LONG));
-    // How long that is, is a constant, which is compared with containerd's where it is.
+    // The timeout is a constant. It is compared with containerd's where it is defined.
     let response = edge.get(TAG).await;
     assert!(!header(&response, "retry-after").is_empty());
     assert_eq!(refusal(response).await, (429, "TOOMANYREQUESTS".to_owned()));
 }
 
-/// Nor does anything else take longer that asks a backend, which here accepts connections and says nothing.
+/// No other request to a backend takes longer. This backend accepts connections and sends nothing.
 #[tokio::test]
 async fn patience_ends_for_everything() {
     let silence = TcpListener::bind("127.0.0.1:0").expect("a free port");

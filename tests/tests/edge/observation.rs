@@ -8,10 +8,10 @@ use firn_tests::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// A request, the status of its answer, and what is to be said of it.
+/// A request, the status of its answer, and what is reported about it.
 struct Case(&'static str, &'static str, u16, Said);
 
-/// Outcome, source if any, and what was asked for.
+/// Outcome, source if any, and what was requested.
 type Said = (&'static str, Option<&'static str>, &'static str);
 
 const CASES: [Case; 6] = [
@@ -23,14 +23,14 @@ const CASES: [Case; 6] = [
     Case("GET", "/v2/NaNo/tags/list", 400, ("error", None, "tags")),
 ];
 
-/// What must never be said, and is part of every request.
+/// Secrets that must never be reported. Every request contains them.
 const SECRETS: [(&str, &str); 3] = [
     ("authorization", "Basic c2VjcmV0"),
     ("cookie", "session=c2VjcmV0"),
     ("cf-connecting-ip", "203.0.113.7"),
 ];
 
-/// An edge that has been asked for all of them, one after the other.
+/// An edge to which all requests were sent, one after the other.
 async fn asked(log: &str) -> Edge {
     let (edge, _origin) =
         pair(|settings| settings.forgetful().with("FIRN_BLOBS", "r2").with("FIRN_LOG", log)).await;
@@ -41,14 +41,14 @@ async fn asked(log: &str) -> Edge {
         let response = request.query(&[("token", "c2VjcmV0")]).send().await.expect("an answer");
         assert_eq!(response.status(), status, "{path}");
         if matches!(outcome, "miss" | "composed") {
-            // Written after the answer.
+            // The manifest is written after the answer.
             edge.await_manifest(header(&response, "docker-content-digest")).await;
         }
     }
     edge
 }
 
-/// The lines about requests, once there are so many.
+/// The lines about requests, once there are this many.
 fn lines(edge: &Edge, count: usize) -> Vec<Value> {
     until("requests are logged", LONG, || {
         let log = edge.log();

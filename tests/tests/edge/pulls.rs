@@ -1,4 +1,4 @@
-//! What the backend hears of pulls that are answered here.
+//! The backend learns of pulls that the edge answers.
 
 use crate::{header, now, pair, put_image};
 use firn_shared::oci::digest::Digest;
@@ -21,7 +21,7 @@ async fn pulls_are_reported_once_in_a_while() {
         assert_eq!(edge.get(&path("popular")).await.status(), 200);
         reported(&origin, &popular).await;
     }
-    // What follows waits, and goes out together.
+    // Later ones wait, and are sent together.
     let mut others = Vec::new();
     for n in 0..32 {
         let name = format!("other{n}");
@@ -34,7 +34,7 @@ async fn pulls_are_reported_once_in_a_while() {
     assert!(origin.seen().is_empty());
 }
 
-/// The backend knows of what it has answered itself.
+/// The backend knows of the pulls that it has answered itself.
 #[tokio::test]
 async fn what_the_backend_has_answered_is_not_reported() {
     let (edge, origin) = pair(|settings| settings).await;
@@ -49,7 +49,7 @@ async fn what_the_backend_has_answered_is_not_reported() {
     assert_eq!(origin.reports(), [[other]]);
 }
 
-/// What the backend is about to delete is asked for again, before anybody misses it.
+/// An image that the backend is about to delete is requested again before a client misses it.
 #[tokio::test]
 async fn what_the_backend_does_not_keep_is_forgotten() {
     let (edge, origin) = pair(|settings| settings).await;

@@ -1,4 +1,4 @@
-//! What one client has used up is refused to that client alone, though all wait for the same answer.
+//! If one client's quota is used up, only that client is refused, though several wait for the same answer.
 
 use firn_shared::oci::error::OciError;
 use firn_tests::{
@@ -37,7 +37,7 @@ async fn a_quota_is_refused_to_its_client_alone() {
         is_begun(&told(ask("203.0.113.1", "gated-1").await).await).then_some(())
     })
     .await;
-    // While the backend says nothing, others join the first client's question.
+    // While the backend does not answer, others join the first client's request.
     backend.pause();
     let before = edge.boarded().await;
     let boarded = async |count: usize| {

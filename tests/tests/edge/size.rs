@@ -1,10 +1,10 @@
-//! How large the Worker is: its whole size is parsed when an isolate starts, and a free plan takes 3 MB.
+//! The size of the Worker: all of it is parsed when an isolate starts, and the free plan allows 3 MB.
 
 use flate2::{Compression, write::GzEncoder};
 use std::io::Write;
 use std::path::Path;
 
-/// In bytes, compressed as Cloudflare counts it. It was 333,365 when composing knew links between store paths.
+/// In bytes, compressed as Cloudflare counts. It was 333,365 when composing learned of links between store paths.
 const MAX_GZIPPED: usize = 400_000;
 
 #[test]

@@ -1,4 +1,4 @@
-//! Clocks that jump: what depends on them says so, and the rest goes on.
+//! Clocks that jump: whatever depends on them reports it, and everything else works.
 
 use crate::storage::{gc, is_clean, pull, set_times};
 use firn_shared::link::authentication::{HEADER, Secret};
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const SECRET: &str = "old snow";
 
-/// The library that tells programs another time.
+/// The library that makes programs see another time.
 fn faketime() -> String {
     let places =
         ["x86_64", "aarch64"].map(|cpu| format!("/usr/lib/{cpu}-linux-gnu/faketime/libfaketime.so.1"));
@@ -22,7 +22,7 @@ fn faketime() -> String {
     place.expect("libfaketime is not installed; run: setup/clients").clone()
 }
 
-/// A backend whose clock the file sets: `+0` is right, `+2d` two days ahead. Time passes as it does.
+/// A backend whose clock the file sets: `+0` is correct, `+2d` is two days ahead. Time passes at its normal speed.
 fn with_clock(backend: Starting, clock: &Path) -> Starting {
     backend
         .env("LD_PRELOAD", &faketime())
@@ -87,7 +87,7 @@ fn pulls_and_builds_go_on_whatever_the_clock_says() {
     is_clean(&data);
 }
 
-/// Objects that were written while the clock of the storage was ahead, or behind.
+/// Objects that were written while the clock of the storage was ahead or behind.
 #[test]
 fn garbage_collection_bears_times_from_the_future() {
     let data = TempDir::new().expect("a temporary directory");

@@ -1,4 +1,4 @@
-//! Blobs and records that change on the disk: never served as what they were, and made again.
+//! Blobs and records that change on the disk: they are never served, and are made again.
 
 use crate::storage::{blob, files, fsck, is_clean, problems, pull, pull_again};
 use firn_tests::{backend::Backend, image::Image, package_set, registry::Registry};
@@ -13,7 +13,7 @@ fn corrupt(path: &Path) {
     fs::write(path, bytes).expect("written");
 }
 
-/// Fetches a blob; whether the server sends all of it.
+/// Fetches a blob. Returns whether the server sends all of it.
 fn arrives_whole(registry: &Registry, digest: &str) -> bool {
     let answer = registry.try_request("GET", &format!("/v2/greeting/blobs/{digest}"), &[]);
     answer.is_ok_and(|answer| answer.status == 200)
@@ -23,12 +23,12 @@ fn serve(data: &Path) -> Backend {
     Backend::serving_expression(&package_set::small("corruption")).data(data).start()
 }
 
-/// What is done to one blob of an image, and then how the image is asked for.
+/// Damages one blob of an image, and then pulls the image again.
 fn check(harm: impl Fn(&Path, &Image), restart: bool) {
     is_clean(harmed(harm, restart).path());
 }
 
-/// The same; returns the data of a server that has been killed then.
+/// Like [`check`]. Returns the data of a server that was killed afterwards.
 fn harmed(harm: impl Fn(&Path, &Image), restart: bool) -> TempDir {
     let data = TempDir::new().expect("a temporary directory");
     let mut backend = serve(data.path());
@@ -45,7 +45,7 @@ fn harmed(harm: impl Fn(&Path, &Image), restart: bool) -> TempDir {
         registry.built("greeting", "latest").header("docker-content-digest"),
         Some(image.digest.as_str())
     );
-    // Whoever meets what is corrupt does not get it whole; whoever comes after that gets it made again.
+    // The first client does not get the corrupt blob as a whole. For the next one it is made again.
     for digest in image.digests() {
         arrives_whole(&registry, &digest);
     }
@@ -86,7 +86,7 @@ fn corrupt_records_are_made_again() {
                 files(&data.join("storage").join(folder)).iter().for_each(|path| corrupt(path));
             };
             let data = harmed(harm, restart);
-            // Records that nobody had a reason to read are still as they were.
+            // Records that were never read are still corrupt.
             let (clean, report) = fsck(data.path(), &["--repair"]);
             assert!(
                 clean && problems(&report).iter().all(|problem| problem == "corrupt_record"),
@@ -97,7 +97,7 @@ fn corrupt_records_are_made_again() {
     }
 }
 
-/// A client that is sent what is corrupt learns of it before the end.
+/// A client that receives a corrupt blob notices before its end.
 #[test]
 fn what_is_corrupt_is_not_sent_whole() {
     let data = TempDir::new().expect("a temporary directory");
@@ -112,7 +112,7 @@ fn what_is_corrupt_is_not_sent_whole() {
     assert_eq!(pull(&registry, "greeting").digest, image.digest, "it is made again");
 }
 
-/// `firn fsck` finds everything, changes nothing unless told to, and repairs beside a server.
+/// `firn fsck` finds everything, changes nothing without `--repair`, and can repair while a server runs.
 #[test]
 fn fsck_finds_and_repairs() {
     let data = TempDir::new().expect("a temporary directory");

@@ -1,4 +1,5 @@
-//! Disks that are full or may not be written: clear errors, nothing lost, and all is well when they are again.
+//! Disks that are full or read-only: clear errors, nothing is lost, and everything works once they are writable
+//! again.
 
 use crate::storage::{files, is_clean, nothing_is_unfinished, pull};
 use firn_tests::{
@@ -12,7 +13,7 @@ use firn_tests::{
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A backend whose data is on a disk of 16 MiB, with `p0` built and more packages that nobody has built before.
+/// A backend whose data is on a disk of 16 MiB. `p0` is built, and other packages were never built.
 struct Small {
     disk: Tmpfs,
     backend: Backend,
@@ -37,7 +38,7 @@ fn data(disk: &Tmpfs) -> PathBuf {
     disk.path().join("data")
 }
 
-/// What clients are told who cannot be served at the moment.
+/// Checks the answer to a client that cannot be served at the moment.
 fn is_unavailable(answer: &Answer) {
     assert_eq!(answer.status, 503, "{}", answer.text());
     let (code, message) = answer.error();
@@ -57,7 +58,7 @@ fn a_full_disk_refuses_builds_and_nothing_else() {
     assert_eq!(pull(&registry, "p0").digest, p0.digest, "what is there is served");
     assert_eq!(registry.get("/healthz").status, 200);
     std::fs::remove_file(filler).expect("removed");
-    // Nothing about it is remembered.
+    // The failure is not remembered.
     registry.built("p1", "latest");
     pull(&registry, "p1");
     backend.kill();
@@ -73,10 +74,10 @@ fn a_disk_that_fills_up_on_the_way_leaves_nothing_half_done() {
     let backend = Backend::serving(set).data(&data(&disk)).start();
     let registry = backend.registry();
     let before = pull(&registry, "hello");
-    // Larger than what is left.
+    // Larger than the free space.
     is_unavailable(&registry.settled("python3/git", "latest"));
     assert_eq!(pull(&registry, "hello").digest, before.digest);
-    // Layers that another one's failure did not stop.
+    // Layers of the image that were not stopped by another layer's failure.
     until("nothing is being written", LONG, || {
         let staged = files(&data(&disk).join("storage/staging"));
         staged.iter().all(|path| path.ends_with("lock")).then_some(())

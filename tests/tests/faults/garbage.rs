@@ -1,4 +1,4 @@
-//! Garbage collection: what nobody pulls goes, what somebody pulls stays whole, and the disk does not fill up.
+//! Garbage collection: unused images are removed, used ones stay complete, and the disk does not fill up.
 
 use crate::storage::{files, gc, is_clean, pull, pull_again, set_times};
 use firn_shared::{
@@ -40,7 +40,7 @@ fn what_nobody_pulls_goes() {
     let mut backend = serve();
     let images: Vec<_> = ["p0", "p1", "p2"].map(|name| pull(&backend.registry(), name)).into();
     backend.stop();
-    // All was built and pulled a hundred days ago; then one is pulled again, and the server restarted.
+    // Everything was built and pulled a hundred days ago. Then one image is pulled again, and the server restarted.
     for folder in ["images", "layers", "packages", "composition", "blobs", "pulls", "tags"] {
         set_times(data.path(), folder, SystemTime::now() - 100 * DAY);
     }
@@ -60,12 +60,12 @@ fn what_nobody_pulls_goes() {
     assert_eq!(names(&done), expect);
     assert!(done["condemned"].as_u64() > Some(0), "{done:#}");
     for image in &images {
-        // The clients that were given a manifest just before can go on.
+        // A client that got a manifest just before can continue.
         image.layers(&registry);
     }
     assert_eq!(pull(&registry, "p2").digest, images[2].digest, "it is built again");
     is_clean(data.path());
-    // When the grace period has passed, what only the first image had is gone, and nothing else.
+    // After the grace period, what only the first image needed is gone, and nothing else.
     let done = gc(data.path(), &["--gc-grace", "0"]);
     assert!(done["blobs"].as_u64() > Some(0), "{done:#}");
     is_clean(data.path());
@@ -76,8 +76,8 @@ fn what_nobody_pulls_goes() {
     is_clean(data.path());
 }
 
-/// Edges compose images of layers that no image of the backend may have any more, and write blobs that it knows
-/// nothing of.
+/// Edges compose images from layers that no image of the backend may need any more, and write blobs that the backend
+/// does not know.
 #[test]
 fn what_edges_need_stays() {
     let data = TempDir::new().expect("a temporary directory");
@@ -104,20 +104,20 @@ fn what_edges_need_stays() {
         gc(data.path(), &["--gc-grace", "0"]);
         names(&done).len()
     };
-    // The symlink layer is the image's own; the others are the package's.
+    // The symlink layer is the image's own. The others belong to the package.
     let (top, layers) =
         image.layer_digests().split_last().map(|(top, rest)| (top.clone(), rest.to_vec())).expect("layers");
     let left = || layers.iter().filter(|layer| crate::storage::blob(data.path(), layer).exists()).count();
     assert_eq!(age(&["images", "layers", "packages", "blobs", "pulls", "tags"]), 1);
     assert_eq!((left(), noted.exists(), stray.exists()), (layers.len(), true, false));
     assert!(!crate::storage::blob(data.path(), &top).exists());
-    // Nobody has needed them for long.
+    // No client has needed them for long.
     age(&["composition", "composed", "blobs"]);
     assert_eq!((left(), noted.exists()), (0, false));
     assert!(files(&data.path().join("storage/composition")).is_empty());
 }
 
-/// Pulls and builds go on while garbage is collected as fast as it can be.
+/// Pulls and builds continue while garbage is collected as fast as possible.
 #[test]
 fn collecting_breaks_nothing() {
     const ROUNDS: usize = 6;
@@ -148,7 +148,7 @@ fn collecting_breaks_nothing() {
             })
             .collect();
         pullers.into_iter().for_each(|puller| puller.join().expect("every pull is whole"));
-        // What is not pulled any more goes.
+        // Images that are not pulled any more are removed.
         until("everything is collected", Duration::from_secs(120), || {
             files(&data.path().join("storage/images")).is_empty().then_some(())
         });
@@ -159,19 +159,19 @@ fn collecting_breaks_nothing() {
     is_clean(data.path());
 }
 
-/// What the files take, in bytes, as `du` counts it.
+/// The disk space of the files in bytes, as `du` counts it.
 fn disk_usage(dir: &Path) -> u64 {
     let printed = Program::new("du").args(["--summarize", "--block-size=1"]).args([dir]).run();
-    // Files that go while it looks are no matter.
+    // Files may vanish while du counts.
     printed.text().split_whitespace().next().and_then(|bytes| bytes.parse().ok()).unwrap_or_default()
 }
 
-/// However many names are asked for, the storage stays within its budget, and new images are built as soon as
-/// old ones may go.
+/// However many names are requested, the storage stays within its budget, and new images are built as soon as old
+/// ones may be removed.
 #[test]
 fn a_flood_of_names_does_not_fill_the_disk() {
     const BUDGET_MIB: u64 = 1;
-    // A directory that only exists because two digits do takes a block too.
+    // The directories for two digits take a block each, too.
     const DIRECTORIES: u64 = 6 * 256 * 4096;
     let data = TempDir::new().expect("a temporary directory");
     let set = package_set::many(24, seed());
@@ -205,8 +205,8 @@ fn a_flood_of_names_does_not_fill_the_disk() {
     eprintln!("{built} images built, {refused} refused, at most {most} bytes of {}", BUDGET_MIB << 20);
     assert!(most <= BUDGET_MIB << 20, "{most} bytes");
     assert!(disk_usage(&data.path().join("storage")) <= (BUDGET_MIB << 20) + DIRECTORIES);
-    assert!(refused > 0, "there was not room for all of them");
-    // The flood is over: there is room again.
+    assert!(refused > 0, "there is not room for all of them");
+    // After the flood there is room again.
     until("there is room", Duration::from_secs(60), || {
         (registry.request("GET", "/v2/p0/p5/p9/manifests/latest", &ACCEPT).status == 200).then_some(())
     });
@@ -241,7 +241,7 @@ fn buckets_are_looked_after_too() {
     assert!(report["blobs"].as_u64() >= Some(8), "{report:#}");
     assert_eq!(names(&look(&["gc", "--dry-run"])), BTreeSet::new(), "both were pulled just now");
     let everything = ["gc", "--gc-unused", "0", "--gc-grace", "0"];
-    // Times of buckets have seconds.
+    // Times in buckets have a resolution of a second.
     until("both images are old enough to go", Duration::from_secs(60), || {
         look(&everything);
         look(&["fsck", "--repair"])["blobs"].as_u64().filter(|blobs| *blobs == 0)

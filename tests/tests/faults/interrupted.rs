@@ -1,4 +1,4 @@
-//! Commands that are interrupted end with everything that they have started, and say where they stand until then.
+//! Commands that are interrupted end everything that they have started. Until then, they show their progress.
 
 use crate::storage::nothing_is_unfinished;
 use firn_tests::{
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
-/// A command that runs, with its output in files.
+/// A running command. Its output goes to files.
 struct Running {
     child: Child,
     dir: TempDir,
@@ -53,7 +53,7 @@ impl Running {
         self.dir.path().join("data")
     }
 
-    /// Sends a signal, and waits for the end; the exit code.
+    /// Sends a signal, and waits until the command has ended. Returns the exit code.
     fn signalled(&mut self, signal: &str) -> Option<i32> {
         Program::new("kill").args(["-s", signal, &self.child.id().to_string()]).run().succeeded();
         self.child.wait().expect("its status").code()
@@ -62,7 +62,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended, if all is well.
+        // Fails if it has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -71,7 +71,7 @@ impl Drop for Running {
 /// The processes that have a path among their arguments.
 fn about(path: &Path) -> String {
     let path = path.to_str().expect("UTF-8");
-    // Does not match the arguments of what looks for it.
+    // The pattern does not match the arguments of pgrep itself.
     let pattern = format!("[{}]{}", &path[..1], &path[1..]);
     Program::new("pgrep").args(["--list-full", "--full", &pattern]).run().text()
 }
@@ -93,7 +93,7 @@ fn a_build_ends_with_its_builders() {
     }
 }
 
-/// Other commands evaluate, which need not end either.
+/// Other commands evaluate too, and an evaluation may never end.
 #[test]
 fn an_evaluation_ends_with_its_command() {
     let endless = "{ system, config, ... }: let fib = n: if n < 2 then n else fib (n - 1) + fib (n - 2); \
@@ -115,7 +115,7 @@ fn a_build_says_where_it_stands() {
     assert!(result.starts_with("sha256:") && result.lines().count() == 1, "{result}");
     assert!(said.starts_with("firn: looking at the package set\n"), "{said}");
     assert!(!said.contains('\r') && !said.contains('\u{1b}'), "nothing is for a terminal: {said:?}");
-    // The same at a terminal: one line that changes.
+    // At a terminal: one line that changes.
     let set = build.dir.path().join("set").display().to_string();
     let data = build.dir.path().join("fresh").display().to_string();
     let line = format!("{} build greeting --pkgs-path {set} --data {data}", firn().display());

@@ -1,5 +1,5 @@
-//! A server that is killed at any moment of a build loses nothing that it has acknowledged and shows nothing
-//! that is half done.
+//! A server that is killed at any moment of a build loses nothing that it has acknowledged, and shows nothing
+//! incomplete.
 
 use crate::storage::{fsck, is_clean, nothing_is_unfinished, problems};
 use firn_tests::{backend::Backend, image::Image, package_set, random::Random, registry::ACCEPT};
@@ -9,16 +9,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// How many builds are killed, by all servers together; `$FIRN_TEST_KILLS` says otherwise.
+/// How many builds are killed, by all servers together, unless `$FIRN_TEST_KILLS` is set.
 const KILLS: usize = 200;
-/// How many kills may come too late, as a multiple of those that do not.
+/// How many kills may come too late, as a multiple of the others.
 const LATE: usize = 3;
-/// How many servers are killed at the same time, each with data of its own.
+/// How many servers are killed at the same time. Each has its own data.
 const SERVERS: usize = 2;
 
 type Phases = BTreeMap<&'static str, usize>;
 
-/// How far a build had come, as its server's log tells.
+/// How far a build had come, according to its server's log.
 fn phase(log: &str) -> &'static str {
     let ended = |program: &str| {
         log.lines().filter(|line| line.contains("nix process ended") && line.contains(program)).count()
@@ -32,20 +32,20 @@ fn phase(log: &str) -> &'static str {
     }
 }
 
-/// One server's life.
+/// The state of one server that is killed repeatedly.
 struct Life<'a> {
     set: &'a Path,
     data: TempDir,
-    /// For Nix's own unfinished business, which is no matter here.
+    /// For Nix's own unfinished files, which do not matter here.
     scratch: TempDir,
     random: Random,
-    /// What clients were told is there: names with their digests.
+    /// The images that clients were told exist: names and digests.
     acknowledged: Vec<(String, String)>,
-    /// How long a build takes of something new, and of what was interrupted once.
+    /// How long the build of a new image takes, and of one that was interrupted once.
     builds: [Duration; 2],
     interrupted: usize,
     kills: usize,
-    /// How many builds were killed in which phase.
+    /// How many builds were killed in each phase.
     phases: Phases,
 }
 
@@ -65,7 +65,7 @@ impl Life<'_> {
         image.layers(&registry);
     }
 
-    /// Starts the server, looks at what the last death has left, lets it build and kills it at it.
+    /// Starts the server, checks what the last kill has left, and kills the server while it builds.
     fn round(&mut self, name: &str, is_new: bool) {
         let backend = self.start();
         nothing_is_unfinished(self.data.path(), 1);
@@ -84,7 +84,7 @@ impl Life<'_> {
             let started = Instant::now();
             registry.try_request("GET", &path, &ACCEPT).map(|answer| (answer, started.elapsed()))
         });
-        // The kill is to come at any moment of the build, and now and then just after it.
+        // Kill it at any moment of the build, and sometimes just afterwards.
         let takes = &mut self.builds[usize::from(!is_new)];
         thread::sleep(self.random.within(takes.mul_f64(1.1)));
         let log = backend.kill();
@@ -105,7 +105,7 @@ impl Life<'_> {
         nothing_is_unfinished(self.data.path(), 0);
     }
 
-    /// How long a build takes that nobody interrupts.
+    /// How long a build takes that is not interrupted.
     fn measure(&mut self, name: &str) {
         let backend = self.start();
         let started = Instant::now();
@@ -157,7 +157,7 @@ fn a_killed_server_loses_nothing() {
                         );
                         let answered = life.acknowledged.len();
                         life.round(&format!("p{next}"), is_new);
-                        // What was interrupted is asked for again half of the time.
+                        // Half of the time, an interrupted image is requested again.
                         is_new = life.acknowledged.len() > answered || life.random.below(2) == 0;
                         next += usize::from(is_new);
                     }
@@ -180,7 +180,7 @@ fn a_killed_server_loses_nothing() {
     eprintln!("{kills} kills, {images} images acknowledged, none lost; builds were killed {phases:#?}");
 }
 
-/// What is left over from a process that was killed is removed by the next one, GC roots too.
+/// What a killed process left is removed by the next one, including GC roots.
 #[test]
 fn the_next_process_tidies_up() {
     let data = TempDir::new().expect("a temporary directory");
@@ -191,7 +191,7 @@ fn the_next_process_tidies_up() {
     for folder in ["storage/staging/dead", "gcroots/dead"] {
         let folder = data.path().join(folder);
         std::fs::create_dir_all(&folder).expect("a directory");
-        std::fs::write(folder.join("lock"), "").expect("a lock that nobody holds");
+        std::fs::write(folder.join("lock"), "").expect("an unlocked lock file");
         std::fs::write(folder.join("half"), "half a blob").expect("written");
     }
     let backend = Backend::serving_expression(&set).data(data.path()).start();

@@ -1,5 +1,5 @@
-//! What Firn does when machines fail: killed processes, full, read-only and lying disks, clocks that jump, and
-//! more images than there is room for. Real processes, real Nix, real file systems.
+//! What Firn does when machines fail: killed processes, full, read-only and corrupt disks, clocks that jump, and more
+//! images than there is room for. With real processes, real Nix and real file systems.
 
 mod clock;
 mod corruption;

@@ -1,4 +1,4 @@
-//! Looking into a backend's storage, and having it checked.
+//! Reads and checks a backend's storage.
 
 use firn_tests::{backend::command, image::Image, registry::Registry, wait::until};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// Runs `firn fsck` on a data directory; whether all is well, and what it says.
+/// Runs `firn fsck` on a data directory. Returns whether it succeeded, and its report.
 pub(crate) fn fsck(data: &Path, arguments: &[&str]) -> (bool, Value) {
     let data = data.display().to_string();
     let finished = command(&[&["fsck", "--json", "--data", &data], arguments].concat()).run();
@@ -15,7 +15,7 @@ pub(crate) fn fsck(data: &Path, arguments: &[&str]) -> (bool, Value) {
     (finished.status == 0, report)
 }
 
-/// What is wrong with a storage, by the names of the problems.
+/// The names of the problems in a report.
 pub(crate) fn problems(report: &Value) -> Vec<String> {
     let findings = report["findings"].as_array().expect("a list");
     let mut problems: Vec<_> =
@@ -24,7 +24,7 @@ pub(crate) fn problems(report: &Value) -> Vec<String> {
     problems
 }
 
-/// Checks that nothing is wrong with a storage.
+/// Checks that `firn fsck` finds no problem.
 pub(crate) fn is_clean(data: &Path) {
     let (clean, report) = fsck(data, &[]);
     assert!(clean && problems(&report).is_empty(), "{report:#}");
@@ -37,15 +37,15 @@ pub(crate) fn gc(data: &Path, arguments: &[&str]) -> Value {
     serde_json::from_str(&printed).expect("JSON")
 }
 
-/// Pulls an image with everything in it, every digest compared.
+/// Pulls an image completely, and compares every digest.
 pub(crate) fn pull(registry: &Registry, name: &str) -> Image {
     let image = Image::pull(registry, name);
     image.layers(registry);
     image
 }
 
-/// Pulls an image of which another process has removed something. A server that has answered the manifest a
-/// moment ago may do so for some seconds more before it looks again.
+/// Pulls an image of which another process has deleted something. A server that has just answered with the manifest
+/// may do so for some seconds more before it checks again.
 pub(crate) fn pull_again(registry: &Registry, name: &str) -> Image {
     until(&format!("{name} is made again"), Duration::from_secs(60), || {
         let manifest = registry.built(name, "latest").json();
@@ -73,20 +73,20 @@ pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Where a blob is.
+/// The path of a blob.
 pub(crate) fn blob(data: &Path, digest: &str) -> PathBuf {
     let hex = digest.strip_prefix("sha256:").expect("a digest");
     data.join("storage/blobs/sha256").join(&hex[..2]).join(hex)
 }
 
-/// Checks that no server that is dead has left anything unfinished.
+/// Checks that no dead server has left unfinished files.
 pub(crate) fn nothing_is_unfinished(data: &Path, running: usize) {
     let (locks, others): (Vec<_>, Vec<_>) = ["storage/staging", "staging", "gcroots"]
         .iter()
         .flat_map(|folder| files(&data.join(folder)))
         .partition(|path| path.ends_with("lock"));
     assert_eq!(others, [] as [PathBuf; 0], "unfinished");
-    // One a running server and folder.
+    // One lock per running server and folder.
     assert!(locks.len() <= 2 * running, "{locks:?}");
     let temporary = |path: &PathBuf| {
         let name = path.file_name().expect("a name").to_string_lossy();

@@ -1,5 +1,5 @@
-//! `nix-instantiate` of one version, evaluating into a store of its own: nothing is written to /nix, and no
-//! package set, channel or configuration of the machine is seen.
+//! `nix-instantiate` of one version, with a store of its own: it writes nothing to /nix, and sees no package set,
+//! channel or configuration of this machine.
 
 use firn_tests::nix;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-/// The expressions as the repository has them.
+/// The expressions of this repository.
 const EXPRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../nix");
 const FAKE_FETCHERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/nix/load.nix");
 
@@ -20,7 +20,7 @@ pub(crate) struct Evaluator {
     features: &'static str,
 }
 
-/// Every Nix that the expressions are tested with: the machine's, and newer ones.
+/// Every Nix with which the expressions are tested: this machine's, and newer ones.
 pub(crate) fn evaluators() -> [Evaluator; 3] {
     nix::versions().map(|programs| Evaluator::new(programs.join("nix-instantiate")))
 }
@@ -34,7 +34,7 @@ impl Evaluator {
         Self { program, version, state: TempDir::new().expect("a temporary directory"), features: "" }
     }
 
-    /// With these experimental features, of which an older version may not know some.
+    /// Sets these experimental features. An older version may not know some of them.
     pub(crate) fn with_features(self, features: &'static str) -> Self {
         Self { features, ..self }
     }
@@ -61,18 +61,18 @@ impl Evaluator {
             .expect("starts as it did before")
     }
 
-    /// The answer of `resolve.nix`, or what Nix says on standard error.
+    /// The answer of `resolve.nix`, or the standard error of Nix.
     pub(crate) fn resolve(&self, request: &Value) -> Result<Value, String> {
         json(&self.evaluate_request(request))
     }
 
-    /// The answer of `index.nix`, or what Nix says on standard error.
+    /// The answer of `index.nix`, or the standard error of Nix.
     pub(crate) fn index(&self, request: &Value) -> Result<Value, String> {
         let expression = format!("{EXPRESSIONS}/index.nix");
         json(&self.evaluate([expression.as_str(), "--argstr", "request", &request.to_string()]))
     }
 
-    /// What Nix says on standard error while `resolve.nix` succeeds.
+    /// The standard error of Nix when `resolve.nix` succeeds.
     pub(crate) fn trace(&self, request: &Value) -> String {
         let output = self.evaluate_request(request);
         assert!(output.status.success());
@@ -84,14 +84,14 @@ impl Evaluator {
         self.evaluate([expression.as_str(), "--argstr", "request", &request.to_string()])
     }
 
-    /// Loads a package set with fetchers that fail and say what they would have fetched.
+    /// Loads a package set with fetchers that fail and say what they would have downloaded.
     pub(crate) fn load(&self, source: &Value) -> Result<Value, String> {
         let loader = format!("{EXPRESSIONS}/load-pkgs.nix");
         let source = source.to_string();
         json(&self.evaluate([FAKE_FETCHERS, "--argstr", "loader", &loader, "--argstr", "source", &source]))
     }
 
-    /// A file of this evaluator's own; the same name is overwritten.
+    /// Writes a file in this evaluator's directory. Overwrites a file of the same name.
     pub(crate) fn scratch(&self, name: &str, content: &str) -> PathBuf {
         let path = self.state.path().join(name);
         fs::write(&path, content).expect("writes");

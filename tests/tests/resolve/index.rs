@@ -1,9 +1,9 @@
-//! `nix/index.nix`: which names it lists, what it says of packages, and where it was when it failed.
+//! `nix/index.nix`: the names that it lists, what it says about packages, and the position at which it fails.
 
 use crate::{evaluator::evaluators, fixture, package_set::bundled};
 use serde_json::{Value, json};
 
-/// Looks at these attributes, or with `null` at those that it chooses by itself.
+/// A request for these attributes. With `null`, index.nix chooses the attributes.
 fn request(source: Value, look: Value, metadata: bool) -> Value {
     json!({
         "source": source, "system": "x86_64-linux", "config": {}, "look": look, "metadata": metadata,
@@ -18,7 +18,7 @@ fn keys(value: &Value) -> Vec<&str> {
     value.as_object().expect("a map").keys().map(String::as_str).collect()
 }
 
-/// A package set of this many packages, and what else is given.
+/// A package set of this many packages, and these further attributes.
 fn large(more: &str) -> String {
     format!(
         r#"{{ system, config }}:
@@ -37,7 +37,7 @@ fn lists_what_it_is_told_to_look_at() {
         let top = nix.index(&request(fixture(), json!([]), false)).expect("lists");
         assert_eq!(keys(&top["names"]), [""]);
         assert!(texts(&top["names"][""]).contains(&"gitFull"));
-        // Whose members are not evaluated, and what is no package is left out.
+        // Members of these sets are not evaluated, and what is not a package is left out.
         let look =
             json!(["python3Packages", "hello", "throwingSet", "function", "pkgsMusl", "pkgs", "nope", "lib"]);
         let some = nix.index(&request(fixture(), look, false)).expect("lists");
@@ -45,7 +45,7 @@ fn lists_what_it_is_told_to_look_at() {
         assert_eq!(texts(&some["names"]["python3Packages"]), ["PyYAML", "aborts", "inner", "requests"]);
         assert_eq!(some["names"][""], top["names"][""]);
         assert_eq!(some["packages"], json!({}));
-        // Some attributes of this set end every evaluation that looks at them.
+        // Some attributes of this set make every evaluation fail.
         nix.index(&request(fixture(), json!(null), false)).expect_err("looks at everything");
     }
 }
@@ -91,7 +91,7 @@ fn looks_into_every_set_of_a_small_package_set() {
     assert!(!names.contains_key("git"), "a package");
 }
 
-/// As nixpkgs has them: sets with themselves in them, in lower case, and the whole set again.
+/// As in nixpkgs: sets that contain themselves, in lower case, and the whole set again.
 #[test]
 fn looks_into_those_sets_of_a_large_one_that_are_named_so() {
     let set = large(
@@ -119,7 +119,7 @@ fn looks_into_those_sets_of_a_large_one_that_are_named_so() {
         let sets = ["", "hunspellDicts", "nerd-fonts", "python3Packages", "vscode-extensions", "xorg"];
         assert_eq!(keys(&answer["names"]), sets, "{}", nix.version());
         assert_eq!(texts(&answer["names"]["python3Packages"]), ["python3Packages", "requests"]);
-        // What does not say so by its name says so itself, once it is looked at.
+        // A set whose name does not show it is recognised when it is evaluated.
         let look = json!(["unnamed", "unknown", "python3", "package7"]);
         let answer = nix.index(&request(source, look, true)).expect("lists");
         assert_eq!(keys(&answer["names"]), ["", "unnamed"]);

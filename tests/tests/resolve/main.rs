@@ -1,5 +1,5 @@
-//! `nix/resolve.nix` and `nix/load-pkgs.nix` against every Nix at hand, on a small package set that is
-//! evaluated and never built. What the backend makes of the answers is not tested here.
+//! `nix/resolve.nix` and `nix/load-pkgs.nix` with every Nix, on a small package set that is evaluated and never
+//! built. How the backend uses the answers is not tested here.
 
 mod evaluator;
 mod index;
@@ -49,7 +49,7 @@ fn summary(resolution: &Value) -> String {
     }
 }
 
-/// Resolves all the names at once and compares each one's summary; `…` stands for any candidates.
+/// Resolves all names at once and compares the summary of each. `…` stands for any candidates.
 pub(crate) fn check(table: &[(&str, &str)]) {
     let names: Vec<&str> = table.iter().map(|(name, _)| *name).collect();
     for nix in evaluators() {

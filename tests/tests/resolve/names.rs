@@ -1,4 +1,4 @@
-//! Which attribute a name means, and that a name is never more than a name.
+//! Which attribute a name means, and that a name cannot do anything else.
 
 use crate::{check, evaluator::evaluators, request};
 
@@ -59,7 +59,7 @@ fn only_derivations_are_packages() {
         ("list", "not_a_package []"),
         ("nothing", "not_a_package []"),
         ("path", "not_a_package []"),
-        // Most of what a derivation holds is no package.
+        // Most attributes of a derivation are not packages.
         ("hello.override", "eval_error []"),
         ("hello.outPath", "not_a_package []"),
         ("hello.outpath", "not_a_package []"),
@@ -80,7 +80,7 @@ fn finds_packages_in_packages() {
     check(&[
         ("gcc.cc", r#"ok gcc.cc gcc-14 ["out"]"#),
         ("gcc.cc.out", r#"ok gcc.cc gcc-14 ["out"]"#),
-        // An output comes before an attribute.
+        // An output has precedence over an attribute.
         ("gcc.man", r#"ok gcc gcc-wrapper-14 ["man"]"#),
         ("hello.tests.version", r#"ok hello.tests.version hello-tests ["out"]"#),
         (
@@ -191,7 +191,7 @@ fn hostile_names_are_only_names() {
             );
         }
     }
-    // Attributes that look hostile are found under exactly their names, and nothing is evaluated in them.
+    // Attributes with hostile names are found under exactly these names, and nothing in the names is evaluated.
     check(&[
         ("quo\"te", r#"ok quo"te quote ["out"]"#),
         ("${hello}", r#"ok ${hello} antiquote ["out"]"#),

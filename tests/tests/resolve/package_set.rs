@@ -1,5 +1,5 @@
-//! The bundled package set (tests/packages) has the attributes that its README promises, and depends on
-//! nothing but its own content. Building it is left to the tests that pull images of it.
+//! The bundled package set (tests/packages) has the attributes that its README promises, and depends only on its own
+//! content. The tests that pull its images build it.
 
 use crate::{evaluator::Evaluator, evaluator::evaluators, summary};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ fn resolve(nix: &Evaluator, set: &Path, system: &str, config: Value, attributes:
     nix.resolve(&request).expect("resolves")["packages"].take()
 }
 
-/// What the machine runs, in Nix' words: the bundled set is made for it.
+/// This machine's platform, in Nix's form. The bundled set is made for it.
 fn system() -> String {
     format!("{}-linux", std::env::consts::ARCH)
 }

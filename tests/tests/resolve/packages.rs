@@ -1,4 +1,4 @@
-//! What is said of a package: the outputs that an image gets, and its metadata.
+//! What is known about a package: the outputs that go into an image, and its metadata.
 
 use crate::{check, evaluator::evaluators, request};
 use serde_json::{Value, json};

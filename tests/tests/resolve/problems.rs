@@ -1,4 +1,4 @@
-//! Packages that the set refuses, and evaluation that fails.
+//! Packages that the set refuses, and evaluations that fail.
 
 use crate::{check, evaluator::evaluators, request};
 use serde_json::json;
@@ -28,7 +28,7 @@ fn tells_why_a_package_is_refused() {
         });
         let answer = nix.resolve(&allowing).expect("resolves");
         let kind = |name: &str| answer["packages"][name]["problem"]["kind"].clone();
-        // What is allowed is not the reason: this set refuses all the same.
+        // An allowed attribute is not the reason: this set refuses for another one.
         assert_eq!(kind("unfree"), "eval_error");
         assert_eq!(kind("unfreeandbroken"), "broken");
         assert_eq!(kind("broken"), "broken");
@@ -78,7 +78,7 @@ fn what_nix_cannot_catch_ends_the_evaluation() {
     }
 }
 
-/// Where their outputs are is known only when they are built.
+/// The output paths are known only after the build.
 #[test]
 fn what_has_no_path_before_it_is_built_is_refused_by_name() {
     let names = ["hello", "contentaddressed", "ofcontentaddressed", "impure", "nostorepath", "floating"];
@@ -93,8 +93,8 @@ fn what_has_no_path_before_it_is_built_is_refused_by_name() {
         }
         assert_eq!(answer["packages"]["nostorepath"]["problem"]["kind"], "not_a_package");
         assert!(answer["packages"]["hello"]["ok"].is_object(), "{}: {answer}", nix.version());
-        // A hash that is not given is computed when it is built, and so is the path; unless the derivation does not
-        // say that it is content-addressed, which counts as an ordinary one.
+        // If no hash is given, it is computed when the derivation is built, and so is the path. But a derivation that
+        // is not marked as content-addressed counts as an ordinary one.
         assert!(answer["packages"]["floating"]["ok"].is_object(), "{}: {answer}", nix.version());
     }
     for nix in evaluators() {

@@ -1,4 +1,4 @@
-//! Where package sets come from.
+//! Sources of package sets.
 
 use crate::{evaluator::evaluators, request};
 use serde_json::json;
@@ -24,7 +24,7 @@ fn a_source_that_is_no_package_set_is_named() {
             ("{ system, config }: throw \"no set today\"", "no set today"),
         ] {
             let file = nix.scratch("default.nix", content);
-            // Even when nothing is asked of it: so the backend sees that no name is to blame.
+            // Even if no name is requested. This shows the backend that no name is at fault.
             for names in [&["hello"][..], &[]] {
                 let mut wanted = request(names);
                 wanted["source"]["path"] = json!(file);
@@ -59,7 +59,7 @@ fn commits_and_branches_are_told_apart() {
     }
 }
 
-/// Firn fetches repositories itself, and says what commit a path is.
+/// Firn fetches repositories itself, and passes the commit of a path.
 #[test]
 fn a_path_may_be_a_commits() {
     for nix in evaluators() {

@@ -55,7 +55,7 @@ impl Subject {
     }
 
     async fn get(&self, url: &SourceUrl, commit: &Commit) -> Outcome {
-        self.checkouts.get(url, commit, &Audience::of(Client::NOBODY)).await.expect("nobody dismisses it")
+        self.checkouts.get(url, commit, &Audience::of(Client::NOBODY)).await.expect("it is not dismissed")
     }
 
     /// How many checkouts there are. Also asserts that fetches left nothing else.
@@ -94,7 +94,7 @@ async fn the_files_of_a_commit_are_there_as_git_archives_them() {
     let next = Checkouts::new(subject.data.path(), Duration::ZERO).expect("checkouts");
     next.get(&url, &first, &Audience::of(Client::NOBODY))
         .await
-        .expect("nobody dismisses it")
+        .expect("it is not dismissed")
         .expect("it is there");
     assert!(matches!(subject.get(&url, &second).await, Err(RepositoryError::Unreachable(_))));
     assert_eq!(subject.kept(), 1);
@@ -163,7 +163,7 @@ async fn those_who_want_the_same_wait_for_one_fetch() {
         checkouts.get(&url, &commit, &firn)
     });
     for got in futures::future::join_all(all).await {
-        let checkout = got.expect("nobody dismisses it").expect("fetched");
+        let checkout = got.expect("it is not dismissed").expect("fetched");
         assert_eq!(fs::read_to_string(checkout.path().join("default.nix")).expect("a file"), "one");
     }
     assert_eq!(subject.kept(), 1);

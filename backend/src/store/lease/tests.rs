@@ -75,7 +75,7 @@ async fn one_takes_over() {
             });
             let mut held: Vec<_> =
                 join_all(tries).await.into_iter().filter_map(|tried| tried.expect("no panic")).collect();
-            let last = held.pop().expect("somebody follows");
+            let last = held.pop().expect("one takes over");
             assert!(held.is_empty(), "{url}: {held:?} and {last:?}");
             last.end().await.expect("given up");
         }
@@ -109,7 +109,7 @@ async fn only_ones_own_is_given_up() {
         let first = lease(&store, Duration::ZERO).await.expect("nobody else");
         let second = next_lease(&store, HOUR).await;
         first.end().await.expect("the store works");
-        assert!(lease(&store, HOUR).await.is_none(), "{url}: it is the second one's");
+        assert!(lease(&store, HOUR).await.is_none(), "{url}: the second holder has it");
         second.end().await.expect("given up");
         assert!(lease(&store, HOUR).await.is_some(), "{url}");
     }
@@ -123,7 +123,7 @@ async fn who_was_slow_holds_nothing() {
         }
         // Its number was free when it looked, and is free again now.
         assert!(!store.begin(2, "slow", HOUR).await.expect("the store works"), "{url}");
-        let lease = lease(&store, HOUR).await.expect("what the slow one wrote counts for nothing");
+        let lease = lease(&store, HOUR).await.expect("the slow one's term has no effect");
         assert_eq!(lease.term(), 4, "{url}");
     }
 }

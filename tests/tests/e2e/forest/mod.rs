@@ -1,5 +1,5 @@
-//! The symlinks of an image are those that Nix makes of the same packages: `builtin:buildenv`, which `nix-env` uses,
-//! builds them too, and the two trees are compared. What is meant to differ stands in [`ROWS`], with the reason.
+//! Compares the symlinks of an image with those that Nix makes of the same packages: `builtin:buildenv`, which
+//! `nix-env` uses. Intended differences are in [`ROWS`], with the reason.
 
 mod odd;
 mod shapes;
@@ -25,7 +25,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use tar::EntryType;
 
-/// What is at a path.
+/// The kind of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Node {
     Directory,
@@ -38,9 +38,9 @@ type Tree = BTreeMap<PathBuf, Node>;
 /// A path at which the trees differ.
 struct Difference<'a> {
     path: &'a Path,
-    /// What buildenv has there.
+    /// What buildenv has there. None if nothing.
     expect: Option<&'a Node>,
-    /// What the image has there.
+    /// What the image has there. None if nothing.
     actual: Option<&'a Node>,
 }
 
@@ -59,7 +59,7 @@ const HIDDEN: &str = "hidden names";
 const NAMES: &str = "log, manifest.nix, manifest.json";
 const NOWHERE: &str = "links that lead nowhere";
 
-/// The differences that are meant to be. docs/contents.md has them for users.
+/// The intended differences. docs/contents.md lists them for users.
 const ROWS: [Row; 7] = [
     Row {
         name: OWN_FILES,
@@ -70,7 +70,7 @@ const ROWS: [Row; 7] = [
     },
     Row {
         name: REAL,
-        reason: "people who derive an image add to those",
+        reason: "derived images add files to them",
         fits: |d| d.actual == Some(&Node::Directory) && leads_to_directory(d.expect) && stays_real(d.path),
     },
     Row {
@@ -141,7 +141,7 @@ struct Table(BTreeMap<&'static str, usize>);
 impl Table {
     /// Compares an image with an environment.
     fn compare(&mut self, name: &str, mut expect: Tree, actual: &Tree) {
-        // In the order of paths, so that what a link stands for is there before it is compared.
+        // In the order of paths, so that what replaces a link is there before it is compared.
         for (path, node) in actual {
             let expected = expect.get(path).cloned();
             if expected.as_ref() == Some(node) {
@@ -170,7 +170,8 @@ impl Table {
         *self.0.entry(row.name).or_default() += 1;
     }
 
-    /// Prints what was needed, which must be these rows: one that is never needed hides what it fits by chance.
+    /// Prints the rows that were needed, which must be these. A row that is never needed would hide accidental
+    /// differences.
     fn check(&self, environments: usize, rows: &[&str]) {
         println!("{environments} environments are as buildenv makes them but for:");
         for row in &ROWS {
@@ -182,10 +183,10 @@ impl Table {
     }
 }
 
-/// What buildenv has made.
+/// The tree that buildenv has made.
 fn environment(place: &Path) -> Tree {
     let tree = firn_tests::tree::read(place).into_iter().filter(|(path, _)| {
-        // It has this of itself.
+        // buildenv adds these itself.
         !path.as_os_str().is_empty() && path != Path::new("manifest.nix")
     });
     let kind = |node| match node {
@@ -196,7 +197,7 @@ fn environment(place: &Path) -> Tree {
     tree.map(|(path, node)| (path, kind(node))).collect()
 }
 
-/// What an image has on top of the store.
+/// What an image has outside the store.
 fn top(registry: &Registry, name: &str) -> Tree {
     let answer = registry.built(name, "latest");
     let image = Image::from_answer(registry, name, &answer);
@@ -214,7 +215,7 @@ fn top(registry: &Registry, name: &str) -> Tree {
     entries.collect()
 }
 
-/// The outputs of an image in the order that decides conflicts.
+/// The outputs of an image, in the order that decides conflicts.
 fn outputs(name: &ImageName, known: &BTreeMap<String, Vec<String>>) -> Vec<String> {
     let is_same = |one: &&Vec<String>, other: &&Vec<String>| one == other;
     let selected = select(name, is_same, |package| {
@@ -225,20 +226,20 @@ fn outputs(name: &ImageName, known: &BTreeMap<String, Vec<String>>) -> Vec<Strin
     outputs.filter(|output| seen.insert(*output)).cloned().collect()
 }
 
-/// The outputs that an image gets of each of these attributes, by name.
+/// For each of these attributes, by name, the outputs that go into an image.
 fn known(set: &Path, attributes: &[&str]) -> BTreeMap<String, Vec<String>> {
     let outputs = nix::outputs(set, attributes);
     attributes.iter().map(|attribute| attribute.to_lowercase()).zip(outputs).collect()
 }
 
-/// Builds images and environments of the same packages. Where buildenv ends there is no tree.
+/// Builds images and environments of the same packages. None for an environment that buildenv refuses.
 fn build(
     registry: &Registry,
     names: &[ImageName],
     known: &BTreeMap<String, Vec<String>>,
 ) -> Vec<(Option<Tree>, Tree)> {
     let images: Vec<_> = names.iter().map(|name| top(registry, &name.to_string())).collect();
-    // Their packages are in the store by now.
+    // Their packages are in the store now.
     let environments: Vec<_> = names.iter().map(|name| outputs(name, known)).collect();
     let made = buildenv::environments(&environments);
     made.into_iter().map(|made| made.as_deref().map(environment)).zip(images).collect()

@@ -1,4 +1,4 @@
-//! Packages that are found through links, nested deep, or that there can be no image of.
+//! Packages that are found through links, that are nested deeply, or of which no image can be made.
 
 use super::{Node, shapes, top};
 use firn_tests::{
@@ -9,7 +9,7 @@ use firn_tests::{
 use std::path::Path;
 use tempfile::TempDir;
 
-/// `bin` is a link into another store path: the programs are there, and the main one is the command.
+/// `bin` is a link into another store path. The programs are found, and the main program is the command.
 #[test]
 fn programs_are_found_through_links() {
     let (backend, _) = shapes::backend();
@@ -25,7 +25,7 @@ fn programs_are_found_through_links() {
     }
 }
 
-/// Records of it are read back, so that Nix runs once, and the edge composes of them.
+/// The records of deep packages can be read back, so that Nix runs once, and the edge composes images from them.
 #[test]
 fn depth_is_no_matter() {
     let (backend, set) = shapes::backend();
@@ -47,7 +47,7 @@ fn depth_is_no_matter() {
     compose(backend, &["deep-a/deep-b"]);
 }
 
-/// The edge makes the same images of records as the backend.
+/// The edge makes the same images from records as the backend.
 #[test]
 fn the_edge_follows_links_too() {
     let (backend, _) = shapes::backend();
@@ -68,7 +68,7 @@ fn compose(backend: &Backend, names: &[&str]) {
     }
 }
 
-/// What there is no image of is refused at once when it is asked for again.
+/// If no image can be made, a second request is refused at once.
 #[test]
 fn what_cannot_be_is_refused_and_remembered() {
     let (backend, _) = shapes::backend();
@@ -88,12 +88,13 @@ fn what_cannot_be_is_refused_and_remembered() {
         assert_eq!(registry.manifest(name).error(), (code, message), "{name}");
         assert_eq!(backend.logged("not built"), failed, "{name}: it was not tried again");
     }
-    // A bomb by itself goes off nowhere.
+    // A single bomb is harmless.
     let tree = top(&registry, "bomb-a");
     assert!(tree.len() < 100, "{}", tree.len());
 }
 
-/// What `firn build` says is not shown: each path once, and none that leads to the same file as what is shown.
+/// The files that `firn build` reports as not shown: each path once, and none that leads to the same file as a
+/// visible one.
 #[test]
 fn what_is_not_shown_is_reported() {
     let (_, set) = shapes::backend();
@@ -108,7 +109,7 @@ fn what_is_not_shown_is_reported() {
         });
         said.collect::<Vec<_>>()
     };
-    // By way of one and the other, the same files.
+    // Both links lead to the same files.
     assert_eq!(reported("root-chain/root-links"), ["/bin/x"]);
     assert_eq!(
         reported("root-plain/root-same/root-links"),

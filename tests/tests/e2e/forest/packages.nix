@@ -1,4 +1,4 @@
-# Packages that have the same names in every way that a package can have one.
+# Packages that have the same names in every possible way.
 # `product` names files, by package, of lines "NAME SHAPE"; `script` is shapes.py.
 { product, script }:
 { system, ... }:
@@ -10,7 +10,7 @@ let
     PATH = "/usr/bin:/bin";
   });
 
-  # What links of other packages lead to.
+  # The targets of other packages' links.
   target = own: make "target-${own}" { inherit own; } ''
     mkdir -p $out/directory/below $out/bin $out/share/man $out/share/$own
     for file in file directory/x directory/of-$own directory/below/y directory/below/of-$own \
@@ -65,19 +65,19 @@ let
     '';
   };
 
-  # Packages that are found through links, and such as there cannot be images of.
+  # Packages that are found through links, and packages of which no image can be made.
   program = make "program" { } ''
     mkdir -p $out/bin
     for name in program sh env; do echo $name > $out/bin/$name; done
   '';
   deep = name: make name { inherit name; } ''
-    # Deeper than JSON is parsed, and nearly as deep as Linux allows.
+    # Deeper than JSON parsers allow, and nearly as deep as Linux allows.
     path=$out/share
     for i in {1..1900}; do path=$path/d; done
     mkdir -p $path
     echo $name > $path/$name
   '';
-  # As many paths as there are particles in the universe, of two links a directory.
+  # As many paths as there are particles in the universe, made of two links per directory.
   bomb = name: make name { } ''
     mkdir -p $out/share/bomb
     cd $out/share/bomb

@@ -1,4 +1,4 @@
-# Fills $out with names of all shapes. $names is a file of lines "NAME SHAPE". See shapes.rs for the shapes.
+# Fills $out with names of all shapes. $names is a file with lines "NAME SHAPE". See shapes.rs for the shapes.
 import os
 
 out, own, other, common = (os.environ[name] for name in ("out", "own", "other", "common"))
@@ -11,7 +11,7 @@ def write(path):
 
 
 def fill(path):
-    # Directories of all shapes have these in common, so that each merges with each.
+    # Directories of all shapes have these files in common, so that any two can be merged.
     write(path + "/x")
     write(path + "/of-" + own)
     write(path + "/below/y")
@@ -23,7 +23,7 @@ def link(target, path):
 
 
 def relative(store_path):
-    # From share/names.
+    # The link is in share/names.
     return "../../../" + os.path.basename(store_path)
 
 

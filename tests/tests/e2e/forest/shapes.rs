@@ -1,4 +1,4 @@
-//! Packages that have the same name in every way that a package can have one, in all combinations.
+//! Packages that have the same name in every possible way, in all combinations.
 
 use super::{BUILDERS, HIDDEN, NAMES, NOWHERE, Node, OWN_FILES, REAL, RESERVED, Table, build, known};
 use firn_shared::naming::image_name::ImageName;
@@ -7,12 +7,12 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// What a shape is to buildenv.
+/// The kind of a shape, as far as buildenv distinguishes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// A directory, or a link to one. All of them have files of the same names in them, and of different ones.
+    /// A directory, or a link to one. All of them have some files with equal names and some with different ones.
     Directory,
-    /// The same with a link to itself in it.
+    /// A directory that also contains a link to itself.
     Endless,
     /// A file, or a link to one.
     File,
@@ -22,7 +22,7 @@ enum Kind {
     Loop,
 }
 
-/// What a package can have at a name; `shapes.py` makes them.
+/// What a package can have under a name. `shapes.py` creates them.
 const SHAPES: [(&str, Kind); 17] = [
     ("directory", Kind::Directory),
     ("deep", Kind::Directory),
@@ -43,7 +43,7 @@ const SHAPES: [(&str, Kind); 17] = [
     ("loop", Kind::Loop),
 ];
 
-/// Those that packages of one name have, in the set as `a-…` and `b-…`.
+/// The shapes of single-name packages, which are in the set as `a-…` and `b-…`.
 const SINGLES: [&str; 7] = ["dangling", "directory", "file", "link-chain", "link-out", "loop", "nested-loop"];
 
 const ROOTS: [&str; 8] = [
@@ -61,15 +61,15 @@ fn kind(shape: &str) -> Kind {
     SHAPES.iter().find(|(name, _)| *name == shape).expect("a shape").1
 }
 
-/// Whether buildenv ends at a name that packages have in these ways, in this order.
+/// Whether buildenv fails at a name that packages have in these ways, in this order.
 fn ends(kinds: &[Kind]) -> bool {
-    // How many directories there are by now, and how many of those are endless; or a file.
+    // How many directories there are so far, and how many of those are endless; or whether there is a file.
     let (mut directories, mut endless, mut file) = (0, 0, false);
     for kind in kinds {
         match kind {
             Kind::Nowhere => {}
             Kind::Loop => return true,
-            // A link to one directory stays where a file comes later; a real directory does not.
+            // A link to one directory stays when a file follows; a real directory does not.
             Kind::File if directories > 1 => return true,
             Kind::File => file |= directories == 0,
             Kind::Directory | Kind::Endless if file => return true,
@@ -85,7 +85,7 @@ fn ends(kinds: &[Kind]) -> bool {
     false
 }
 
-/// All triples of shapes at which buildenv does not end.
+/// All triples of shapes at which buildenv does not fail.
 fn triples() -> Vec<[&'static str; 3]> {
     let mut triples = Vec::new();
     for (a, first) in SHAPES {
@@ -129,7 +129,7 @@ fn image(name: &str) -> ImageName {
     name.parse().expect("an image name")
 }
 
-/// All pairs and triples of shapes, in every order, at once: each triple at a name of its own.
+/// All pairs and triples of shapes, in every order, at once. Each triple has its own name.
 #[test]
 fn all_shapes_at_one_name() {
     let (backend, set) = backend();
@@ -143,7 +143,7 @@ fn all_shapes_at_one_name() {
     table.check(names.len(), &[OWN_FILES, REAL, HIDDEN, NAMES, NOWHERE]);
 }
 
-/// Where buildenv ends, the image has what came first, if that leads somewhere.
+/// If buildenv fails, the image has the first one that does not dangle.
 #[test]
 fn where_buildenv_ends() {
     let (backend, set) = backend();
@@ -192,7 +192,8 @@ fn where_buildenv_ends() {
     assert!(ended > 20, "{ended}");
 }
 
-/// Outputs that are links, whose directories are links, that are files, and that propagate others.
+/// Outputs that are links, outputs whose directories are links, outputs that are files, and outputs that propagate
+/// others.
 #[test]
 fn whole_outputs() {
     let (backend, set) = backend();

@@ -1,9 +1,9 @@
-//! Compresses a tar as Firn does, with one compressor after the other: blocks of 1 MiB, each by itself, on all
-//! cores, while another thread hashes the tar and what comes out.
+//! Compresses a tar in Firn's manner, with one compressor after the other: independent blocks of 1 MiB on all cores,
+//! while another thread hashes the tar and the output.
 //!
-//!     packing-candidates TAR
+//! packing-candidates TAR
 //!
-//! Prints a line each: name, bytes a second in millions, ratio.
+//! Prints one line each: name, MB per second, ratio.
 
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
