@@ -62,7 +62,7 @@ impl Sharing {
         let price = ((self.profile.layer_bytes() as f64 * LEAST) as u64).max(LEAST_BYTES);
         match place {
             _ if step + 1 == STEPS => None,
-            Some(place) if !place.head => None,
+            Some(place) if !place.head => Some((self.profile.layer_bytes() * LARGE).max(price << step)),
             // The profile has weighed it.
             Some(_) if step == 0 => Some(0),
             _ => Some(price << step),
