@@ -1,47 +1,22 @@
 //! Making an image: what its packages are, what is missing of their layers, and then the rest.
 
 use super::{
-    BuildError, Builder, Progress, chain,
+    BuildError, Builder, ImageRecipe, ImageRecord, Progress, chain,
     packages::{Known, Recalled},
 };
 use crate::store::RecordKind;
 use firn_shared::{
-    Closure, Digest,
+    Closure,
     cache_key::CacheKey,
-    image::{Blueprint, Ingredients, SmallBlob, layer::LayerRecord, selection::select},
+    image::{self, Blueprint, Ingredients, SmallBlob, layer::LayerRecord, selection::select},
     layering::{Layers, Part},
     naming::{image_name::ImageName, package::PackageRecord, package_source::Revision},
+    oci::{document::Descriptor, media_type::ManifestFormat},
 };
 use futures::future::try_join_all;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// A finished image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageRecord {
-    /// Its name in canonical form.
-    pub name: String,
-    /// The package set that it is from.
-    pub revision: Revision,
-    /// Its OCI manifest.
-    pub oci: ManifestRecord,
-    /// The same in Docker's media types, where they can express it.
-    pub docker: Option<ManifestRecord>,
-    /// Paths, sorted, of which at least one package's file is not shown: another package has it, or it is the image's
-    /// own.
-    pub conflicts: Vec<String>,
-}
-
-/// A stored manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ManifestRecord {
-    /// Its digest.
-    pub digest: Digest,
-    /// Its size, in bytes.
-    pub size: u64,
-}
 
 /// How often a build that took longer than the grace period looks whether its layers are still there.
 const ATTEMPTS: usize = 3;
@@ -157,15 +132,19 @@ impl Builder {
         // Several packages can have lost the same.
         conflicts.dedup();
         let image = blueprint.assemble(layers);
-        let manifest =
-            |blob: &SmallBlob| ManifestRecord { digest: blob.digest, size: blob.bytes.len() as u64 };
-        let record = ImageRecord {
-            name: name.to_string(),
-            revision: revision.clone(),
-            oci: manifest(&image.oci),
-            docker: image.docker.as_ref().map(manifest),
-            conflicts,
+        let document = |format: ManifestFormat, blob: &SmallBlob| {
+            Descriptor::new(format.manifest(), blob.digest, blob.bytes.len() as u64)
         };
+        let documents =
+            [(ManifestFormat::Oci, Some(&image.oci)), (ManifestFormat::Docker, image.docker.as_ref())]
+                .into_iter()
+                .filter_map(|(format, blob)| Some(document(format, blob?)))
+                .collect();
+        let platform = Some(self.platform_of(name));
+        let mut record =
+            ImageRecord::new(name.to_string(), revision.clone(), platform, self.image_recipe(), documents)
+                .expect("its documents are manifests, one of them OCI's");
+        record.conflicts = conflicts;
         // The record comes last: whoever finds it finds all that it refers to.
         let blobs = [Some(image.top), Some(image.config), Some(image.oci), image.docker];
         let stored = blobs.into_iter().flatten();
@@ -173,5 +152,16 @@ impl Builder {
         try_join_all(stored).await?;
         self.store.put_record(RecordKind::Image, key, &record).await?;
         Ok(record)
+    }
+
+    /// How this instance makes images now.
+    fn image_recipe(&self) -> ImageRecipe {
+        ImageRecipe {
+            format: image::FORMAT,
+            strategy: self.recipe.strategy.version(),
+            layer_budget: self.recipe.layer_budget,
+            encoding: self.packer.encoder().encoding(),
+            allow_unfree: self.recipe.allow_unfree,
+        }
     }
 }

@@ -9,6 +9,7 @@ mod error;
 mod evaluations;
 mod explain;
 mod image;
+mod image_record;
 mod layers;
 mod links;
 mod listing;
@@ -23,13 +24,14 @@ mod whole;
 pub(crate) use error::DEFECT;
 pub use error::{BuildError, chain};
 pub use explain::ExplainedLayer;
-pub use image::{ImageRecord, ManifestRecord};
+#[cfg(test)]
+pub(crate) use image_record::tests as recorded_images;
+pub use image_record::{ImageRecipe, ImageRecord, ImageRecordError};
 pub use names::IndexOutcome;
 pub use package_set::PackageSetState;
 pub(crate) use packages::{names_key, package_key, remembered};
 pub use progress::{BuildPage, Builds, Phase, Progress};
 pub use request::{Outcome, Request, Waiting};
-pub(crate) use whole::{StoredManifest, parts};
 
 use crate::{
     flights::Flights, nix::Nix, package_set::PackageSet, packing::Packer, queue::Queue, store::Store,

@@ -29,6 +29,7 @@ mod quarantine;
 mod records;
 mod staging;
 mod tags;
+mod tree;
 
 pub use blobs::{BlobReader, SMALL, StagedBlob};
 pub use budget::{BudgetSpent, footprint};
@@ -39,6 +40,7 @@ pub use quarantine::Verdict;
 pub use records::RecordKind;
 pub(crate) use staging::Staging as OwnFolder;
 pub(crate) use tags::folder as tags_folder;
+pub(crate) use tree::Tree;
 
 use budget::Budget;
 use files::Files;
