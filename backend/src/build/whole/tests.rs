@@ -31,11 +31,14 @@ async fn an_index_is_whole_with_all_that_it_leads_to() {
         std::fs::rename(&aside, &file).expect("put back");
         assert!(damage().await.is_none());
     }
-    let layer = image.blobs.last().expect("a blob");
-    let other = &image.blobs[1];
-    std::fs::write(old.blob(other), "of another size").expect("written");
-    assert!(matches!(damage().await, Some(Damage::Size { digest, .. }) if digest == *other));
-    std::fs::write(old.blob(layer), "config of ARM64").expect("written");
-    std::fs::remove_file(old.blob(other)).expect("removed");
-    assert!(matches!(damage().await, Some(Damage::Missing(_))));
+    let (layer, config) = (image.blobs[1], image.blobs[2]);
+    let whole = std::fs::read(old.blob(&layer)).expect("it is there");
+    std::fs::write(old.blob(&layer), &whole[1..]).expect("damaged");
+    assert!(matches!(damage().await, Some(Damage::Size { digest, .. }) if digest == layer));
+    std::fs::write(old.blob(&layer), whole).expect("put back");
+    // Configs are small enough to be read.
+    let mut corrupt = std::fs::read(old.blob(&config)).expect("it is there");
+    corrupt[0] ^= 1;
+    std::fs::write(old.blob(&config), corrupt).expect("damaged");
+    assert!(matches!(damage().await, Some(Damage::Missing(digest)) if digest == config));
 }
