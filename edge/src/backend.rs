@@ -7,7 +7,7 @@
 use crate::{
     clock,
     config::Config,
-    manifest::{Claims, Fetched, MAX_BYTES},
+    manifest::{Claims, Fetched},
     memory,
 };
 use firn_shared::{
@@ -18,6 +18,7 @@ use firn_shared::{
     },
     oci::{
         digest::Digest,
+        document,
         endpoint::Method,
         error::{ErrorCode, OciError},
     },
@@ -119,7 +120,7 @@ pub(crate) async fn read_manifest(
         revision: header(REVISION),
         package_set: header(PACKAGE_SET),
     };
-    let bytes = body(&mut response, MAX_BYTES).await?;
+    let bytes = body(&mut response, document::MAX_BYTES).await?;
     Fetched::verify(bytes, claims, expected).map_err(|error| error.to_string())
 }
 

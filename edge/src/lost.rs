@@ -66,10 +66,16 @@ async fn find(edge: &Edge, name: &RepositoryName, blob: &Digest) -> Option<(Want
         let Some(pointer) = store.pointer(&tag).await else { continue };
         for format in [ManifestFormat::Oci, ManifestFormat::Docker] {
             let manifest = store.manifest(&pointer.package_set, &image, format).await;
-            if let Some(manifest) = manifest.filter(|manifest| manifest.blobs().contains(blob)) {
+            if let Some(manifest) = manifest.filter(|manifest| has(manifest, blob)) {
                 return Some((Wanted { image, tag, format }, manifest));
             }
         }
     }
     None
+}
+
+/// Whether a manifest refers to a blob.
+fn has(manifest: &Manifest, blob: &Digest) -> bool {
+    let document = manifest.document();
+    document.is_ok_and(|document| document.children().any(|child| child.descriptor.digest == *blob))
 }

@@ -5,13 +5,10 @@ use firn_shared::{
     link::{edge_cache::ManifestMetadata, protocol::PackageSetToken},
     oci::{
         digest::Digest,
-        media_type::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST},
+        document::{Document, ParseDocumentError},
     },
 };
 use worker::js_sys::{ArrayBuffer, Uint8Array};
-
-/// The most that clients accept as a manifest, in bytes.
-pub(crate) const MAX_BYTES: usize = 4 << 20;
 
 /// A manifest whose bytes have the digest that stands beside them.
 #[derive(Debug, Clone)]
@@ -48,34 +45,19 @@ pub(crate) enum VerifyError {
     Digest { claimed: Digest, actual: Digest },
     #[error("{actual} bytes instead of {claimed}")]
     Length { claimed: String, actual: usize },
-    #[error("content type {0:?} is not a manifest's")]
-    ContentType(Option<String>),
-    #[error("mediaType in the manifest is not the content type")]
-    MediaType,
-    #[error("longer than {MAX_BYTES} bytes")]
-    TooLong,
+    #[error("content type {0:?} is not the mediaType in the manifest")]
+    ContentType(String),
+    #[error("no manifest")]
+    Document(#[from] ParseDocumentError),
 }
 
 impl Manifest {
-    /// The digests of the config and the layers.
-    pub(crate) fn blobs(&self) -> Vec<Digest> {
-        #[derive(serde::Deserialize)]
-        struct Descriptor {
-            digest: Digest,
-        }
-        #[derive(serde::Deserialize)]
-        struct Blobs {
-            config: Descriptor,
-            layers: Vec<Descriptor>,
-        }
-        // An index has neither; what it lists is asked for by digest too.
-        let blobs = serde_json::from_slice::<Blobs>(&Uint8Array::new(&self.bytes).to_vec());
-        blobs.map_or_else(
-            |_| Vec::new(),
-            |Blobs { config, layers }| {
-                [config].into_iter().chain(layers).map(|descriptor| descriptor.digest).collect()
-            },
-        )
+    /// What it says.
+    ///
+    /// # Errors
+    /// When it is a document that this version does not read.
+    pub(crate) fn document(&self) -> Result<Document, ParseDocumentError> {
+        Document::parse(&Uint8Array::new(&self.bytes).to_vec())
     }
 
     /// A manifest made of its bytes now.
@@ -101,14 +83,6 @@ impl Fetched {
         claims: Claims,
         expected: Option<&Digest>,
     ) -> Result<Self, VerifyError> {
-        #[derive(serde::Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Typed {
-            media_type: String,
-        }
-        if bytes.len() > MAX_BYTES {
-            return Err(VerifyError::TooLong);
-        }
         if let Some(claimed) = claims.content_length.filter(|text| text.parse() != Ok(bytes.len())) {
             return Err(VerifyError::Length { claimed, actual: bytes.len() });
         }
@@ -120,12 +94,9 @@ impl Fetched {
                 return Err(VerifyError::Digest { claimed: *claimed, actual });
             }
         }
-        let media_type = match claims.content_type {
-            Some(text) if [OCI_MANIFEST, DOCKER_MANIFEST, OCI_INDEX].contains(&text.as_str()) => text,
-            other => return Err(VerifyError::ContentType(other)),
-        };
-        if !serde_json::from_slice::<Typed>(&bytes).is_ok_and(|manifest| manifest.media_type == media_type) {
-            return Err(VerifyError::MediaType);
+        let media_type = claims.content_type.unwrap_or_default();
+        if Document::parse(&bytes)?.media_type() != media_type {
+            return Err(VerifyError::ContentType(media_type));
         }
         Ok(Self {
             package_set: claims.package_set.and_then(|text| text.parse().ok()),

@@ -29,7 +29,16 @@ thread_local! {
     static STANDINGS: RefCell<HashMap<String, (Standing, u64)>> = RefCell::default();
     static MANIFESTS: RefCell<Manifests> = RefCell::default();
     static NOTED_TAGS: RefCell<HashSet<String>> = RefCell::default();
-    static BELONGING: RefCell<HashMap<String, HashSet<Digest>>> = RefCell::default();
+    static BELONGING: RefCell<HashMap<String, HashMap<Digest, Belonging>>> = RefCell::default();
+}
+
+/// How a digest belongs to the images of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Belonging {
+    /// As a manifest that an index lists. What it refers to has not been noted.
+    Listed,
+    /// With all that it refers to.
+    Noted,
 }
 
 /// Whom a backend answers.
@@ -108,20 +117,23 @@ pub(crate) fn forget_manifest(key: &str) {
     });
 }
 
-/// Whether a digest is known to belong to an image of a name; it does so forever.
-pub(crate) fn belongs(name: &ImageName, digest: &Digest) -> bool {
-    BELONGING.with_borrow(|names| names.get(&name.to_string()).is_some_and(|known| known.contains(digest)))
+/// How a digest is known to belong to an image of a name; it does so forever.
+pub(crate) fn belonging(name: &ImageName, digest: &Digest) -> Option<Belonging> {
+    BELONGING.with_borrow(|names| names.get(&name.to_string())?.get(digest).copied())
 }
 
-/// Remembers that digests belong to an image of a name.
-pub(crate) fn remember_belonging(name: &ImageName, digests: &[Digest]) {
+/// Remembers how digests belong to an image of a name.
+pub(crate) fn remember_belonging(name: &ImageName, digests: &[Digest], belonging: Belonging) {
     BELONGING.with_borrow_mut(|names| {
         make_room(names);
         let known = names.entry(name.to_string()).or_default();
         if known.len() > MAX_BELONGING {
             known.clear();
         }
-        known.extend(digests);
+        for digest in digests {
+            let known = known.entry(*digest).or_insert(belonging);
+            *known = belonging.max(*known);
+        }
     });
 }
 

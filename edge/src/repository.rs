@@ -3,11 +3,18 @@
 //! They are recorded when a manifest is served, before the client can ask for its blobs, in one Durable Object per
 //! name. KV would take a minute to show them, and would cache the misses until then.
 
-use crate::{backend, config::Access, edge::Edge, manifest::Manifest, memory};
+use crate::{
+    backend,
+    config::Access,
+    edge::Edge,
+    manifest::Manifest,
+    memory::{self, Belonging},
+};
 use firn_shared::{
     naming::image_name::ImageName,
     oci::{
         digest::Digest,
+        document::ChildKind,
         error::{ErrorCode, OciError},
     },
 };
@@ -21,25 +28,50 @@ use worker::{
 const BINDING: &str = "REPOSITORIES";
 /// Timeout of a Durable Object in milliseconds.
 const ASK_MILLIS: u64 = 5_000;
+/// Where a Durable Object takes the manifests that an index lists. A manifest that is listed again is recorded again when it
+/// is served, which is harmless.
+const LISTED: &str = "/listed";
 /// How many digests a Durable Object stores at once.
 const BATCH: usize = 100;
 
-/// Records that a manifest and everything in it belong to a name.
+/// Records that a document, and all that it refers to, belongs to a name. What the manifests of an index refer to is
+/// recorded when they are served in turn.
 ///
 /// # Errors
-/// `UNAVAILABLE` if this cannot be recorded: the client could not fetch the blobs.
+/// `UNAVAILABLE` if this cannot be recorded: the client could not fetch what the document refers to.
 pub(crate) async fn note(edge: &Edge, name: &ImageName, manifest: &Manifest) -> Result<(), OciError> {
     let digest = manifest.metadata.digest;
-    if matches!(edge.config.access, Access::Public) || memory::belongs(name, &digest) {
+    let is_public = matches!(edge.config.access, Access::Public);
+    if is_public || memory::belonging(name, &digest) == Some(Belonging::Noted) {
         return Ok(());
     }
-    let digests: Vec<Digest> = [digest].into_iter().chain(manifest.blobs()).collect();
-    let list = serde_json::to_string(&digests).expect("digests serialise");
+    let document = manifest.document().map_err(|error| failed(&error.to_string()))?;
+    let children = |kind| {
+        let children = document.children().filter(move |child| child.kind == kind);
+        children.map(|child| child.descriptor.digest)
+    };
+    let listed: Vec<Digest> = children(ChildKind::Manifest).collect();
+    if !listed.is_empty() {
+        add(edge, name, LISTED, &listed, Belonging::Listed).await?;
+    }
+    // The document itself comes last: once it is noted, so is all that it refers to.
+    let noted: Vec<Digest> = children(ChildKind::Blob).chain([digest]).collect();
+    add(edge, name, "/", &noted, Belonging::Noted).await
+}
+
+async fn add(
+    edge: &Edge,
+    name: &ImageName,
+    path: &str,
+    digests: &[Digest],
+    belonging: Belonging,
+) -> Result<(), OciError> {
+    let list = serde_json::to_string(digests).expect("digests serialise");
     let mut init = RequestInit::new();
     init.with_method(Method::Post).with_body(Some(JsValue::from_str(&list)));
-    match ask(edge, name, "/", &init).await?.status_code() {
+    match ask(edge, name, path, &init).await?.status_code() {
         204 => {
-            memory::remember_belonging(name, &digests);
+            memory::remember_belonging(name, digests, belonging);
             Ok(())
         }
         status => Err(failed(&format!("status {status}"))),
@@ -56,20 +88,20 @@ pub(crate) async fn check(
     digest: &Digest,
     code: ErrorCode,
 ) -> Result<(), OciError> {
-    if matches!(edge.config.access, Access::Public) || memory::belongs(name, digest) {
+    if matches!(edge.config.access, Access::Public) || memory::belonging(name, digest).is_some() {
         return Ok(());
     }
-    match ask(edge, name, &format!("/{digest}"), &RequestInit::new()).await?.status_code() {
-        200 => {
-            memory::remember_belonging(name, &[*digest]);
-            Ok(())
+    let belonging = match ask(edge, name, &format!("/{digest}"), &RequestInit::new()).await?.status_code() {
+        200 => Belonging::Noted,
+        202 => Belonging::Listed,
+        404 => {
+            let message = format!("{digest} does not belong to an image {name}; pull it by tag first");
+            return Err(OciError::new(code, message));
         }
-        404 => Err(OciError::new(
-            code,
-            format!("{digest} does not belong to an image {name}; pull it by tag first"),
-        )),
-        status => Err(failed(&format!("status {status}"))),
-    }
+        status => return Err(failed(&format!("status {status}"))),
+    };
+    memory::remember_belonging(name, &[*digest], belonging);
+    Ok(())
 }
 
 async fn ask(edge: &Edge, name: &ImageName, path: &str, init: &RequestInit) -> Result<Response, OciError> {
@@ -103,24 +135,34 @@ impl DurableObject for Repository {
         Self { state }
     }
 
-    /// `POST /` adds a list of digests. `GET /<digest>` says whether a digest was added.
+    /// `POST /` adds a list of digests. `POST /listed` adds a list of manifests that an index lists. `GET /<digest>` says
+    /// whether a digest was added: 200, or 202 for a manifest of which only an index is known.
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
         let storage = self.state.storage();
         if request.method() == Method::Post {
+            let is_listed = request.path() == LISTED;
             for batch in request.json::<Vec<Digest>>().await?.chunks(BATCH) {
                 let entries = Object::new();
                 for digest in batch {
-                    Reflect::set(&entries, &JsValue::from_str(&digest.hex()), &JsValue::TRUE)?;
+                    Reflect::set(
+                        &entries,
+                        &JsValue::from_str(&digest.hex()),
+                        &JsValue::from_bool(!is_listed),
+                    )?;
                 }
                 storage.put_multiple_raw(entries).await?;
             }
             return Ok(Response::empty()?.with_status(204));
         }
         let digest = request.path().trim_start_matches('/').parse::<Digest>();
-        let known = match digest {
-            Ok(digest) => storage.get::<bool>(&digest.hex()).await?.is_some(),
-            Err(_) => false,
+        let is_noted = match digest {
+            Ok(digest) => storage.get::<bool>(&digest.hex()).await?,
+            Err(_) => None,
         };
-        Ok(Response::empty()?.with_status(if known { 200 } else { 404 }))
+        Ok(Response::empty()?.with_status(match is_noted {
+            Some(true) => 200,
+            Some(false) => 202,
+            None => 404,
+        }))
     }
 }

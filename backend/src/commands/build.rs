@@ -4,13 +4,16 @@ use super::{Failure, builder::BuilderArgs, interrupt, progress_bar::Shown};
 use crate::{
     commands::output::Output,
     images::{Builder, ImageStatus},
+    store::ImageRecord,
     waiting::Client,
 };
 use clap::Args;
 use firn_shared::{
-    naming::{image_name::ImageName, package::Words},
-    oci::reference::Tag,
+    Digest,
+    naming::{image_name::ImageName, package::Words, package_source::Revision},
+    oci::{document::Descriptor, media_type::ManifestFormat, reference::Tag},
 };
+use serde::Serialize;
 use std::sync::Arc;
 
 #[derive(Debug, Args)]
@@ -61,10 +64,42 @@ async fn build(args: &BuildArgs, builder: Arc<Builder>) -> Result<(), Failure> {
         eprintln!("firn: {path} of a package is not shown: another package has it, or it is the image's own");
     }
     if args.json {
-        println!("{}", serde_json::to_string(&*image).expect("records serialise"));
+        println!("{}", serde_json::to_string(&Printed::of(&image)).expect("records serialise"));
     } else {
-        println!("{}", image.oci.digest);
+        println!("{}", image.digest());
     }
     builder.completed().await;
     Ok(())
+}
+
+/// What scripts are told of an image.
+#[derive(Serialize)]
+struct Printed<'a> {
+    name: &'a str,
+    revision: &'a Revision,
+    oci: Option<PrintedDocument>,
+    docker: Option<PrintedDocument>,
+    conflicts: &'a [String],
+}
+
+#[derive(Serialize)]
+struct PrintedDocument {
+    digest: Digest,
+    size: u64,
+}
+
+impl<'a> Printed<'a> {
+    fn of(image: &'a ImageRecord) -> Self {
+        let document = |format| {
+            let Descriptor { digest, size, .. } = *image.document(format)?;
+            Some(PrintedDocument { digest, size })
+        };
+        Self {
+            name: &image.name,
+            revision: &image.revision,
+            oci: document(ManifestFormat::Oci),
+            docker: document(ManifestFormat::Docker),
+            conflicts: &image.conflicts,
+        }
+    }
 }

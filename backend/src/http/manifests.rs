@@ -21,6 +21,7 @@ use firn_shared::{
     naming::{image_name::ImageName, package::Words},
     oci::{
         discovery,
+        document::Document,
         endpoint::Method,
         error::{ErrorCode, OciError},
         media_type::ManifestFormat,
@@ -28,7 +29,6 @@ use firn_shared::{
         repository_name::RepositoryName,
     },
 };
-use serde::Deserialize;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -94,7 +94,7 @@ async fn by_tag(
         }
         bytes => (record, bytes?),
     };
-    let mut manifest = ReadyManifest::new(digest_of(&record, format)?, format.manifest(), bytes);
+    let mut manifest = ReadyManifest::new(digest_of(&record, format)?, content_type(&bytes)?, bytes);
     // What the edge wants to know beside it.
     manifest.say(HeaderName::from_static(protocol::REVISION), record.revision.id());
     manifest.say(HeaderName::from_static(protocol::PACKAGE_SET), &set.token.to_string());
@@ -177,8 +177,8 @@ fn ask_again(message: &str) -> OciError {
 
 fn digest_of(record: &Arc<ImageRecord>, format: ManifestFormat) -> Result<Digest, OciError> {
     match format {
-        ManifestFormat::Oci => Ok(record.oci.digest),
-        ManifestFormat::Docker => record.docker.as_ref().map(|manifest| manifest.digest).ok_or_else(|| {
+        ManifestFormat::Oci => Ok(record.digest()),
+        ManifestFormat::Docker => record.document(format).map(|document| document.digest).ok_or_else(|| {
             OciError::new(
                 ErrorCode::ManifestUnknown,
                 "this registry compresses layers with zstd, which needs a client that accepts OCI manifests",
@@ -188,25 +188,21 @@ fn digest_of(record: &Arc<ImageRecord>, format: ManifestFormat) -> Result<Digest
 }
 
 async fn by_digest(app: &App, method: Method, digest: Digest, headers: &HeaderMap) -> Answer {
-    /// The part of a manifest that says that it is one.
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Typed {
-        media_type: String,
-    }
     let (asked, store) = (Asked::Digest(digest), app.builder.store());
     if let Some(answer) = app.manifests.answer(&asked, None, store, method, headers) {
         return Ok(answer);
     }
     let losses = store.losses();
     let bytes = stored(app, digest).await?;
-    let typed = serde_json::from_slice::<Typed>(&bytes).ok();
-    let formats = [ManifestFormat::Oci, ManifestFormat::Docker].map(ManifestFormat::manifest);
-    let content_type = typed.and_then(|typed| formats.into_iter().find(|format| *format == typed.media_type));
-    let manifest = ReadyManifest::new(digest, content_type.ok_or_else(unknown)?, bytes);
+    let manifest = ReadyManifest::new(digest, content_type(&bytes)?, bytes);
     let answer = manifest.answer(method, headers);
     app.manifests.keep(asked, manifest, losses, None);
     Ok(answer)
+}
+
+/// The media type of a document, from its own bytes.
+fn content_type(bytes: &[u8]) -> Result<&'static str, OciError> {
+    Document::parse(bytes).map(|document| document.media_type()).map_err(|_| unknown())
 }
 
 /// A manifest's bytes. Layers are blobs too, but no manifest is as large as most are.

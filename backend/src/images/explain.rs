@@ -10,8 +10,8 @@ use firn_shared::{
     image::layer::{LayerPlan, LayerRecord},
     layering::{Layer, Part, Reason},
     naming::image_name::ImageName,
+    oci::document::Document,
 };
-use serde::Deserialize;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
@@ -78,20 +78,15 @@ impl Builder {
     /// # Errors
     /// When the store cannot be read.
     pub async fn images_by_layer(&self) -> Result<HashMap<Digest, Vec<String>>, BuildError> {
-        /// The part of a manifest that matters here.
-        #[derive(Deserialize)]
-        struct Manifest {
-            layers: Vec<Layer>,
-        }
-        #[derive(Deserialize)]
-        struct Layer {
-            digest: Digest,
-        }
         let mut images: HashMap<Digest, Vec<String>> = HashMap::new();
         for image in self.store.records::<ImageRecord>(RecordKind::Image).await? {
-            let manifest = self.store.small_blob(&image.oci.digest).await?;
-            let manifest = manifest.and_then(|bytes| serde_json::from_slice::<Manifest>(&bytes).ok());
-            for layer in manifest.into_iter().flat_map(|manifest| manifest.layers) {
+            // Its other documents have the same layers.
+            let tree = self.store.tree(&image.documents()[..1]).await?;
+            let layers = tree.documents.into_iter().flat_map(|(_, document)| match document {
+                Document::Image(manifest) => manifest.layers,
+                Document::Index(_) => Vec::new(),
+            });
+            for layer in layers {
                 let names = images.entry(layer.digest).or_default();
                 // One name can be there at several revisions.
                 if !names.contains(&image.name) {

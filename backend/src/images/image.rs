@@ -4,15 +4,16 @@ use super::{BuildError, Builder};
 use crate::{
     error_chain::chain,
     packages::{Known, PackageError, Recalled},
-    store::{ImageRecord, ManifestRecord, RecordKind},
+    store::{ImageRecipe, ImageRecord, RecordKind},
     waiting::Progress,
 };
 use firn_shared::{
     Closure,
     cache_key::CacheKey,
-    image::{Blueprint, Ingredients, SmallBlob, layer::LayerRecord, selection::select},
+    image::{self, Blueprint, Ingredients, SmallBlob, layer::LayerRecord, selection::select},
     layering::{Layers, Part},
     naming::{image_name::ImageName, package::PackageRecord, package_source::Revision},
+    oci::{document::Descriptor, media_type::ManifestFormat},
 };
 use futures::future::try_join_all;
 use std::collections::BTreeSet;
@@ -152,15 +153,19 @@ impl Builder {
         // Several packages can have lost the same.
         conflicts.dedup();
         let image = blueprint.assemble(layers);
-        let manifest =
-            |blob: &SmallBlob| ManifestRecord { digest: blob.digest, size: blob.bytes.len() as u64 };
-        let record = ImageRecord {
-            name: name.to_string(),
-            revision: revision.clone(),
-            oci: manifest(&image.oci),
-            docker: image.docker.as_ref().map(manifest),
-            conflicts,
+        let document = |format: ManifestFormat, blob: &SmallBlob| {
+            Descriptor::new(format.manifest(), blob.digest, blob.bytes.len() as u64)
         };
+        let documents =
+            [(ManifestFormat::Oci, Some(&image.oci)), (ManifestFormat::Docker, image.docker.as_ref())]
+                .into_iter()
+                .filter_map(|(format, blob)| Some(document(format, blob?)))
+                .collect();
+        let platform = Some(self.platform_of(name));
+        let mut record =
+            ImageRecord::new(name.to_string(), revision.clone(), platform, self.image_recipe(), documents)
+                .expect("its documents are manifests, one of them OCI's");
+        record.conflicts = conflicts;
         // The record comes last: whoever finds it finds all that it refers to.
         let blobs = [Some(image.top), Some(image.config), Some(image.oci), image.docker];
         let stored = blobs.into_iter().flatten();
@@ -168,5 +173,16 @@ impl Builder {
         try_join_all(stored).await?;
         self.store.put_record(RecordKind::Image, key, &record).await?;
         Ok(record)
+    }
+
+    /// How this instance makes images now.
+    fn image_recipe(&self) -> ImageRecipe {
+        ImageRecipe {
+            format: image::FORMAT,
+            strategy: self.recipe.strategy.version(),
+            layer_budget: self.recipe.layer_budget,
+            encoding: self.layers.encoder().encoding(),
+            allow_unfree: self.recipe.allow_unfree,
+        }
     }
 }

@@ -16,7 +16,6 @@ pub use error::BuildError;
 pub use explain::ExplainedLayer;
 pub use package_set::PackageSetState;
 pub use request::{BuildResult, ImageStatus, Waiting};
-pub(crate) use whole::{StoredManifest, parts};
 
 use crate::{
     layers::{LayerPacker, packing::Packer},

@@ -172,8 +172,8 @@ impl Builder {
         match result {
             Ok(record) => {
                 self.note_tag(&name, &tag).await;
-                tracing::info!(image.name = %name, image.digest = %record.oci.digest, duration_ms, "built");
-                progress.enter(Phase::Done { digest: record.oci.digest.to_string() });
+                tracing::info!(image.name = %name, image.digest = %record.digest(), duration_ms, "built");
+                progress.enter(Phase::Done { digest: record.digest().to_string() });
                 Ok(record)
             }
             Err(error) => {

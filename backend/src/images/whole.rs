@@ -6,11 +6,14 @@
 
 use super::{BuildError, Builder};
 use crate::store::{ImageRecord, SMALL, Store, StoreError, StoredObject};
-use firn_shared::{Digest, cache_key::CacheKey};
-use futures::{StreamExt, TryStreamExt, future::try_join_all, stream};
+use firn_shared::{
+    Digest,
+    cache_key::CacheKey,
+    oci::document::{Descriptor, Document},
+};
+use futures::{StreamExt, TryStreamExt, stream};
 use moka::sync::Cache;
-use serde::Deserialize;
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// How many blobs are looked for at once.
@@ -27,27 +30,10 @@ pub(super) fn none_whole() -> WholeImages {
     Cache::builder().max_capacity(MAX_BELIEVED).time_to_live(BELIEVED).build()
 }
 
-/// What a stored manifest refers to.
-#[derive(Debug, Deserialize)]
-pub(crate) struct StoredManifest {
-    /// The config.
-    pub(crate) config: StoredBlob,
-    /// The layers, bottom first.
-    pub(crate) layers: Vec<StoredBlob>,
-}
-
-/// A blob as a manifest describes it.
-#[derive(Debug, Deserialize)]
-pub(crate) struct StoredBlob {
-    pub(crate) digest: Digest,
-    /// In bytes.
-    pub(crate) size: u64,
-}
-
 /// What is wrong with an image.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Damage {
-    #[error("its manifest {0} is missing or corrupt")]
+    #[error("its manifest {0} is missing, corrupt, or not what is said of it")]
     Manifest(Digest),
     #[error("{0} is missing or corrupt")]
     Missing(Digest),
@@ -55,45 +41,35 @@ pub(crate) enum Damage {
     Size { digest: Digest, expected: u64, found: StoredObject },
 }
 
-/// The digests of everything that a manifest consists of, with the sizes that it gives.
-pub(crate) fn parts(manifest: StoredManifest) -> impl Iterator<Item = StoredBlob> {
-    std::iter::once(manifest.config).chain(manifest.layers)
-}
-
-impl ImageRecord {
-    /// The digests of its manifests.
-    pub(crate) fn manifests(&self) -> impl Iterator<Item = Digest> {
-        std::iter::once(self.oci.digest).chain(self.docker.iter().map(|manifest| manifest.digest))
-    }
-}
-
 /// Something that is wrong with an image; nothing when all is there in the right size.
 async fn damage(store: &Store, record: &ImageRecord) -> Result<Option<Damage>, StoreError> {
-    let read: Vec<_> = record
-        .manifests()
-        .map(async |digest| Ok::<_, StoreError>((digest, store.small_blob(&digest).await?)))
-        .collect();
-    // Its manifests have the same layers.
-    let mut blobs = HashMap::new();
-    let mut looks = Vec::new();
-    for (digest, bytes) in try_join_all(read).await? {
-        let manifest = bytes.and_then(|bytes| serde_json::from_slice::<StoredManifest>(&bytes).ok());
-        let Some(manifest) = manifest else { return Ok(Some(Damage::Manifest(digest))) };
-        let config = manifest.config.digest;
-        for blob in parts(manifest) {
-            if blobs.insert(blob.digest, blob.size).is_none() {
-                let is_read = blob.digest == config && blob.size <= SMALL;
-                looks.push(look(store, blob, is_read));
-            }
-        }
+    let tree = store.tree(record.documents()).await?;
+    if let Some(broken) = tree.broken.first() {
+        return Ok(Some(Damage::Manifest(broken.digest)));
     }
+    let configs: HashSet<Digest> = tree
+        .documents
+        .iter()
+        .filter_map(|(_, document)| match document {
+            Document::Image(manifest) => Some(manifest.config.digest),
+            Document::Index(_) => None,
+        })
+        .collect();
+    let looks: Vec<_> = tree
+        .blobs
+        .into_iter()
+        .map(|blob| {
+            let is_read = configs.contains(&blob.digest) && blob.size <= SMALL;
+            look(store, blob, is_read)
+        })
+        .collect();
     let found = stream::iter(looks).buffer_unordered(AT_ONCE).try_filter_map(async |damage| Ok(damage));
     std::pin::pin!(found).try_next().await
 }
 
 /// What is wrong with a blob.
-async fn look(store: &Store, blob: StoredBlob, is_read: bool) -> Result<Option<Damage>, StoreError> {
-    let StoredBlob { digest, size: expected } = blob;
+async fn look(store: &Store, blob: Descriptor, is_read: bool) -> Result<Option<Damage>, StoreError> {
+    let Descriptor { digest, size: expected, .. } = blob;
     if is_read && store.small_blob(&digest).await?.is_none() {
         return Ok(Some(Damage::Missing(digest)));
     }
@@ -122,3 +98,6 @@ impl Builder {
         Ok(false)
     }
 }
+
+#[cfg(test)]
+mod tests;

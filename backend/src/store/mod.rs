@@ -27,6 +27,7 @@ mod pulls;
 mod quarantine;
 mod records;
 mod tags;
+mod tree;
 
 pub use blobs::{BlobReader, SMALL, StagedBlob};
 pub use budget::{BudgetSpent, footprint};
@@ -34,9 +35,12 @@ pub use lease::Lease;
 pub use objects::{ObjectKind, StoredObject};
 pub use place::is_variable_of;
 pub use quarantine::Verdict;
-pub use records::{ImageRecord, ManifestRecord, RecordKind};
+#[cfg(test)]
+pub(crate) use records::recorded_images;
+pub use records::{ImageRecipe, ImageRecord, ImageRecordError, RecordKind};
 pub(crate) use records::{NameRecord, names_key, package_key, survey_key};
 pub(crate) use tags::folder as tags_folder;
+pub(crate) use tree::Tree;
 
 use crate::process::OwnFolder;
 use budget::Budget;

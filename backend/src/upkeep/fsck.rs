@@ -10,15 +10,14 @@
 //! Parts of uploads to a bucket that were never finished cannot be seen through its API for objects: give the
 //! bucket a lifecycle rule that aborts incomplete multipart uploads.
 
-use crate::{
-    images::{StoredManifest, parts},
-    store::{ImageRecord, ObjectKind, RecordKind, Store, StoreError, StoredObject, Verdict},
+use crate::store::{
+    ImageRecord, ObjectKind, RecordKind, SMALL, Store, StoreError, StoredObject, Tree, Verdict,
 };
-use firn_shared::{Digest, image::layer::LayerRecord, link::object_key::blob_key};
+use firn_shared::{Digest, image::layer::LayerRecord, link::object_key::blob_key, oci::document::Descriptor};
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use serde::Serialize;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 /// How many blobs are read at once: digesting takes a core each.
 const BLOBS_AT_ONCE: usize = 2;
@@ -71,10 +70,10 @@ pub struct FsckReport {
     pub findings: Vec<Finding>,
 }
 
-/// What a layer's record promises, or an image's manifests.
+/// What a layer's record promises, or an image's documents.
 enum Promise {
     Layer { location: Path, digest: Digest, size: u64 },
-    Image { location: Path, name: String, manifests: Vec<Digest> },
+    Image { location: Path, name: String, documents: Vec<Descriptor> },
 }
 
 /// Checks everything. `progress` is told how many bytes of how many have been read.
@@ -194,12 +193,7 @@ impl Check<'_> {
     }
 
     /// What is wrong with a blob that should have this size; nothing if it is in order.
-    async fn wrong(
-        &self,
-        blobs: &Blobs,
-        digest: &Digest,
-        size: Option<u64>,
-    ) -> Result<Option<String>, StoreError> {
+    async fn wrong(&self, blobs: &Blobs, digest: &Digest, size: u64) -> Result<Option<String>, StoreError> {
         let actual = match blobs.get(digest) {
             Some(None) => return Ok(Some(format!("{digest} is corrupt"))),
             Some(Some(actual)) => *actual,
@@ -209,17 +203,16 @@ impl Check<'_> {
                 None => return Ok(Some(format!("{digest} is missing"))),
             },
         };
-        let differs = size.filter(|size| *size != actual);
-        Ok(differs.map(|size| format!("{digest} has {actual} bytes instead of {size}")))
+        Ok((actual != size).then(|| format!("{digest} has {actual} bytes instead of {size}")))
     }
 
     async fn keep_promise(&mut self, promise: Promise, blobs: &Blobs) -> Result<(), StoreError> {
         let (problem, location, wrong) = match promise {
             Promise::Layer { location, digest, size } => {
-                (Problem::LayerWithoutBlob, location, self.wrong(blobs, &digest, Some(size)).await?)
+                (Problem::LayerWithoutBlob, location, self.wrong(blobs, &digest, size).await?)
             }
-            Promise::Image { location, name, manifests } => {
-                let wrong = self.wrong_with_image(blobs, &manifests).await?;
+            Promise::Image { location, name, documents } => {
+                let wrong = self.wrong_with_image(blobs, &documents).await?;
                 (Problem::IncompleteImage, location, wrong.map(|wrong| format!("{name}: {wrong}")))
             }
         };
@@ -236,23 +229,24 @@ impl Check<'_> {
     async fn wrong_with_image(
         &self,
         blobs: &Blobs,
-        manifests: &[Digest],
+        documents: &[Descriptor],
     ) -> Result<Option<String>, StoreError> {
-        let mut seen = HashSet::new();
-        for digest in manifests {
-            if let Some(wrong) = self.wrong(blobs, digest, None).await? {
+        // As it is: a check that repairs nothing moves nothing to quarantine.
+        let tree = Tree::read(documents, |digest| async move {
+            match blobs.get(&digest) {
+                Some(Some(size)) if *size > SMALL => Ok(None),
+                _ => self.store.read(&Path::from(blob_key(&digest))).await,
+            }
+        });
+        let tree = tree.await?;
+        let read = tree.documents.iter().map(|(descriptor, _)| descriptor);
+        for Descriptor { digest, size, .. } in read.chain(&tree.broken).chain(&tree.blobs) {
+            if let Some(wrong) = self.wrong(blobs, digest, *size).await? {
                 return Ok(Some(wrong));
             }
-            let manifest = self.store.read(&Path::from(blob_key(digest))).await?;
-            let manifest = manifest.and_then(|bytes| serde_json::from_slice::<StoredManifest>(&bytes).ok());
-            let Some(manifest) = manifest else { return Ok(Some(format!("{digest} is no manifest"))) };
-            for blob in parts(manifest).filter(|blob| seen.insert(blob.digest)) {
-                if let Some(wrong) = self.wrong(blobs, &blob.digest, Some(blob.size)).await? {
-                    return Ok(Some(wrong));
-                }
-            }
         }
-        Ok(None)
+        let broken = tree.broken.first();
+        Ok(broken.map(|broken| format!("{} is no manifest of type {}", broken.digest, broken.media_type)))
     }
 
     async fn corrupt_blob(&mut self, digest: &Digest) -> Result<(), StoreError> {
@@ -293,7 +287,7 @@ async fn promise(store: &Store, kind: RecordKind, object: StoredObject) -> Resul
             let record = store.read_record::<ImageRecord>(kind, &location).await?;
             record.map(|record| Promise::Image {
                 location,
-                manifests: record.manifests().collect(),
+                documents: record.documents().to_vec(),
                 name: record.name,
             })
         }

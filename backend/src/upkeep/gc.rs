@@ -34,9 +34,8 @@
 use super::choice::{Candidate, RemovalReason, choose};
 use crate::{
     config::RetentionPolicy,
-    images::{StoredManifest, parts},
     store::{
-        ImageRecord, ObjectKind, RecordKind, Store, StoreError, StoredObject, footprint, names_key,
+        ImageRecord, ObjectKind, RecordKind, Store, StoreError, StoredObject, Tree, footprint, names_key,
         package_key, tags_folder,
     },
 };
@@ -144,6 +143,8 @@ struct Image {
     object: StoredObject,
     /// None where the record does not check.
     record: Option<ImageRecord>,
+    /// What pulls of it are noted under: its key, and the digests of its documents, also of those in an index.
+    noted_under: Vec<String>,
     candidate: Candidate,
 }
 
@@ -240,30 +241,27 @@ impl<'a> Run<'a> {
     async fn read_images(&self, inventory: &Inventory) -> Result<Vec<Image>, StoreError> {
         let read = |object: StoredObject| async move {
             let record = self.store.read_record::<ImageRecord>(RecordKind::Image, &object.location).await?;
-            let mut blobs = record.as_ref().map(|_| Vec::new());
-            for digest in record.iter().flat_map(ImageRecord::manifests) {
-                let manifest = self.store.small_blob(&digest).await?;
-                let manifest =
-                    manifest.and_then(|bytes| serde_json::from_slice::<StoredManifest>(&bytes).ok());
-                blobs = blobs.zip(manifest).map(|(mut blobs, manifest)| {
-                    blobs.push(digest);
-                    blobs.extend(parts(manifest).map(|blob| blob.digest));
-                    blobs
-                });
-            }
+            let tree = match &record {
+                Some(record) => Some(self.store.tree(record.documents()).await?),
+                None => None,
+            };
+            let manifests = tree.iter().flat_map(Tree::manifests).map(|digest| digest.hex());
+            let noted_under: Vec<_> = [object.name().to_owned()].into_iter().chain(manifests).collect();
+            let whole = tree.filter(|tree| tree.broken.is_empty());
+            let blobs = whole.map(|tree| tree.digests().collect());
             let (mut pulled_ms, mut uses) = (object.modified_ms, 1);
             // The record, and a tag.
             let mut records = footprint(object.size) + footprint(0);
-            for noted in noted_under(&object, record.as_ref()) {
-                let Some(pull) = inventory.pulls.get(&noted) else { continue };
+            for noted in &noted_under {
+                let Some(pull) = inventory.pulls.get(noted) else { continue };
                 pulled_ms = pulled_ms.max(pull.modified_ms);
                 records += footprint(pull.size);
                 if self.policy.budget.is_some() {
-                    uses = self.store.uses(&noted).await?.max(uses);
+                    uses = self.store.uses(noted).await?.max(uses);
                 }
             }
             let candidate = Candidate { pulled_ms, built_ms: object.modified_ms, uses, blobs, records };
-            Ok(Image { object, record, candidate })
+            Ok(Image { object, record, noted_under, candidate })
         };
         stream::iter(inventory.images.clone()).map(read).buffer_unordered(AT_ONCE).try_collect().await
     }
@@ -336,12 +334,13 @@ impl<'a> Run<'a> {
         let mut kept = Vec::new();
         for (image, reason) in images.into_iter().zip(reasons) {
             match reason {
-                Some(reason) if !image.noted_under().any(|noted| self.store.is_being_pulled(&noted)) => {
+                Some(reason) if !image.noted_under.iter().any(|noted| self.store.is_being_pulled(noted)) => {
                     self.done.images.push(image.removal(reason, self.now_ms));
                     self.remove(&image.object).await?;
-                    for noted in image.noted_under().filter(|noted| inventory.pulls.contains_key(noted)) {
+                    for noted in image.noted_under.iter().filter(|noted| inventory.pulls.contains_key(*noted))
+                    {
                         if !self.dry_run {
-                            self.store.forget_pulls(&noted).await?;
+                            self.store.forget_pulls(noted).await?;
                         }
                     }
                 }
@@ -359,11 +358,17 @@ impl<'a> Run<'a> {
         for record in kept.iter().filter_map(|image| image.record.as_ref()) {
             let Ok(name) = record.name.parse::<ImageName>() else { continue };
             tags.insert(tags_folder(&name));
-            // Which of these the image was made with is not recorded; what is kept in vain is small.
+            // Names are listed for any platform. An image of several has packages of each; records of the format before
+            // say neither platform nor licences, and what is kept in vain for them is small.
             for platform in [Platform::Amd64, Platform::Arm64] {
-                for unfree in [false, true] {
+                let unfree = record.recipe.as_ref().map(|recipe| recipe.allow_unfree);
+                for unfree in [false, true].into_iter().filter(|it| unfree.is_none_or(|unfree| unfree == *it))
+                {
                     let names = names_key(&record.revision, platform, unfree);
                     records.insert(RecordKind::Names.location(&names));
+                    if record.platform.is_some_and(|of_image| of_image != platform) {
+                        continue;
+                    }
                     records.extend(name.candidates().iter().map(|package| {
                         let key = package_key(&record.revision, platform, unfree, package);
                         RecordKind::Package.location(&key)
@@ -404,8 +409,8 @@ impl<'a> Run<'a> {
 
     /// Removes what says when images were pulled that are no longer there: an edge may have reported them since.
     async fn forget_pulls(&mut self, inventory: &Inventory, kept: &[Image]) -> Result<(), StoreError> {
-        let known: HashSet<String> = kept.iter().flat_map(Image::noted_under).collect();
-        for (_, pull) in inventory.pulls.iter().filter(|(noted, _)| !known.contains(*noted)) {
+        let known: HashSet<&String> = kept.iter().flat_map(|image| &image.noted_under).collect();
+        for (_, pull) in inventory.pulls.iter().filter(|(noted, _)| !known.contains(noted)) {
             self.remove_old(pull).await?;
         }
         Ok(())
@@ -437,17 +442,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// What pulls of an image are noted under: its key, and the digests of its manifests.
-fn noted_under(object: &StoredObject, record: Option<&ImageRecord>) -> impl Iterator<Item = String> {
-    let manifests = record.into_iter().flat_map(ImageRecord::manifests).map(|digest| digest.hex());
-    [object.name().to_owned()].into_iter().chain(manifests)
-}
-
 impl Image {
-    fn noted_under(&self) -> impl Iterator<Item = String> {
-        noted_under(&self.object, self.record.as_ref())
-    }
-
     fn blobs(&self) -> impl Iterator<Item = Digest> {
         self.candidate.blobs.iter().flatten().copied()
     }

@@ -9,3 +9,6 @@ pub use background::look_after;
 pub use choice::RemovalReason;
 pub use fsck::{Finding, FsckReport, Problem, check};
 pub use gc::{Collection, Removal, collect};
+
+#[cfg(test)]
+mod tests;

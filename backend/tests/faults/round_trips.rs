@@ -17,8 +17,13 @@ use firn_shared::{
         image_name::ImageName,
         package_source::{PackageSource, Revisions},
     },
+    oci::{
+        document::{Document, ImageManifest},
+        media_type::ManifestFormat,
+    },
 };
 use firn_tests::random::Random;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -66,7 +71,9 @@ async fn what_is_asked_for_is_read_at_once() {
         Duration::from_secs(60),
     )
     .expect("a directory");
-    let manifest = br#"{"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#.to_vec();
+    let config = (Digest::of(b"config"), 6);
+    let manifest = ImageManifest::new(ManifestFormat::Oci, config, Vec::new(), BTreeMap::new());
+    let manifest = Document::Image(manifest).to_bytes();
     let (digest, large) = (Digest::of(&manifest), vec![7; 5 << 20]);
     let layer = Digest::of(&large);
     store.put_blob(&digest, manifest.clone()).await.expect("stored");

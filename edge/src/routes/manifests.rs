@@ -44,6 +44,10 @@ pub(crate) async fn manifests(
     let (manifest, source) = match reference {
         Reference::Digest(digest) => {
             let found = by_digest(edge, name, digest).await?;
+            if let Access::Private(_) = edge.config.access {
+                // It may be known from an index alone.
+                repository::note(edge, &ImageName::of(name)?, &found.0).await?;
+            }
             // Which tag the client followed is not known; it is the default one nearly always.
             let format = ManifestFormat::negotiate(Some(found.0.metadata.media_type.as_str()));
             let wanted = || Some(Wanted { image: ImageName::of(name).ok()?, tag: Tag::default(), format });

@@ -5,7 +5,6 @@
 pub mod config;
 pub mod forest;
 pub mod layer;
-pub mod manifest;
 pub mod selection;
 pub mod settlement;
 
@@ -25,12 +24,12 @@ use crate::{
     nix::closure::{Closure, ClosureError},
     oci::{
         digest::Digest,
+        document::{Descriptor, Document, ImageManifest},
         media_type::{LayerCompression, ManifestFormat},
         platform::Platform,
     },
 };
 use config::{ExecutionConfig, ImageConfig};
-use manifest::{Descriptor, Manifest};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The version of the image format. Increase it when the same ingredients give other bytes: for example another file in
@@ -175,18 +174,19 @@ impl Blueprint {
         let mut contents: Vec<_> = layers.iter().map(|layer| layer.diff_id).zip(comments).collect();
         contents.push((self.top.diff_id, "symlinks and /etc".to_owned()));
         let annotations = self.execution.labels.clone();
-        let config = small_blob(&ImageConfig::new(self.created, self.platform, self.execution, contents));
+        let config = ImageConfig::new(self.created, self.platform, self.execution, contents);
+        let config = small_blob(serde_json::to_vec(&config).expect("texts and numbers serialise"));
         let manifest = |format: ManifestFormat| {
-            let descriptor = |digest, size, compression| {
-                Some(Descriptor { media_type: format.layer(compression)?, digest, size })
-            };
+            let descriptor =
+                |digest, size, compression| Some(Descriptor::new(format.layer(compression)?, digest, size));
             let layers = layers
                 .iter()
                 .map(|layer| descriptor(layer.digest, layer.size, layer.compression))
                 .chain([descriptor(self.top.digest, self.top.bytes.len() as u64, LayerCompression::Gzip)])
                 .collect::<Option<Vec<_>>>()?;
             let config = (config.digest, config.bytes.len() as u64);
-            Some(small_blob(&Manifest::new(format, config, layers, annotations.clone())))
+            let manifest = ImageManifest::new(format, config, layers, annotations.clone());
+            Some(small_blob(Document::Image(manifest).to_bytes()))
         };
         Image {
             oci: manifest(ManifestFormat::Oci).expect("OCI has a media type for every compression"),
@@ -260,8 +260,7 @@ fn rfc3339(seconds: i64) -> String {
         .unwrap_or_else(|| "1970-01-01T00:00:00Z".to_owned())
 }
 
-fn small_blob(value: &impl serde::Serialize) -> SmallBlob {
-    let bytes = serde_json::to_vec(value).expect("texts and numbers serialise");
+fn small_blob(bytes: Vec<u8>) -> SmallBlob {
     SmallBlob { digest: Digest::of(&bytes), bytes }
 }
 

@@ -25,12 +25,27 @@ pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// `application/vnd.oci.image.index.v1+json`
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// `application/vnd.docker.distribution.manifest.list.v2+json`
+pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// What blobs are served as: the registry does not know what a client will make of them.
 pub const BLOB: &str = "application/octet-stream";
 /// What errors, tag lists and everything else that is no manifest are served as.
 pub const JSON: &str = "application/json";
 
+/// This media type, if it is a manifest's or an index's.
+pub fn of_document(text: &str) -> Option<&'static str> {
+    [OCI_MANIFEST, DOCKER_MANIFEST, OCI_INDEX, DOCKER_INDEX].into_iter().find(|known| *known == text)
+}
+
 impl ManifestFormat {
+    /// The format that a document of this media type has.
+    pub(super) fn of(media_type: &str) -> Self {
+        match media_type {
+            DOCKER_MANIFEST | DOCKER_INDEX => Self::Docker,
+            _ => Self::Oci,
+        }
+    }
+
     /// The format for a client with these `Accept` header lines, each of which may hold several types.
     ///
     /// OCI unless the client accepts Docker's format alone: one that names neither is most likely to manage
@@ -53,6 +68,14 @@ impl ManifestFormat {
         match self {
             Self::Oci => OCI_MANIFEST,
             Self::Docker => DOCKER_MANIFEST,
+        }
+    }
+
+    /// The media type of an index of such manifests.
+    pub const fn index(self) -> &'static str {
+        match self {
+            Self::Oci => OCI_INDEX,
+            Self::Docker => DOCKER_INDEX,
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod byte_range;
 pub mod digest;
 pub mod discovery;
+pub mod document;
 pub mod endpoint;
 pub mod entity_tag;
 pub mod error;

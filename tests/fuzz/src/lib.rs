@@ -26,8 +26,9 @@ use firn_shared::{
     oci::{
         byte_range::ByteRange,
         digest::{Digest, NarHash},
+        document::{ChildKind, Document},
         endpoint::Endpoint,
-        media_type::LayerCompression,
+        media_type::{self, LayerCompression},
         platform::Platform,
         reference::{Reference, Tag},
         repository_name::{MAX_NAME_LEN, RepositoryName},
@@ -44,11 +45,12 @@ mod narinfo;
 pub type Target = fn(&[u8]) -> bool;
 
 /// All targets, by the names of their corpora.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("image-name", image_name),
     ("reference", reference),
     ("digest", digest),
     ("endpoint", endpoint),
+    ("document", document),
     ("resolutions", resolutions),
     ("names", names),
     ("dump-db", dump_db),
@@ -151,6 +153,24 @@ fn endpoint(bytes: &[u8]) -> bool {
             assert!((400..406).contains(&error.status()));
             assert!(serde_json::from_slice::<serde_json::Value>(&error.body()).is_ok());
         }
+    }
+    parsed.is_ok()
+}
+
+/// A document that is read is written as one that reads the same, and refers to nothing but digests with sizes.
+fn document(bytes: &[u8]) -> bool {
+    let parsed = Document::parse(bytes);
+    match &parsed {
+        Ok(document) => {
+            assert_eq!(Document::parse(&document.to_bytes()).as_ref(), Ok(document));
+            assert_eq!(media_type::of_document(document.media_type()), Some(document.media_type()));
+            for child in document.children() {
+                assert!(i64::try_from(child.descriptor.size).is_ok());
+                let is_document = media_type::of_document(&child.descriptor.media_type).is_some();
+                assert!(is_document || child.kind == ChildKind::Blob);
+            }
+        }
+        Err(error) => assert!(error.to_string().len() < 1000),
     }
     parsed.is_ok()
 }

@@ -15,6 +15,7 @@ use firn_shared::{
     oci::{
         digest::Digest,
         discovery::TagsPage,
+        document::{Descriptor, Document, ImageIndex, ImageManifest},
         endpoint::Endpoint,
         error::{ErrorCode, OciError},
         media_type::ManifestFormat,
@@ -23,7 +24,7 @@ use firn_shared::{
     },
 };
 use futures::StreamExt;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -49,6 +50,8 @@ pub enum Behaviour {
     Garbage(u16),
     /// With a body that never ends.
     Endless,
+    /// By the protocol, with an index for each tag.
+    Index,
 }
 
 /// A request that the backend has seen.
@@ -90,6 +93,9 @@ struct Shared {
 }
 
 impl Origin {
+    /// How many manifests are in an index: more than an isolate remembers.
+    pub const LISTED: usize = 600;
+
     /// A backend on a free port that follows the protocol.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -177,6 +183,26 @@ impl Origin {
             "annotations": { "name": name, "set": package_set, "padding": "x".repeat(20_000) },
         });
         serde_json::to_vec(&manifest).expect("JSON")
+    }
+
+    /// The config of one of the manifests in an index.
+    pub fn listed_config(number: usize) -> Digest {
+        Digest::of(format!("config {number}").as_bytes())
+    }
+
+    fn listed(number: usize) -> Vec<u8> {
+        let config = (Self::listed_config(number), 8);
+        let manifest = ImageManifest::new(ManifestFormat::Oci, config, Vec::new(), BTreeMap::new());
+        Document::Image(manifest).to_bytes()
+    }
+
+    /// The index that tags of every name mean, if they mean one.
+    fn index() -> Vec<u8> {
+        let manifests = (0..Self::LISTED).map(|number| {
+            let bytes = Self::listed(number);
+            Descriptor::new(ManifestFormat::Oci.manifest(), Digest::of(&bytes), bytes.len() as u64)
+        });
+        Document::Index(ImageIndex::new(ManifestFormat::Oci, manifests.collect())).to_bytes()
     }
 }
 
@@ -281,20 +307,34 @@ fn manifest(
     behaviour: &Behaviour,
     package_set: &str,
 ) -> Response<Body> {
-    let bytes = Origin::manifest(name.as_str(), package_set, format);
+    let bytes = match (behaviour, reference) {
+        (Behaviour::Index, Reference::Tag(_)) => Origin::index(),
+        (Behaviour::Index, Reference::Digest(wanted)) => {
+            let listed = (0..Origin::LISTED).map(Origin::listed);
+            let known = listed.chain([Origin::index()]).find(|bytes| Digest::of(bytes) == *wanted);
+            known.unwrap_or_default()
+        }
+        _ => Origin::manifest(name.as_str(), package_set, format),
+    };
     let digest = Digest::of(&bytes);
     if matches!(reference, Reference::Digest(wanted) if *wanted != digest)
-        && matches!(behaviour, Behaviour::Good)
+        && matches!(behaviour, Behaviour::Good | Behaviour::Index)
     {
         return error(&OciError::new(ErrorCode::ManifestUnknown, "no such manifest"));
     }
     let builder = Response::builder()
         .header("docker-content-digest", digest.to_string())
-        .header("content-type", format.manifest())
+        .header(
+            "content-type",
+            match behaviour {
+                Behaviour::Index => Document::parse(&bytes).expect("a document").media_type(),
+                _ => format.manifest(),
+            },
+        )
         .header(REVISION, format!("revision of {package_set}"))
         .header(PACKAGE_SET, package_set);
     let response = match behaviour {
-        Behaviour::Good | Behaviour::Slow(_) => builder.body(Body::from(bytes)),
+        Behaviour::Good | Behaviour::Index | Behaviour::Slow(_) => builder.body(Body::from(bytes)),
         Behaviour::Refuse(refusal) => return error(refusal),
         Behaviour::DieMidAnswer => {
             let length = bytes.len();

@@ -1,10 +1,14 @@
 //! A private deployment: which clients may pull, and what.
 
 use crate::{header, now, pair, put_image, refusal, until_limited};
-use firn_shared::oci::digest::Digest;
+use firn_shared::oci::{
+    digest::Digest,
+    document::Document,
+    media_type::{OCI_INDEX, OCI_MANIFEST},
+};
 use firn_tests::{
     backend::Backend,
-    edge::{Edge, Origin, Settings},
+    edge::{Behaviour, Edge, Origin, Settings},
     package_set,
 };
 use futures::future::join_all;
@@ -87,6 +91,35 @@ async fn only_what_belongs_to_an_image_of_the_name_is_served() {
     assert_eq!(refusal(elsewhere).await, (404, "MANIFEST_UNKNOWN".to_owned()));
     let other = format!("/v2/git/htop/blobs/{}", Digest::of(b"blob"));
     assert_eq!(refusal(get(&edge, &other).await).await, (404, "BLOB_UNKNOWN".to_owned()));
+}
+
+/// An index leads to manifests, and those to blobs. All of it is of the name, and nothing else is.
+#[tokio::test]
+async fn what_an_index_leads_to_belongs_to_its_name() {
+    let (edge, origin) = pair(private).await;
+    origin.behave(Behaviour::Index);
+    let manifest = |name: &str, digest: &Digest| format!("/v2/{name}/manifests/{digest}");
+    let blob = |name: &str, number| format!("/v2/{name}/blobs/{}", Origin::listed_config(number));
+    let answer = get(&edge, TAG).await;
+    assert_eq!((answer.status().as_u16(), header(&answer, "content-type")), (200, OCI_INDEX));
+    let index = Document::parse(&answer.bytes().await.expect("a body")).expect("an index");
+    let listed: Vec<Digest> = index.children().map(|child| child.descriptor.digest).collect();
+    assert_eq!(listed.len(), Origin::LISTED);
+    // The first one is remembered from the index; for the others, the Durable Object has to be asked.
+    for number in [0, 1, Origin::LISTED - 1] {
+        let early = refusal(get(&edge, &blob("shell/git", number)).await).await;
+        assert_eq!(early, (404, "BLOB_UNKNOWN".to_owned()), "nobody has asked for its manifest");
+        let elsewhere = refusal(get(&edge, &manifest("git/htop", &listed[number])).await).await;
+        assert_eq!(elsewhere, (404, "MANIFEST_UNKNOWN".to_owned()));
+        let answer = get(&edge, &manifest("shell/git", &listed[number])).await;
+        assert_eq!((answer.status().as_u16(), header(&answer, "content-type")), (200, OCI_MANIFEST));
+        assert_eq!(get(&edge, &blob("shell/git", number)).await.status(), 307);
+        let elsewhere = refusal(get(&edge, &blob("git/htop", number)).await).await;
+        assert_eq!(elsewhere, (404, "BLOB_UNKNOWN".to_owned()));
+    }
+    // A manifest that is of the name but cannot be noted is not given out: its blobs could not be had.
+    let unnoted = request(&edge, Method::GET, &manifest("shell/git", &listed[2]), "repository").await;
+    assert_eq!(refusal(unnoted).await, (503, "UNAVAILABLE".to_owned()));
 }
 
 #[tokio::test]

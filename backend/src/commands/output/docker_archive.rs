@@ -1,8 +1,11 @@
 //! The tar archive that `docker save` writes and `docker load` reads.
 
-use super::{Manifest, OutputError, complete, copy_blob, create, error, small_blob};
+use super::{OutputError, complete, copy_blob, create, error, tree};
 use crate::store::{ImageRecord, Store};
-use firn_shared::archive::{ImagePath, Kind, Permissions, encode_header, padding};
+use firn_shared::{
+    archive::{ImagePath, Kind, Permissions, encode_header, padding},
+    oci::document::Document,
+};
 use std::path::Path;
 use tokio::io::AsyncWriteExt;
 
@@ -13,7 +16,9 @@ pub(super) async fn write(
     tag: &str,
 ) -> Result<(), OutputError> {
     let (output, mut file) = create(path)?;
-    let manifest: Manifest = serde_json::from_slice(&small_blob(store, &image.oci.digest).await?)?;
+    let Some((_, Document::Image(manifest))) = tree(store, image).await?.documents.into_iter().next() else {
+        return Err(OutputError::SeveralPlatforms);
+    };
     let config = format!("{}.json", manifest.config.digest.hex());
     let layers: Vec<_> =
         manifest.layers.iter().map(|layer| format!("{}.tar.gz", layer.digest.hex())).collect();

@@ -6,11 +6,7 @@ mod oci_layout;
 
 pub(crate) use file::OutputFile;
 
-use crate::{
-    images::StoredManifest as Manifest,
-    store::{ImageRecord, Store, StoreError},
-};
-use bytes::Bytes;
+use crate::store::{ImageRecord, Store, StoreError, Tree};
 use firn_shared::Digest;
 use futures::TryStreamExt;
 use std::path::{Path, PathBuf};
@@ -40,9 +36,12 @@ pub(crate) enum OutputError {
     /// A blob of the image is missing from the store.
     #[error("{0} is missing from the store")]
     Missing(Digest),
-    /// The manifest in the store does not parse.
-    #[error("the image's manifest cannot be read")]
-    Manifest(#[from] serde_json::Error),
+    /// A manifest of the image is missing from the store, or is something else.
+    #[error("the image's manifest {0} cannot be read")]
+    Manifest(Digest),
+    /// The form has no place for an image of several platforms.
+    #[error("an image of several platforms can be written as oci:DIR alone")]
+    SeveralPlatforms,
     /// A file cannot be written.
     #[error("cannot write {}", path.display())]
     Write {
@@ -83,8 +82,13 @@ impl Output {
     }
 }
 
-async fn small_blob(store: &Store, digest: &Digest) -> Result<Bytes, OutputError> {
-    store.small_blob(digest).await?.ok_or(OutputError::Missing(*digest))
+/// An image's first document, and all that it leads to.
+async fn tree(store: &Store, image: &ImageRecord) -> Result<Tree, OutputError> {
+    let tree = store.tree(&image.documents()[..1]).await?;
+    match tree.broken.first() {
+        Some(broken) => Err(OutputError::Manifest(broken.digest)),
+        None => Ok(tree),
+    }
 }
 
 /// Starts a file of an image.

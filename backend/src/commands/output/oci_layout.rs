@@ -1,10 +1,16 @@
 //! The OCI image layout (OCI image spec, "image-layout.md").
 
-use super::{Manifest, OutputError, complete, copy_blob, create, error, small_blob};
+use super::{OutputError, complete, copy_blob, create, error, tree};
 use crate::store::{ImageRecord, Store};
-use firn_shared::{Digest, oci::media_type};
+use firn_shared::{
+    Digest,
+    oci::{
+        document::{Descriptor, Document, ImageIndex},
+        media_type::ManifestFormat,
+    },
+};
 use futures::{StreamExt, TryStreamExt, stream};
-use std::{collections::BTreeSet, path::Path};
+use std::path::Path;
 use tokio::io::AsyncWriteExt;
 
 /// How many blobs are written at once. Syncing several costs a disk little more than syncing one.
@@ -19,28 +25,19 @@ pub(super) async fn write(
 ) -> Result<(), OutputError> {
     let blobs = dir.join("blobs/sha256");
     tokio::fs::create_dir_all(&blobs).await.map_err(error(&blobs))?;
-    let manifest: Manifest = serde_json::from_slice(&small_blob(store, &image.oci.digest).await?)?;
-    let layers = manifest.layers.iter().map(|layer| layer.digest);
-    // A set, in case two layers have the same bytes.
-    let digests: BTreeSet<Digest> = layers.chain([manifest.config.digest, image.oci.digest]).collect();
-    let writing: Vec<_> = digests.into_iter().map(|digest| write_blob(&blobs, store, digest)).collect();
+    let tree = tree(store, image).await?;
+    let writing: Vec<_> = tree.digests().map(|digest| write_blob(&blobs, store, digest)).collect();
     stream::iter(writing).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
-    let index = serde_json::json!({
-        "schemaVersion": 2,
-        "mediaType": media_type::OCI_INDEX,
-        "manifests": [{
-            "mediaType": media_type::OCI_MANIFEST,
-            "digest": image.oci.digest,
-            "size": image.oci.size,
-            "annotations": { "org.opencontainers.image.ref.name": tag },
-        }],
+    let tagged = tree.documents.into_iter().take(1).map(|(descriptor, _)| Descriptor {
+        annotations: [("org.opencontainers.image.ref.name".to_owned(), tag.to_owned())].into(),
+        ..descriptor
     });
-    for (name, json) in
-        [("oci-layout", serde_json::json!({ "imageLayoutVersion": "1.0.0" })), ("index.json", index)]
-    {
+    let index = Document::Index(ImageIndex::new(ManifestFormat::Oci, tagged.collect())).to_bytes();
+    let version = serde_json::json!({ "imageLayoutVersion": "1.0.0" }).to_string().into_bytes();
+    for (name, json) in [("oci-layout", version), ("index.json", index)] {
         let path = dir.join(name);
         let (output, mut file) = create(&path)?;
-        file.write_all(json.to_string().as_bytes()).await.map_err(error(&path))?;
+        file.write_all(&json).await.map_err(error(&path))?;
         complete(output, file, &path).await?;
     }
     Ok(())

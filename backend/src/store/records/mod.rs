@@ -6,7 +6,9 @@
 mod image;
 mod package;
 
-pub use image::{ImageRecord, ManifestRecord};
+#[cfg(test)]
+pub(crate) use image::tests as recorded_images;
+pub use image::{ImageRecipe, ImageRecord, ImageRecordError};
 pub(crate) use package::{NameRecord, names_key, package_key, survey_key};
 
 use super::{Store, StoreError};
