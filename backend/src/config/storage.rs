@@ -19,21 +19,19 @@ pub struct StorageArgs {
 }
 
 impl StorageArgs {
-    /// The data directory, absolute and existing.
+    /// The data directory as an absolute path. It may not exist yet.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When the path is empty, or this process has no working directory.
     pub fn data_dir(&self) -> Result<PathBuf, ConfigError> {
         let error = |error| ConfigError(format!("--data {}: {error}", self.data.display()));
-        let dir = std::path::absolute(&self.data).map_err(error)?;
-        std::fs::create_dir_all(&dir).map_err(error)?;
-        Ok(dir)
+        std::path::absolute(&self.data).map_err(error)
     }
 
     /// The object store's URL.
     ///
     /// # Errors
-    /// When the data directory cannot be made.
+    /// As [`StorageArgs::data_dir`].
     pub fn storage_url(&self) -> Result<String, ConfigError> {
         match &self.storage {
             Some(url) => Ok(url.clone()),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// Why a layer could not be packed. What has been written of it must be thrown away.
 #[derive(Debug, thiserror::Error)]
 pub enum PackingError {
-    /// The path to pack is not absolute, or has `.` or `..` in it.
+    /// The path is not absolute, or a name in it is `.`, `..` or no name.
     #[error("{} cannot be packed: its path is not absolute and canonical", path.display())]
     Path {
         /// As given.
@@ -32,6 +32,12 @@ pub enum PackingError {
     #[error("{} changed while it was read", path.display())]
     Changed {
         /// Which file.
+        path: PathBuf,
+    },
+    /// A tree is not in the order of names, or has more than one root.
+    #[error("{} is out of order in its tree", path.display())]
+    Order {
+        /// Where.
         path: PathBuf,
     },
     /// A device, socket or pipe, none of which exist in a Nix store.

@@ -1,7 +1,7 @@
 //! Packing store paths into layers: tar → sha256 (`diff_id`) → compress → sha256 (`digest`) → writer, in one
 //! streaming pass.
 //!
-//! The tar of a layer is cut into blocks of fixed size. The calling thread walks the file system, plans each
+//! The tar of a layer is cut into blocks of fixed size. The calling thread walks the file trees, plans each
 //! block (`blocks`) and hands it to the [`Packer`]'s workers, which read the files that the block needs and
 //! compress it (`fill`, `encoder`); the calling thread takes the finished blocks back in order, hashes both
 //! sides and writes. Reading, compressing, hashing and writing overlap, inside one layer and across layers.
@@ -19,8 +19,10 @@
 
 mod block_pool;
 mod blocks;
+mod disk;
 mod encoder;
 mod error;
+mod file_content;
 mod fill;
 mod nar_size;
 mod packer;
@@ -34,5 +36,7 @@ mod tests;
 
 pub use encoder::{Encoder, ParseEncoderError};
 pub use error::PackingError;
+pub use file_content::FileContent;
 pub use packer::{PackedLayer, Packer};
-pub use tree::Tree;
+pub use source_file::SourceFile;
+pub use tree::{FileTree, Node, Step, TreeReader};

@@ -7,9 +7,9 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
-/// A regular file as it was when the walk came by. Whoever reads it later must find it so still.
+/// A regular file as it was when its tree was walked. Reading it later fails if it has changed since.
 #[derive(Debug)]
-pub(super) struct SourceFile {
+pub struct SourceFile {
     path: PathBuf,
     /// In bytes.
     pub(super) size: u64,
@@ -26,7 +26,8 @@ pub(super) struct OpenFile<'a> {
 }
 
 impl SourceFile {
-    pub(super) fn new(path: PathBuf, metadata: &Metadata) -> Self {
+    /// The file at this path, which has this metadata.
+    pub fn new(path: PathBuf, metadata: &Metadata) -> Self {
         let allocated = metadata.blocks() * 512; // st_blocks counts in these, whatever the file system
         Self {
             path,

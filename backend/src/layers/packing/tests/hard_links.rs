@@ -3,7 +3,7 @@
 use super::*;
 
 /// Type, name and link target of everything below the tree.
-fn entries(trees: Vec<Tree>) -> Vec<String> {
+fn entries(trees: Vec<FileTree>) -> Vec<String> {
     let (_, bytes) = pack(&packer("gzip", 2), trees).expect("packs");
     let tar = decompress(Encoder::GZIP, &bytes);
     let mut archive = tar::Archive::new(tar.as_slice());
