@@ -1,17 +1,20 @@
 //! Makes a [`Builder`] from the options of a command.
 
-use super::Failure;
+use super::{Failure, data_dir, layering_data};
 use crate::{
-    config::{ImageArgs, NixArgs, RetentionArgs, SourceArgs, StorageArgs},
+    config::{ConfigError, ImageArgs, IsolationArg, NixArgs, RetentionArgs, SourceArgs, StorageArgs},
     images::{BuildLimits, Builder, Recipe},
     layers::packing::Packer,
-    nix::{Nix, OwnFiles},
+    nix::{IsolationPolicy, Nix, NixLimits, OwnFiles},
     package_set::PackageSet,
     process::own_environment,
     store::Store,
 };
 use clap::Args;
-use firn_shared::{naming::package_source::Revisions, oci::platform::Platform};
+use firn_shared::{
+    naming::package_source::{PackageSource, Revisions},
+    oci::platform::Platform,
+};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,7 +42,21 @@ impl BuilderArgs {
         self.nix.platform()
     }
 
-    /// Nix with these options. It cannot read Firn's own files, nor the files with secrets.
+    /// The package source that is given, and what callers may choose in it.
+    ///
+    /// # Errors
+    /// As [`SourceArgs::source`], and when the source is a path where nothing is.
+    pub(super) fn source(&self) -> Result<(PackageSource, Revisions), ConfigError> {
+        let (source, revisions) = self.source.source()?;
+        match &source {
+            PackageSource::Path(path) if !path.exists() => {
+                Err(ConfigError(format!("--pkgs-path {} does not exist", path.display())))
+            }
+            _ => Ok((source, revisions)),
+        }
+    }
+
+    /// Nix with these options, kept from Firn's own files and these secret ones.
     ///
     /// # Errors
     /// See [`Nix::new`].
@@ -52,7 +69,8 @@ impl BuilderArgs {
         let secrets = secrets.into_iter().chain(named).collect();
         let strangers = self.source.source().is_ok_and(|(_, revisions)| revisions == Revisions::Any);
         let others = OwnFiles { hidden, secrets, strangers, ..OwnFiles::default() };
-        Nix::new(&self.nix, &self.storage.data_dir().map_err(io::Error::other)?, others)
+        let data = data_dir::make(&self.storage).map_err(io::Error::other)?;
+        Nix::new(nix_limits(&self.nix), isolation(self.nix.isolation), &data, others)
     }
 
     /// A builder for a command. It trusts the person at the command line, who chooses what is evaluated.
@@ -70,8 +88,8 @@ impl BuilderArgs {
         secrets: Vec<PathBuf>,
         trusting: impl FnOnce(PackageSet) -> PackageSet,
     ) -> Result<Arc<Builder>, Failure> {
-        let (source, revisions) = self.source.source()?;
-        let data = self.storage.data_dir()?;
+        let (source, revisions) = self.source()?;
+        let data = data_dir::make(&self.storage)?;
         let url = self.storage.storage_url()?;
         let staging = data.join("staging");
         let store =
@@ -92,7 +110,7 @@ impl BuilderArgs {
         let threads = available_parallelism().map_err(|error| Failure::error(&error))?;
         let packer = Packer::new(self.image.compression, threads).map_err(|error| Failure::error(&error))?;
         let recipe = Recipe {
-            strategy: self.image.strategy().await?,
+            strategy: layering_data::strategy(&self.image).await?,
             layer_budget: self.image.layer_budget.into(),
             platform: self.nix.platform(),
             allow_unfree: self.nix.allow_unfree,
@@ -109,5 +127,24 @@ impl BuilderArgs {
         let packages = PackageSet::new(source, revisions, &data, self.source.fetch_limit());
         let packages = trusting(packages.map_err(|error| Failure::error(&error))?);
         Ok(Builder::new(store, nix, packages, packer, recipe, limits))
+    }
+}
+
+fn nix_limits(args: &NixArgs) -> NixLimits {
+    NixLimits {
+        eval_time: Duration::from_secs(args.eval_timeout),
+        build_time: Duration::from_secs(args.nix_timeout),
+        eval_memory: args.eval_memory << 20,
+        build_memory: args.build_memory.map(|mebibytes| mebibytes << 20),
+        evaluations: args.max_evaluations,
+        realisations: args.max_realisations,
+    }
+}
+
+fn isolation(arg: IsolationArg) -> IsolationPolicy {
+    match arg {
+        IsolationArg::Auto => IsolationPolicy::Auto,
+        IsolationArg::Always => IsolationPolicy::Always,
+        IsolationArg::Never => IsolationPolicy::Never,
     }
 }

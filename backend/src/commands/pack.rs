@@ -3,7 +3,7 @@
 use super::Failure;
 use crate::{
     commands::output::OutputFile,
-    layers::packing::{Encoder, PackedLayer, Packer, Tree},
+    layers::packing::{Encoder, FileTree, PackedLayer, Packer},
 };
 use clap::Args;
 use serde_json::json;
@@ -67,9 +67,9 @@ fn tell(packed: &PackedLayer, args: &PackArgs, started: Instant) {
     }
 }
 
-fn tree(path: &Path) -> Result<Tree, Failure> {
+fn tree(path: &Path) -> Result<FileTree, Failure> {
     let absolute = std::path::absolute(path).map_err(|error| Failure::error(&error))?;
     // Collecting the components drops a trailing slash, such as a shell's completion adds.
-    Tree::absolute(&absolute.components().collect::<PathBuf>())
+    FileTree::absolute(&absolute.components().collect::<PathBuf>())
         .map_err(|error| Failure::Usage(crate::error_chain::chain(&error)))
 }

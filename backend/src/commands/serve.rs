@@ -1,6 +1,6 @@
 //! `firn serve`: serves the registry.
 
-use super::{Failure, builder::BuilderArgs};
+use super::{Failure, builder::BuilderArgs, secrets};
 use crate::{
     config::{ClientArgs, MetricsArgs, SecretArgs, seconds},
     http::{self, App, MetricsAccess, ReadyManifests, router},
@@ -71,14 +71,14 @@ pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
 }
 
 async fn serve(args: ServeArgs) -> Result<(), Failure> {
-    let secret = args.secret.secret()?;
+    let secret = secrets::edge_secret(&args.secret)?;
     if secret.is_none() && !args.listen.ip().is_loopback() {
         tracing::warn!(
             address = %args.listen,
             "every client that reaches this address is answered; set FIRN_SECRET_FILE to let in only the edge"
         );
     }
-    let metrics = match args.metrics.token()? {
+    let metrics = match secrets::metrics_token(&args.metrics)? {
         Some(token) => MetricsAccess::Bearer(Digest::of(token.as_bytes())),
         None if secret.is_none() && args.listen.ip().is_loopback() => MetricsAccess::Open,
         None => MetricsAccess::Closed,
@@ -93,7 +93,10 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
         builder: args
             .builder
             .builder_of_server(
-                args.secret.file().into_iter().chain(args.metrics.metrics_token_file).collect(),
+                secrets::secret_file(&args.secret)
+                    .into_iter()
+                    .chain(args.metrics.metrics_token_file)
+                    .collect(),
             )
             .await?,
         secret: secret.map(Arc::new),

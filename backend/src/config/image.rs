@@ -1,17 +1,9 @@
 //! How images are made.
 
-use super::{ConfigError, bounds::mebibytes};
+use super::bounds::mebibytes;
 use crate::layers::packing::Encoder;
 use clap::Args;
-use firn_shared::{
-    layering::{
-        DEFAULT_BUDGET, Popularity, PopularityCounts, RevisionProfile, Sharing, Strategy, StrategyName,
-    },
-    naming::source_url::SourceUrl,
-};
-use serde::de::DeserializeOwned;
-use std::sync::Arc;
-use std::time::Duration;
+use firn_shared::layering::{DEFAULT_BUDGET, StrategyName};
 
 /// Layering and compression.
 #[derive(Debug, Clone, Args)]
@@ -40,45 +32,4 @@ pub struct ImageArgs {
     /// How layers are compressed: gzip or zstd, optionally with :LEVEL
     #[arg(long, env = "FIRN_COMPRESSION", value_name = "METHOD", default_value_t = Encoder::GZIP)]
     pub compression: Encoder,
-}
-
-/// Timeout of downloading the data.
-const LIMIT: Duration = Duration::from_secs(60);
-
-impl ImageArgs {
-    /// The layering strategy, with its data.
-    ///
-    /// # Errors
-    /// If the data cannot be fetched or read.
-    pub async fn strategy(&self) -> Result<Box<dyn Strategy>, ConfigError> {
-        match self.strategy {
-            StrategyName::Sharing => {
-                let profile: RevisionProfile = load("--profile", self.profile.as_deref()).await?;
-                Ok(Box::new(Sharing::new(Arc::new(profile))))
-            }
-            StrategyName::Popularity => {
-                let counts: PopularityCounts =
-                    load("--popularity-url", self.popularity_url.as_deref()).await?;
-                Ok(Box::new(Popularity::new(counts)))
-            }
-        }
-    }
-}
-
-/// Reads JSON from a URL or file. Returns the default if no URL is given.
-async fn load<T: DeserializeOwned + Default>(option: &str, url: Option<&str>) -> Result<T, ConfigError> {
-    let Some(url) = url else { return Ok(T::default()) };
-    let error = |error: &dyn std::error::Error| {
-        let (shown, text) = (SourceUrl::from(url), crate::error_chain::chain(error));
-        ConfigError(format!("{option} {shown}: {}", shown.redact(&text)))
-    };
-    let bytes = if url.starts_with("http://") || url.starts_with("https://") {
-        let client = reqwest::Client::builder().timeout(LIMIT).build().map_err(|e| error(&e))?;
-        let response = client.get(url).send().await.and_then(reqwest::Response::error_for_status);
-        response.map_err(|e| error(&e))?.bytes().await.map_err(|e| error(&e))?.to_vec()
-    } else {
-        let path = url.strip_prefix("file://").unwrap_or(url);
-        tokio::fs::read(path).await.map_err(|e| error(&e))?
-    };
-    serde_json::from_slice(&bytes).map_err(|e| error(&e))
 }

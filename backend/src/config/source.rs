@@ -72,9 +72,6 @@ impl SourceArgs {
             (Some(path), None, None) => {
                 let path = std::path::absolute(path)
                     .map_err(|error| ConfigError(format!("--pkgs-path {}: {error}", path.display())))?;
-                if !path.exists() {
-                    return Err(ConfigError(format!("--pkgs-path {} does not exist", path.display())));
-                }
                 PackageSource::Path(path)
             }
             (None, Some(url), None) => {
@@ -131,7 +128,6 @@ mod tests {
         assert!(check(None, None, None).is_err_and(|e| e.contains("no package set")));
         assert!(check(Some("/"), Some("https://x"), None).is_err_and(|e| e.contains("more than one")));
         assert!(check(Some("/"), None, None).is_ok());
-        assert!(check(Some("/does/not/exist"), None, None).is_err_and(|e| e.contains("does not exist")));
         assert!(matches!(check(None, None, Some("nixos-24.05")), Ok(PackageSource::Channel(_))));
         assert!(check(None, None, Some("--help")).is_err());
         assert!(check(None, Some("--upload-pack=x"), None).is_err());

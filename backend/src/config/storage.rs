@@ -19,15 +19,13 @@ pub struct StorageArgs {
 }
 
 impl StorageArgs {
-    /// The data directory, absolute and existing.
+    /// The data directory as an absolute path. It may not exist yet.
     ///
     /// # Errors
     /// If it cannot be created.
     pub fn data_dir(&self) -> Result<PathBuf, ConfigError> {
         let error = |error| ConfigError(format!("--data {}: {error}", self.data.display()));
-        let dir = std::path::absolute(&self.data).map_err(error)?;
-        std::fs::create_dir_all(&dir).map_err(error)?;
-        Ok(dir)
+        std::path::absolute(&self.data).map_err(error)
     }
 
     /// The object store's URL.

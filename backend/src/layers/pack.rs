@@ -1,6 +1,6 @@
 //! Packing the layers that were never packed.
 
-use super::{LayerError, LayerPacker, packing::Tree};
+use super::{LayerError, LayerPacker, packing::FileTree};
 use crate::{
     nix::{GcRoot, ProcessError, RequisitesError},
     store::{LOOKUPS, RecordKind},
@@ -133,7 +133,7 @@ impl LayerPacker {
         let turn = turns.acquire().await.expect("the semaphore is never closed");
         let mut staged = self.store.stage()?;
         let packer = Arc::clone(&self.packer);
-        let trees = plan.paths.iter().map(Tree::store_path).collect();
+        let trees = plan.paths.iter().map(FileTree::store_path).collect();
         let (staged, packed) = tokio::task::spawn_blocking(move || {
             let packed = packer.pack(trees, &mut staged);
             (staged, packed)

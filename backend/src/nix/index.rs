@@ -132,7 +132,8 @@ impl Nix {
         };
         let file = self.expressions.index();
         let _turn = self.evaluations.take(&Audience::of(Client::NOBODY)).await?;
-        let answer = self.evaluate_file(file, source, &request, (self.eval_timeout, metadata), line).await;
+        let answer =
+            self.evaluate_file(file, source, &request, (self.limits.eval_time, metadata), line).await;
         match answer {
             Ok(answer) => Ok(Ok(serde_json::from_slice(&answer).map_err(ResolveError::Answer)?)),
             Err(error @ (ProcessError::Failed { .. } | ProcessError::Timeout { .. })) => {

@@ -11,6 +11,7 @@ mod family;
 mod index;
 mod isolation;
 mod launch;
+mod limits;
 mod pieces;
 mod probe;
 mod process;
@@ -23,17 +24,14 @@ pub use failure::{Blame, Fault, Obstacle};
 pub use firn_shared::nix::log::BuildLog;
 pub use index::NamesRequest;
 pub use isolation::{Isolation, IsolationError, OwnFiles};
+pub use limits::{IsolationPolicy, NixLimits};
 pub use process::ProcessError;
 use process::{Bounds, Groups, Memory};
 pub use realise::{GcRoot, RealiseError};
 pub use requisites::RequisitesError;
 pub use resolve::{Budget, ResolveError, ResolveRequest, Resolved};
 
-use crate::{
-    config::{IsolationArg, NixArgs},
-    process::OwnFolder,
-    waiting::Turns,
-};
+use crate::{process::OwnFolder, waiting::Turns};
 use expressions::Expressions;
 use std::io;
 use std::path::Path;
@@ -52,10 +50,7 @@ pub struct Nix {
     isolation: Option<Isolation>,
     /// Links to the store paths that builds need. Links of killed processes have been removed.
     gc_roots: OwnFolder,
-    eval_timeout: Duration,
-    build_timeout: Duration,
-    eval_memory_bytes: u64,
-    build_memory_bytes: Option<u64>,
+    limits: NixLimits,
     evaluations: Arc<Turns>,
     realisations: Arc<Turns>,
     processes: AtomicU64,
@@ -68,29 +63,31 @@ impl Nix {
     ///
     /// # Errors
     /// If the directory cannot be written to, or isolation is required and does not work.
-    pub fn new(args: &NixArgs, dir: &Path, others: OwnFiles) -> io::Result<Self> {
+    pub fn new(
+        limits: NixLimits,
+        isolation: IsolationPolicy,
+        dir: &Path,
+        others: OwnFiles,
+    ) -> io::Result<Self> {
         let gc_roots = OwnFolder::new(&dir.join("gcroots"))?;
         let expressions = Expressions::install(&dir.join("nix"))?;
         let mut own = others.clone();
         own.hidden.push(dir.to_owned());
         own.written.extend([dir.join("nix"), dir.join("gcroots")]);
         own.read.push(dir.join("sources"));
-        let isolation = match args.isolation {
-            IsolationArg::Always => Some(Isolation::new(&own).map_err(io::Error::other)?),
+        let isolation = match isolation {
+            IsolationPolicy::Always => Some(Isolation::new(&own).map_err(io::Error::other)?),
             // If isolation is needed and does not work, the caller reports it.
-            IsolationArg::Auto if others.strangers => Isolation::new(&own).ok(),
-            IsolationArg::Auto | IsolationArg::Never => None,
+            IsolationPolicy::Auto if others.strangers => Isolation::new(&own).ok(),
+            IsolationPolicy::Auto | IsolationPolicy::Never => None,
         };
         Ok(Self {
             expressions,
             isolation,
             gc_roots,
-            eval_timeout: Duration::from_secs(args.eval_timeout),
-            build_timeout: Duration::from_secs(args.nix_timeout),
-            eval_memory_bytes: args.eval_memory << 20,
-            build_memory_bytes: args.build_memory.map(|mebibytes| mebibytes << 20),
-            evaluations: Turns::new(args.max_evaluations),
-            realisations: Turns::new(args.max_realisations),
+            limits,
+            evaluations: Turns::new(limits.evaluations),
+            realisations: Turns::new(limits.realisations),
             processes: AtomicU64::new(0),
             groups: Groups::default(),
         })
@@ -108,7 +105,7 @@ impl Nix {
 
     /// Timeout of a build.
     pub fn build_timeout(&self) -> Duration {
-        self.build_timeout
+        self.limits.build_time
     }
 
     /// Returns when no evaluation runs.

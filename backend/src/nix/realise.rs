@@ -86,7 +86,7 @@ impl Nix {
         mut line: impl FnMut(&str) + Send,
     ) -> Result<GcRoot, RealiseError> {
         let _turn = self.realisations.take(audience).await?;
-        let timeout = self.build_timeout.as_secs();
+        let timeout = self.limits.build_time.as_secs();
         let mut arguments = vec!["--realise".into()];
         for package in packages {
             for output in &package.outputs {
@@ -99,8 +99,8 @@ impl Nix {
         arguments.extend(["--keep-going".into(), "--timeout".into(), timeout.to_string().into()]);
         arguments.extend(["--log-format".into(), "internal-json".into()]);
         let bounds = Bounds {
-            time: self.build_timeout,
-            memory: Memory::Family(self.build_memory_bytes),
+            time: self.limits.build_time,
+            memory: Memory::Family(self.limits.build_memory),
             gives_way: false,
         };
         let mut said = Said::default();

@@ -137,12 +137,12 @@ impl ResolveRequest {
 impl Nix {
     /// A new budget for the evaluations of one image.
     pub fn budget(&self) -> Budget {
-        Budget { time: self.eval_timeout, left: self.eval_timeout, evaluations: MAX_EVALUATIONS }
+        Budget { time: self.limits.eval_time, left: self.limits.eval_time, evaluations: MAX_EVALUATIONS }
     }
 
     /// Time limit for all evaluations of one image together.
     pub fn eval_timeout(&self) -> Duration {
-        self.eval_timeout
+        self.limits.eval_time
     }
 
     /// Resolves names to derivations, which then exist in the store. Clients take turns at evaluations.
@@ -200,7 +200,7 @@ impl Nix {
                 Err(error) => return Err(error),
             };
             if !loads {
-                self.load(request, self.eval_timeout / 2, audience).await?;
+                self.load(request, self.limits.eval_time / 2, audience).await?;
                 loads = true;
             }
             match error {
@@ -322,7 +322,7 @@ impl Nix {
         arguments.extend(restriction::arguments(source, &self.expressions));
         arguments.push(file.into());
         arguments.extend(["--argstr".into(), "request".into(), request.into()]);
-        let bounds = Bounds { time, memory: Memory::OneProcess(self.eval_memory_bytes), gives_way };
+        let bounds = Bounds { time, memory: Memory::OneProcess(self.limits.eval_memory), gives_way };
         let mut said = Said::default();
         let result = self
             .run("nix-instantiate", arguments, bounds, |text| {

@@ -1,11 +1,9 @@
 //! Builders for tests of the library.
 
-use clap::Parser;
 use firn_backend::{
-    config::NixArgs,
     images::{BuildLimits, Builder, Recipe},
     layers::packing::{Encoder, Packer},
-    nix::{Nix, OwnFiles},
+    nix::{IsolationPolicy, Nix, NixLimits, OwnFiles},
     package_set::PackageSet,
     store::Store,
 };
@@ -14,15 +12,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[derive(Parser)]
-struct Options {
-    #[command(flatten)]
-    nix: NixArgs,
-}
+/// More than any test needs.
+const NIX_LIMITS: NixLimits = NixLimits {
+    eval_time: Duration::from_secs(120),
+    build_time: Duration::from_secs(3600),
+    eval_memory: 8 << 30,
+    build_memory: None,
+    evaluations: 2,
+    realisations: 4,
+};
 
 /// A builder of images from a package set. Results go to the store, Nix's state to a directory.
 pub(crate) fn builder(store: Store, packages: PackageSet, state: &Path) -> Arc<Builder> {
-    let nix = Nix::new(&Options::parse_from(["test"]).nix, state, OwnFiles::default())
+    let nix = Nix::new(NIX_LIMITS, IsolationPolicy::Auto, state, OwnFiles::default())
         .expect("a directory for state");
     let packer = Packer::new(Encoder::GZIP, std::num::NonZeroUsize::MIN).expect("threads");
     let recipe = Recipe {

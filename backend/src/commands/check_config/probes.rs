@@ -2,7 +2,7 @@
 
 use super::{Finding, Level};
 use crate::{
-    commands::builder::BuilderArgs,
+    commands::{builder::BuilderArgs, data_dir, layering_data},
     error_chain::chain,
     nix::{Nix, ResolveRequest},
     package_set::{PackageSet, RepositoryError, RevisionError, Trust},
@@ -20,7 +20,7 @@ const LAYERS: &str = "layers";
 
 /// Checks everything. Returns one finding for each.
 pub(super) async fn all(args: &BuilderArgs) -> Vec<Finding> {
-    let data = match args.storage.data_dir() {
+    let data = match data_dir::make(&args.storage) {
         Ok(data) => data,
         Err(error) => return vec![Finding::new(Level::Invalid, "data", error.to_string())],
     };
@@ -37,7 +37,7 @@ pub(super) async fn all(args: &BuilderArgs) -> Vec<Finding> {
     let works = nix_finding.level == Level::Ok;
     let mut findings = vec![nix_finding, probe_storage(args, &data).await];
     findings.push(probe_packages(args, &data, nix.filter(|_| works).as_ref()).await);
-    if let Err(error) = args.image.strategy().await {
+    if let Err(error) = layering_data::strategy(&args.image).await {
         findings.push(Finding::new(Level::Invalid, LAYERS, error.to_string()));
     }
     findings
@@ -89,7 +89,7 @@ async fn probe_storage(args: &BuilderArgs, data: &Path) -> Finding {
 }
 
 async fn probe_packages(args: &BuilderArgs, data: &Path, nix: Option<&Nix>) -> Finding {
-    let (source, revisions) = match args.source.source() {
+    let (source, revisions) = match args.source() {
         Ok(source) => source,
         Err(error) => return Finding::new(Level::Invalid, PACKAGES, error.to_string()),
     };

@@ -1,6 +1,7 @@
 //! Cuts the tar of a layer into blocks of equal size. Each block says where its bytes come from.
 
 use super::PackingError;
+use super::file_content::FileContent;
 use super::source_file::SourceFile;
 use super::walk::Found;
 use firn_shared::archive::{END, ImagePath, Kind, Permissions, encode_header, padding};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) enum Piece {
     /// These bytes: headers and padding.
-    Literal(Vec<u8>),
+    Bytes(Vec<u8>),
     /// Part of a file.
     File {
         file: Arc<SourceFile>,
@@ -23,7 +24,7 @@ pub(super) enum Piece {
 impl Piece {
     pub(super) fn length(&self) -> usize {
         match self {
-            Self::Literal(literal) => literal.len(),
+            Self::Bytes(bytes) => bytes.len(),
             Self::File { length, .. } => *length,
         }
     }
@@ -37,11 +38,11 @@ pub(super) struct BlockPlan {
 }
 
 impl BlockPlan {
-    fn literal(&mut self, bytes: &[u8]) {
+    fn add_bytes(&mut self, bytes: &[u8]) {
         self.length += bytes.len();
         match self.pieces.last_mut() {
-            Some(Piece::Literal(literal)) => literal.extend_from_slice(bytes),
-            _ => self.pieces.push(Piece::Literal(bytes.to_vec())),
+            Some(Piece::Bytes(before)) => before.extend_from_slice(bytes),
+            _ => self.pieces.push(Piece::Bytes(bytes.to_vec())),
         }
     }
 }
@@ -75,7 +76,7 @@ impl<I: Iterator<Item = Result<(ImagePath, Found), PackingError>>> Blocks<I> {
             let literal = &self.literal[self.literal_used..];
             if !literal.is_empty() {
                 let taken = literal.len().min(room);
-                plan.literal(&literal[..taken]);
+                plan.add_bytes(&literal[..taken]);
                 self.literal_used += taken;
             } else if let Some((file, offset)) = self.file.take() {
                 let left = file.size - offset;
@@ -112,9 +113,15 @@ impl<I: Iterator<Item = Result<(ImagePath, Found), PackingError>>> Blocks<I> {
             Some((at, Found::HardLink(permissions, to))) => {
                 encode_header(&at, permissions, Kind::HardLink { to: &to }, literal);
             }
-            Some((at, Found::File(permissions, file))) => {
-                encode_header(&at, permissions, Kind::File { size: file.size }, literal);
-                self.file = (file.size > 0).then_some((file, 0));
+            Some((at, Found::File(permissions, content))) => {
+                encode_header(&at, permissions, Kind::File { size: content.size() }, literal);
+                match content {
+                    FileContent::Bytes(bytes) => {
+                        literal.extend_from_slice(&bytes);
+                        literal.resize(literal.len() + padding(bytes.len() as u64), 0);
+                    }
+                    FileContent::File(file) => self.file = (file.size > 0).then_some((file, 0)),
+                }
             }
             None if self.ended => return Ok(false),
             None => {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// Why a layer could not be packed. The part that was written must be discarded.
 #[derive(Debug, thiserror::Error)]
 pub enum PackingError {
-    /// The path to pack is not absolute, or has `.` or `..` in it.
+    /// The path is not absolute, or a name in it is `.`, `..` or no name.
     #[error("{} cannot be packed: its path is not absolute and canonical", path.display())]
     Path {
         /// The path as given.
@@ -34,7 +34,13 @@ pub enum PackingError {
         /// The file.
         path: PathBuf,
     },
-    /// A device, socket or pipe. None of them exist in a Nix store.
+    /// A tree is not in the order of names, or has more than one root.
+    #[error("{} is out of order in its tree", path.display())]
+    Order {
+        /// Where.
+        path: PathBuf,
+    },
+    /// A device, socket or pipe, none of which exist in a Nix store.
     #[error("{} is neither a file, a directory nor a symlink", path.display())]
     Unsupported {
         /// Its path.

@@ -9,7 +9,7 @@ pub(super) fn fill(plan: &BlockPlan, block: &mut [u8]) -> Result<(), PackingErro
     for piece in &plan.pieces {
         let (now, later) = rest.split_at_mut(piece.length());
         match piece {
-            Piece::Literal(literal) => now.copy_from_slice(literal),
+            Piece::Bytes(bytes) => now.copy_from_slice(bytes),
             Piece::File { file, offset, .. } => {
                 let open = file.open()?;
                 open.read(*offset, now)?;

@@ -20,8 +20,10 @@
 
 mod block_pool;
 mod blocks;
+mod disk;
 mod encoder;
 mod error;
+mod file_content;
 mod fill;
 mod nar_size;
 mod packer;
@@ -35,5 +37,7 @@ mod tests;
 
 pub use encoder::{Encoder, ParseEncoderError};
 pub use error::PackingError;
+pub use file_content::FileContent;
 pub use packer::{PackedLayer, Packer};
-pub use tree::Tree;
+pub use source_file::SourceFile;
+pub use tree::{FileTree, Node, Step, TreeReader};

@@ -4,7 +4,7 @@ use super::block_pool::{Block, BlockPool};
 use super::blocks::{BlockPlan, Blocks};
 use super::encoder::Compressor;
 use super::walk::Walk;
-use super::{Encoder, PackingError, Tree};
+use super::{Encoder, FileTree, PackingError};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use firn_shared::{DiffId, Digest};
 use sha2::{Digest as _, Sha256};
@@ -77,7 +77,7 @@ impl Packer {
     ///
     /// The order of `trees` does not matter. The calling thread writes to `out` in order and in large pieces, and
     /// does not flush it. After an error, discard what was written.
-    pub fn pack(&self, trees: Vec<Tree>, mut out: impl Write) -> Result<PackedLayer, PackingError> {
+    pub fn pack(&self, trees: Vec<FileTree>, mut out: impl Write) -> Result<PackedLayer, PackingError> {
         self.layers.fetch_add(1, Ordering::Relaxed);
         let packed = self.pack_to(trees, &mut out);
         if self.layers.fetch_sub(1, Ordering::Relaxed) == 1 {
@@ -86,7 +86,7 @@ impl Packer {
         packed
     }
 
-    fn pack_to(&self, trees: Vec<Tree>, out: &mut dyn Write) -> Result<PackedLayer, PackingError> {
+    fn pack_to(&self, trees: Vec<FileTree>, out: &mut dyn Write) -> Result<PackedLayer, PackingError> {
         let mut plans = Blocks::new(Walk::new(trees)?, self.encoder.block_size());
         let mut all_planned = false;
         let mut under_way: VecDeque<Receiver<Result<Block, PackingError>>> = VecDeque::new();

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 /// A regular file as the walk found it. If it has changed when it is read, that is an error.
 #[derive(Debug)]
-pub(super) struct SourceFile {
+pub struct SourceFile {
     path: PathBuf,
     /// In bytes.
     pub(super) size: u64,
@@ -26,8 +26,9 @@ pub(super) struct OpenFile<'a> {
 }
 
 impl SourceFile {
-    pub(super) fn new(path: PathBuf, metadata: &Metadata) -> Self {
-        let allocated = metadata.blocks() * 512; // st_blocks counts units of 512 bytes on every file system
+    /// The file at this path, which has this metadata.
+    pub fn new(path: PathBuf, metadata: &Metadata) -> Self {
+        let allocated = metadata.blocks() * 512; // st_blocks counts in these, whatever the file system
         Self {
             path,
             size: metadata.size(),

@@ -2,12 +2,13 @@
 
 mod errors;
 mod hard_links;
+mod in_memory;
 mod independent_readers;
 mod properties;
 
 use super::source_file::SourceFile;
 use super::twins::Twins;
-use super::{Encoder, PackedLayer, Packer, PackingError, Tree};
+use super::{Encoder, FileTree, PackedLayer, Packer, PackingError};
 use firn_shared::archive::{ImagePath, Permissions};
 use firn_shared::{DiffId, Digest, oci::media_type::LayerCompression};
 use std::fs;
@@ -24,11 +25,11 @@ fn packer(encoder: &str, threads: usize) -> Packer {
 }
 
 /// The directory as the only store path of a layer.
-fn as_store_path(directory: &Path) -> Vec<Tree> {
-    vec![Tree::relocated(ImagePath::parse(STORE_PATH).expect("absolute"), directory.into())]
+fn as_store_path(directory: &Path) -> Vec<FileTree> {
+    vec![FileTree::relocated(ImagePath::parse(STORE_PATH).expect("absolute"), directory.into())]
 }
 
-fn pack(packer: &Packer, trees: Vec<Tree>) -> Result<(PackedLayer, Vec<u8>), PackingError> {
+fn pack(packer: &Packer, trees: Vec<FileTree>) -> Result<(PackedLayer, Vec<u8>), PackingError> {
     let mut bytes = Vec::new();
     let layer = packer.pack(trees, &mut bytes)?;
     assert_eq!(layer.digest, Digest::of(&bytes));
@@ -87,8 +88,8 @@ fn specimen() -> tempfile::TempDir {
     directory
 }
 
-fn tree(at: &str, from: &Path) -> Tree {
-    Tree::relocated(ImagePath::parse(at).expect("absolute"), from.into())
+fn tree(at: &str, from: &Path) -> FileTree {
+    FileTree::relocated(ImagePath::parse(at).expect("absolute"), from.into())
 }
 
 fn names(tar: &[u8]) -> Vec<String> {

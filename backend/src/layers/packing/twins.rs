@@ -11,10 +11,9 @@
 //! files below [`SMALLEST`] are 0.1 % of the bytes.
 
 use super::PackingError;
-use super::source_file::SourceFile;
+use super::file_content::FileContent;
 use firn_shared::archive::{ImagePath, Permissions};
 use std::collections::HashMap;
-use std::sync::Arc;
 
 /// In bytes. This also limits the memory: at most one entry for this many bytes of a path.
 const SMALLEST: u64 = 64 << 10;
@@ -31,7 +30,7 @@ pub(super) struct Twins {
 
 struct Seen {
     at: ImagePath,
-    file: Arc<SourceFile>,
+    content: FileContent,
 }
 
 impl Twins {
@@ -40,31 +39,33 @@ impl Twins {
         &mut self,
         at: &ImagePath,
         permissions: Permissions,
-        file: &Arc<SourceFile>,
+        content: &FileContent,
     ) -> Result<Option<ImagePath>, PackingError> {
-        if file.size < SMALLEST {
+        let size = content.size();
+        if size < SMALLEST {
             return Ok(None);
         }
-        let same_size = self.by_size.entry((file.size, permissions)).or_default();
+        let same_size = self.by_size.entry((size, permissions)).or_default();
         for earlier in &*same_size {
-            if have_same_bytes(&earlier.file, file)? {
+            if have_same_bytes(&earlier.content, content)? {
                 return Ok(Some(earlier.at.clone()));
             }
         }
         if same_size.len() < COMPARED {
-            same_size.push(Seen { at: at.clone(), file: Arc::clone(file) });
+            same_size.push(Seen { at: at.clone(), content: content.clone() });
         }
         Ok(None)
     }
 }
 
-/// Compares two files of the same size.
-fn have_same_bytes(a: &SourceFile, b: &SourceFile) -> Result<bool, PackingError> {
+/// Compares contents of the same size.
+fn have_same_bytes(a: &FileContent, b: &FileContent) -> Result<bool, PackingError> {
     let (open_a, open_b) = (a.open()?, b.open()?);
     let (mut bytes_a, mut bytes_b) = (vec![0; PIECE as usize], vec![0; PIECE as usize]);
     let mut offset = 0;
-    while offset < a.size {
-        let length = (a.size - offset).min(PIECE) as usize;
+    let size = a.size();
+    while offset < size {
+        let length = (size - offset).min(PIECE) as usize;
         let (bytes_a, bytes_b) = (&mut bytes_a[..length], &mut bytes_b[..length]);
         open_a.read(offset, bytes_a)?;
         open_b.read(offset, bytes_b)?;

@@ -1,23 +1,22 @@
 //! Walks file trees entry by entry, in archive order.
 
+use super::PackingError;
+use super::file_content::FileContent;
 use super::nar_size;
-use super::source_file::SourceFile;
+use super::tree::{FileTree, Node, Step, TreeReader};
 use super::twins::Twins;
-use super::{PackingError, Tree};
 use firn_shared::archive::{ImagePath, Permissions};
 use std::collections::VecDeque;
-use std::fs::{self, Metadata};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::vec;
 
 /// What the walk found at a path.
 #[derive(Debug)]
 pub(super) enum Found {
     Directory(Permissions),
-    File(Permissions, Arc<SourceFile>),
+    File(Permissions, FileContent),
     /// Equal to the file of the same tree at this path.
     HardLink(Permissions, ImagePath),
     Symlink(Vec<u8>),
@@ -29,119 +28,155 @@ fn is_whiteout(name: &[u8]) -> bool {
     name.starts_with(b".wh.")
 }
 
-/// Iterates over trees in sorted order: each directory comes before its contents, and a directory above several trees
-/// comes once. Keeps in memory the names in the directories that it is inside of, and the large files of the tree.
+/// An iterator over trees: sorted, every directory before what it holds, the directories that lead to a tree
+/// once. Remembers the large files of the tree.
 pub(super) struct Walk {
-    trees: vec::IntoIter<Tree>,
-    /// Directories above the next tree. The tree itself follows.
+    trees: vec::IntoIter<FileTree>,
+    /// Directories above the next tree, then the tree itself.
     ancestors: VecDeque<ImagePath>,
     last_tree: Option<ImagePath>,
-    next_tree: Option<Tree>,
-    /// The remaining entries of each directory that the walk is inside of, outermost first.
-    inside: Vec<(ImagePath, vec::IntoIter<fs::DirEntry>)>,
-    /// The files of the current tree.
-    twins: Twins,
-    /// Size of the NARs of everything found so far, in bytes.
+    tree: Option<OpenTree>,
+    /// Bytes of NAR of all that was found so far.
     pub(super) nar_size: u64,
 }
 
+/// The tree that the walk is inside of.
+struct OpenTree {
+    at: ImagePath,
+    reader: Box<dyn TreeReader>,
+    is_at_root: bool,
+    /// The directories that it is inside of, outermost first.
+    inside: Vec<OpenDirectory>,
+    twins: Twins,
+}
+
+struct OpenDirectory {
+    at: ImagePath,
+    /// The name that was found last.
+    last: Option<Vec<u8>>,
+}
+
 impl Walk {
-    pub(super) fn new(mut trees: Vec<Tree>) -> Result<Self, PackingError> {
+    pub(super) fn new(mut trees: Vec<FileTree>) -> Result<Self, PackingError> {
         trees.sort_by(|a, b| a.at.cmp(&b.at));
         for pair in trees.windows(2) {
             // The trees are sorted by component, so a tree inside another one comes directly after it.
             if pair[0].at == pair[1].at || pair[1].at.ancestors().any(|above| above == pair[0].at) {
-                return Err(PackingError::Overlap { path: pair[1].from.clone() });
+                return Err(PackingError::Overlap { path: pair[1].reader.origin().into() });
             }
         }
-        for Tree { at, from } in &trees {
+        for FileTree { at, reader } in &trees {
             if at.relative().split(|byte| *byte == b'/').any(is_whiteout) {
-                return Err(PackingError::Whiteout { path: from.clone() });
+                return Err(PackingError::Whiteout { path: reader.origin().into() });
             }
         }
         let trees = trees.into_iter();
-        Ok(Self {
-            trees,
-            ancestors: VecDeque::new(),
-            last_tree: None,
-            next_tree: None,
-            inside: Vec::new(),
-            twins: Twins::default(),
-            nar_size: 0,
-        })
+        Ok(Self { trees, ancestors: VecDeque::new(), last_tree: None, tree: None, nar_size: 0 })
     }
 
-    fn step(&mut self) -> Result<Option<(ImagePath, Found)>, PackingError> {
-        while let Some((directory, entries)) = self.inside.last_mut() {
-            let Some(entry) = entries.next() else {
-                self.inside.pop();
-                continue;
-            };
-            let path = entry.path();
-            let name = entry.file_name();
-            if is_whiteout(name.as_bytes()) {
-                return Err(PackingError::Whiteout { path });
+    fn next_entry(&mut self) -> Result<Option<(ImagePath, Found)>, PackingError> {
+        loop {
+            if let Some(above) = self.ancestors.pop_front() {
+                return Ok(Some((above, Found::Directory(Permissions::DIRECTORY))));
             }
-            self.nar_size += nar_size::entry(name.len());
-            let at = directory.join(name.as_bytes()).expect("a directory lists plain names");
-            let metadata =
-                entry.metadata().map_err(|source| PackingError::Read { path: path.clone(), source })?;
-            return self.visit(at, path, &metadata).map(Some);
+            if let Some(tree) = &mut self.tree {
+                if let Some(found) = tree.next_entry(&mut self.nar_size)? {
+                    return Ok(Some(found));
+                }
+                self.tree = None;
+            }
+            let Some(FileTree { at, reader }) = self.trees.next() else { return Ok(None) };
+            let last = self.last_tree.replace(at.clone());
+            let is_new =
+                |above: &ImagePath| !last.iter().any(|last| last.ancestors().any(|old| old == *above));
+            self.ancestors = at.ancestors().filter(is_new).collect();
+            self.tree = Some(OpenTree::new(at, reader));
         }
-        if let Some(above) = self.ancestors.pop_front() {
-            return Ok(Some((above, Found::Directory(Permissions::DIRECTORY))));
+    }
+}
+
+impl OpenTree {
+    fn new(at: ImagePath, reader: Box<dyn TreeReader>) -> Self {
+        Self { at, reader, is_at_root: true, inside: Vec::new(), twins: Twins::default() }
+    }
+
+    fn next_entry(&mut self, nar_size: &mut u64) -> Result<Option<(ImagePath, Found)>, PackingError> {
+        loop {
+            match self.reader.step()? {
+                Some(Step::Enter(name, node)) => {
+                    let at = self.enter(name, nar_size)?;
+                    return self.visit(at, node, nar_size).map(Some);
+                }
+                Some(Step::Leave) => drop(self.inside.pop()),
+                None => return Ok(None),
+            }
         }
-        if let Some(Tree { at, from }) = self.next_tree.take() {
-            self.twins = Twins::default();
-            self.nar_size += nar_size::BEGINNING;
-            let metadata = fs::symlink_metadata(&from)
-                .map_err(|source| PackingError::Read { path: from.clone(), source })?;
-            return self.visit(at, from, &metadata).map(Some);
+    }
+
+    /// Where something of this name is in the image.
+    fn enter(&mut self, name: Vec<u8>, nar_size: &mut u64) -> Result<ImagePath, PackingError> {
+        if std::mem::take(&mut self.is_at_root) {
+            *nar_size += nar_size::BEGINNING;
+            return Ok(self.at.clone());
         }
-        let Some(tree) = self.trees.next() else {
-            return Ok(None);
+        if is_whiteout(&name) {
+            return Err(PackingError::Whiteout { path: self.origin_of(&name) });
+        }
+        let path = |tree: &Self| tree.origin_of(&name);
+        let Some(directory) = self.inside.last() else {
+            return Err(PackingError::Order { path: path(self) });
         };
-        let last = self.last_tree.replace(tree.at.clone());
-        let is_new = |above: &ImagePath| !last.iter().any(|last| last.ancestors().any(|old| old == *above));
-        self.ancestors = tree.at.ancestors().filter(is_new).collect();
-        self.next_tree = Some(tree);
-        self.step()
+        if directory.last.as_ref().is_some_and(|last| *last >= name) {
+            return Err(PackingError::Order { path: path(self) });
+        }
+        let at = directory.at.join(&name);
+        let at = at.map_err(|source| PackingError::Path { path: path(self), source })?;
+        *nar_size += nar_size::entry(name.len());
+        if let Some(directory) = self.inside.last_mut() {
+            directory.last = Some(name);
+        }
+        Ok(at)
     }
 
     fn visit(
         &mut self,
         at: ImagePath,
-        path: PathBuf,
-        metadata: &Metadata,
+        node: Node,
+        nar_size: &mut u64,
     ) -> Result<(ImagePath, Found), PackingError> {
-        let file_type = metadata.file_type();
-        let read = |source| PackingError::Read { path: path.clone(), source };
-        let found = if file_type.is_dir() {
-            let mut entries =
-                fs::read_dir(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(read)?;
-            entries.sort_by_cached_key(fs::DirEntry::file_name);
-            self.inside.push((at.clone(), entries.into_iter()));
-            self.nar_size += nar_size::DIRECTORY;
-            Found::Directory(Permissions::STORE_DIRECTORY)
-        } else if file_type.is_symlink() {
-            let target = fs::read_link(&path).map_err(read)?.into_os_string().into_vec();
-            self.nar_size += nar_size::symlink(target.len());
-            Found::Symlink(target)
-        } else if file_type.is_file() {
-            // Nix looks at the owner's bit.
-            let is_executable = metadata.mode() & 0o100 != 0;
-            self.nar_size += nar_size::file(metadata.size(), is_executable);
-            let permissions =
-                if is_executable { Permissions::STORE_EXECUTABLE } else { Permissions::STORE_FILE };
-            let file = Arc::new(SourceFile::new(path, metadata));
-            match self.twins.earlier(&at, permissions, &file)? {
-                Some(earlier) => Found::HardLink(permissions, earlier),
-                None => Found::File(permissions, file),
+        let found = match node {
+            Node::Directory => {
+                self.inside.push(OpenDirectory { at: at.clone(), last: None });
+                *nar_size += nar_size::DIRECTORY;
+                Found::Directory(Permissions::STORE_DIRECTORY)
             }
-        } else {
-            return Err(PackingError::Unsupported { path });
+            Node::Symlink(target) => {
+                *nar_size += nar_size::symlink(target.len());
+                Found::Symlink(target)
+            }
+            Node::File { is_executable, content } => {
+                *nar_size += nar_size::file(content.size(), is_executable);
+                let permissions =
+                    if is_executable { Permissions::STORE_EXECUTABLE } else { Permissions::STORE_FILE };
+                match self.twins.earlier(&at, permissions, &content)? {
+                    Some(earlier) => Found::HardLink(permissions, earlier),
+                    None => Found::File(permissions, content),
+                }
+            }
         };
         Ok((at, found))
+    }
+
+    /// Where something of this name is read from, for error messages.
+    fn origin_of(&self, name: &[u8]) -> PathBuf {
+        let mut path = self.reader.origin().to_owned();
+        // The first of the directories is the root.
+        let above = self.inside.iter().skip(1).filter_map(|directory| {
+            let at = directory.at.relative();
+            at.rsplit(|byte| *byte == b'/').next()
+        });
+        path.extend(above.chain([name]).map(OsStr::from_bytes));
+        path
     }
 }
 
@@ -149,6 +184,6 @@ impl Iterator for Walk {
     type Item = Result<(ImagePath, Found), PackingError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.step().transpose()
+        self.next_entry().transpose()
     }
 }

@@ -96,7 +96,7 @@ fn a_writer_that_fails() {
 fn paths_that_cannot_be_packed() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let root = directory.path();
-    let check = |trees: Vec<Tree>| pack(&packer("gzip", 1), trees).expect_err("fails");
+    let check = |trees: Vec<FileTree>| pack(&packer("gzip", 1), trees).expect_err("fails");
 
     let missing = check(vec![tree("/a", &root.join("missing"))]);
     assert!(matches!(missing, PackingError::Read { path, .. } if path.ends_with("missing")));
@@ -114,7 +114,7 @@ fn paths_that_cannot_be_packed() {
     overlap("/a", "/a/b");
 
     for bad in ["relative", "/a/../b", "/a/", "/"] {
-        assert!(matches!(Tree::absolute(Path::new(bad)), Err(PackingError::Path { .. })), "{bad}");
+        assert!(matches!(FileTree::absolute(Path::new(bad)), Err(PackingError::Path { .. })), "{bad}");
     }
 }
 

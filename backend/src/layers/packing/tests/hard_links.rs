@@ -1,9 +1,10 @@
 //! Equal files of a store path are stored once in the layer.
 
 use super::*;
+use crate::layers::packing::FileContent;
 
 /// Type, name and link target of everything in the tree.
-fn entries(trees: Vec<Tree>) -> Vec<String> {
+fn entries(trees: Vec<FileTree>) -> Vec<String> {
     let (_, bytes) = pack(&packer("gzip", 2), trees).expect("packs");
     let tar = decompress(Encoder::GZIP, &bytes);
     let mut archive = tar::Archive::new(tar.as_slice());
@@ -107,7 +108,7 @@ fn a_file_that_cannot_be_compared_is_an_error() {
     write(first.clone(), &noise(100_000, 1), 0o644);
     write(second.clone(), &noise(100_000, 1), 0o644);
     let metadata = |path: &Path| fs::symlink_metadata(path).expect("there");
-    let source = |path: &Path| std::sync::Arc::new(SourceFile::new(path.into(), &metadata(path)));
+    let source = |path: &Path| FileContent::File(SourceFile::new(path.into(), &metadata(path)).into());
     let at = |name: &str| ImagePath::parse(format!("/{name}")).expect("absolute");
     let mut twins = Twins::default();
     let (first_file, second_file) = (source(&first), source(&second));
