@@ -78,7 +78,7 @@ fn what_cannot_be_is_refused_and_remembered() {
         ("needs-whiteout", "-whiteout/share/.wh.nix cannot be in an image"),
         ("root-plain/whiteout", "-whiteout/share/.wh.nix cannot be in an image"),
         ("aufs", "/.wh..wh."),
-        ("bomb-a/bomb-b", "more files, with longer names, than an image can show"),
+        ("bomb-a/bomb-b", "too many files, or files with too long names, in directories that they share"),
     ] {
         let answer = registry.settled(name, "latest");
         let (code, message) = answer.error();
