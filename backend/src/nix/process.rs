@@ -86,7 +86,7 @@ pub enum ProcessError {
         /// The limit that they exceeded, in bytes.
         limit: u64,
     },
-    /// It printed more than [`MAX_STDOUT`].
+    /// It printed more than the limit.
     #[error("{program} printed more than {MAX_STDOUT} bytes")]
     TooMuchOutput {
         /// The program.
