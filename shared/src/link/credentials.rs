@@ -1,14 +1,12 @@
 //! Who may pull from a private registry: names and passwords in HTTP's Basic scheme (RFC 7617), which is what
-//! `docker login`, containerd, podman and skopeo send to a registry that asks for it.
+//! `docker login`, containerd, podman and skopeo send to a registry that asks for it
+//! ([`crate::oci::respond::CHALLENGE`]).
 
 use crate::oci::digest::Digest;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
-
-/// The value of `WWW-Authenticate` in the answer to who has not said who they are.
-pub const CHALLENGE: &str = r#"Basic realm="firn", charset="UTF-8""#;
 
 /// The names and passwords of those who may pull; at least one. Kept as digests of `name:password`, so that
 /// comparing takes as long wherever a guess is wrong, and never printed.

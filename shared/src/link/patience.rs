@@ -5,6 +5,11 @@
 //! redirect to the same address is one more request that may wait. `docs/slow-builds.md` has what each client
 //! does.
 
+use crate::oci::{
+    error::OciError,
+    respond::{self, Response},
+};
+
 /// The query parameter that counts how often a client was sent back to the same address.
 const PARAMETER: &str = "firn-wait";
 
@@ -22,10 +27,25 @@ pub fn retry_after_seconds(age: u64) -> u32 {
     u32::try_from(age / 4).unwrap_or(LONGEST).clamp(SHORTEST, LONGEST)
 }
 
-/// Where to send a client that would give up at 429, so that it goes on waiting: the same address. None for
-/// all others, and for one that has been sent back often enough.
-pub fn wait_again(user_agent: Option<&str>, path: &str, query: Option<&str>) -> Option<String> {
-    user_agent.filter(|agent| agent.starts_with("docker/"))?;
+/// Sends a client that would give up at `error`, 429 for an image that is being built, back to the same address, so that
+/// it goes on waiting. None for every other error and client, and for one that has been sent back often enough.
+///
+/// `agent` is the client's `User-Agent`; it is not asked for in vain.
+pub fn wait_again<Agent: AsRef<str>>(
+    error: &OciError,
+    agent: impl FnOnce() -> Option<Agent>,
+    path: &str,
+    query: Option<&str>,
+) -> Option<Response> {
+    let is_docker = || agent().is_some_and(|agent| agent.as_ref().starts_with("docker/"));
+    if !error.is_of_running_build() || !is_docker() {
+        return None;
+    }
+    next_address(path, query).map(respond::wait_again)
+}
+
+/// The same address with the number of times that the client was sent to it, if that is not too large.
+fn next_address(path: &str, query: Option<&str>) -> Option<String> {
     let parameters = query.into_iter().flat_map(|query| query.split('&'));
     let count = |parameter: &str| parameter.strip_prefix(PARAMETER)?.strip_prefix('=')?.parse::<u32>().ok();
     let times = parameters.clone().find_map(count).unwrap_or(0);
@@ -39,11 +59,14 @@ pub fn wait_again(user_agent: Option<&str>, path: &str, query: Option<&str>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::error::ErrorCode;
 
     #[test]
     fn docker_is_sent_back_a_number_of_times() {
+        let building = OciError::new(ErrorCode::Toomanyrequests, "being built").of_build("0a1b");
         let check = |agent: &str, query: Option<&str>, expect: Option<&str>| {
-            assert_eq!(wait_again(Some(agent), "/v2/git", query).as_deref(), expect, "{agent} {query:?}");
+            let response = wait_again(&building, || Some(agent), "/v2/git", query);
+            assert_eq!(response, expect.map(|to| respond::wait_again(to.into())), "{agent} {query:?}");
         };
         check("docker/20.10.24 go/go1.19", None, Some("/v2/git?firn-wait=1"));
         check("docker/28.2.2", Some("firn-wait=1"), Some("/v2/git?firn-wait=2"));
@@ -53,7 +76,10 @@ mod tests {
         check("docker/28.2.2", Some("firn-wait=x"), Some("/v2/git?firn-wait=1&firn-wait=x"));
         check("containerd/1.6.20", None, None);
         check("curl/7.88.1", None, None);
-        assert_eq!(wait_again(None, "/v2/git", None), None);
+        assert_eq!(wait_again(&building, || None::<&str>, "/v2/git", None), None);
+        // Waiting helps against nothing else.
+        let full = OciError::new(ErrorCode::Toomanyrequests, "too many images are waiting").of_client_quota();
+        assert_eq!(wait_again(&full, || Some("docker/28.2.2"), "/v2/git", None), None);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What edge and backend say to each other beyond the registry API: headers on the backend's answers.
 //!
-//! A manifest (200) carries [`REVISION`] and [`PACKAGE_SET`]. Errors are the registry's own; whose quota a refusal is
-//! about stands in its [`crate::oci::error::Detail`]. How the edge proves who it is stands in [`crate::link::authentication`].
+//! A manifest (200) carries [`REVISION`] and [`PACKAGE_SET`]. Errors are the registry's own; their
+//! [`crate::oci::error::Detail`] says whose quota is used up and which build is running. How the edge proves
+//! who it is stands in [`crate::link::authentication`].
 
 use crate::oci::digest::Digest;
 use serde::{Deserialize, Serialize};
