@@ -1,4 +1,5 @@
-//! What can stop a build, and what clients are told about it.
+//! What can stop a build, and what clients are told about it. Which error of the registry it is for them, `http/refusal.rs`
+//! says.
 
 use crate::{
     audience::Abandoned,
@@ -14,7 +15,6 @@ use firn_shared::{
     image::{BlueprintError, forest::ForestError, selection::SelectionError},
     naming::{package::Words, package_name::PackageName},
     nix::closure::ClosureError,
-    oci::error::{ErrorCode, OciError},
 };
 use std::error::Error;
 use std::io::ErrorKind;
@@ -37,10 +37,10 @@ pub enum BuildError {
     #[error(transparent)]
     Resolve(#[from] ResolveError),
     /// Packages cannot be had.
-    #[error("{}", .0.to_oci_error(Words::Shown).message)]
+    #[error("{}", .0.explain(Words::Shown))]
     Selection(SelectionError),
     /// The same, where it was not found out in time what the names may have meant.
-    #[error("{}", .0.to_oci_error(Words::Shown).message)]
+    #[error("{}", .0.explain(Words::Shown))]
     Unsuggested(SelectionError),
     /// Store paths could not be made.
     #[error(transparent)]
@@ -180,7 +180,7 @@ impl BuildError {
     }
 
     /// Whether a disk or budget is full.
-    fn is_for_want_of_space(&self) -> bool {
+    pub fn is_for_want_of_space(&self) -> bool {
         let mut error: Option<&(dyn Error + 'static)> = Some(self);
         while let Some(cause) = error {
             let io = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
@@ -194,99 +194,72 @@ impl BuildError {
         false
     }
 
-    /// What any client sees, whoever wrote the package set.
-    pub fn to_oci_error(&self) -> OciError {
-        self.to_oci_error_with(Words::Hidden)
-    }
-
-    /// What the client sees. What it can act on is told; the rest is in the log.
-    pub fn to_oci_error_with(&self, words: Words) -> OciError {
-        let unavailable = |message: &str| OciError::new(ErrorCode::Unavailable, message).retry_after(10);
+    /// What a client is told: what it can act on. The rest is in the log.
+    pub fn explain(&self, words: Words) -> String {
         if self.is_for_want_of_space() {
-            return unavailable("this registry has no space left for new images; try again later");
+            return "this registry has no space left for new images; try again later".into();
         }
-        match self {
-            Self::Revision(RevisionError::Select(error)) => {
-                OciError::new(ErrorCode::ManifestUnknown, error.to_string())
+        let text = match self {
+            Self::Selection(error) | Self::Unsuggested(error) => return error.explain(words),
+            Self::Shared(error) => return error.explain(words),
+            Self::Revision(RevisionError::Git(RepositoryError::Unreachable(_))) => {
+                "the package repository cannot be reached"
             }
-            Self::Revision(RevisionError::Git(error)) => match error {
-                RepositoryError::NoSuchRef(_)
-                | RepositoryError::NoSuchCommit
-                | RepositoryError::TooLarge(_) => {
-                    OciError::new(ErrorCode::ManifestUnknown, error.to_string())
-                }
-                RepositoryError::Unreachable(_) => unavailable("the package repository cannot be reached"),
-                RepositoryError::Slow(_) => unavailable(&error.to_string()),
-                RepositoryError::Disk(_) => unavailable(
-                    "the package set cannot be stored at the moment; the operator finds the reason in the log",
-                ),
-            },
-            Self::Revision(RevisionError::Path(_)) => unavailable("the package set cannot be read"),
-            Self::Moving => unavailable("the package set keeps changing; ask again when it has settled"),
-            Self::Queue(error @ QueueError::Closed)
-            | Self::Revision(RevisionError::Queue(error @ QueueError::Closed)) => {
-                unavailable(&error.to_string())
+            Self::Revision(RevisionError::Git(RepositoryError::Disk(_))) => {
+                "the package set cannot be stored at the moment; the operator finds the reason in the log"
             }
-            // Also where all places are taken: a client that has fewer than others may be given one of theirs.
-            Self::Queue(error) => {
-                OciError::new(ErrorCode::Toomanyrequests, error.to_string()).retry_after(10).of_client_quota()
+            Self::Revision(RevisionError::Path(_)) => "the package set cannot be read",
+            Self::Moving => "the package set keeps changing; ask again when it has settled",
+            Self::Revision(RevisionError::Queue(
+                QueueError::Full | QueueError::Share(_) | QueueError::Overran(_),
+            )) => "too many branches and tags are being looked up; ask again in a moment",
+            Self::Resolve(ResolveError::Unloadable { restricted: true, .. }) => {
+                "at this revision the package set reads files outside of it or downloads something while it is \
+                 evaluated, which this registry allows only at the revision that the tag latest names"
             }
-            Self::Revision(RevisionError::Queue(_)) => {
-                let message = "too many branches and tags are being looked up; ask again in a moment";
-                OciError::new(ErrorCode::Toomanyrequests, message).retry_after(10).of_client_quota()
-            }
-            Self::Abandoned(abandoned)
-            | Self::Resolve(ResolveError::Abandoned(abandoned))
-            | Self::Realise(RealiseError::Abandoned(abandoned))
-            | Self::Revision(RevisionError::Abandoned(abandoned)) => {
-                OciError::new(ErrorCode::Toomanyrequests, abandoned.to_string()).retry_after(1)
-            }
-            Self::Selection(error) | Self::Unsuggested(error) => error.to_oci_error(words),
-            Self::Resolve(error @ ResolveError::Unloadable { restricted, .. }) => {
-                let message = if *restricted {
-                    "at this revision the package set reads files outside of it or downloads something while it is \
-                     evaluated, which this registry allows only at the revision that the tag latest names"
-                        .to_owned()
-                } else {
-                    error.to_string()
-                };
-                OciError::new(ErrorCode::ManifestUnknown, message)
-            }
+            // Each says of itself what a client may know.
+            Self::Revision(_)
+            | Self::Queue(_)
+            | Self::Abandoned(_)
+            | Self::Resolve(ResolveError::Abandoned(_) | ResolveError::Unloadable { .. })
+            | Self::Realise(RealiseError::Abandoned(_))
+            | Self::TooLarge { .. }
+            | Self::Undecided { .. }
+            | Self::Forest(_)
+            | Self::Pack(PackError::Whiteout { .. }) => return self.to_string(),
             Self::Resolve(ResolveError::Process(
                 ProcessError::Failed { .. } | ProcessError::Timeout { .. },
-            )) => unavailable("the package set cannot be loaded; its operator finds the reason in the log"),
+            )) => "the package set cannot be loaded; its operator finds the reason in the log",
             Self::Resolve(ResolveError::Process(ProcessError::Ended { .. }))
             | Self::Realise(RealiseError::Process(ProcessError::Ended { .. }))
             | Self::Requisites(RequisitesError::Process(ProcessError::Ended { .. })) => {
-                unavailable("Nix was interrupted; pull again")
+                "Nix was interrupted; pull again"
             }
-            Self::Realise(RealiseError::Process(ProcessError::Timeout { limit, .. })) => OciError::new(
-                ErrorCode::ManifestUnknown,
-                format!("building took longer than the {} s that this registry allows", limit.as_secs()),
-            ),
-            Self::Realise(RealiseError::Process(ProcessError::Memory { limit, .. })) => OciError::new(
-                ErrorCode::ManifestUnknown,
-                format!("building took more memory than the {} MiB that this registry allows", limit >> 20),
-            ),
-            Self::TooLarge { .. }
-            | Self::Undecided { .. }
-            | Self::Forest(_)
-            | Self::Pack(PackError::Whiteout { .. }) => {
-                OciError::new(ErrorCode::ManifestUnknown, self.to_string())
+            Self::Realise(RealiseError::Process(ProcessError::Timeout { limit, .. })) => {
+                return format!(
+                    "building took longer than the {} s that this registry allows",
+                    limit.as_secs()
+                );
+            }
+            Self::Realise(RealiseError::Process(ProcessError::Memory { limit, .. })) => {
+                return format!(
+                    "building took more memory than the {} MiB that this registry allows",
+                    limit >> 20
+                );
             }
             Self::Realise(
                 RealiseError::Process(ProcessError::Failed { .. }) | RealiseError::Hopeless { .. },
-            ) => unavailable("Nix cannot build at the moment; the operator finds the reason in the log"),
+            ) => "Nix cannot build at the moment; the operator finds the reason in the log",
             Self::Resolve(ResolveError::Process(ProcessError::Hindered {
                 obstacle: Obstacle::Network,
                 ..
-            })) => unavailable(
-                "what the package set downloads cannot be reached; its operator finds the reason in the log",
-            ),
-            Self::Resolve(ResolveError::Process(ProcessError::Hindered { .. })) => {
-                unavailable("Nix has no space left; the operator finds the reason in the log")
+            })) => {
+                "what the package set downloads cannot be reached; its operator finds the reason in the log"
             }
-            Self::Realise(RealiseError::Passing { obstacle, .. }) => unavailable(match obstacle {
+            Self::Resolve(ResolveError::Process(ProcessError::Hindered { .. })) => {
+                "Nix has no space left; the operator finds the reason in the log"
+            }
+            Self::Realise(RealiseError::Passing { obstacle, .. }) => match obstacle {
                 Obstacle::Network => {
                     "a build failed for want of network; the operator finds the reason in the log"
                 }
@@ -294,11 +267,10 @@ impl BuildError {
                     "a build failed for want of space; the operator finds the reason in the log"
                 }
                 Obstacle::Ended => "a build was interrupted; pull again",
-            }),
-            Self::Shared(error) => error.to_oci_error_with(words),
-            Self::Store(_) | Self::Pack(PackError::Write(_)) => unavailable(
-                "this registry's storage does not work at the moment; its operator finds the reason in the log",
-            ),
+            },
+            Self::Store(_) | Self::Pack(PackError::Write(_)) => {
+                "this registry's storage does not work at the moment; its operator finds the reason in the log"
+            }
             Self::Resolve(_)
             | Self::Realise(RealiseError::Process(_))
             | Self::Vanished(_)
@@ -308,10 +280,8 @@ impl BuildError {
             | Self::Closure(_)
             | Self::Undescribable(_)
             | Self::Read { .. }
-            | Self::Pack(_) => OciError::new(
-                ErrorCode::Internal,
-                "the image could not be built; its operator finds the reason in the log",
-            ),
-        }
+            | Self::Pack(_) => "the image could not be built; its operator finds the reason in the log",
+        };
+        text.into()
     }
 }

@@ -128,7 +128,7 @@ impl Failure {
     /// What the client of a registry would read. Where that refers to the log, the log has the reason: no build has
     /// reported this error.
     fn unreported(error: &crate::build::BuildError) -> Self {
-        let answer = error.to_oci_error_with(Words::Shown);
+        let answer = crate::http::refusal(error, Words::Shown);
         if answer.status() >= 500 {
             tracing::error!(error = %crate::build::chain(error), "request failed");
         }

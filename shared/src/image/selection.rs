@@ -1,12 +1,9 @@
 //! Which packages an image gets, given what each name resolves to.
 
-use crate::{
-    naming::{
-        image_name::{ImageName, Shows},
-        package::{PackageProblem, ProblemKind, Words},
-        package_name::PackageName,
-    },
-    oci::error::{ErrorCode, OciError},
+use crate::naming::{
+    image_name::{ImageName, Shows},
+    package::{PackageProblem, ProblemKind, Words},
+    package_name::PackageName,
 };
 use std::collections::BTreeSet;
 
@@ -89,13 +86,15 @@ pub fn select<T>(
 }
 
 impl SelectionError {
-    /// What the client sees: one sentence a package. Always a 404, so that Docker shows the message and
-    /// nobody retries.
-    pub fn to_oci_error(&self, words: Words) -> OciError {
-        let unknown = self.0.iter().any(|(_, problem)| problem.kind == ProblemKind::NotFound);
-        let code = if unknown { ErrorCode::NameUnknown } else { ErrorCode::ManifestUnknown };
+    /// What a client is told: one sentence a package.
+    pub fn explain(&self, words: Words) -> String {
         let sentences: Vec<_> = self.0.iter().map(|(name, problem)| problem.explain(name, words)).collect();
-        OciError::new(code, sentences.join("; "))
+        sentences.join("; ")
+    }
+
+    /// Whether the package set lacks one of the packages, rather than that they cannot be had.
+    pub fn is_unknown_name(&self) -> bool {
+        self.0.iter().any(|(_, problem)| problem.kind == ProblemKind::NotFound)
     }
 }
 
@@ -118,7 +117,7 @@ mod tests {
         };
         select(&image, PartialEq::eq, resolve)
             .map(|selected| selected.into_iter().map(|s| s.package).collect::<Vec<_>>().join(" "))
-            .map_err(|error| error.to_oci_error(Words::Shown).message)
+            .map_err(|error| error.explain(Words::Shown))
     }
 
     #[test]
