@@ -44,7 +44,8 @@ pub fn wait_again<Agent: AsRef<str>>(
     next_address(path, query).map(respond::wait_again)
 }
 
-/// The same address with the number of times that the client was sent to it, if that is not too large.
+/// The same address with the number of times that the client was sent to it. None if that is too often, or if the address
+/// does not fit into a header.
 fn next_address(path: &str, query: Option<&str>) -> Option<String> {
     let parameters = query.into_iter().flat_map(|query| query.split('&'));
     let count = |parameter: &str| parameter.strip_prefix(PARAMETER)?.strip_prefix('=')?.parse::<u32>().ok();
@@ -53,7 +54,8 @@ fn next_address(path: &str, query: Option<&str>) -> Option<String> {
         .filter(|parameter| !parameter.is_empty() && count(parameter).is_none())
         .map(|parameter| format!("&{parameter}"))
         .collect();
-    (times < MOST).then(|| format!("{path}?{PARAMETER}={}{others}", times + 1))
+    let address = format!("{path}?{PARAMETER}={}{others}", times + 1);
+    (times < MOST && address.bytes().all(|byte| byte.is_ascii_graphic())).then_some(address)
 }
 
 #[cfg(test)]
@@ -74,6 +76,7 @@ mod tests {
         check("docker/28.2.2", Some("firn-wait=9"), None);
         check("docker/28.2.2", Some("firn-wait=4294967295"), None);
         check("docker/28.2.2", Some("firn-wait=x"), Some("/v2/git?firn-wait=1&firn-wait=x"));
+        check("docker/28.2.2", Some("ns=\u{e9}"), None);
         check("containerd/1.6.20", None, None);
         check("curl/7.88.1", None, None);
         assert_eq!(wait_again(&building, || None::<&str>, "/v2/git", None), None);
