@@ -1,21 +1,17 @@
-//! Answers as a registry gives them: explicit lengths (HEAD too), digests, entity tags.
+//! Handing answers to the runtime: what they are is said by [`respond`].
 //!
-//! An answer is plain data until it is handed to the runtime, in one go: every call from Wasm to JavaScript
-//! costs. Bodies are whole byte arrays, for which the runtime keeps `Content-Length`, or streams of the
-//! runtime's own with a length that is known.
+//! An answer is plain data until it is handed over, in one go: every call from Wasm to JavaScript costs. Bodies are whole
+//! byte arrays, or streams of the runtime's own with a length that is known.
 
 use crate::{Failure, manifest::Manifest};
 use firn_shared::{
-    link::{
-        credentials::CHALLENGE,
-        protocol::{BUILDS, REVISION, SOURCE, Source},
-    },
+    link::protocol::{BUILDS, REVISION, SOURCE, Source},
     oci::{
-        discovery::{NO_REFERRERS, TagsPage},
         endpoint::Method,
-        entity_tag::{entity_tag, is_known},
         error::{ErrorCode, OciError},
-        media_type::{JSON, OCI_INDEX},
+        media_type,
+        request::Request,
+        respond::{self, Body, Response},
     },
 };
 use serde::{Serialize, Serializer};
@@ -24,24 +20,20 @@ use worker::js_sys::{ArrayBuffer, JSON, Uint8Array};
 use worker::wasm_bindgen::JsCast;
 use worker::{console_error, web_sys};
 
-/// The header that says that this is a registry (Docker's "HTTP API V2"; some clients insist on it).
-const API_VERSION: (&str, &str) = ("docker-distribution-api-version", "registry/2.0");
-
 /// What a client is going to get.
 pub(crate) struct Answer {
     /// The HTTP status.
     pub(crate) status: u16,
     /// Where it is from, if it is a manifest.
     pub(crate) source: Option<Source>,
-    headers: Vec<(&'static str, Cow<'static, str>)>,
-    body: Body,
+    response: Response,
+    content: Content,
 }
 
-/// What follows the headers.
-enum Body {
+/// What the runtime holds of an answer; it never enters Wasm.
+enum Content {
     None,
-    Bytes(Vec<u8>),
-    /// Bytes that the runtime holds already.
+    /// A manifest, which is sent if the answer has one in it.
     Buffer(ArrayBuffer),
     Stream(web_sys::ReadableStream),
 }
@@ -61,46 +53,26 @@ fn as_map<S: Serializer>(
     serializer.collect_map(headers.iter().map(|(name, value)| (name, value)))
 }
 
+impl From<Response> for Answer {
+    fn from(response: Response) -> Self {
+        Self { status: response.status, source: None, response, content: Content::None }
+    }
+}
+
 impl Answer {
-    /// An answer that begins like all others, without a body.
-    pub(crate) fn new(status: u16) -> Self {
-        let mut headers = Vec::with_capacity(10);
-        headers.push((API_VERSION.0, Cow::Borrowed(API_VERSION.1)));
-        Self { status, source: None, headers, body: Body::None }
+    /// An answer that has a manifest in it, unless it says otherwise.
+    pub(crate) fn with_buffer(response: Response, buffer: ArrayBuffer) -> Self {
+        Self { content: Content::Buffer(buffer), ..response.into() }
     }
 
-    /// The same with a header, whose name must be in lower case and new.
-    pub(crate) fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
-        self.headers.push((name, value.into()));
-        self
+    /// An answer with a stream of the runtime's.
+    pub(crate) fn with_stream(response: Response, stream: web_sys::ReadableStream) -> Self {
+        Self { content: Content::Stream(stream), ..response.into() }
     }
 
     /// The same with a header if there is a value for it.
-    pub(crate) fn with_some(self, name: &'static str, value: Option<impl Into<Cow<'static, str>>>) -> Self {
-        match value {
-            Some(value) => self.with(name, value),
-            None => self,
-        }
-    }
-
-    /// Ends an answer whose body is at hand: a HEAD gets its length alone.
-    pub(crate) fn bytes(self, method: Method, bytes: Vec<u8>) -> Self {
-        let mut answer = self.with("content-length", bytes.len().to_string());
-        if method == Method::Get {
-            answer.body = Body::Bytes(bytes);
-        }
-        answer
-    }
-
-    /// Ends an answer with bytes that the runtime holds.
-    pub(crate) fn buffer(mut self, buffer: ArrayBuffer) -> Self {
-        self.body = Body::Buffer(buffer);
-        self
-    }
-
-    /// Ends an answer with a stream of the runtime's, which never enters Wasm.
-    pub(crate) fn stream(mut self, stream: web_sys::ReadableStream) -> Self {
-        self.body = Body::Stream(stream);
+    pub(crate) fn with_some(mut self, name: &'static str, value: Option<String>) -> Self {
+        self.response = self.response.with_some(name, value);
         self
     }
 
@@ -109,27 +81,23 @@ impl Answer {
     /// # Errors
     /// When the runtime refuses it: never, unless a header's value has control characters in it.
     pub(crate) fn into_response(self) -> worker::Result<web_sys::Response> {
-        let init = Init { status: self.status, headers: &self.headers };
+        let init = Init { status: self.status, headers: self.response.headers() };
         let init = JSON::parse(&serde_json::to_string(&init).expect("numbers and texts serialise"))?;
         let init: web_sys::ResponseInit = init.unchecked_into();
-        Ok(match self.body {
-            Body::None => web_sys::Response::new_with_opt_str_and_init(None, &init)?,
-            Body::Bytes(bytes) => {
+        Ok(match (self.response.body, self.content) {
+            (Body::Bytes(bytes), _) => {
                 let bytes = Uint8Array::from(bytes.as_slice());
                 web_sys::Response::new_with_opt_buffer_source_and_init(Some(&bytes), &init)?
             }
-            Body::Buffer(buffer) => {
+            (Body::Manifest, Content::Buffer(buffer)) => {
                 web_sys::Response::new_with_opt_buffer_source_and_init(Some(buffer.unchecked_ref()), &init)?
             }
-            Body::Stream(stream) => {
+            (_, Content::Stream(stream)) => {
                 web_sys::Response::new_with_opt_readable_stream_and_init(Some(&stream), &init)?
             }
+            _ => web_sys::Response::new_with_opt_str_and_init(None, &init)?,
         })
     }
-}
-
-fn json(method: Method, body: Vec<u8>) -> Answer {
-    Answer::new(200).with("content-type", JSON).bytes(method, body)
 }
 
 /// Turns a failure into what clients see of it; `origin` is where they reach this edge, and thereby the pages of
@@ -140,81 +108,30 @@ pub(crate) fn result(method: Method, origin: &str, result: Result<Answer, Failur
         Err(Failure::Registry(mut failure)) => {
             let named = format!(" {BUILDS}");
             failure.message = failure.message.replace(&named, &format!(" {origin}{BUILDS}"));
-            error(method, &failure)
+            respond::error(method, &failure).into()
         }
         Err(Failure::Runtime(failure)) => {
             console_error!(
                 "{}",
                 serde_json::json!({ "message": "runtime error", "error": failure.to_string() })
             );
-            error(method, &OciError::new(ErrorCode::Internal, "the edge failed; the operator's log has more"))
+            let failure = OciError::new(ErrorCode::Internal, "the edge failed; the operator's log has more");
+            respond::error(method, &failure).into()
         }
     }
 }
 
-/// An error.
-pub(crate) fn error(method: Method, error: &OciError) -> Answer {
-    Answer::new(error.status())
-        .with("content-type", JSON)
-        .with_some("retry-after", error.retry_after_seconds.map(|seconds| seconds.to_string()))
-        .with_some("www-authenticate", (error.code == ErrorCode::Unauthorized).then_some(CHALLENGE))
-        .with_some("allow", (error.code == ErrorCode::Unsupported).then_some("GET, HEAD"))
-        .bytes(method, error.body())
-}
-
 /// `/healthz`: this Worker runs and is configured.
 pub(crate) fn health(method: Method) -> Answer {
-    json(method, b"{\"status\":\"ok\"}".to_vec())
+    respond::bytes(method, media_type::JSON, b"{\"status\":\"ok\"}".to_vec()).into()
 }
 
-/// `/v2/`
-pub(crate) fn base(method: Method) -> Answer {
-    json(method, b"{}".to_vec())
-}
-
-/// `/v2/<name>/referrers/<digest>`: always there and always empty.
-pub(crate) fn referrers(method: Method, query: Option<&str>) -> Answer {
-    let filtered = query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("artifactType=")));
-    Answer::new(200)
-        .with("content-type", OCI_INDEX)
-        .with_some("oci-filters-applied", filtered.then_some("artifactType"))
-        .bytes(method, NO_REFERRERS.as_bytes().to_vec())
-}
-
-/// `/v2/<name>/tags/list`
-pub(crate) fn tags(method: Method, page: TagsPage) -> Answer {
-    Answer::new(200).with("content-type", JSON).with_some("link", page.link).bytes(method, page.body)
-}
-
-/// Sends a client back to where it asked.
-pub(crate) fn wait_again(location: String) -> Answer {
-    Answer::new(307).with("location", location).with("cache-control", "no-store").with("content-length", "0")
-}
-
-/// A manifest, or 304 when the client has it.
-pub(crate) fn manifest(
-    method: Method,
-    manifest: Manifest,
-    source: Source,
-    if_none_match: Option<&str>,
-) -> Answer {
-    let digest = manifest.metadata.digest;
-    let known = if_none_match.is_some_and(|header| is_known(header, &digest));
-    let mut answer = Answer::new(if known { 304 } else { 200 })
-        .with("docker-content-digest", digest.to_string())
-        .with("etag", entity_tag(&digest))
-        .with("vary", "accept")
+/// A manifest, or that the client has it.
+pub(crate) fn manifest(request: &Request<'_>, manifest: Manifest, source: Source) -> Answer {
+    let Manifest { bytes, metadata } = manifest;
+    let length = u64::from(bytes.byte_length());
+    let response = respond::manifest(request, &metadata.digest, metadata.media_type, length)
         .with(SOURCE, source.as_str())
-        .with_some(REVISION, manifest.metadata.revision);
-    answer.source = Some(source);
-    if known {
-        return answer;
-    }
-    let answer = answer
-        .with("content-type", manifest.metadata.media_type)
-        .with("content-length", manifest.bytes.byte_length().to_string());
-    match method {
-        Method::Get => answer.buffer(manifest.bytes),
-        Method::Head => answer,
-    }
+        .with_some(REVISION, metadata.revision);
+    Answer { source: Some(source), ..Answer::with_buffer(response, bytes) }
 }

@@ -8,7 +8,12 @@ use crate::{answer::Answer, edge::Edge, manifest::Manifest, memory};
 use firn_shared::{
     link::{edge_cache::ManifestMetadata, protocol::REVISION},
     naming::image_name::ImageName,
-    oci::{digest::Digest, media_type::ManifestFormat, reference::Tag},
+    oci::{
+        digest::Digest,
+        media_type::ManifestFormat,
+        reference::Tag,
+        respond::{Body, Response},
+    },
 };
 use worker::js_sys::ArrayBuffer;
 use worker::wasm_bindgen::{self, JsCast, prelude::wasm_bindgen};
@@ -121,14 +126,14 @@ impl Key {
     }
 
     async fn put(&self, Manifest { bytes, metadata }: Manifest) -> worker::Result<()> {
-        let response = Answer::new(200)
+        let mut response = Response::new(200)
             .with("content-type", metadata.media_type)
             .with("docker-content-digest", metadata.digest.to_string())
             .with("cache-control", format!("max-age={}", self.seconds))
             .with_some(REVISION, metadata.revision)
-            .with_some(COMPOSED, metadata.composed.then_some("1"))
-            .buffer(bytes)
-            .into_response()?;
+            .with_some(COMPOSED, metadata.composed.then_some("1"));
+        response.body = Body::Manifest;
+        let response = Answer::with_buffer(response, bytes).into_response()?;
         JsFuture::from(DEFAULT.with(|cache| cache.put_with_str(&self.url, &response))).await?;
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! The context of a request: bindings, configuration, and the parts of the request that matter.
 
 use crate::config::Config;
-use firn_shared::oci::{error::OciError, media_type::ManifestFormat};
+use firn_shared::oci::{endpoint::Method, error::OciError, request as registry};
+use std::borrow::Cow;
 use std::future::Future;
 use std::rc::Rc;
 use worker::{Context, Env, web_sys};
@@ -35,6 +36,15 @@ impl Edge {
         Ok(Self { env, config, request, url, context })
     }
 
+    /// Parses the request to the registry.
+    ///
+    /// # Errors
+    /// As [`registry::Request::parse`].
+    pub(crate) fn parse(&self, method: Method) -> Result<registry::Request<'_>, OciError> {
+        let header = |name| self.header(name).map(Cow::Owned);
+        registry::Request::parse(method, self.path(), self.query(), header)
+    }
+
     /// A header's value. Several lines with the same name are joined by commas.
     pub(crate) fn header(&self, name: &str) -> Option<String> {
         // Names are constants that JavaScript accepts, so reading cannot fail.
@@ -49,11 +59,6 @@ impl Edge {
     /// The `Accept` header (skopeo sends six lines).
     pub(crate) fn accept(&self) -> Option<String> {
         self.header("accept")
-    }
-
-    /// The manifest format that the client wants.
-    pub(crate) fn format(&self) -> ManifestFormat {
-        ManifestFormat::negotiate(self.accept().as_deref())
     }
 
     /// Scheme and host of the request, for keys of the Cache API.

@@ -16,11 +16,12 @@ use firn_shared::{
         digest::Digest,
         endpoint::{Endpoint, Method},
         error::{ErrorCode, OciError},
-        media_type::ManifestFormat,
         reference::Reference,
+        request as registry, respond,
     },
 };
 use futures_util::{FutureExt, future::LocalBoxFuture, future::Shared};
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 use worker::{DurableObject, Env, Headers, Request, RequestInit, Response, State, durable_object};
@@ -188,17 +189,24 @@ impl DurableObject for Flight {
     }
 
     async fn fetch(&self, request: Request) -> worker::Result<Response> {
-        let answer = match self.answer(&request).await {
-            Err(error) => answer::error(Method::Get, &error),
-            Ok(fetched) => answer::manifest(Method::Get, fetched.manifest.clone(), Source::Backend, None)
-                .with_some(PACKAGE_SET, fetched.package_set.as_ref().map(|set| set.as_str().to_owned())),
-        };
+        let answer = self.respond(&request).await;
+        let answer = answer.unwrap_or_else(|error| respond::error(Method::Get, &error).into());
         Ok(answer.into_response()?.into())
     }
 }
 
 impl Flight {
-    async fn answer(&self, request: &Request) -> Answer {
+    async fn respond(&self, request: &Request) -> Result<answer::Answer, OciError> {
+        let path = request.path();
+        let header = |name| header(request, name).map(Cow::Owned);
+        let wanted = registry::Request::parse(Method::Get, &path, None, header)?;
+        let fetched = self.answer(request, &wanted).await?;
+        let package_set = fetched.package_set.as_ref().map(|set| set.as_str().to_owned());
+        let answer = answer::manifest(&wanted, fetched.manifest.clone(), Source::Backend);
+        Ok(answer.with_some(PACKAGE_SET, package_set))
+    }
+
+    async fn answer(&self, request: &Request, wanted: &registry::Request<'_>) -> Answer {
         let config = Config::of(&self.env)?;
         let purpose = Purpose::of_header(header(request, PURPOSE).as_deref());
         let asker = header(request, CLIENT).and_then(|text| text.parse().ok()).map(ClientNetwork::of);
@@ -214,7 +222,7 @@ impl Flight {
             let running = self.running.borrow().clone();
             let running = match running {
                 Some(running) => running,
-                None => self.start(config.clone(), request, asker, purpose)?,
+                None => self.start(config.clone(), request, wanted, asker, purpose)?,
             };
             let left = deadline.saturating_sub(clock::now_millis());
             match backend::within(left, running.answer).await {
@@ -230,17 +238,15 @@ impl Flight {
         &self,
         config: Rc<Config>,
         request: &Request,
+        wanted: &registry::Request<'_>,
         asker: Option<ClientNetwork>,
         purpose: Purpose,
     ) -> Result<Running, OciError> {
-        let path = request.path();
-        let accept = header(request, "accept");
-        let Endpoint::Manifest(name, Reference::Tag(tag)) = Endpoint::parse(&path)? else {
+        let Endpoint::Manifest(name, Reference::Tag(tag)) = &wanted.endpoint else {
             return Err(OciError::new(ErrorCode::Internal, "flights are for manifests by tag"));
         };
-        let image = ImageName::of(&name)?;
-        let format = ManifestFormat::negotiate(accept.as_deref());
-        let client = header(request, CLIENT);
+        let (image, tag, format) = (ImageName::of(name)?, tag.clone(), wanted.format);
+        let (path, accept, client) = (request.path(), header(request, "accept"), header(request, CLIENT));
         let (env, copy) = (self.env.clone(), config.clone());
         let (running, landed) = (self.running.clone(), self.landed.clone());
         let question = async move {

@@ -32,8 +32,14 @@ mod wanted;
 
 use answer::Answer;
 use edge::Edge;
-use firn_shared::oci::endpoint::{Endpoint, Method};
-use firn_shared::{link::protocol::BUILDS, oci::error::OciError};
+use firn_shared::{
+    link::protocol::BUILDS,
+    oci::{
+        endpoint::{Endpoint, Method},
+        error::OciError,
+        respond,
+    },
+};
 use std::rc::Rc;
 use worker::wasm_bindgen::{self, JsValue, prelude::wasm_bindgen};
 use worker::{Context, Env, web_sys};
@@ -63,7 +69,7 @@ async fn handle(request: web_sys::Request, env: Env, context: Context) -> settle
             observe::request(&edge, method, &answer, start);
             answer
         }
-        (Err(error), _) | (_, Err(error)) => answer::error(Method::Get, &error),
+        (Err(error), _) | (_, Err(error)) => respond::error(Method::Get, &error).into(),
     };
     Ok(answer.into_response()?.into())
 }
@@ -77,12 +83,13 @@ async fn respond(edge: &Rc<Edge>, method: Method) -> Result<Answer, Failure> {
     if let Some(id) = edge.path().strip_prefix(BUILDS) {
         return routes::builds(edge, method, id).await;
     }
-    match Endpoint::parse(edge.path())? {
-        Endpoint::Base => Ok(answer::base(method)),
-        Endpoint::Manifest(name, reference) => routes::manifests(edge, method, &name, reference).await,
-        Endpoint::Blob(name, digest) => routes::blobs(edge, method, &name, &digest).await,
-        Endpoint::Tags(name) => routes::tags(edge, method, &name).await,
-        Endpoint::Referrers(..) => Ok(answer::referrers(method, edge.query())),
+    let request = &edge.parse(method)?;
+    match &request.endpoint {
+        Endpoint::Base => Ok(respond::base(method).into()),
+        Endpoint::Manifest(name, reference) => routes::manifests(edge, request, name, reference).await,
+        Endpoint::Blob(name, digest) => routes::blobs(edge, request, name, digest).await,
+        Endpoint::Tags(name) => routes::tags(edge, request, name).await,
+        Endpoint::Referrers(..) => Ok(respond::referrers(request).into()),
     }
 }
 

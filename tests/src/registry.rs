@@ -134,7 +134,10 @@ impl Registry {
         until(&format!("{name} is being built"), LONG, || {
             let answer = self.manifest(name);
             assert_eq!(answer.status, 429, "{}", answer.text());
-            page_of(&answer.error().1)
+            let page = page_of(&answer.error().1)?;
+            let id = &answer.json()["errors"][0]["detail"]["build"];
+            assert_eq!(page, format!("/builds/{}", id.as_str().unwrap_or_default()), "{}", answer.text());
+            Some(page)
         })
     }
 

@@ -44,8 +44,7 @@ pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
 async fn build(args: &BuildArgs, builder: Arc<Builder>) -> Result<(), Failure> {
     let mut shown = Shown::new("looking at the package set");
     // The person at the terminal reads the same message as a client of the registry.
-    let told =
-        |error: &crate::images::BuildError| Failure::Error(error.to_oci_error_with(Words::Shown).message);
+    let told = |error: &crate::images::BuildError| Failure::Error(error.explain(Words::Shown));
     let unreported = |error| Failure::unreported(&error);
     let set = builder.package_set(&args.tag, Client::NOBODY).await.map_err(unreported)?;
     let image = match builder.image(&args.image, &args.tag, &set, Client::NOBODY).await.map_err(unreported)? {

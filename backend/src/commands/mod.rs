@@ -132,7 +132,7 @@ impl Failure {
     /// The message that a client of the registry would get. If that message refers to the log, this logs the reason,
     /// because no build has reported this error.
     fn unreported(error: &crate::images::BuildError) -> Self {
-        let answer = error.to_oci_error_with(Words::Shown);
+        let answer = crate::http::refusal(error, Words::Shown);
         if answer.status() >= 500 {
             tracing::error!(error = %crate::error_chain::chain(error), "request failed");
         }

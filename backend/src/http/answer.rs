@@ -1,36 +1,60 @@
-//! Answers: bodies with their lengths, and errors in the registry's envelope.
+//! Sending answers: what they are is said by [`respond`], and here they become axum's.
 
 use crate::waiting::DEFECT;
 use axum::{
     body::Body,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header::HeaderName, request::Parts},
     response::Response,
 };
 use firn_shared::oci::{
     endpoint::Method,
     error::{ErrorCode, OciError},
-    media_type,
+    request::Request,
+    respond,
 };
+use std::borrow::Cow;
 
 /// What a handler comes to.
 pub(super) type Answer = Result<Response, OciError>;
 
-/// An answer as it goes out.
+/// Reads a request to the API.
+pub(super) fn parse(parts: &Parts) -> Result<Request<'_>, OciError> {
+    let method = Method::parse(parts.method.as_str())?;
+    Request::parse(method, parts.uri.path(), parts.uri.query(), |name| header(parts, name))
+}
+
+/// A header's value; several lines of one name are joined by commas. What is no text is left out.
+fn header<'a>(parts: &'a Parts, name: &'static str) -> Option<Cow<'a, str>> {
+    let mut lines = parts.headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+    let first = lines.next()?;
+    Some(lines.fold(first.into(), |joined, line| format!("{joined}, {line}").into()))
+}
+
+/// An answer whose body is all there.
+pub(super) fn send(response: respond::Response) -> Response {
+    send_with(response, Body::empty())
+}
+
+/// An answer; `content` is the manifest or the blob that it has in it, if it has one.
+pub(super) fn send_with(response: respond::Response, content: Body) -> Response {
+    let headers = response.headers().iter().map(|(name, value)| {
+        let value = HeaderValue::from_str(value).expect("digests, names, tags and tokens are ASCII");
+        (HeaderName::from_static(name), value)
+    });
+    let (headers, status) = (headers.collect(), StatusCode::from_u16(response.status));
+    let mut sent = Response::new(match response.body {
+        respond::Body::Empty => Body::empty(),
+        respond::Body::Bytes(bytes) => Body::from(bytes),
+        respond::Body::Manifest | respond::Body::Blob { .. } => content,
+    });
+    *sent.status_mut() = status.expect("answers have statuses that exist");
+    *sent.headers_mut() = headers;
+    sent
+}
+
+/// An answer as it goes out. The body of an error is sent to HEAD, too: hyper leaves it out.
 pub(super) fn into_response(answer: Answer) -> Response {
-    answer.unwrap_or_else(|error| {
-        let mut response = Response::new(Body::from(error.body()));
-        *response.status_mut() =
-            StatusCode::from_u16(error.status()).expect("error codes have statuses that exist");
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type::JSON));
-        if error.code == ErrorCode::Unsupported {
-            headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-        }
-        if let Some(seconds) = error.retry_after_seconds {
-            headers.insert(header::RETRY_AFTER, seconds.into());
-        }
-        response
-    })
+    answer.unwrap_or_else(|error| send(respond::error(Method::Get, &error)))
 }
 
 /// The answer when a handler panicked.
@@ -38,15 +62,18 @@ pub(super) fn defect() -> Answer {
     Err(OciError::new(ErrorCode::Internal, DEFECT))
 }
 
-/// Bytes of a type; a HEAD gets the length alone.
-pub(super) fn json(method: Method, content_type: &'static str, bytes: Vec<u8>) -> Answer {
-    let length = bytes.len();
-    let body = match method {
-        Method::Get => Body::from(bytes),
-        Method::Head => Body::empty(),
-    };
-    let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
-    Ok(response)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use firn_shared::Digest;
+
+    #[test]
+    fn lines_of_one_header_are_one_list() {
+        let digest = Digest::of(b"x");
+        let request = axum::http::Request::get(format!("/v2/git/manifests/{digest}"))
+            .header("if-none-match", "\"other\"")
+            .header("if-none-match", format!("\"{digest}\""));
+        let (parts, ()) = request.body(()).expect("a request").into_parts();
+        assert!(parse(&parts).expect("a request").has(&digest));
+    }
 }

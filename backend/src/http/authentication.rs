@@ -7,6 +7,7 @@ use firn_shared::{
     oci::{
         endpoint::Method,
         error::{ErrorCode, OciError},
+        query::Query,
     },
 };
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -21,10 +22,7 @@ pub(super) fn method_of_edge(secret: Option<&Secret>, request: &Parts) -> Result
 pub(super) fn check(secret: Option<&Secret>, request: &Parts) -> Result<(), OciError> {
     let Some(secret) = secret else { return Ok(()) };
     let in_header = request.headers.get(HEADER).and_then(|value| value.to_str().ok());
-    let in_query = request.uri.query().and_then(|query| {
-        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.find(|(key, _)| *key == HEADER).map(|(_, value)| value.replace("%3A", ":"))
-    });
+    let in_query = Query::new(request.uri.query()).get(HEADER).map(|value| value.replace("%3A", ":"));
     let proof = in_header.or(in_query.as_deref());
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |duration| duration.as_secs());
     secret

@@ -3,8 +3,9 @@
 
 use super::{
     App,
-    answer::{self, Answer, into_response},
-    authentication, manifests,
+    answer::{Answer, into_response, send},
+    authentication,
+    refusal::refuse,
 };
 use axum::{
     extract::{Path, Request, State},
@@ -12,10 +13,11 @@ use axum::{
 };
 use firn_shared::{
     cache_key::CacheKey,
+    naming::package::Words,
     oci::{
         endpoint::Method,
         error::{ErrorCode, OciError},
-        media_type,
+        media_type, respond,
     },
 };
 use std::sync::Arc;
@@ -31,6 +33,7 @@ pub(super) async fn get(State(app): State<Arc<App>>, Path(key): Path<String>, re
 async fn record(app: &App, method: Method, key: &str) -> Answer {
     let unknown = || OciError::new(ErrorCode::NameUnknown, "nothing is recorded under this key");
     let key: CacheKey = key.parse().map_err(|_| unknown())?;
-    let bytes = app.builder.published(&key).await.map_err(manifests::refuse)?.ok_or_else(unknown)?;
-    answer::json(method, media_type::BLOB, bytes.into())
+    let published = app.builder.published(&key).await;
+    let bytes = published.map_err(|error| refuse(error, Words::Hidden))?.ok_or_else(unknown)?;
+    Ok(send(respond::bytes(method, media_type::BLOB, bytes.into())))
 }

@@ -2,8 +2,9 @@
 
 use super::{
     App,
-    answer::Answer,
+    answer::{Answer, send},
     ready::{Asked, ReadyManifest},
+    refusal::{refusal, refuse, refuse_storage},
 };
 use crate::{
     images::{BuildError, ImageStatus, PackageSetState},
@@ -11,7 +12,7 @@ use crate::{
     waiting::{Client, Progress},
 };
 use axum::{
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderMap, header, request::Parts},
     response::Response,
 };
 use bytes::Bytes;
@@ -22,60 +23,58 @@ use firn_shared::{
     oci::{
         discovery,
         document::Document,
-        endpoint::Method,
         error::{ErrorCode, OciError},
         media_type::ManifestFormat,
         reference::{Reference, Tag},
         repository_name::RepositoryName,
+        request::Request,
     },
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-/// How long a client is told to wait before it asks again for an image that is being built.
+/// When a client may ask again for what has not begun, in seconds. Builds use [`patience`].
 const RETRY_AFTER_SECONDS: u32 = 5;
 
 pub(super) async fn get(
     app: &App,
-    method: Method,
+    request: &Request<'_>,
     name: &RepositoryName,
-    reference: Reference,
-    request: &Parts,
+    reference: &Reference,
+    parts: &Parts,
     client: Client,
 ) -> Answer {
     match reference {
-        Reference::Digest(digest) => by_digest(app, method, digest, &request.headers).await,
-        Reference::Tag(tag) if tag.is_of_referrers() => Err(discovery::no_referrers_tag(&tag)),
-        Reference::Tag(tag) => by_tag(app, method, name, &tag, request, client).await,
+        Reference::Digest(digest) => by_digest(app, request, *digest).await,
+        Reference::Tag(tag) if tag.is_of_referrers() => Err(discovery::no_referrers_tag(tag)),
+        Reference::Tag(tag) => by_tag(app, request, name, tag, parts, client).await,
     }
 }
 
 async fn by_tag(
     app: &App,
-    method: Method,
+    request: &Request<'_>,
     name: &RepositoryName,
     tag: &Tag,
-    request: &Parts,
+    parts: &Parts,
     client: Client,
 ) -> Answer {
     // What is no image is refused before anybody is asked what the tag means.
     let image = &ImageName::of(name)?;
-    let headers = &request.headers;
+    let format = request.format;
     let deadline = Instant::now() + app.wait;
-    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
-    let format = ManifestFormat::negotiate(accept);
     let revision = timeout_at(deadline, app.builder.revision(tag, client)).await;
     let revision =
-        revision.map_err(|_| ask_again("the package repository takes long to answer"))?.map_err(refuse)?;
+        revision.map_err(|_| ask_again("the package repository takes long to answer"))?.map_err(hidden)?;
     let (asked, store) = (Asked::Tag(name.clone(), tag.clone(), format), app.builder.store());
-    look_for_missing(app, headers).await?;
-    if let Some(answer) = app.manifests.answer(&asked, Some(&revision), store, method, headers) {
+    look_for_missing(app, &parts.headers).await?;
+    if let Some(answer) = app.manifests.answer(&asked, Some(&revision), store, request) {
         return Ok(answer);
     }
     let set = app.builder.package_set_at(revision);
     let losses = store.losses();
-    let find = async || record(app, image, tag, &set, request, client, deadline).await;
+    let find = async || record(app, image, tag, &set, parts, client, deadline).await;
     let record = match find().await? {
         ControlFlow::Continue(record) => record,
         ControlFlow::Break(answer) => return Ok(answer),
@@ -94,13 +93,14 @@ async fn by_tag(
         }
         bytes => (record, bytes?),
     };
-    let mut manifest = ReadyManifest::new(digest_of(&record, format)?, content_type(&bytes)?, bytes);
-    // What the edge wants to know beside it.
-    manifest.say(HeaderName::from_static(protocol::REVISION), record.revision.id());
-    manifest.say(HeaderName::from_static(protocol::PACKAGE_SET), &set.token.to_string());
-    // One tag is several manifests.
-    manifest.say(header::VARY, "accept");
-    let answer = manifest.answer(method, headers);
+    let manifest = ReadyManifest {
+        digest: digest_of(&record, format)?,
+        media_type: media_type(&bytes)?,
+        bytes,
+        revision: Some(record.revision.id().to_owned()),
+        package_set: Some(set.token),
+    };
+    let answer = manifest.answer(request);
     let key = set.image_key(image);
     app.manifests.keep(asked, manifest, losses, Some((set.revision, key)));
     Ok(answer)
@@ -113,7 +113,7 @@ async fn look_for_missing(app: &App, headers: &HeaderMap) -> Result<(), OciError
     // Nobody else is believed, as it costs everybody something.
     let Some(missing) = missing.filter(|_| app.secret.is_some()) else { return Ok(()) };
     let store = app.builder.store();
-    let size = store.blob_size(&missing).await.map_err(|error| refuse(BuildError::Store(error)))?;
+    let size = store.blob_size(&missing).await.map_err(refuse_storage)?;
     if size.is_none() {
         store.note_loss();
     }
@@ -126,19 +126,19 @@ async fn record(
     name: &ImageName,
     tag: &Tag,
     set: &PackageSetState,
-    request: &Parts,
+    parts: &Parts,
     client: Client,
     deadline: Instant,
 ) -> Result<ControlFlow<Response, Arc<ImageRecord>>, OciError> {
     let words = app.builder.words(&set.revision);
     let image = timeout_at(deadline, app.builder.image(name, tag, set, client)).await;
     let image = image.map_err(|_| ask_again("many images are asked for"))?;
-    let record = match image.map_err(|error| refuse_with(error, words))? {
+    let record = match image.map_err(|error| refuse(error, words))? {
         ImageStatus::Ready(record) => record,
         ImageStatus::Building(waiting) => tokio::select! {
-            outcome = waiting.outcome() => outcome.map_err(|error| error.to_oci_error_with(words))?,
+            outcome = waiting.outcome() => outcome.map_err(|error| refusal(&error, words))?,
             () = sleep_until(deadline) => {
-                return come_back(app, name, &waiting.progress, request).map(ControlFlow::Break);
+                return come_back(app, name, &waiting.progress, parts).map(ControlFlow::Break);
             }
             () = app.ending() => {
                 let message = "this registry is being restarted; pull again";
@@ -151,23 +151,20 @@ async fn record(
 
 /// What a client is told whose patience must not be tried further: to come back, in words or, where it would
 /// not understand them, by a redirect.
-fn come_back(app: &App, name: &ImageName, progress: &Progress, request: &Parts) -> Answer {
-    let agent = request.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-    let location = patience::wait_again(agent, request.uri.path(), request.uri.query());
-    if let Some(location) = location.and_then(|location| HeaderValue::from_str(&location).ok()) {
-        let mut response = Response::default();
-        *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
-        response.headers_mut().insert(header::LOCATION, location);
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        return Ok(response);
-    }
+fn come_back(app: &App, name: &ImageName, progress: &Progress, parts: &Parts) -> Answer {
     let (summary, id) = (progress.summary(), progress.id());
     let message =
         format!("{name} is being built: {summary}. Pull again to wait for it, or look at /builds/{id}");
-    let error = OciError::new(ErrorCode::Toomanyrequests, message);
     // Early enough to keep its place.
     let longest = u32::try_from(app.builder.abandon_after().as_secs() / 2).unwrap_or(u32::MAX).max(1);
-    Err(error.retry_after(patience::retry_after_seconds(progress.age_seconds()).min(longest)))
+    let error = OciError::new(ErrorCode::Toomanyrequests, message)
+        .of_build(id)
+        .retry_after(patience::retry_after_seconds(progress.age_seconds()).min(longest));
+    let agent = || parts.headers.get(header::USER_AGENT)?.to_str().ok();
+    match patience::wait_again(&error, agent, parts.uri.path(), parts.uri.query()) {
+        Some(response) => Ok(send(response)),
+        None => Err(error),
+    }
 }
 
 fn ask_again(message: &str) -> OciError {
@@ -187,28 +184,28 @@ fn digest_of(record: &Arc<ImageRecord>, format: ManifestFormat) -> Result<Digest
     }
 }
 
-async fn by_digest(app: &App, method: Method, digest: Digest, headers: &HeaderMap) -> Answer {
+async fn by_digest(app: &App, request: &Request<'_>, digest: Digest) -> Answer {
     let (asked, store) = (Asked::Digest(digest), app.builder.store());
-    if let Some(answer) = app.manifests.answer(&asked, None, store, method, headers) {
+    if let Some(answer) = app.manifests.answer(&asked, None, store, request) {
         return Ok(answer);
     }
     let losses = store.losses();
     let bytes = stored(app, digest).await?;
-    let manifest = ReadyManifest::new(digest, content_type(&bytes)?, bytes);
-    let answer = manifest.answer(method, headers);
+    let media_type = media_type(&bytes)?;
+    let manifest = ReadyManifest { digest, media_type, bytes, revision: None, package_set: None };
+    let answer = manifest.answer(request);
     app.manifests.keep(asked, manifest, losses, None);
     Ok(answer)
 }
 
 /// The media type of a document, from its own bytes.
-fn content_type(bytes: &[u8]) -> Result<&'static str, OciError> {
+fn media_type(bytes: &[u8]) -> Result<&'static str, OciError> {
     Document::parse(bytes).map(|document| document.media_type()).map_err(|_| unknown())
 }
 
 /// A manifest's bytes. Layers are blobs too, but no manifest is as large as most are.
 async fn stored(app: &App, digest: Digest) -> Result<Bytes, OciError> {
-    let failed = |error| refuse(BuildError::Store(error));
-    app.builder.store().small_blob(&digest).await.map_err(failed)?.ok_or_else(unknown)
+    app.builder.store().small_blob(&digest).await.map_err(refuse_storage)?.ok_or_else(unknown)
 }
 
 fn unknown() -> OciError {
@@ -218,15 +215,7 @@ fn unknown() -> OciError {
     )
 }
 
-/// Logs an error that no build reports and says what the client may know.
-pub(super) fn refuse(error: BuildError) -> OciError {
-    refuse_with(error, Words::Hidden)
-}
-
-fn refuse_with(error: BuildError, words: Words) -> OciError {
-    let answer = error.to_oci_error_with(words);
-    if answer.status() >= 500 {
-        tracing::error!(error = %crate::error_chain::chain(&error), "request failed");
-    }
-    answer
+/// An error of which it is not known whether its words may be shown.
+fn hidden(error: BuildError) -> OciError {
+    refuse(error, Words::Hidden)
 }

@@ -15,30 +15,28 @@ mod metrics;
 mod pace;
 mod pulls;
 mod ready;
+mod refusal;
 mod server;
 mod tags;
 
 pub use metrics::MetricsAccess;
 pub use ready::ReadyManifests;
+pub(crate) use refusal::refusal;
 pub use server::serve;
 
 use crate::{images::Builder, waiting::Client};
-use answer::{Answer, into_response};
+use answer::{Answer, into_response, send};
 use axum::{
     Router,
     extract::{ConnectInfo, Request, State},
-    http::{HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderName, HeaderValue, StatusCode, request::Parts},
     response::Response,
     routing::get,
 };
 use firn_shared::{
     composition::PATH,
     link::{authentication::Secret, protocol},
-    oci::{
-        discovery::NO_REFERRERS,
-        endpoint::{Endpoint, Method},
-        media_type,
-    },
+    oci::{endpoint::Endpoint, respond},
 };
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -73,18 +71,19 @@ impl App {
 
 /// The routes.
 pub fn router(app: App) -> Router {
-    let version = HeaderValue::from_static("registry/2.0");
+    let (version, value) = respond::API_VERSION;
     Router::new()
         .route("/healthz", get(health))
         .route("/metrics", get(metrics::get))
         .route("/builds/{id}", get(builds::get))
         .route(&format!("{PATH}{{key}}"), get(composition::get))
         .route(&format!("{}{{digests}}", protocol::PULLED), get(pulls::get))
+        .method_not_allowed_fallback(registry)
         .fallback(registry)
         .with_state(Arc::new(app))
         .layer(SetResponseHeaderLayer::overriding(
-            header::HeaderName::from_static("docker-distribution-api-version"),
-            version,
+            HeaderName::from_static(version),
+            HeaderValue::from_static(value),
         ))
         .layer(CatchPanicLayer::custom(|_| into_response(answer::defect())))
 }
@@ -99,32 +98,24 @@ async fn health(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
 
 /// Everything under `/v2/`: names have slashes in them, so paths are parsed from the end, by `firn_shared`.
 async fn registry(State(app): State<Arc<App>>, request: Request) -> Response {
-    let (request, content) = request.into_parts();
-    content::discard(&request, content).await;
-    into_response(answer(&app, &request).await)
+    let (parts, content) = request.into_parts();
+    content::discard(&parts, content).await;
+    into_response(answer(&app, &parts).await)
 }
 
-async fn answer(app: &App, request: &Parts) -> Answer {
-    let method = Method::parse(request.method.as_str())?;
-    let endpoint = Endpoint::parse(request.uri.path())?;
-    if endpoint != Endpoint::Base {
-        authentication::check(app.secret.as_deref(), request)?;
+async fn answer(app: &App, parts: &Parts) -> Answer {
+    let request = &answer::parse(parts)?;
+    if request.endpoint != Endpoint::Base {
+        authentication::check(app.secret.as_deref(), parts)?;
     }
-    match endpoint {
-        Endpoint::Base => answer::json(method, media_type::JSON, b"{}".to_vec()),
+    match &request.endpoint {
+        Endpoint::Base => Ok(send(respond::base(request.method))),
         Endpoint::Manifest(name, reference) => {
-            manifests::get(app, method, &name, reference, request, client(app, request)).await
+            manifests::get(app, request, name, reference, parts, client(app, parts)).await
         }
-        Endpoint::Blob(_, digest) => blobs::get(app, method, digest, &request.headers).await,
-        Endpoint::Tags(name) => tags::get(app, method, &name, request.uri.query()).await,
-        Endpoint::Referrers(..) => {
-            let mut response = answer::json(method, media_type::OCI_INDEX, NO_REFERRERS.into())?;
-            if request.uri.query().is_some_and(|query| query.contains("artifactType=")) {
-                let applied = HeaderValue::from_static("artifactType");
-                response.headers_mut().insert("oci-filters-applied", applied);
-            }
-            Ok(response)
-        }
+        Endpoint::Blob(_, digest) => blobs::get(app, request, digest).await,
+        Endpoint::Tags(name) => tags::get(app, request, name).await,
+        Endpoint::Referrers(..) => Ok(send(respond::referrers(request))),
     }
 }
 

@@ -3,10 +3,10 @@
 
 use super::{
     App,
-    answer::{self, Answer, into_response},
-    authentication, manifests,
+    answer::{Answer, into_response, send},
+    authentication,
+    refusal::refuse_storage,
 };
-use crate::images::BuildError;
 use axum::{
     extract::{Path, Request, State},
     response::Response,
@@ -17,7 +17,7 @@ use firn_shared::{
     oci::{
         endpoint::Method,
         error::{ErrorCode, OciError},
-        media_type,
+        media_type, respond,
     },
 };
 use std::sync::Arc;
@@ -37,7 +37,7 @@ async fn report(app: &App, method: Method, list: &str) -> Answer {
     for digest in &digests {
         store.note_pull(&CacheKey::from_bytes(*digest.as_bytes()));
     }
-    let failed = |error| manifests::refuse(BuildError::Store(error));
-    let leaving = store.leaving(&digests).await.map_err(failed)?;
-    answer::json(method, media_type::JSON, serde_json::to_vec(&leaving).expect("digests serialise"))
+    let leaving = store.leaving(&digests).await.map_err(refuse_storage)?;
+    let bytes = serde_json::to_vec(&leaving).expect("digests serialise");
+    Ok(send(respond::bytes(method, media_type::JSON, bytes)))
 }

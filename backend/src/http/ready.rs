@@ -4,23 +4,18 @@
 //! manifest is never older than the package set. What the store loses is noticed by [`Store::losses`] where this
 //! process removes or misses it, and after a few seconds where another one does.
 
+use super::answer;
 use crate::store::Store;
-use axum::{
-    body::Body,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
-    response::Response,
-};
+use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use firn_shared::{
     Digest,
     cache_key::CacheKey,
+    link::protocol,
     naming::package_source::Revision,
     oci::{
-        endpoint::Method,
-        entity_tag::{entity_tag, is_known},
-        media_type::ManifestFormat,
-        reference::Tag,
-        repository_name::RepositoryName,
+        media_type::ManifestFormat, reference::Tag, repository_name::RepositoryName, request::Request,
+        respond,
     },
 };
 use moka::sync::Cache;
@@ -46,9 +41,14 @@ pub(super) enum Asked {
 /// A manifest, with all that is said beside it.
 #[derive(Debug)]
 pub(super) struct ReadyManifest {
-    digest: Digest,
-    headers: HeaderMap,
-    bytes: Bytes,
+    pub(super) digest: Digest,
+    /// What it is served as.
+    pub(super) media_type: &'static str,
+    pub(super) bytes: Bytes,
+    /// Where it was asked for by a tag: what that names, for the edge.
+    pub(super) revision: Option<String>,
+    /// The same, and how images are made from it.
+    pub(super) package_set: Option<CacheKey>,
 }
 
 /// A manifest that was sent not long ago.
@@ -82,8 +82,7 @@ impl ReadyManifests {
         asked: &Asked,
         revision: Option<&Revision>,
         store: &Store,
-        method: Method,
-        headers: &HeaderMap,
+        request: &Request<'_>,
     ) -> Option<Response> {
         let kept = self.0.get(asked)?;
         let named = kept.named.as_ref().map(|(revision, _)| revision);
@@ -93,7 +92,7 @@ impl ReadyManifests {
         if let Some((_, image)) = &kept.named {
             store.note_pull(image);
         }
-        Some(kept.manifest.answer(method, headers))
+        Some(kept.manifest.answer(request))
     }
 
     /// Keeps a manifest. `losses` are the store's from before anything of it was read; `named` is what the tag
@@ -110,43 +109,21 @@ impl ReadyManifests {
 }
 
 impl ReadyManifest {
-    /// A manifest of this type.
-    pub(super) fn new(digest: Digest, content_type: &'static str, bytes: Bytes) -> Self {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        headers.insert(header::CONTENT_LENGTH, bytes.len().into());
-        let mut manifest = Self { digest, headers, bytes };
-        manifest.say(HeaderName::from_static("docker-content-digest"), &digest.to_string());
-        manifest.say(header::ETAG, &entity_tag(&digest));
-        manifest
-    }
-
-    /// Says something beside it, in ASCII.
-    pub(super) fn say(&mut self, name: HeaderName, value: &str) {
-        let value = HeaderValue::from_str(value).expect("digests, revisions and tokens are ASCII");
-        self.headers.insert(name, value);
-    }
-
-    /// What a request with these headers gets.
-    pub(super) fn answer(&self, method: Method, headers: &HeaderMap) -> Response {
-        let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-        let is_known = known.is_some_and(|known| is_known(known, &self.digest));
-        let mut response = Response::new(match method {
-            Method::Get if !is_known => Body::from(self.bytes.clone()),
-            Method::Get | Method::Head => Body::empty(),
-        });
-        *response.headers_mut() = self.headers.clone();
-        if is_known {
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-            response.headers_mut().remove(header::CONTENT_LENGTH);
-        }
-        response
+    /// What a request gets.
+    pub(super) fn answer(&self, request: &Request<'_>) -> Response {
+        let length = self.bytes.len() as u64;
+        let response = respond::manifest(request, &self.digest, self.media_type, length)
+            .with_some(protocol::REVISION, self.revision.clone())
+            .with_some(protocol::PACKAGE_SET, self.package_set.as_ref().map(CacheKey::to_string));
+        answer::send_with(response, Body::from(self.bytes.clone()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::body::HttpBody;
+    use firn_shared::oci::{endpoint::Method, entity_tag::entity_tag, media_type};
 
     const GRACE: Duration = Duration::from_secs(3600);
 
@@ -167,9 +144,14 @@ mod tests {
     }
 
     fn ready() -> (Digest, ReadyManifest) {
-        let digest = Digest::of(b"manifest");
-        let manifest = ReadyManifest::new(digest, ManifestFormat::Oci.manifest(), Bytes::from("manifest"));
-        (digest, manifest)
+        let (digest, bytes) = (Digest::of(b"manifest"), Bytes::from("manifest"));
+        let media_type = media_type::OCI_MANIFEST;
+        (digest, ReadyManifest { digest, media_type, bytes, revision: None, package_set: None })
+    }
+
+    fn request(known: &str) -> Request<'_> {
+        let header = |name| (name == "if-none-match").then_some(known.into());
+        Request::parse(Method::Get, "/v2/hello/manifests/latest", None, header).expect("a request")
     }
 
     #[test]
@@ -182,7 +164,7 @@ mod tests {
         let image = CacheKey::builder("test").build();
         manifests.keep(asked.clone(), manifest, store.losses(), Some((revision("a"), image)));
         let answer = |asked: &Asked, revision: Option<&Revision>| {
-            manifests.answer(asked, revision, &store, Method::Get, &HeaderMap::new())
+            manifests.answer(asked, revision, &store, &request("\"other\""))
         };
         assert!(answer(&asked, Some(&revision("a"))).is_some());
         assert!(store.is_being_pulled(&image.to_string()), "a pull that touched nothing is a pull");
@@ -193,18 +175,10 @@ mod tests {
     }
 
     #[test]
-    fn knows_what_clients_have() {
+    fn clients_get_the_bytes_unless_they_have_them() {
         let (digest, manifest) = ready();
-        let answer = |method, tag: &str| {
-            let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, tag.parse().expect("a value"))]);
-            let answer = manifest.answer(method, &headers);
-            let length =
-                answer.headers().get(header::CONTENT_LENGTH).map(|length| length.to_str().map(str::to_owned));
-            (answer.status().as_u16(), length.map(|length| length.expect("a number")))
-        };
-        let size = Some("8".to_owned());
-        assert_eq!(answer(Method::Get, "\"other\""), (200, size.clone()));
-        assert_eq!(answer(Method::Head, "\"other\""), (200, size));
-        assert_eq!(answer(Method::Get, &entity_tag(&digest)), (304, None));
+        let size = |known: &str| manifest.answer(&request(known)).body().size_hint().exact();
+        assert_eq!(size("\"other\""), Some(8));
+        assert_eq!(size(&entity_tag(&digest)), Some(0));
     }
 }

@@ -6,13 +6,16 @@
 //! - Nobody has more than so many connections (`crowd`).
 
 use super::{
-    answer::into_response,
     crowd::{Crowd, Place},
     pace::{Pace, PacedStream},
 };
 use crate::{config::ClientArgs, process::descriptors, waiting::Client};
 use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
-use firn_shared::oci::error::{ErrorCode, OciError};
+use firn_shared::oci::{
+    endpoint::Method,
+    error::{ErrorCode, OciError},
+    respond,
+};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -120,14 +123,12 @@ async fn refuse(mut stream: TcpStream) -> io::Result<()> {
         "there are too many connections from this address; close some, or come back later",
     )
     .retry_after(COME_BACK);
-    let body = error.body();
-    let response = into_response(Err(error));
-    let mut bytes =
-        format!("HTTP/1.1 {}\r\nconnection: close\r\ncontent-length: {}\r\n", response.status(), body.len());
+    let response = respond::error(Method::Get, &error);
+    let mut head = format!("HTTP/1.1 {} Too Many Requests\r\nconnection: close\r\n", response.status);
     for (name, value) in response.headers() {
-        bytes += &format!("{name}: {}\r\n", String::from_utf8_lossy(value.as_bytes()));
+        head += &format!("{name}: {value}\r\n");
     }
-    let bytes = [(bytes + "\r\n").as_bytes(), &body].concat();
+    let bytes = [(head + "\r\n").as_bytes(), &error.body()].concat();
     stream.write_all(&bytes).await?;
     stream.shutdown().await?;
     // To close a connection with unread bytes takes back what was written to it.

@@ -182,8 +182,8 @@ impl Builder {
                 } else {
                     tracing::warn!(image.name = %name, error = %chain(&error), duration_ms, "not built");
                 }
-                let told = error.to_oci_error_with(self.words(&revision));
-                progress.enter(Phase::Failed { message: told.message });
+                let message = error.explain(self.words(&revision));
+                progress.enter(Phase::Failed { message });
                 let error = Arc::new(error);
                 if error.is_lasting() {
                     self.failures.insert(trust.failure_key(key), Arc::clone(&error));

@@ -1,7 +1,10 @@
 //! What can stop Firn from making a layer.
 
 use super::packing::PackingError;
-use crate::{nix::RequisitesError, store::StoreError};
+use crate::{
+    nix::RequisitesError,
+    store::{STORE_FAILED, StoreError},
+};
 use firn_shared::StorePath;
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -33,6 +36,17 @@ pub enum LayerError {
 }
 
 impl LayerError {
+    /// The message for clients; `None` if there is nothing that they may know.
+    pub fn explain(&self) -> Option<String> {
+        match self {
+            Self::Packing(PackingError::Whiteout { .. }) => Some(self.to_string()),
+            Self::Packing(PackingError::Write(_)) | Self::Store(_) => Some(STORE_FAILED.into()),
+            Self::Requisites(error) => error.explain(),
+            Self::Shared(error) => error.explain(),
+            Self::Vanished(_) | Self::Incomplete(_) | Self::OtherContent(_) | Self::Packing(_) => None,
+        }
+    }
+
     /// Whether the next attempt would fail in the same way, so that Firn remembers the failure.
     pub fn is_lasting(&self) -> bool {
         match self {

@@ -59,6 +59,9 @@ pub(super) enum Memory {
     Family(Option<u64>),
 }
 
+/// The message for clients where somebody ended Nix.
+pub(super) const INTERRUPTED: &str = "Nix was interrupted; pull again";
+
 /// Why a Nix process gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {

@@ -3,6 +3,7 @@
 use super::{
     Bounds, Memory, Nix, ProcessError,
     failure::{Fault, Obstacle, Said, Verdict},
+    process::INTERRUPTED,
 };
 use crate::waiting::{Abandoned, Audience};
 use firn_shared::naming::package::Package;
@@ -50,6 +51,38 @@ pub enum RealiseError {
     /// Anything else: Nix could not be run, its store is locked, or it ran out of time.
     #[error(transparent)]
     Process(ProcessError),
+}
+
+impl RealiseError {
+    /// The message for clients; `None` if there is nothing that they may know.
+    pub fn explain(&self) -> Option<String> {
+        let message = match self {
+            Self::Abandoned(_) => return Some(self.to_string()),
+            Self::Process(ProcessError::Ended { .. }) => INTERRUPTED,
+            Self::Process(ProcessError::Timeout { limit, .. }) => {
+                let seconds = limit.as_secs();
+                return Some(format!("building took longer than the {seconds} s that this registry allows"));
+            }
+            Self::Process(ProcessError::Memory { limit, .. }) => {
+                let mebibytes = limit >> 20;
+                return Some(format!(
+                    "building took more memory than the {mebibytes} MiB that this registry allows"
+                ));
+            }
+            Self::Process(ProcessError::Failed { .. }) | Self::Hopeless { .. } => {
+                "Nix cannot build at the moment; the operator finds the reason in the log"
+            }
+            Self::Passing { obstacle: Obstacle::Network, .. } => {
+                "a build failed for want of network; the operator finds the reason in the log"
+            }
+            Self::Passing { obstacle: Obstacle::Space, .. } => {
+                "a build failed for want of space; the operator finds the reason in the log"
+            }
+            Self::Passing { obstacle: Obstacle::Ended, .. } => "a build was interrupted; pull again",
+            Self::Process(_) => return None,
+        };
+        Some(message.into())
+    }
 }
 
 static NEXT_ROOT: AtomicU64 = AtomicU64::new(0);

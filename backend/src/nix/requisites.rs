@@ -1,6 +1,6 @@
 //! Reads Nix's database: whether store paths are valid, and which paths they need at run time.
 
-use super::{Bounds, GcRoot, Memory, Nix, ProcessError};
+use super::{Bounds, GcRoot, Memory, Nix, ProcessError, process::INTERRUPTED};
 use firn_shared::{
     StorePath,
     nix::{
@@ -27,6 +27,13 @@ pub enum RequisitesError {
     /// The path infos do not parse.
     #[error(transparent)]
     Dump(#[from] ParseDumpError),
+}
+
+impl RequisitesError {
+    /// The message for clients; `None` if there is nothing that they may know.
+    pub fn explain(&self) -> Option<String> {
+        matches!(self, Self::Process(ProcessError::Ended { .. })).then(|| INTERRUPTED.into())
+    }
 }
 
 impl Nix {

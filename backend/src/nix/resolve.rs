@@ -2,7 +2,9 @@
 
 use super::{
     Bounds, Memory, Nix, ProcessError,
+    failure::Obstacle,
     failure::Said,
+    process::INTERRUPTED,
     restriction::{self, is_refusal},
 };
 use crate::{
@@ -76,6 +78,31 @@ pub enum ResolveError {
     /// No client waits any more.
     #[error(transparent)]
     Abandoned(#[from] Abandoned),
+}
+
+impl ResolveError {
+    /// The message for clients; `None` if there is nothing that they may know.
+    pub fn explain(&self) -> Option<String> {
+        let message = match self {
+            Self::Unloadable { restricted: true, .. } => {
+                "at this revision the package set reads files outside of it or downloads something while it is \
+                 evaluated, which this registry allows only at the revision that the tag latest names"
+            }
+            Self::Unloadable { .. } | Self::Abandoned(_) => return Some(self.to_string()),
+            Self::Process(ProcessError::Failed { .. } | ProcessError::Timeout { .. }) => {
+                "the package set cannot be loaded; its operator finds the reason in the log"
+            }
+            Self::Process(ProcessError::Ended { .. }) => INTERRUPTED,
+            Self::Process(ProcessError::Hindered { obstacle: Obstacle::Network, .. }) => {
+                "what the package set downloads cannot be reached; its operator finds the reason in the log"
+            }
+            Self::Process(ProcessError::Hindered { .. }) => {
+                "Nix has no space left; the operator finds the reason in the log"
+            }
+            Self::Process(_) | Self::Answer(_) => return None,
+        };
+        Some(message.into())
+    }
 }
 
 /// The result of resolving names.

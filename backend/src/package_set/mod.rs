@@ -74,6 +74,24 @@ pub enum RevisionError {
     Path(#[from] std::io::Error),
 }
 
+impl RevisionError {
+    /// The message for clients.
+    pub fn explain(&self) -> String {
+        match self {
+            Self::Git(RepositoryError::Unreachable(_)) => "the package repository cannot be reached".into(),
+            Self::Git(RepositoryError::Disk(_)) => {
+                "the package set cannot be stored at the moment; the operator finds the reason in the log"
+                    .into()
+            }
+            Self::Path(_) => "the package set cannot be read".into(),
+            Self::Queue(QueueError::Closed) | Self::Select(_) | Self::Git(_) | Self::Abandoned(_) => {
+                self.to_string()
+            }
+            Self::Queue(_) => "too many branches and tags are being looked up; ask again in a moment".into(),
+        }
+    }
+}
+
 /// A package source, and what is cached of it.
 #[derive(Debug)]
 pub struct PackageSet {

@@ -3,7 +3,7 @@
 use crate::{
     nix::{ProcessError, RealiseError, RequisitesError, ResolveError},
     package_set::RevisionError,
-    store::StoreError,
+    store::{STORE_FAILED, StoreError},
 };
 use firn_shared::{
     image::selection::SelectionError,
@@ -25,10 +25,10 @@ pub enum PackageError {
     #[error(transparent)]
     Resolve(#[from] ResolveError),
     /// There are no such packages.
-    #[error("{}", .0.to_oci_error(Words::Shown).message)]
+    #[error("{}", .0.explain(Words::Shown))]
     Selection(SelectionError),
     /// There are no such packages, and the search for similar names took too long.
-    #[error("{}", .0.to_oci_error(Words::Shown).message)]
+    #[error("{}", .0.explain(Words::Shown))]
     Unsuggested(SelectionError),
     /// Nix could not build or download store paths.
     #[error(transparent)]
@@ -69,6 +69,21 @@ impl From<SelectionError> for PackageError {
 }
 
 impl PackageError {
+    /// The message for clients; `None` if there is nothing that they may know.
+    pub fn explain(&self, words: Words) -> Option<String> {
+        match self {
+            Self::Revision(error) => Some(error.explain()),
+            Self::Moving => Some("the package set keeps changing; ask again when it has settled".into()),
+            Self::Selection(error) | Self::Unsuggested(error) => Some(error.explain(words)),
+            Self::Resolve(error) => error.explain(),
+            Self::Realise(error) => error.explain(),
+            Self::Requisites(error) => error.explain(),
+            Self::Undecided { .. } => Some(self.to_string()),
+            Self::Store(_) => Some(STORE_FAILED.into()),
+            Self::Read { .. } => None,
+        }
+    }
+
     /// Whether the next attempt would fail in the same way, so that Firn remembers the failure.
     pub fn is_lasting(&self) -> bool {
         matches!(

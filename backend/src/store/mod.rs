@@ -61,6 +61,10 @@ use tokio::sync::Semaphore;
 /// How many records a build reads or writes at once: a bucket may be far away.
 pub(crate) const LOOKUPS: usize = 16;
 
+/// The message for clients where the store cannot be read or written.
+pub(crate) const STORE_FAILED: &str =
+    "this registry's storage does not work at the moment; its operator finds the reason in the log";
+
 /// Why the store cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

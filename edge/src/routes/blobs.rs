@@ -9,29 +9,28 @@ use firn_shared::{
     link::object_key::blob_key,
     naming::image_name::ImageName,
     oci::{
-        byte_range::{ByteRange, range_that_counts},
         digest::Digest,
         endpoint::Method,
-        entity_tag::{entity_tag, is_known},
         error::{ErrorCode, OciError},
-        media_type::BLOB,
         repository_name::RepositoryName,
+        request::Request,
+        respond::{self, Body, CacheScope, Response},
     },
 };
 use std::rc::Rc;
-use worker::{Bucket, Range, Request, ResponseBody};
+use worker::{Object, ObjectBody, Range, ResponseBody};
 
 /// Answers a request for a blob. One that is gone, of an image that is answered for here, is made again.
 pub(crate) async fn blobs(
     edge: &Rc<Edge>,
-    method: Method,
+    request: &Request<'_>,
     name: &RepositoryName,
     digest: &Digest,
 ) -> Result<Answer, Failure> {
-    let answer = stored(edge, method, name, digest).await;
+    let answer = stored(edge, request, name, digest).await;
     match answer {
         Err(Failure::Registry(error)) if is_missing(&error) && lost::recover(edge, name, digest).await => {
-            stored(edge, method, name, digest).await
+            stored(edge, request, name, digest).await
         }
         answer => answer,
     }
@@ -39,63 +38,57 @@ pub(crate) async fn blobs(
 
 async fn stored(
     edge: &Edge,
-    method: Method,
+    request: &Request<'_>,
     name: &RepositoryName,
     digest: &Digest,
 ) -> Result<Answer, Failure> {
     if let Access::Private(_) = edge.config.access {
         repository::check(edge, &ImageName::of(name)?, digest, ErrorCode::BlobUnknown).await?;
     }
-    if edge.header("if-none-match").is_some_and(|header| is_known(&header, digest)) {
-        return Ok(blob(edge, 304, digest));
+    // A client that has it is believed: nothing is asked for that.
+    if let Some(response) = respond::known_blob(request, digest, scope(edge)) {
+        return Ok(response.into());
     }
     if compose::is_kept_here(edge, digest).await {
-        return from_r2(edge, method, digest).await;
+        return from_r2(edge, request, digest).await;
     }
-    let Some(location) = blob_location::locate(&edge.config, method, name, digest) else {
-        return from_r2(edge, method, digest).await;
+    let Some(location) = blob_location::locate(&edge.config, request.method, name, digest) else {
+        return from_r2(edge, request, digest).await;
     };
-    match method {
-        Method::Head => head(edge, &location.url, digest).await,
-        Method::Get => Ok(Answer::new(307)
-            .with("location", location.url)
-            .with("docker-content-digest", digest.to_string())
-            .with("cache-control", format!("private, max-age={}", location.seconds))
-            .with("content-length", "0")),
+    Ok(match request.method {
+        Method::Head => {
+            let size = size_at(&location.url).await?;
+            respond::blob(request, digest, size, scope(edge)).into()
+        }
+        Method::Get => respond::blob_elsewhere(digest, location.url, location.seconds).into(),
+    })
+}
+
+/// Which caches may keep blobs.
+fn scope(edge: &Edge) -> CacheScope {
+    match edge.config.access {
+        Access::Public => CacheScope::Public,
+        Access::Private(_) => CacheScope::Private,
     }
 }
 
-/// An answer about a blob. Blobs never change, and must not be compressed on the way.
-fn blob(edge: &Edge, status: u16, digest: &Digest) -> Answer {
-    let cache_control = match edge.config.access {
-        Access::Public => "public, max-age=31536000, immutable, no-transform",
-        Access::Private(_) => "private, max-age=31536000, immutable, no-transform",
-    };
-    Answer::new(status)
-        .with("docker-content-digest", digest.to_string())
-        .with("etag", entity_tag(digest))
-        .with("accept-ranges", "bytes")
-        .with("cache-control", cache_control)
-}
-
-/// Asks where the blob lies how long it is.
-async fn head(edge: &Edge, url: &str, digest: &Digest) -> Result<Answer, Failure> {
+/// Asks where the blob lies how long it is, in bytes.
+async fn size_at(url: &str) -> Result<u64, Failure> {
     let unreachable = || {
         OciError::new(ErrorCode::Unavailable, "the place where blobs are stored cannot be reached")
             .retry_after(5)
     };
-    let request = Request::new(url, worker::Method::Head)?;
+    let request = worker::Request::new(url, worker::Method::Head)?;
     let response = backend::storage(request).await.map_err(|_| unreachable())?;
-    match (response.status_code(), response.headers().get("content-length")?) {
-        (200, Some(length)) => {
-            Ok(blob(edge, 200, digest).with("content-type", BLOB).with("content-length", length))
-        }
+    let length = response.headers().get("content-length")?;
+    match (response.status_code(), length.and_then(|length| length.parse().ok())) {
+        (200, Some(size)) => Ok(size),
         (404, _) => Err(unknown().into()),
         _ => Err(unreachable().into()),
     }
 }
 
-async fn from_r2(edge: &Edge, method: Method, digest: &Digest) -> Result<Answer, Failure> {
+async fn from_r2(edge: &Edge, request: &Request<'_>, digest: &Digest) -> Result<Answer, Failure> {
     let bucket = edge.env.bucket(blob_location::BUCKET).map_err(|_| {
         OciError::new(
             ErrorCode::Internal,
@@ -104,58 +97,36 @@ async fn from_r2(edge: &Edge, method: Method, digest: &Digest) -> Result<Answer,
     })?;
     let failing = |_| OciError::new(ErrorCode::Unavailable, "the bucket cannot be read now").retry_after(5);
     let key = blob_key(digest);
-    let (range, if_range) = (edge.header("range"), edge.header("if-range"));
-    let range = range_that_counts(method, range.as_deref(), if_range.as_deref(), digest);
     // The size decides what a range means, so it is asked for first; otherwise one question is enough.
-    if method == Method::Get && range.is_none() {
-        let object = bucket.get(key).execute().await.map_err(failing)?.ok_or_else(unknown)?;
-        return stream(blob(edge, 200, digest), &object, object.size());
-    }
-    let size = bucket.head(key.as_str()).await.map_err(failing)?.ok_or_else(unknown)?.size();
-    let Some(range) = range else {
-        return Ok(blob(edge, 200, digest)
-            .with("content-type", BLOB)
-            .with("content-length", size.to_string()));
+    let mut object = match request.takes_whole(digest) {
+        true => bucket.get(key.as_str()).execute().await.map_err(failing)?,
+        false => bucket.head(key.as_str()).await.map_err(failing)?,
     };
-    let range = ByteRange::parse(Some(range), size);
-    let content_range = range.content_range(size);
-    match range {
-        ByteRange::Unsatisfiable => {
-            Ok(blob(edge, 416, digest).with_some("content-range", content_range).bytes(method, Vec::new()))
-        }
-        ByteRange::Whole => get(&bucket, &key, None, blob(edge, 200, digest), size).await,
-        ByteRange::Part { start, end } => {
-            let length = end - start + 1;
-            let range = Range::OffsetWithLength { offset: start, length };
-            let answer = blob(edge, 206, digest).with_some("content-range", content_range);
-            get(&bucket, &key, Some(range), answer, length).await
-        }
+    let size = object.as_ref().ok_or_else(unknown)?.size();
+    let response = respond::blob(request, digest, size, scope(edge));
+    let Body::Blob { range, .. } = &response.body else { return Ok(response.into()) };
+    if !request.takes_whole(digest) {
+        let get = bucket.get(key.as_str());
+        let get = match range {
+            Some(part) => {
+                get.range(Range::OffsetWithLength { offset: part.start, length: part.end - part.start })
+            }
+            None => get,
+        };
+        object = get.execute().await.map_err(failing)?;
     }
-}
-
-async fn get(
-    bucket: &Bucket,
-    key: &str,
-    range: Option<Range>,
-    answer: Answer,
-    length: u64,
-) -> Result<Answer, Failure> {
-    let request = match range {
-        Some(range) => bucket.get(key).range(range),
-        None => bucket.get(key),
-    };
-    let failing = |_| OciError::new(ErrorCode::Unavailable, "the bucket cannot be read now").retry_after(5);
-    let object = request.execute().await.map_err(failing)?.ok_or_else(unknown)?;
-    stream(answer, &object, length)
+    stream(response, object.as_ref().and_then(Object::body).ok_or_else(unknown)?)
 }
 
 /// Hands R2's own stream to the runtime: the bytes never enter the Worker.
-fn stream(answer: Answer, object: &worker::Object, length: u64) -> Result<Answer, Failure> {
-    let answer = answer.with("content-type", BLOB).with("content-length", length.to_string());
-    Ok(match object.body().ok_or_else(unknown)?.response_body()? {
-        ResponseBody::Stream(stream) => answer.stream(stream),
-        ResponseBody::Body(bytes) => answer.bytes(Method::Get, bytes),
-        ResponseBody::Empty => answer,
+fn stream(mut response: Response, body: ObjectBody<'_>) -> Result<Answer, Failure> {
+    Ok(match body.response_body()? {
+        ResponseBody::Stream(stream) => Answer::with_stream(response, stream),
+        ResponseBody::Body(bytes) => {
+            response.body = Body::Bytes(bytes);
+            response.into()
+        }
+        ResponseBody::Empty => response.into(),
     })
 }
 

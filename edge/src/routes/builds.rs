@@ -13,6 +13,7 @@ use firn_shared::{
     oci::{
         endpoint::Method,
         error::{ErrorCode, OciError},
+        respond::Response,
     },
 };
 use worker::ResponseBody;
@@ -32,12 +33,12 @@ pub(crate) async fn builds(edge: &Edge, method: Method, id: &str) -> Result<Answ
     let question = Question { accept: accept.as_deref(), scattered: true, ..Question::about(method, &path) };
     let response = backend::response(&edge.config, question).await?;
     let header = |name| response.headers().get(name).ok().flatten();
-    let answer = Answer::new(200)
+    let answer = Response::new(200)
         .with_some("content-type", header("content-type"))
         .with_some("content-length", header("content-length"))
         .with("cache-control", "no-store");
     Ok(match response.body() {
-        ResponseBody::Stream(stream) if method == Method::Get => answer.stream(stream.clone()),
-        _ => answer,
+        ResponseBody::Stream(stream) if method == Method::Get => Answer::with_stream(answer, stream.clone()),
+        _ => answer.into(),
     })
 }

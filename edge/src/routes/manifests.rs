@@ -19,7 +19,7 @@ use firn_shared::{
     link::{
         edge_cache::{Freshness, TagPointer},
         patience,
-        protocol::{BUILDS, Source},
+        protocol::Source,
     },
     naming::image_name::ImageName,
     oci::{
@@ -30,6 +30,7 @@ use firn_shared::{
         media_type::ManifestFormat,
         reference::{Reference, Tag},
         repository_name::RepositoryName,
+        request::Request,
     },
 };
 use std::rc::Rc;
@@ -37,13 +38,13 @@ use std::rc::Rc;
 /// Answers a request for a manifest.
 pub(crate) async fn manifests(
     edge: &Rc<Edge>,
-    method: Method,
+    request: &Request<'_>,
     name: &RepositoryName,
-    reference: Reference,
+    reference: &Reference,
 ) -> Result<Answer, Failure> {
     let (manifest, source) = match reference {
         Reference::Digest(digest) => {
-            let found = by_digest(edge, name, digest).await?;
+            let found = by_digest(edge, name, *digest).await?;
             if let Access::Private(_) = edge.config.access {
                 // It may be known from an index alone.
                 repository::note(edge, &ImageName::of(name)?, &found.0).await?;
@@ -54,9 +55,9 @@ pub(crate) async fn manifests(
             pulls::note(edge, &found.0, found.1, wanted);
             found
         }
-        Reference::Tag(tag) if tag.is_of_referrers() => return Err(discovery::no_referrers_tag(&tag).into()),
+        Reference::Tag(tag) if tag.is_of_referrers() => return Err(discovery::no_referrers_tag(tag).into()),
         Reference::Tag(tag) => {
-            let wanted = Wanted { image: ImageName::of(name)?, tag, format: edge.format() };
+            let wanted = Wanted { image: ImageName::of(name)?, tag: tag.clone(), format: request.format };
             let found = match by_tag(edge, &wanted).await {
                 Err(error) => return wait_or_refuse(edge, error),
                 Ok(found) => found,
@@ -66,28 +67,22 @@ pub(crate) async fn manifests(
             found
         }
     };
-    Ok(answer::manifest(method, manifest, source, edge.header("if-none-match").as_deref()))
+    Ok(answer::manifest(request, manifest, source))
 }
 
 /// What a client is told who gets no manifest: to go on waiting, if the image is being built and the client would
 /// give up otherwise.
 fn wait_or_refuse(edge: &Edge, error: OciError) -> Result<Answer, Failure> {
-    let agent = edge.header("user-agent").filter(|_| is_being_built(&error));
-    match patience::wait_again(agent.as_deref(), edge.path(), edge.query()) {
-        Some(location) => Ok(answer::wait_again(location)),
+    match patience::wait_again(&error, || edge.header("user-agent"), edge.path(), edge.query()) {
+        Some(response) => Ok(response.into()),
         None => Err(error.into()),
     }
-}
-
-/// Whether an error says that the image is being built: it names the build's page.
-fn is_being_built(error: &OciError) -> bool {
-    error.code == ErrorCode::Toomanyrequests && error.message.contains(BUILDS)
 }
 
 /// Whether an error says neither what the image is now nor that there is none, nor that it is being built.
 fn is_put_off(error: &OciError) -> bool {
     use ErrorCode::{Internal, Toomanyrequests, Unavailable};
-    matches!(error.code, Internal | Toomanyrequests | Unavailable) && !is_being_built(error)
+    matches!(error.code, Internal | Toomanyrequests | Unavailable) && !error.is_of_running_build()
 }
 
 async fn by_tag(edge: &Rc<Edge>, wanted: &Wanted) -> Result<(Manifest, Source), OciError> {

@@ -4,14 +4,7 @@
 //! broken if its tag is not listed. The edge notes a tag when it has answered by it; whether it can answer for
 //! `latest` it finds out when it is asked.
 
-use crate::{
-    Failure,
-    answer::{self, Answer},
-    backend, compose,
-    edge::Edge,
-    limit::Limit,
-    store::Store,
-};
+use crate::{Failure, answer::Answer, backend, compose, edge::Edge, limit::Limit, store::Store};
 use firn_shared::{
     naming::image_name::ImageName,
     oci::{
@@ -21,6 +14,8 @@ use firn_shared::{
         media_type::ManifestFormat,
         reference::Tag,
         repository_name::RepositoryName,
+        request::Request,
+        respond,
     },
 };
 use std::rc::Rc;
@@ -29,22 +24,26 @@ use std::rc::Rc;
 const MAX_BYTES: usize = 1 << 20;
 
 /// Answers a request for a list of tags.
-pub(crate) async fn tags(edge: &Rc<Edge>, method: Method, name: &RepositoryName) -> Result<Answer, Failure> {
+pub(crate) async fn tags(
+    edge: &Rc<Edge>,
+    request: &Request<'_>,
+    name: &RepositoryName,
+) -> Result<Answer, Failure> {
     let image = ImageName::of(name)?;
     Limit::LookUps.check(edge).await?;
     let theirs = theirs(edge, name).await;
     let is_unknown = |error: &OciError| matches!(error.code, ErrorCode::NameUnknown | ErrorCode::Unavailable);
     if !compose::is_on(edge) || theirs.as_ref().is_err_and(|error| !is_unknown(error)) {
-        return Ok(answer::tags(method, theirs?));
+        return Ok(respond::tags(request.method, theirs?).into());
     }
     let own = own(edge, &image, theirs.as_ref().ok()).await;
     let page = match theirs {
-        Ok(theirs) => TagsPage::merged(name, &theirs, &own, edge.query())?,
+        Ok(theirs) => TagsPage::merged(name, &theirs, &own, request.query)?,
         Err(error) if own.is_empty() => return Err(error.into()),
         // Nobody else has tags of it, or nobody can say: those that are known here are right in any case.
-        Err(_) => TagsPage::new(name, &own, edge.query())?,
+        Err(_) => TagsPage::new(name, &own, request.query)?,
     };
-    Ok(answer::tags(method, page))
+    Ok(respond::tags(request.method, page).into())
 }
 
 /// The page of the backend.

@@ -1,12 +1,9 @@
 //! Selects the packages of an image from the resolved names.
 
-use crate::{
-    naming::{
-        image_name::{ImageName, Shows},
-        package::{PackageProblem, ProblemKind, Words},
-        package_name::PackageName,
-    },
-    oci::error::{ErrorCode, OciError},
+use crate::naming::{
+    image_name::{ImageName, Shows},
+    package::{PackageProblem, ProblemKind, Words},
+    package_name::PackageName,
 };
 use std::collections::BTreeSet;
 
@@ -89,13 +86,15 @@ pub fn select<T>(
 }
 
 impl SelectionError {
-    /// The error for the client, with one sentence for each package. Its status is always 404, so that Docker shows the
-    /// message and clients do not retry.
-    pub fn to_oci_error(&self, words: Words) -> OciError {
-        let unknown = self.0.iter().any(|(_, problem)| problem.kind == ProblemKind::NotFound);
-        let code = if unknown { ErrorCode::NameUnknown } else { ErrorCode::ManifestUnknown };
+    /// The message for the client: one sentence for each package.
+    pub fn explain(&self, words: Words) -> String {
         let sentences: Vec<_> = self.0.iter().map(|(name, problem)| problem.explain(name, words)).collect();
-        OciError::new(code, sentences.join("; "))
+        sentences.join("; ")
+    }
+
+    /// Whether the package set lacks one of the packages, rather than that they cannot be had.
+    pub fn is_unknown_name(&self) -> bool {
+        self.0.iter().any(|(_, problem)| problem.kind == ProblemKind::NotFound)
     }
 }
 
@@ -118,7 +117,7 @@ mod tests {
         };
         select(&image, PartialEq::eq, resolve)
             .map(|selected| selected.into_iter().map(|s| s.package).collect::<Vec<_>>().join(" "))
-            .map_err(|error| error.to_oci_error(Words::Shown).message)
+            .map_err(|error| error.explain(Words::Shown))
     }
 
     #[test]

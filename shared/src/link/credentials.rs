@@ -7,9 +7,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-/// The value of `WWW-Authenticate` in the response to a client without valid credentials.
-pub const CHALLENGE: &str = r#"Basic realm="firn", charset="UTF-8""#;
-
 /// The names and passwords with which clients may pull; at least one pair. They are kept as digests of `name:password`,
 /// so that the time of a comparison does not tell how much of a guess is right. They are never printed.
 #[derive(Clone, PartialEq, Eq)]

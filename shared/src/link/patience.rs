@@ -5,6 +5,11 @@
 //! redirects. So it is redirected to the same URL, which gives it one more request to wait. `docs/slow-builds.md`
 //! says what each client does.
 
+use crate::oci::{
+    error::OciError,
+    respond::{self, Response},
+};
+
 /// The query parameter that counts how often a client was redirected to the same URL.
 const PARAMETER: &str = "firn-wait";
 
@@ -22,10 +27,25 @@ pub fn retry_after_seconds(age: u64) -> u32 {
     u32::try_from(age / 4).unwrap_or(LONGEST).clamp(SHORTEST, LONGEST)
 }
 
-/// The URL to redirect a client to that would give up at status 429: the same path, with the count increased. `None`
-/// for other clients, and for a client that was redirected as often as allowed.
-pub fn wait_again(user_agent: Option<&str>, path: &str, query: Option<&str>) -> Option<String> {
-    user_agent.filter(|agent| agent.starts_with("docker/"))?;
+/// Redirects a client to the same URL if `error` is the 429 of a running build and the client would give up at it. `None`
+/// for other errors and clients, and for a client that was redirected as often as allowed.
+///
+/// `agent` returns the client's `User-Agent`. It is called only if the error is of a running build.
+pub fn wait_again<Agent: AsRef<str>>(
+    error: &OciError,
+    agent: impl FnOnce() -> Option<Agent>,
+    path: &str,
+    query: Option<&str>,
+) -> Option<Response> {
+    let is_docker = || agent().is_some_and(|agent| agent.as_ref().starts_with("docker/"));
+    if !error.is_of_running_build() || !is_docker() {
+        return None;
+    }
+    next_address(path, query).map(respond::wait_again)
+}
+
+/// The same URL with the count increased. `None` if the count is at its limit, or if the URL does not fit into a header.
+fn next_address(path: &str, query: Option<&str>) -> Option<String> {
     let parameters = query.into_iter().flat_map(|query| query.split('&'));
     let count = |parameter: &str| parameter.strip_prefix(PARAMETER)?.strip_prefix('=')?.parse::<u32>().ok();
     let times = parameters.clone().find_map(count).unwrap_or(0);
@@ -33,17 +53,21 @@ pub fn wait_again(user_agent: Option<&str>, path: &str, query: Option<&str>) -> 
         .filter(|parameter| !parameter.is_empty() && count(parameter).is_none())
         .map(|parameter| format!("&{parameter}"))
         .collect();
-    (times < MOST).then(|| format!("{path}?{PARAMETER}={}{others}", times + 1))
+    let address = format!("{path}?{PARAMETER}={}{others}", times + 1);
+    (times < MOST && address.bytes().all(|byte| byte.is_ascii_graphic())).then_some(address)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::error::ErrorCode;
 
     #[test]
     fn docker_is_sent_back_a_number_of_times() {
+        let building = OciError::new(ErrorCode::Toomanyrequests, "being built").of_build("0a1b");
         let check = |agent: &str, query: Option<&str>, expect: Option<&str>| {
-            assert_eq!(wait_again(Some(agent), "/v2/git", query).as_deref(), expect, "{agent} {query:?}");
+            let response = wait_again(&building, || Some(agent), "/v2/git", query);
+            assert_eq!(response, expect.map(|to| respond::wait_again(to.into())), "{agent} {query:?}");
         };
         check("docker/20.10.24 go/go1.19", None, Some("/v2/git?firn-wait=1"));
         check("docker/28.2.2", Some("firn-wait=1"), Some("/v2/git?firn-wait=2"));
@@ -51,9 +75,13 @@ mod tests {
         check("docker/28.2.2", Some("firn-wait=9"), None);
         check("docker/28.2.2", Some("firn-wait=4294967295"), None);
         check("docker/28.2.2", Some("firn-wait=x"), Some("/v2/git?firn-wait=1&firn-wait=x"));
+        check("docker/28.2.2", Some("ns=\u{e9}"), None);
         check("containerd/1.6.20", None, None);
         check("curl/7.88.1", None, None);
-        assert_eq!(wait_again(None, "/v2/git", None), None);
+        assert_eq!(wait_again(&building, || None::<&str>, "/v2/git", None), None);
+        // Waiting helps against nothing else.
+        let full = OciError::new(ErrorCode::Toomanyrequests, "too many images are waiting").of_client_quota();
+        assert_eq!(wait_again(&full, || Some("docker/28.2.2"), "/v2/git", None), None);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The headers and paths that edge and backend use in addition to the registry API.
 //!
 //! The response to a manifest request (200) has the headers [`REVISION`] and [`PACKAGE_SET`]. Errors use the OCI error
-//! format; [`crate::oci::error::Detail`] says whose quota was exceeded. [`crate::link::authentication`] describes how
-//! the edge signs its requests.
+//! format; [`crate::oci::error::Detail`] says whose quota was exceeded and which build is running.
+//! [`crate::link::authentication`] describes how the edge signs its requests.
 
 use crate::oci::digest::Digest;
 use serde::{Deserialize, Serialize};

@@ -2,13 +2,13 @@
 
 use crate::oci::{
     error::{ErrorCode, OciError},
+    query::Query,
     reference::Tag,
     repository_name::RepositoryName,
 };
 use serde::Deserialize;
 
-/// The answer to whoever asks for a tag of [`Tag::is_of_referrers`]: there are no such tags, whatever the package set,
-/// so that nobody has to be asked.
+/// The error for a tag of [`Tag::is_of_referrers`]. No package set has such tags, so that none has to be asked.
 pub fn no_referrers_tag(tag: &Tag) -> OciError {
     OciError::new(ErrorCode::ManifestUnknown, format!("{tag}: nothing is attached to images here"))
 }
@@ -25,14 +25,12 @@ pub struct TagsPage {
 impl TagsPage {
     /// The page that a query (`n=…&last=…`) asks for, of a name's tags in any order.
     ///
-    /// The query is read by hand: tags and numbers consist of characters that are never escaped.
-    ///
     /// # Errors
     /// `PAGINATION_NUMBER_INVALID` when `n` is no number.
     pub fn new<'a>(
         name: &RepositoryName,
         tags: impl IntoIterator<Item = &'a Tag>,
-        query: Option<&str>,
+        query: Query<'_>,
     ) -> Result<Self, OciError> {
         Self::of(name, tags, false, query)
     }
@@ -46,7 +44,7 @@ impl TagsPage {
         name: &RepositoryName,
         theirs: &Self,
         own: &[Tag],
-        query: Option<&str>,
+        query: Query<'_>,
     ) -> Result<Self, OciError> {
         Self::of(name, theirs.tags().iter().chain(own), theirs.link.is_some(), query)
     }
@@ -71,13 +69,9 @@ impl TagsPage {
         name: &RepositoryName,
         tags: impl IntoIterator<Item = &'a Tag>,
         are_more: bool,
-        query: Option<&str>,
+        query: Query<'_>,
     ) -> Result<Self, OciError> {
-        let parameter = |key: &str| {
-            let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-            pairs.filter(|(name, _)| *name == key).map(|(_, value)| value).next()
-        };
-        let limit = match parameter("n") {
+        let limit = match query.get("n") {
             None => usize::MAX,
             Some(n) => n.parse().map_err(|_| {
                 let message = "n, how many tags to list, is not a number";
@@ -87,7 +81,7 @@ impl TagsPage {
         let mut tags: Vec<&str> = tags.into_iter().map(Tag::as_str).collect();
         tags.sort_unstable();
         tags.dedup();
-        if let Some(last) = parameter("last") {
+        if let Some(last) = query.get("last") {
             tags.retain(|tag| *tag > last);
         }
         let more = limit > 0 && (are_more || tags.len() > limit);
@@ -117,7 +111,7 @@ mod tests {
         let name: RepositoryName = "shell/git".parse().expect("a name");
         let tags: Vec<Tag> = ["v2", "latest", "v1", "v1"].map(|tag| tag.parse().expect("a tag")).into();
         let check = |query: Option<&str>, expect: &[&str], link: Option<&str>| {
-            let page = TagsPage::new(&name, &tags, query).expect("a page");
+            let page = TagsPage::new(&name, &tags, Query::new(query)).expect("a page");
             let body: serde_json::Value = serde_json::from_slice(&page.body).expect("JSON");
             assert_eq!(body, serde_json::json!({ "name": "shell/git", "tags": expect }), "{query:?}");
             let link = link.map(|query| format!("</v2/shell/git/tags/list?{query}>; rel=\"next\""));
@@ -129,7 +123,7 @@ mod tests {
         check(Some("last=v1&n=1"), &["v2"], None);
         check(Some("n=0"), &[], None);
         check(Some("last=zzz"), &[], None);
-        let error = TagsPage::new(&name, &tags, Some("n=x")).expect_err("no number");
+        let error = TagsPage::new(&name, &tags, Query::new(Some("n=x"))).expect_err("no number");
         assert_eq!((error.status(), error.code), (400, ErrorCode::PaginationNumberInvalid));
     }
 
@@ -148,9 +142,9 @@ mod tests {
             let (theirs, own, all) = (parse(&theirs), parse(&own), parse(&union));
             let mut query = format!("n={n}");
             loop {
-                let page = TagsPage::new(&name, &theirs, Some(&query)).expect("a page");
-                let merged = TagsPage::merged(&name, &page, &own, Some(&query)).expect("a page");
-                prop_assert_eq!(&merged, &TagsPage::new(&name, &all, Some(&query)).expect("a page"));
+                let page = TagsPage::new(&name, &theirs, Query::new(Some(&query))).expect("a page");
+                let merged = TagsPage::merged(&name, &page, &own, Query::new(Some(&query))).expect("a page");
+                prop_assert_eq!(&merged, &TagsPage::new(&name, &all, Query::new(Some(&query))).expect("a page"));
                 let Some(link) = merged.link else { break };
                 query = link.split_once('?').and_then(|(_, rest)| rest.split_once('>')).expect("a link").0.into();
             }

@@ -50,10 +50,12 @@ impl Endpoint {
         match rest {
             "" => return Ok(Self::Base),
             "_catalog" => {
+                // 405 would say that other methods are allowed.
                 return Err(OciError::new(
                     ErrorCode::Unsupported,
                     "there is no catalogue: every combination of packages is an image",
-                ));
+                )
+                .with_status(404));
             }
             _ => {}
         }

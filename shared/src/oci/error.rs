@@ -64,13 +64,20 @@ pub struct OciError {
     /// Seconds after which asking again makes sense: the `Retry-After` header.
     #[serde(skip)]
     pub retry_after_seconds: Option<u32>,
+    /// The HTTP status, where it is not the one that goes with the code.
+    #[serde(skip)]
+    status: Option<u16>,
 }
 
-/// An error's `detail`, which the spec leaves to the registry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// An error's `detail`, which the spec leaves to the registry. What another version of Firn says beyond this is ignored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Detail {
     /// Whose quota is used up.
-    pub quota: Quota,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
+    /// The id of the build that the client waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<String>,
 }
 
 /// Whose quota a refusal is about.
@@ -84,24 +91,43 @@ pub enum Quota {
 /// The details of other registries, and of other versions of Firn, are no reason not to read an error.
 fn known_detail<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Detail>, D::Error> {
     let value = serde_json::Value::deserialize(deserializer)?;
-    Ok(serde_json::from_value(value).ok())
+    let detail: Option<Detail> = serde_json::from_value(value).ok();
+    Ok(detail.filter(|detail| *detail != Detail::default()))
 }
 
 impl OciError {
     /// An error with this message.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), detail: None, retry_after_seconds: None }
+        Self { code, message: message.into(), detail: None, retry_after_seconds: None, status: None }
+    }
+
+    /// The same with another HTTP status than the code's.
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
     }
 
     /// The same, about the quota of the client that asked: it must be told to no other.
     pub fn of_client_quota(mut self) -> Self {
-        self.detail = Some(Detail { quota: Quota::Client });
+        self.detail.get_or_insert_default().quota = Some(Quota::Client);
         self
     }
 
     /// Whether it is true of the client that asked, and of no other.
     pub fn is_of_client_quota(&self) -> bool {
-        matches!(self.detail, Some(Detail { quota: Quota::Client }))
+        self.detail.as_ref().is_some_and(|detail| detail.quota == Some(Quota::Client))
+    }
+
+    /// The same, about an image that the build of this id is making.
+    pub fn of_build(mut self, id: impl Into<String>) -> Self {
+        self.detail.get_or_insert_default().build = Some(id.into());
+        self
+    }
+
+    /// Whether the image is being built, so that waiting for it leads somewhere.
+    pub fn is_of_running_build(&self) -> bool {
+        let names_build = self.detail.as_ref().is_some_and(|detail| detail.build.is_some());
+        self.code == ErrorCode::Toomanyrequests && names_build
     }
 
     /// The same, telling clients to ask again after some seconds.
@@ -112,7 +138,7 @@ impl OciError {
 
     /// The HTTP status.
     pub fn status(&self) -> u16 {
-        self.code.status()
+        self.status.unwrap_or(self.code.status())
     }
 
     /// The body: `{"errors":[{"code":…,"message":…}]}`, with a `detail` where there is one.
@@ -155,6 +181,7 @@ mod tests {
         let code = serde_json::to_string(&ErrorCode::ManifestUnknown).expect("codes serialise");
         assert_eq!(code, "\"MANIFEST_UNKNOWN\"");
     }
+
     #[test]
     fn says_whose_quota_is_used_up() {
         let error = OciError::new(ErrorCode::Toomanyrequests, "two are waiting").of_client_quota();
@@ -162,5 +189,21 @@ mod tests {
         assert!(body.contains(r#""detail":{"quota":"client"}"#), "{body}");
         assert!(OciError::from_body(body.as_bytes()).expect("an error").is_of_client_quota());
         assert!(!OciError::new(ErrorCode::Toomanyrequests, "being built").is_of_client_quota());
+    }
+
+    #[test]
+    fn says_which_build_is_running() {
+        let error = OciError::new(ErrorCode::Toomanyrequests, "being built").of_build("0a1b");
+        let body = String::from_utf8(error.body()).expect("JSON is UTF-8");
+        assert!(body.contains(r#""detail":{"build":"0a1b"}"#), "{body}");
+        assert_eq!(OciError::from_body(body.as_bytes()), Some(error));
+        // What another version adds does not hide it.
+        let body = body.replace(r#"{"build""#, r#"{"since":5,"build""#);
+        assert!(OciError::from_body(body.as_bytes()).expect("an error").is_of_running_build());
+        let words = OciError::new(ErrorCode::Toomanyrequests, "look at /builds/0a1b");
+        assert!(!words.is_of_running_build(), "words are for people");
+        assert!(
+            !OciError::new(ErrorCode::ManifestUnknown, "it failed").of_build("0a1b").is_of_running_build()
+        );
     }
 }

@@ -46,21 +46,20 @@ impl ManifestFormat {
         }
     }
 
-    /// The format for a client with these `Accept` header lines, each of which may hold several types.
+    /// The format for a client with these `Accept` header lines, each of which may hold several types
+    /// (RFC 9110, section 12.5.1).
     ///
-    /// OCI unless the client accepts Docker's format alone: one that names neither is most likely to manage
-    /// with OCI, and a refusal would help nobody.
+    /// OCI unless the client accepts Docker's format alone, or refuses OCI (`q=0`). Both formats are the same image, so
+    /// other weights do not matter. A client that names neither gets OCI: it is most likely to manage with that, and a
+    /// refusal would help nobody.
     pub fn negotiate<'a>(accept: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut docker = false;
-        for media_range in accept.into_iter().flat_map(|line| line.split(',')) {
-            let media_type = media_range.split(';').next().unwrap_or_default().trim();
-            match media_type {
-                OCI_MANIFEST | "*/*" | "application/*" => return Self::Oci,
-                DOCKER_MANIFEST => docker = true,
-                _ => {}
-            }
+        let ranges = accept.into_iter().flat_map(|line| line.split(',')).filter_map(MediaRange::parse);
+        let (mut oci, mut docker) = (Standing::default(), Standing::default());
+        for range in ranges {
+            oci.take(&range, OCI_MANIFEST);
+            docker.take(&range, DOCKER_MANIFEST);
         }
-        if docker { Self::Docker } else { Self::Oci }
+        if docker.rank() > oci.rank() { Self::Docker } else { Self::Oci }
     }
 
     /// The manifest's own media type.
@@ -100,6 +99,63 @@ impl ManifestFormat {
     }
 }
 
+/// One element of an `Accept` header.
+struct MediaRange<'a> {
+    media_type: &'a str,
+    /// Whether its weight is more than 0.
+    accepted: bool,
+}
+
+/// What an `Accept` header says of one media type.
+#[derive(Default)]
+struct Standing {
+    /// How specific the range is that decides: a range that names the type goes before one with a `*`.
+    precision: u8,
+    accepted: bool,
+}
+
+impl<'a> MediaRange<'a> {
+    fn parse(element: &'a str) -> Option<Self> {
+        let mut parts = element.split(';').map(str::trim);
+        let media_type = parts.next().filter(|text| !text.is_empty())?;
+        let weight = parts
+            .filter_map(|parameter| parameter.split_once('='))
+            .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"))
+            .and_then(|(_, value)| value.trim().parse::<f32>().ok());
+        Some(Self { media_type, accepted: weight.is_none_or(|weight| weight > 0.0) })
+    }
+
+    /// How specifically this names an `application/…` type; 0 when it does not.
+    fn precision(&self, media_type: &str) -> u8 {
+        match self.media_type {
+            "*/*" => 1,
+            text if text.eq_ignore_ascii_case("application/*") => 2,
+            text if text.eq_ignore_ascii_case(media_type) => 3,
+            _ => 0,
+        }
+    }
+}
+
+impl Standing {
+    fn take(&mut self, range: &MediaRange<'_>, media_type: &str) {
+        let precision = range.precision(media_type);
+        if precision > self.precision {
+            *self = Self { precision, accepted: range.accepted };
+        } else if precision == self.precision {
+            self.accepted |= range.accepted;
+        }
+    }
+
+    /// Types that are accepted come before those that are not named, and last come those that are refused.
+    fn rank(&self) -> u8 {
+        match (self.precision, self.accepted) {
+            (0, _) => 1,
+            (_, true) => 2,
+            (_, false) => 0,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,5 +173,38 @@ mod tests {
         // skopeo sends one type a line.
         check(&[DOCKER_MANIFEST, OCI_MANIFEST], ManifestFormat::Oci);
         check(&["application/vnd.docker.distribution.manifest.v2+json;q=0.5"], ManifestFormat::Docker);
+    }
+
+    #[test]
+    fn what_is_refused_is_not_given() {
+        let check = |accept: &[&str], expect| {
+            let accept: Vec<_> = accept
+                .iter()
+                .map(|line| line.replace("OCI", OCI_MANIFEST).replace("DOCKER", DOCKER_MANIFEST))
+                .collect();
+            let lines = accept.iter().map(String::as_str);
+            assert_eq!(ManifestFormat::negotiate(lines), expect, "{accept:?}");
+        };
+        for refusal in ["OCI;q=0", "OCI; q=0.0", "OCI ; Q = 0.000", "OCI;version=1;q=0"] {
+            check(&[refusal], ManifestFormat::Docker);
+            check(&[refusal, "DOCKER"], ManifestFormat::Docker);
+            check(&["DOCKER", refusal], ManifestFormat::Docker);
+            // What names the type goes before what has a `*`, whichever comes first.
+            check(&[refusal, "*/*"], ManifestFormat::Docker);
+            check(&["*/*, application/*", refusal], ManifestFormat::Docker);
+        }
+        check(&["DOCKER;q=0, */*"], ManifestFormat::Oci);
+        check(&["*/*;q=0, OCI"], ManifestFormat::Oci);
+        check(&["*/*;q=0, DOCKER;q=0.1"], ManifestFormat::Docker);
+        check(&["application/*;q=0, */*"], ManifestFormat::Oci);
+        // Whoever refuses both gets what most clients understand.
+        check(&["OCI;q=0, DOCKER;q=0"], ManifestFormat::Oci);
+        // Weights above 0 are no refusals, and nonsense is no weight.
+        check(&["DOCKER, OCI;q=0.1"], ManifestFormat::Oci);
+        check(&["OCI;q=0.001, DOCKER;q=1"], ManifestFormat::Oci);
+        check(&["OCI;q=x"], ManifestFormat::Oci);
+        check(&["OCI;quality=0"], ManifestFormat::Oci);
+        check(&["Application/*;q=0.5"], ManifestFormat::Oci);
+        check(&["", ",,"], ManifestFormat::Oci);
     }
 }

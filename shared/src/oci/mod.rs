@@ -9,5 +9,8 @@ pub mod entity_tag;
 pub mod error;
 pub mod media_type;
 pub mod platform;
+pub mod query;
 pub mod reference;
 pub mod repository_name;
+pub mod request;
+pub mod respond;

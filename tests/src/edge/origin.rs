@@ -19,6 +19,7 @@ use firn_shared::{
         endpoint::Endpoint,
         error::{ErrorCode, OciError},
         media_type::ManifestFormat,
+        query::Query,
         reference::Reference,
         repository_name::RepositoryName,
     },
@@ -258,7 +259,7 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
         }
         Ok(Endpoint::Tags(name)) => {
             let tags = ["latest", "v1"].map(|tag| tag.parse().expect("a tag"));
-            match TagsPage::new(&name, &tags, request.uri().query()) {
+            match TagsPage::new(&name, &tags, Query::new(request.uri().query())) {
                 Ok(page) => {
                     let response = Response::builder().header("content-type", "application/json");
                     let response =

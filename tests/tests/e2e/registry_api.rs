@@ -70,6 +70,10 @@ fn negotiates_the_manifest_format() {
     // Clients older than OCI.
     let docker = ask(&[DOCKER, "application/vnd.docker.distribution.manifest.v1+prettyjws"]);
     assert_eq!(docker.header("content-type"), Some(DOCKER));
+    // Or those that refuse it, though they accept all else.
+    for accept in [&[&*format!("{OCI};q=0"), "*/*"][..], &["*/*", &format!("{OCI}; q=0.0")]] {
+        assert_eq!(ask(accept).header("content-type"), Some(DOCKER), "{accept:?}");
+    }
     let (docker, oci) = (docker.json(), ask(&[OCI]).json());
     let blobs = |manifest: &serde_json::Value| {
         let layers = manifest["layers"].as_array().expect("layers").iter();
@@ -122,6 +126,9 @@ fn knows_what_has_not_changed() {
             assert_eq!((answer.status, answer.body.len()), (304, 0), "{path}: {known}");
             assert_eq!(answer.header("etag"), Some(etag.as_str()), "{path}");
         }
+        // Several lines are one list.
+        let lines = [("if-none-match", "\"other\""), ("if-none-match", &etag)];
+        assert_eq!(registry.request("GET", &path, &lines).status, 304, "{path}");
         let answer = registry.request("GET", &path, &[("if-none-match", "\"other\"")]);
         assert!(answer.status == 200 && !answer.body.is_empty(), "{path}");
     }
@@ -219,11 +226,13 @@ fn refuses_what_is_not_there() {
     check("GET", "/v2/hello/manifests/v1", 404, "MANIFEST_UNKNOWN");
     check("GET", "/v2/hello/manifests/.latest", 404, "MANIFEST_UNKNOWN");
     check("GET", "/v2/hello/tags/list?n=x", 400, "PAGINATION_NUMBER_INVALID");
-    check("GET", "/v2/_catalog", 405, "UNSUPPORTED");
+    check("GET", "/v2/_catalog", 404, "UNSUPPORTED");
     check("GET", "/", 404, "NAME_UNKNOWN");
     check("GET", "/v2/hello", 404, "NAME_UNKNOWN");
     check("POST", "/v2/hello/blobs/uploads/", 405, "UNSUPPORTED");
     check("PUT", "/v2/hello/manifests/latest", 405, "UNSUPPORTED");
     check("DELETE", &format!("/v2/hello/manifests/{none}"), 405, "UNSUPPORTED");
     check("PATCH", "/v2/hello/blobs/uploads/1", 405, "UNSUPPORTED");
+    check("POST", "/v2/_catalog", 405, "UNSUPPORTED");
+    check("DELETE", "/builds/0a1b", 405, "UNSUPPORTED");
 }

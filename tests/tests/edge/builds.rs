@@ -74,12 +74,14 @@ async fn the_backend_that_builds_is_found() {
 async fn messages_name_an_address_that_people_can_reach() {
     let (edge, origin) = pair(|settings| settings).await;
     let message = "git is being built: 1 of 2. Pull again to wait for it, or look at /builds/0a1b";
-    origin.behave(Behaviour::Refuse(OciError::new(ErrorCode::Toomanyrequests, message).retry_after(5)));
+    let building = OciError::new(ErrorCode::Toomanyrequests, message).of_build("0a1b").retry_after(5);
+    origin.behave(Behaviour::Refuse(building));
     let response = edge.get("/v2/git/manifests/latest").await;
     assert_eq!(response.status(), 429);
     let error = OciError::from_body(&response.bytes().await.expect("a body")).expect("an error");
     let address = format!("{}/builds/0a1b", edge.url);
     assert!(error.message.ends_with(&format!("look at {address}")), "{}", error.message);
+    assert!(error.is_of_running_build());
     // Docker's daemon gives up at a 429, but follows redirects.
     for (agent, query, expect) in [
         ("docker/20.10.24 go/go1.19", "", Some("?firn-wait=1")),
@@ -93,6 +95,10 @@ async fn messages_name_an_address_that_people_can_reach() {
         assert_eq!(response.status(), if expect.is_some() { 307 } else { 429 }, "{agent} {query}");
         assert_eq!(header(&response, "location"), expect.map_or(String::new(), |q| format!("{path}{q}")));
     }
+    // The message does not decide.
+    origin.behave(Behaviour::Refuse(OciError::new(ErrorCode::Toomanyrequests, message)));
+    let request = edge.request(Method::GET, "/v2/git/manifests/latest").header("user-agent", "docker/28.2.2");
+    assert_eq!(request.send().await.expect("an answer").status(), 429);
     // An id that is mentioned in another way is not an address.
     origin.behave(Behaviour::Refuse(OciError::new(ErrorCode::NameUnknown, "no a/builds/b")));
     let body = edge.get("/v2/a/builds/b/manifests/latest").await.text().await.expect("a body");

@@ -83,6 +83,10 @@ async fn a_client_that_has_it_gets_304() {
         assert_eq!(response.status(), expect, "{known}");
         assert_eq!(header(&response, "etag"), tag);
     }
+    // Several lines are one list.
+    let request = edge.request(Method::GET, TAG).header("if-none-match", "\"x\"");
+    let response = request.header("if-none-match", &tag).send().await.expect("an answer");
+    assert_eq!(response.status(), 304);
 }
 
 #[tokio::test]
@@ -94,6 +98,7 @@ async fn clients_get_the_format_that_they_accept() {
             // As skopeo does: one line per type.
             (vec![DOCKER_MANIFEST, OCI_MANIFEST], OCI_MANIFEST),
             (vec!["*/*"], OCI_MANIFEST),
+            (vec!["application/vnd.oci.image.manifest.v1+json;q=0", "*/*"], DOCKER_MANIFEST),
         ] {
             let mut request = edge.request(Method::GET, TAG);
             for line in &accept {
@@ -148,7 +153,7 @@ async fn nonsense_is_refused_here() {
         ("/v2/git/manifests/sha256:baddigest", (400, "DIGEST_INVALID")),
         ("/v2/git/blobs/sha256:baddigest", (400, "DIGEST_INVALID")),
         ("/v2/git/unknown/latest", (404, "NAME_UNKNOWN")),
-        ("/v2/_catalog", (405, "UNSUPPORTED")),
+        ("/v2/_catalog", (404, "UNSUPPORTED")),
         ("/", (404, "NAME_UNKNOWN")),
     ] {
         let (status, code) = refusal(edge.get(path).await).await;

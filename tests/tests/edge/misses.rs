@@ -239,11 +239,13 @@ async fn with_old_image(settings: impl FnOnce(Settings) -> Settings) -> (Edge, O
 /// The outdated image is served unless the backend says that a newer one is being made.
 #[tokio::test]
 async fn an_old_image_is_better_than_being_put_off() {
-    let put_off = |message| Behaviour::Refuse(OciError::new(ErrorCode::Toomanyrequests, message));
+    let refusal = |message| OciError::new(ErrorCode::Toomanyrequests, message);
+    let put_off = |message| Behaviour::Refuse(refusal(message));
     for (behaviour, expect) in [
         (put_off("too many builds are waiting"), (200, "kv")),
         (Behaviour::Slow(LONG), (200, "kv")),
-        (put_off("git is being built; look at /builds/0a1b"), (429, "")),
+        (put_off("words such as /builds/0a1b decide nothing"), (200, "kv")),
+        (Behaviour::Refuse(refusal("git is being built").of_build("0a1b")), (429, "")),
     ] {
         let (edge, origin) = with_old_image(|settings| settings).await;
         origin.behave(behaviour.clone());

@@ -78,6 +78,7 @@ fn refuses() {
     check("/v2/git/blobs/uploads", ErrorCode::DigestInvalid);
     check("/v2/git/referrers/sha256:1", ErrorCode::DigestInvalid);
     check("/v2/_catalog", ErrorCode::Unsupported);
+    assert_eq!(Endpoint::parse("/v2/_catalog").map_err(|error| error.status()), Err(404));
 }
 
 #[test]
