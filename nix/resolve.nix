@@ -6,7 +6,7 @@
 # request: { "source": see load-pkgs.nix, "system": "x86_64-linux", "config": { "allowUnfree": false },
 #            "attributes": [ "git", "openssl.dev", "python3packages.requests" ], "explain": false }
 # answer:  { "packages": { "<as asked>": { "ok": package } | { "problem": problem } },
-#            "revision": commit or null, "revision_date": seconds since 1970 or null }
+#            "revision_date": seconds since 1970 or null }
 #
 # The .drv files of what resolves are written as a side effect; nothing is built. One name is evaluated at
 # a time, and what `tryEval` can catch becomes a problem of that name alone. What it cannot catch (a missing
@@ -278,6 +278,5 @@ in
 {
   # The set is loaded even if nothing is asked of it: that tells whether it can be.
   packages = builtins.seq packages (listToAttrs (map (name: { inherit name; value = resolve name; }) asked.attributes));
-  inherit (set) revision;
   revision_date = set.date;
 }

@@ -102,10 +102,7 @@ pub enum Source {
     Path {
         /// Where it is.
         path: PathBuf,
-        /// The commit whose files those are, if it is one's.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        revision: Option<String>,
-        /// When that was committed, in seconds since 1970.
+        /// When the commit whose files those are was made, in seconds since 1970, if they are one's.
         #[serde(skip_serializing_if = "Option::is_none")]
         date: Option<i64>,
         /// Keeps the files.
@@ -263,14 +260,13 @@ impl PackageSet {
                 let checkout = checkouts.get(url, rev, audience).await??;
                 Ok(Source::Path {
                     path: checkout.path(),
-                    revision: Some(rev.as_str().to_owned()),
                     date: checkout.date(),
                     checkout: Some(Held(checkout)),
                     trust,
                 })
             }
             (PackageSource::Path(path), ..) => {
-                Ok(Source::Path { path: path.clone(), revision: None, date: None, checkout: None, trust })
+                Ok(Source::Path { path: path.clone(), date: None, checkout: None, trust })
             }
             _ => Ok(Source::Channel { channel: revision.id().to_owned(), trust }),
         }
