@@ -9,10 +9,20 @@ apt_missing() {
     done
 }
 
+# Waits while another process refreshes apt's lists: apt-get itself gives up at once.
+apt_wait() {
+    local inode
+    inode=$(stat -c %i /var/lib/apt/lists/lock 2>/dev/null) || return 0
+    grep -q ":$inode " /proc/locks || return 0
+    say "waiting for another process that refreshes apt's lists"
+    while grep -q ":$inode " /proc/locks; do sleep 1; done
+}
+
 # Runs apt-get as root. The lock time-out lets several setup scripts, or an unattended upgrade, run beside
 # this one; RUNLEVEL=1 keeps freshly installed daemons (dockerd, nginx) from being started behind our back.
 apt_get() {
     local become=()
+    apt_wait
     ((EUID == 0)) || become=(sudo)
     "${become[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
         apt-get -q -y -o DPkg::Lock::Timeout=900 -o Dpkg::Use-Pty=0 "$@" </dev/null >&2
