@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
-.PHONY: help run backend test bench fuzz lint setup worker deploy-check clean
+.PHONY: help run backend unit test bench fuzz lint setup worker deploy-check clean
 
 # The sources of the Worker. It is rebuilt when any of them changes.
 worker_sources := Cargo.toml Cargo.lock setup/npm/package-lock.json $(shell find edge shared \
@@ -18,6 +18,9 @@ run: ## start backend (127.0.0.1:8080) and edge (127.0.0.1:8787) on the bundled 
 
 backend: ## start the backend alone (127.0.0.1:8080)
 	@exec setup/run backend
+
+unit: ## run the tests that need nothing but Rust: no Nix, no daemon, no workerd
+	@exec setup/unit
 
 test: ## run every test, ending with the total
 	@exec setup/test

@@ -1,6 +1,6 @@
 # Loads the package set, from one of two sources:
 #
-#   { type = "path"; path = "/absolute/path"; revision ? "<full commit>"; date ? seconds since 1970 }
+#   { type = "path"; path = "/absolute/path"; date ? seconds since 1970 }
 #   { type = "channel"; channel = "nixos-24.05"; }  or a full commit of nixpkgs
 #
 # Firn fetches git repositories itself, with the operator's settings, and passes them as a path.
@@ -19,31 +19,14 @@ let
   );
 
   fetched =
-    if source.type == "channel" then
-      let
-        path = channel source.channel;
-        # The tarballs of nixos.org contain the commit; those of GitHub do not.
-        written = path + "/.git-revision";
-        isWritten = !(isCommit source.channel) && builtins.pathExists written;
-      in
-      {
-        inherit path;
-        revision =
-          if isCommit source.channel then source.channel
-          else if isWritten then builtins.head (builtins.match "([0-9a-f]*).*" (builtins.readFile written))
-          else null;
-        date = null;
-      }
-    else if source.type == "path" then
-      { inherit (source) path; revision = source.revision or null; date = source.date or null; }
+    if source.type == "channel" then { path = channel source.channel; date = null; }
+    else if source.type == "path" then { inherit (source) path; date = source.date or null; }
     else
       throw "unknown type of package source: ${source.type}";
 in
 {
   # The package set.
   packages = import fetched.path { inherit system config; };
-  # The commit of the package set; null if the source does not say.
-  inherit (fetched) revision;
-  # When the revision was committed, in seconds since 1970; null if the source does not say.
+  # The time of the commit of the package set in seconds since 1970; null if the source does not say.
   inherit (fetched) date;
 }

@@ -6,7 +6,7 @@
 # request: { "source": see load-pkgs.nix, "system": "x86_64-linux", "config": { "allowUnfree": false },
 #            "attributes": [ "git", "openssl.dev", "python3packages.requests" ], "explain": false }
 # answer:  { "packages": { "<as asked>": { "ok": package } | { "problem": problem } },
-#            "revision": commit or null, "revision_date": seconds since 1970 or null }
+#            "revision_date": seconds since 1970 or null }
 #
 # As a side effect, Nix writes the .drv files of resolved packages. It builds nothing. Names are evaluated one at a
 # time. An error that `tryEval` can catch becomes a problem of that name only. An error that it cannot catch (a missing
@@ -279,6 +279,5 @@ in
 {
   # The package set is loaded even if there are no attributes to resolve. So an empty request tests whether it loads.
   packages = builtins.seq packages (listToAttrs (map (name: { inherit name; value = resolve name; }) asked.attributes));
-  inherit (set) revision;
   revision_date = set.date;
 }

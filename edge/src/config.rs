@@ -247,6 +247,21 @@ mod tests {
         assert_eq!((config.tag_ttl_seconds, config.log, config.compose), (300, Log::Misses, true));
     }
 
+    /// That no variable is left out is tested with the backend's options.
+    #[test]
+    fn documented_defaults_are_right() {
+        let page = include_str!("../../docs/deploy-edge.md");
+        for (variables, default) in [
+            ("`FIRN_TAG_TTL_SECONDS`", TAG_TTL_SECONDS),
+            ("`FIRN_MANIFEST_TTL_SECONDS`", MANIFEST_TTL_SECONDS),
+            ("`FIRN_REPORT_SECONDS`", REPORT_SECONDS),
+            ("`FIRN_MEMORY_BYTES`", MEMORY_BYTES),
+        ] {
+            assert!(page.contains(&format!("| {variables} | {default} |")), "{variables}: {default}");
+        }
+        assert!(page.contains(&format!("`FIRN_S3_SECONDS` (default {PRESIGNED_SECONDS})")));
+    }
+
     #[test]
     fn reads_lists_and_places() {
         let several = ("FIRN_BACKEND_URL", "https://a.example, https://b.example/firn/");

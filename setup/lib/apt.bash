@@ -9,10 +9,20 @@ apt_missing() {
     done
 }
 
+# Waits while another process refreshes apt's lists. apt-get would fail at once.
+apt_wait() {
+    local inode
+    inode=$(stat -c %i /var/lib/apt/lists/lock 2>/dev/null) || return 0
+    grep -q ":$inode " /proc/locks || return 0
+    say "waiting for another process that refreshes apt's lists"
+    while grep -q ":$inode " /proc/locks; do sleep 1; done
+}
+
 # Runs apt-get as root. The lock timeout lets other setup scripts, or an unattended upgrade, run at the same time.
 # RUNLEVEL=1 prevents newly installed daemons (dockerd, nginx) from being started.
 apt_get() {
     local become=()
+    apt_wait
     ((EUID == 0)) || become=(sudo)
     "${become[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
         apt-get -q -y -o DPkg::Lock::Timeout=900 -o Dpkg::Use-Pty=0 "$@" </dev/null >&2

@@ -116,10 +116,7 @@ pub enum Source {
     Path {
         /// Its path.
         path: PathBuf,
-        /// The commit that the files belong to, if any.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        revision: Option<String>,
-        /// Commit time in seconds since 1970.
+        /// The time of the commit that the files belong to, in seconds since 1970.
         #[serde(skip_serializing_if = "Option::is_none")]
         date: Option<i64>,
         /// Keeps the files.
@@ -269,14 +266,13 @@ impl PackageSet {
                 let checkout = checkouts.get(url, rev, audience).await??;
                 Ok(Source::Path {
                     path: checkout.path(),
-                    revision: Some(rev.as_str().to_owned()),
                     date: checkout.date(),
                     checkout: Some(Held(checkout)),
                     trust,
                 })
             }
             (PackageSource::Path(path), ..) => {
-                Ok(Source::Path { path: path.clone(), revision: None, date: None, checkout: None, trust })
+                Ok(Source::Path { path: path.clone(), date: None, checkout: None, trust })
             }
             _ => Ok(Source::Channel { channel: revision.id().to_owned(), trust }),
         }

@@ -3,9 +3,9 @@
 
 mod access;
 mod blobs;
+mod broken_upstreams;
 mod builds;
 mod composition;
-mod faults;
 mod lost;
 mod manifests;
 mod misses;
