@@ -122,6 +122,21 @@ fn manifests_and_configs_are_what_the_spec_says() {
     );
 }
 
+/// The very bytes, and for a person to read a line for each name.
+#[test]
+fn documents_are_as_before() {
+    let (_, image) = image("shell/git/htop", &["git", "htop"]);
+    let lines = |blob: SmallBlob| {
+        let text = String::from_utf8(blob.bytes).expect("JSON is UTF-8");
+        text.replace("{\"", "{\n\"").replace(",\"", ",\n\"")
+    };
+    insta::assert_snapshot!("config", lines(image.config));
+    insta::assert_snapshot!("manifest_oci", lines(image.oci));
+    insta::assert_snapshot!("manifest_docker", lines(image.docker.expect("gzip layers")));
+    let (_, zstd) = compressed_image("git", &["git"], LayerCompression::Zstd);
+    insta::assert_snapshot!("manifest_zstd", lines(zstd.oci));
+}
+
 #[test]
 fn the_symlink_layer_is_gzip() {
     let (blueprint, image) = compressed_image("git/htop", &["git", "htop"], LayerCompression::Zstd);

@@ -182,6 +182,34 @@ mod tests {
         assert_eq!(code, "\"MANIFEST_UNKNOWN\"");
     }
 
+    /// What clients and other versions of Firn read: the status, and the bytes of the body.
+    #[test]
+    fn bodies_are_as_before() {
+        use ErrorCode::*;
+        let codes = [
+            BlobUnknown,
+            DigestInvalid,
+            ManifestUnknown,
+            NameInvalid,
+            NameUnknown,
+            Unauthorized,
+            Denied,
+            PaginationNumberInvalid,
+            Unsupported,
+            Toomanyrequests,
+            Unavailable,
+            Internal,
+        ];
+        let errors = codes.map(|code| OciError::new(code, "what is wrong, and what to do"));
+        let quota = OciError::new(Toomanyrequests, "two images are waiting").of_client_quota();
+        let mut lines = String::new();
+        for error in errors.into_iter().chain([quota]) {
+            let body = String::from_utf8(error.body()).expect("JSON is UTF-8");
+            lines += &format!("{} {body}\n", error.status());
+        }
+        insta::assert_snapshot!(lines);
+    }
+
     #[test]
     fn says_whose_quota_is_used_up() {
         let error = OciError::new(ErrorCode::Toomanyrequests, "two are waiting").of_client_quota();
