@@ -1,5 +1,5 @@
-//! Where blobs lie while they are written, and links while Nix builds: a folder of this process alone, removed
-//! when it ends.
+//! A folder that belongs to this process alone and is removed when it ends: for blobs that are being written, and for GC
+//! roots while Nix builds.
 
 use std::fs::{File, Permissions, read_dir, remove_dir_all};
 use std::io;
@@ -33,12 +33,12 @@ impl OwnFolder {
         std::fs::create_dir_all(parent)?;
         for entry in read_dir(parent)? {
             let dir = entry?.path();
-            // What cannot be locked belongs to somebody who lives; what has no lock yet is just being made.
+            // A lock that is held belongs to a process that lives. A folder without a lock is just being made.
             let is_dead = match File::open(dir.join(LOCK)) {
                 Ok(lock) => lock.try_lock().is_ok(),
                 Err(error) => error.kind() == io::ErrorKind::NotFound && is_old(&dir),
             };
-            // Somebody else may be removing it too.
+            // Another process may be removing it too.
             if is_dead
                 && let Err(error) = remove_dir_all(dir)
                 && error.kind() != io::ErrorKind::NotFound
@@ -58,13 +58,13 @@ impl OwnFolder {
 
     /// A new file in the folder.
     pub(crate) fn file(&self) -> io::Result<NamedTempFile> {
-        // As other files are, so that whoever may read the folder may read blobs too.
+        // The usual permissions, so that every user who may read the folder may read blobs too.
         Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(self.dir.path())
     }
 
     /// Removes the folder, for when this process ends though something may still write in it.
     pub(crate) fn remove(&self) {
-        // What somebody has just written makes it fail once; what cannot be removed is left to the next process.
+        // A file that is written meanwhile makes an attempt fail. The next process removes what is left.
         for _ in 0..REMOVALS {
             if remove_dir_all(self.dir.path()).is_ok() {
                 break;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-/// For whom something is done, as far as fairness goes.
+/// A client, as far as fairness needs to tell clients apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Client(Option<ClientNetwork>);
 
@@ -127,7 +127,7 @@ impl Audience {
         state.members.iter().map(|(client, member)| (*client, member.joined)).collect()
     }
 
-    /// Since when no request waits, where what is to be done has not begun.
+    /// Since when no request has waited, if the work has not begun; none otherwise.
     pub(crate) fn unattended_since(&self) -> Option<Instant> {
         let state = self.state();
         (self.patience.is_some() && state.in_line > 0 && !state.is_dismissed && state.is_unattended())
@@ -161,8 +161,8 @@ impl Audience {
         self.changes.subscribe()
     }
 
-    /// Returns when the audience is dismissed: because everybody has been gone for too long, or by [`Self::dismiss`].
-    /// To be awaited only in line.
+    /// Returns when the audience is dismissed: because all clients have been gone for too long, or by [`Self::dismiss`].
+    /// Await it only between [`Self::line_up`] and [`InLine::step_out`].
     pub(crate) async fn dismissed(&self) {
         let mut changes = self.changes();
         loop {

@@ -1,4 +1,4 @@
-//! Single flight: of all who ask for the same thing at the same time, one does it and all get the result.
+//! Single flight: several callers that want the same thing at the same time share one task and its result.
 
 use firn_shared::cache_key::CacheKey;
 use futures::future::{BoxFuture, FutureExt, Shared};
@@ -7,12 +7,12 @@ use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 
-/// Something under way; anybody may wait for it, and dropping it stops nothing.
+/// A task that runs. Any number of callers may wait for it; dropping the flight does not stop the task.
 pub type Flight<T> = Shared<BoxFuture<'static, T>>;
 
 type InFlight<T, A> = Arc<Mutex<HashMap<CacheKey, (Flight<T>, A)>>>;
 
-/// What is under way, by key, each with what is said about it to those who join.
+/// The tasks that run, by key, each with a value for the callers that join it.
 pub struct Flights<T, A = ()> {
     in_flight: InFlight<T, A>,
 }
@@ -42,7 +42,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
     /// Joins the flight of this key, or starts it in a task of its own.
     ///
     /// # Panics
-    /// Whoever waits for a flight that panicked panics too.
+    /// Waiting for a flight that panicked panics too.
     pub fn join<F>(&self, key: CacheKey, start: impl FnOnce() -> F) -> Flight<T>
     where
         F: Future<Output = T> + Send + 'static,
@@ -58,7 +58,7 @@ impl<T: Clone + Send + Sync + 'static, A: Clone + Send + 'static> Flights<T, A> 
         self.in_flight.lock().expect("nothing panics while holding the lock").get(key).cloned()
     }
 
-    /// The flight of this key, which is started if there is none and it is not refused.
+    /// Joins the flight of this key, or starts it unless `start` refuses.
     ///
     /// # Errors
     /// What `start` refuses with; joining is never refused.

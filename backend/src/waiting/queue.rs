@@ -1,4 +1,4 @@
-//! A queue: how much may be waiting or under way at once, and how much of it one client's.
+//! A queue: bounds how many builds wait or run at once, in all and for each client.
 
 use super::{
     audience::{Audience, Client, next_event},
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::watch;
 
-/// Places for what waits or is done.
+/// Places for builds that wait or run.
 #[derive(Debug)]
 pub struct Queue {
     limit: usize,
@@ -41,7 +41,7 @@ pub struct Place {
     number: u64,
 }
 
-/// Why there is no place. True of the client that asked, and of no other.
+/// Why there is no place for this client. It says nothing about other clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum QueueError {
     /// All places are taken.
@@ -117,7 +117,7 @@ impl Queue {
     /// Takes a place that does not count, for what has a turn elsewhere and is over soon.
     ///
     /// # Errors
-    /// When nobody is let in any more.
+    /// When the queue is closed.
     pub fn pass(&self, audience: &Arc<Audience>, turn: Turn) -> Result<Place, QueueError> {
         if self.is_closed() {
             return Err(QueueError::Closed);
@@ -125,8 +125,8 @@ impl Queue {
         Ok(self.place(&mut self.taken.places(), audience, Some(turn)))
     }
 
-    /// From now on the place of this audience counts, since what was to be over soon takes longer, and its turn is
-    /// over. It is not refused any more.
+    /// Counts the place of this audience from now on, because its work takes longer than expected, and ends its turn. The
+    /// place is kept even if the queue is full.
     pub fn count(&self, audience: &Arc<Audience>) {
         let mut places = self.taken.places();
         let holder = places.values_mut().find(|holder| Arc::ptr_eq(&holder.audience, audience));
@@ -158,12 +158,12 @@ impl Queue {
         self.len() == 0
     }
 
-    /// Lets nobody in any more.
+    /// Gives out no more places.
     pub fn close(&self) {
         self.taken.is_closed.store(true, Ordering::SeqCst);
     }
 
-    /// Whether nobody is let in any more.
+    /// Whether no more places are given out.
     pub fn is_closed(&self) -> bool {
         self.taken.is_closed.load(Ordering::SeqCst)
     }

@@ -1,4 +1,4 @@
-//! Turns: so much may be done at once, and clients take turns at it.
+//! Turns: a bound on what runs at once, shared fairly between clients.
 //!
 //! A semaphore that serves in order of arrival lets one client who asks for a hundred things keep everybody else
 //! waiting for all of them. Here the next turn goes to another client where one waits: within a client in order of
@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
-/// A number of turns that are free, and those who wait for one.
+/// The free turns, and the audiences that wait for one.
 #[derive(Debug)]
 pub struct Turns {
     /// How many one client may have at once.
@@ -65,7 +65,7 @@ impl Turns {
         state.held.is_empty() && state.tickets.is_empty()
     }
 
-    /// Waits for a turn. Whoever stops waiting costs others nothing.
+    /// Waits for a turn. Dropping the future gives up the position and costs others nothing.
     ///
     /// # Errors
     /// When the audience is dismissed before it has its turn.
@@ -92,7 +92,7 @@ impl Turns {
         }
     }
 
-    /// Gives free turns to those who are next.
+    /// Gives free turns to the audiences that are next.
     fn serve(self: &Arc<Self>) {
         loop {
             let Some((ticket, client)) = self.state().next(self.per_client) else { return };

@@ -178,7 +178,7 @@ fn packs_a_forest() {
 }
 
 /// The backend and the Worker must agree on these bytes, and clients cache by them: if these digests change,
-/// so must the version in the package-set token (`backend/src/images/mod.rs`).
+/// so must the version in the package-set token (`backend/src/images/package_set.rs`).
 #[test]
 fn bytes_are_pinned() {
     // Large and varied enough that another encoder would choose other matches.
