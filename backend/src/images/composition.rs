@@ -38,20 +38,20 @@ use std::time::Duration;
 const BELIEVED: Duration = Duration::from_secs(24 * 3600);
 /// How many packages are described at once: a client waits for it. A record can take megabytes.
 const AT_ONCE: usize = 4;
-/// Of how many records that is remembered.
+/// How many records are remembered.
 const MAX_REMEMBERED: u64 = 100_000;
 
 /// What was written not long ago: for each key the steps of which all layers are named, a bit each.
 pub(super) type Published = Cache<CacheKey, u16>;
 
-/// What holds of a record that has nothing to do with layers.
+/// The steps of a record that has no layers.
 const EVERY_STEP: u16 = u16::MAX;
 
 pub(super) fn none_published() -> Published {
     Cache::builder().max_capacity(MAX_REMEMBERED).time_to_live(BELIEVED).build()
 }
 
-/// A package's record, and what it does not name yet.
+/// A package's record, and the layers that it cannot name yet.
 struct Described {
     record: KnownPackage,
     /// The steps that it was looked at for.
@@ -74,7 +74,7 @@ impl Builder {
         packed: HashMap<CacheKey, LayerRecord>,
         step: Option<usize>,
     ) {
-        // The image is there; that an edge cannot compose others is no reason not to answer.
+        // The image is there, and the client gets it. Without the records an edge cannot compose other images.
         let warn = |error: &BuildError| {
             tracing::warn!(image.name = %name, error = %chain(error), "not published for edges");
         };
@@ -102,14 +102,14 @@ impl Builder {
         self.layers.completed().await;
     }
 
-    /// What was published under a key. That somebody asks makes it younger, so that it stays.
+    /// The record that was published under a key. Reading it makes it younger, so that it stays.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn published(&self, key: &CacheKey) -> Result<Option<Bytes>, BuildError> {
         let Some(bytes) = self.store.composition(key).await? else { return Ok(None) };
         if !self.published.contains_key(key) {
-            // That there is no room to write it again is no reason not to tell what is there.
+            // The answer does not depend on whether there is room to write it again.
             match self.store.put_composition(key, bytes.to_vec()).await {
                 Ok(()) => self.published.insert(*key, 0),
                 Err(error) => tracing::warn!(%key, error = %chain(&error), "a record for edges may go early"),

@@ -1,4 +1,4 @@
-//! Looking at layers without building: which an image has or would have, and who shares them.
+//! Explaining layers without building: which layers an image has or would have, and which images share them.
 
 use super::{BuildError, Builder, PackageSetState};
 use crate::{

@@ -1,4 +1,4 @@
-//! Making an image: what its packages are, what is missing of their layers, and then the rest.
+//! Making an image: its packages, then the layers that are missing, then its config and manifests.
 
 use super::{BuildError, Builder};
 use crate::{
@@ -53,7 +53,7 @@ impl Builder {
                 }
                 layers => layers?,
             };
-            // What was realised stays in the Nix store until its layers are packed.
+            // The layers are packed: Nix may delete what was realised.
             known.let_go();
             looks += 1;
             // Garbage collection leaves a layer's blob alone for the grace period after its record is gone, so a
@@ -71,7 +71,7 @@ impl Builder {
         Ok(record)
     }
 
-    /// Everything about an image but its layers' bytes, and what was learned of its packages.
+    /// Everything about an image but the bytes of its layers, and what is known of its packages.
     pub(super) async fn prepare(
         &self,
         name: &ImageName,
@@ -87,7 +87,8 @@ impl Builder {
         Ok((blueprint, known))
     }
 
-    /// The same of packages that are known. Where their records disagree about a store path, they are made to agree.
+    /// Everything about an image of known packages but the bytes of its layers. If the packages' records contradict each
+    /// other about a store path, they are made to agree first.
     async fn blueprint(
         &self,
         name: &ImageName,
@@ -139,7 +140,7 @@ impl Builder {
         renewed
     }
 
-    /// Composes an image of its layers and stores what it consists of.
+    /// Composes an image of its layers, and stores its blobs and its record.
     async fn store_image(
         &self,
         blueprint: Blueprint,
@@ -166,7 +167,7 @@ impl Builder {
             ImageRecord::new(name.to_string(), revision.clone(), platform, self.image_recipe(), documents)
                 .expect("its documents are manifests, one of them OCI's");
         record.conflicts = conflicts;
-        // The record comes last: whoever finds it finds all that it refers to.
+        // The record comes last, so that all blobs that it refers to are there.
         let blobs = [Some(image.top), Some(image.config), Some(image.oci), image.docker];
         let stored = blobs.into_iter().flatten();
         let stored = stored.map(async |blob| self.store.put_blob(&blob.digest, blob.bytes).await);

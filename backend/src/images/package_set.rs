@@ -1,4 +1,4 @@
-//! The package set that a tag names, and with the recipe what images of it are kept by.
+//! The package set that a tag names, and the keys of its images.
 
 use super::{BuildError, Builder};
 use crate::waiting::Client;
@@ -19,7 +19,7 @@ pub struct PackageSetState {
 }
 
 impl PackageSetState {
-    /// What the image of this name is kept by.
+    /// The key of the image of this name.
     pub fn image_key(&self, name: &ImageName) -> CacheKey {
         CacheKey::builder("image-1").field(self.token.to_string()).field(name.to_string()).build()
     }

@@ -1,4 +1,4 @@
-//! Asking for an image: it is there, or somebody builds it, or a build begins.
+//! Asking for an image: it is in the store, or a build of it runs, or a build begins.
 
 use super::{BuildError, Builder, PackageSetState};
 use crate::{
@@ -114,7 +114,7 @@ impl Builder {
             if Arc::ptr_eq(progress.audience(), &audience) {
                 return Ok(ImageStatus::Building(Waiting { flight, progress, _attendance: attendance }));
             }
-            // Somebody else was quicker.
+            // Another request has begun the build meanwhile: join it.
         }
     }
 
@@ -151,7 +151,7 @@ impl Builder {
         }
     }
 
-    /// A whole build, with everything said that there is to say about it.
+    /// Runs a build, and reports its result in the log and on its page.
     async fn build_and_tell(self: Arc<Self>, build: Build) -> BuildResult {
         let Build { name, tag, revision, key, trust, recalled, place: _place, progress } = build;
         let _ends = progress.ends();

@@ -1,4 +1,4 @@
-//! Whether everything that an image consists of is there, as far as that can be seen without reading layers.
+//! Whether all blobs of an image are there, as far as that can be seen without reading layers.
 //!
 //! Looked at when this process serves an image for the first time, and again whenever something in the store
 //! has turned out to be missing (see [`Store::losses`]): a record is a promise, and disks and people break
@@ -81,7 +81,7 @@ async fn look(store: &Store, blob: Descriptor, is_read: bool) -> Result<Option<D
 }
 
 impl Builder {
-    /// Whether a recorded image can be served. What is of the wrong size is taken out of the way.
+    /// Whether a recorded image can be served. A blob of the wrong size goes to quarantine.
     pub(super) async fn is_whole(&self, key: &CacheKey, record: &ImageRecord) -> Result<bool, BuildError> {
         let losses = self.store.losses();
         if self.whole.get(key) == Some(losses) {

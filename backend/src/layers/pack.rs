@@ -1,4 +1,4 @@
-//! Packing the layers that were never packed.
+//! Finding layers that were packed before, and packing the others.
 
 use super::{LayerError, LayerPacker, packing::FileTree};
 use crate::{
@@ -66,11 +66,11 @@ impl LayerPacker {
         Ok(records.into_iter().map(|record| record.expect("what was missing is packed")).collect())
     }
 
-    /// Makes sure that the members of layers that have to be packed have the contents that the plans say, and that
-    /// they stay until the root that is returned is dropped: a layer is known by its members' contents, and one with
-    /// others would end up in every image that names them.
+    /// Checks that the members of layers that have to be packed have the contents that the plans say, and keeps them until
+    /// the returned root is dropped. The key of a layer stands for its members' contents: a layer of other contents would
+    /// end up in every image with that key.
     ///
-    /// What Nix has on record is believed. To hash the files as well would take a tenth of the time of packing.
+    /// It trusts the hashes that Nix has on record. To hash the files as well would take a tenth of the time of packing.
     async fn hold_missing(
         &self,
         missing: impl Iterator<Item = &LayerPlan> + Clone,
@@ -113,7 +113,7 @@ impl LayerPacker {
         Ok(None)
     }
 
-    /// Packs a layer when it is its turn, or waits for whoever is packing it.
+    /// Packs a layer when it is its turn, or waits for the build that is packing it.
     fn pack_once(
         self: &Arc<Self>,
         plan: LayerPlan,
@@ -121,7 +121,7 @@ impl LayerPacker {
     ) -> Flight<Result<LayerRecord, Arc<LayerError>>> {
         let (packer, turns) = (Arc::clone(self), Arc::clone(turns));
         self.flights.join(plan.key, move || async move {
-            // Somebody may have packed it since it was looked up.
+            // Another build may have packed it since it was looked up.
             match packer.packed(&plan).await.map_err(Arc::new)? {
                 Some(record) => Ok(record),
                 None => packer.pack(&plan, &turns).await.map_err(Arc::new),
@@ -142,7 +142,7 @@ impl LayerPacker {
         .expect("packing does not panic");
         let packed = packed?;
         drop(turn);
-        // What nobody roots may have been half deleted before it was read, or while it was.
+        // A store path without a GC root may have been half deleted before or while it was read.
         if packed.nar_size < plan.nar_size {
             return Err(LayerError::Incomplete(plan.paths[0].clone()));
         }

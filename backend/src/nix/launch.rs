@@ -20,7 +20,7 @@ const NOT_EXECUTABLE: i32 = 126;
 
 /// Limits for a program and all that it starts.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct ProcessLimits {
     /// Limit of memory. Only [`Memory::OneProcess`] is enforced here.
     pub(super) memory: Memory,
     /// How many files each process may have open. None if Firn's own limit was not raised.
@@ -29,7 +29,7 @@ pub(super) struct Limits {
     pub(super) gives_way: bool,
 }
 
-impl Limits {
+impl ProcessLimits {
     /// The script of the shell that becomes the program.
     fn script(self) -> String {
         let mut script = String::new();
@@ -52,7 +52,7 @@ pub(super) fn command_line(
     isolation: Option<&Isolation>,
     program: &str,
     arguments: Vec<OsString>,
-    limits: Limits,
+    limits: ProcessLimits,
 ) -> (OsString, Vec<OsString>) {
     let (program, arguments) = match isolation {
         Some(isolation) => isolation.wrap(program.as_ref(), &arguments),
@@ -79,7 +79,12 @@ mod tests {
     use std::process::Command;
 
     /// The output of a program that is started with these limits.
-    fn prints(isolation: Option<&Isolation>, limits: Limits, program: &str, arguments: &[&str]) -> String {
+    fn prints(
+        isolation: Option<&Isolation>,
+        limits: ProcessLimits,
+        program: &str,
+        arguments: &[&str],
+    ) -> String {
         let arguments = arguments.iter().map(OsString::from).collect();
         let (file, arguments) = command_line(isolation, program, arguments, limits);
         let output = Command::new(file).args(arguments).output().expect("it runs");
@@ -88,7 +93,7 @@ mod tests {
 
     #[test]
     fn limits_hold_from_the_first_instruction() {
-        let limits = Limits { memory: Memory::OneProcess(3 << 30), files: Some(100), gives_way: true };
+        let limits = ProcessLimits { memory: Memory::OneProcess(3 << 30), files: Some(100), gives_way: true };
         let isolation = Isolation::new(&OwnFiles::default()).expect("setup/nix installs bubblewrap");
         for isolation in [None, Some(&isolation)] {
             let check = |program: &str, arguments: &[&str], expect: &str| {
@@ -99,13 +104,13 @@ mod tests {
             check("sh", &["-c", "nice sh -c 'ulimit -n'"], "100");
             check("printf", &["<%s>", "a b", "$HOME", "\"; exit 1"], "<a b><$HOME><\"; exit 1>");
         }
-        let unlimited = Limits { memory: Memory::Unbounded, files: None, gives_way: false };
+        let unlimited = ProcessLimits { memory: Memory::Unbounded, files: None, gives_way: false };
         assert_eq!(prints(None, unlimited, "echo", &["x"]), "x");
     }
 
     #[test]
     fn says_when_there_is_no_such_program() {
-        let limits = Limits { memory: Memory::Unbounded, files: Some(100), gives_way: false };
+        let limits = ProcessLimits { memory: Memory::Unbounded, files: Some(100), gives_way: false };
         for (program, expect) in [
             ("firn-no-such-program", io::ErrorKind::NotFound),
             ("/etc/passwd", io::ErrorKind::PermissionDenied),

@@ -5,7 +5,7 @@ use super::{
     complaint::Complaint,
     failure::Obstacle,
     family::{Family, behind_bubblewrap},
-    launch::{self, Limits},
+    launch::{self, ProcessLimits},
 };
 use crate::process::{child_environment, descriptors};
 use rustix::fs::statvfs;
@@ -300,7 +300,7 @@ impl Nix {
         self.processes.fetch_add(1, Ordering::Relaxed);
         let started = std::time::Instant::now();
         let Bounds { memory, gives_way, .. } = bounds;
-        let limits = Limits { memory, files: descriptors::original(), gives_way };
+        let limits = ProcessLimits { memory, files: descriptors::original(), gives_way };
         let (file, arguments) = launch::command_line(self.isolation.as_ref(), program, arguments, limits);
         let mut command = Command::new(file);
         // Clear the environment, so that Nix finds no channel and no overlays. Nix's and git's own settings still

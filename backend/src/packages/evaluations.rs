@@ -1,4 +1,4 @@
-//! Evaluating names for images: what is found out is kept, and what takes too long is not tried again and again.
+//! Evaluating names for images. Results are kept, and names that take too long are not evaluated again and again.
 //!
 //! An evaluation that never ends costs its whole time, and it does not say which of its names is to blame. So the names
 //! of one that took too long are suspected: they are evaluated in smaller groups the next time, and a name that is
@@ -30,7 +30,7 @@ const ATTEMPTS: usize = 3;
 /// How many evaluations that take too long one client may cause while they are remembered.
 const MAX_OVERRUNS: usize = 3;
 
-/// What is remembered of evaluations, for as long as failures are believed.
+/// What is remembered of evaluations, for as long as failures are.
 #[derive(Debug)]
 pub(super) struct Evaluations {
     /// Packages that have not been realised, with the date of their revision.
@@ -39,7 +39,7 @@ pub(super) struct Evaluations {
     suspected: Cache<CacheKey, ()>,
     /// Names that take too long, and what is said of them.
     endless: Cache<CacheKey, PackageProblem>,
-    /// How many evaluations that took too long were for a client.
+    /// How many evaluations that took too long each client has caused.
     overruns: Cache<Client, usize>,
 }
 
@@ -65,7 +65,7 @@ impl Evaluations {
         }
     }
 
-    /// What is known of a name because a set that it is in, or it itself, takes too long to evaluate.
+    /// The problem of a name that takes too long to evaluate, or that is in a set that does.
     pub(super) fn endless(
         &self,
         name: &PackageName,
@@ -77,14 +77,14 @@ impl Evaluations {
             .find_map(|above| self.endless.get(&key(&above)))
     }
 
-    /// Remembers for whom an evaluation took too long.
+    /// Remembers the clients of an evaluation that took too long.
     fn overran(&self, audience: &Audience) {
         for (client, _) in audience.clients().into_iter().filter(|(client, _)| client.is_known()) {
             self.overruns.insert(client, self.overruns.get(&client).unwrap_or(0) + 1);
         }
     }
 
-    /// Remembers what has become of names, and decides who is to blame for an evaluation that took too long.
+    /// Remembers the results for names, and decides which name to blame for an evaluation that took too long.
     fn note(
         &self,
         resolved: &mut Resolved,
@@ -108,7 +108,7 @@ impl Evaluations {
         }
         let mut suspects: Vec<_> = resolved.overran.intersection(requested).cloned().collect();
         match (suspects.pop(), suspects.is_empty()) {
-            // What an image name implies is not what takes long.
+            // The names that every image name implies are known to evaluate quickly.
             (Some(name), true) => {
                 let message = format!(
                     "evaluating its expression in the package set takes longer than the {} s that this registry \
@@ -126,7 +126,7 @@ impl Evaluations {
 }
 
 impl Packages {
-    /// Resolves names at exactly this revision. What cannot be found out within the time that an image has is left
+    /// Resolves names at exactly this revision. Names that cannot be resolved within the time that an image has are left
     /// undecided.
     pub(super) async fn resolve(
         &self,
@@ -149,7 +149,7 @@ impl Packages {
             if let Err(ResolveError::Unloadable { source: ProcessError::Timeout { .. }, .. }) = &resolved {
                 self.evaluations.overran(audience);
             }
-            // A path is evaluated where it is. If it changed meanwhile, what came out belongs to no revision.
+            // A path is evaluated where it is. If it changed meanwhile, the result belongs to no revision.
             if self.set.is_current(revision).await? {
                 let mut resolved = resolved?;
                 self.evaluations.note(&mut resolved, requested, audience, self.nix.eval_timeout(), key);

@@ -1,4 +1,4 @@
-//! Where symlinks in the Nix store lead, as a container sees it that has one closure and nothing else.
+//! Following symlinks in the Nix store as in a container that has one closure and nothing else.
 
 use firn_shared::StorePath;
 use std::cell::Cell;
@@ -40,7 +40,7 @@ impl<'a> Links<'a> {
         Self { store: store.to_owned(), members: members.collect(), steps: Cell::new(0) }
     }
 
-    /// How many names have been looked at so far, which is what following links costs.
+    /// How many names have been looked at so far: the cost of following links.
     pub(super) fn steps(&self) -> usize {
         self.steps.get()
     }
@@ -125,7 +125,7 @@ impl<'a> Links<'a> {
     }
 }
 
-/// Whether Linux says that there is nothing.
+/// Whether the error says that nothing is there.
 fn is_nowhere(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
     matches!(error.kind(), NotFound | NotADirectory | InvalidFilename)

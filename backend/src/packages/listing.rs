@@ -1,4 +1,4 @@
-//! Reading what lies below a package's outputs.
+//! Reading the files and directories of a package's outputs.
 
 use super::links::{Leads, Links};
 use firn_shared::{
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// How much there may be of a package.
 #[derive(Debug, Clone, Copy)]
-struct Limits {
+struct ListingLimits {
     /// Files, directories and links.
     files: usize,
     /// Names that are looked at to find where links lead. A link can lead through 40 links, each with a path of 2,000
@@ -25,7 +25,7 @@ struct Limits {
 }
 
 /// All of texlive has a quarter of these files. As many steps take some ten seconds.
-const LIMITS: Limits = Limits { files: 1_000_000, steps: 10_000_000, path_bytes: 128 << 20 };
+const LIMITS: ListingLimits = ListingLimits { files: 1_000_000, steps: 10_000_000, path_bytes: 128 << 20 };
 /// The longest `propagated-user-env-packages` that is read, in bytes.
 const MAX_PROPAGATED: u64 = 1 << 20;
 
@@ -45,8 +45,11 @@ pub(super) enum ListingError {
     },
 }
 
-/// What lies below these outputs, and below the store paths that they propagate, with all directories that links in
-/// them lead to.
+/// The listing of these outputs and of the store paths that they propagate, with all directories that their symlinks lead
+/// to.
+///
+/// # Errors
+/// When there is too much, or something cannot be read.
 pub(super) fn read<'a>(
     outputs: impl IntoIterator<Item = &'a StorePath>,
     links: &Links<'a>,
@@ -55,7 +58,7 @@ pub(super) fn read<'a>(
 }
 
 fn read_within<'a>(
-    limits: Limits,
+    limits: ListingLimits,
     outputs: impl IntoIterator<Item = &'a StorePath>,
     links: &Links<'a>,
 ) -> Result<Listing, ListingError> {
@@ -95,8 +98,8 @@ fn error(path: &Path) -> impl FnOnce(io::Error) -> ListingError {
     |source| ListingError::Read { path, source }
 }
 
-/// The members of the closure that a user of this one also wants. Nix looks into this file when it makes a user's
-/// environment.
+/// The members of the closure that a store path propagates into a user's environment, as Nix reads them when it makes
+/// one.
 fn propagated<'a>(links: &Links<'a>, path: &StorePath) -> Result<Vec<&'a StorePath>, ListingError> {
     const FILE: &str = "nix-support/propagated-user-env-packages";
     let Leads::File(place) = links.follow(path, FILE).map_err(error(&links.place(path).join(FILE)))? else {
@@ -122,7 +125,7 @@ fn propagated<'a>(links: &Links<'a>, path: &StorePath) -> Result<Vec<&'a StorePa
     Ok(found)
 }
 
-/// A listing in the making.
+/// A listing that is being read.
 struct Reader<'l, 'a> {
     links: &'l Links<'a>,
     /// Directories that were read, those of the first of the places.
@@ -133,13 +136,13 @@ struct Reader<'l, 'a> {
     targets: Vec<Target>,
     /// The indices of targets, by the index of the directory.
     target_indices: HashMap<u32, u32>,
-    limits: Limits,
+    limits: ListingLimits,
     files: usize,
     path_bytes: usize,
 }
 
 impl<'l, 'a> Reader<'l, 'a> {
-    fn new(links: &'l Links<'a>, limits: Limits) -> Self {
+    fn new(links: &'l Links<'a>, limits: ListingLimits) -> Self {
         Self {
             links,
             limits,
@@ -181,7 +184,7 @@ impl<'l, 'a> Reader<'l, 'a> {
         Ok(directory)
     }
 
-    /// What leads there; `own` is the store path that it is if it leads nowhere else.
+    /// The node for a path that leads there; `own` is the store path if the path is its root.
     fn node_of(&mut self, leads: Leads, own: Option<&StorePath>) -> Node {
         match leads {
             Leads::Directory(place) => {

@@ -1,4 +1,4 @@
-//! The index of a package set's names: made the first time somebody asks for what is not there, and kept.
+//! The index of a package set's names. It is made the first time a client asks for a name that does not exist.
 
 use super::{PackageError, Packages};
 use crate::{
@@ -20,8 +20,8 @@ use firn_shared::{
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long an answer about an unknown name waits for the index. It goes on being made; until then the
-/// resolver's own candidates, which are the names beside the one that was not found, must do.
+/// How long an answer about an unknown name waits for the index. After that the answer has only the resolver's own
+/// candidates, which are the names beside the one that was not found; the index is still made.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An index, or none where the package set cannot be listed; the log says why.
@@ -40,7 +40,7 @@ impl Packages {
                 return known;
             }
             let index = packages.index(&key, &revision, trust, platform).await.map(Arc::new);
-            // That it cannot be had is remembered too: it would be asked for again with every misspelt name.
+            // A failure is remembered too: every misspelt name would ask for the index again.
             let key = if index.is_some() { key } else { failure_key };
             packages.indexes.insert(key, index.clone());
             index
@@ -74,7 +74,7 @@ impl Packages {
         let names = names.inspect_err(|error| failed(error)).ok()?;
         let index = NameIndex::new(&names);
         tracing::info!(names = index.len(), duration_ms = started.elapsed().as_millis(), "names listed");
-        // A path is evaluated where it is: if it changed meanwhile, these are the names of no revision.
+        // A path is evaluated where it is. If it changed meanwhile, these are the names of no revision.
         match self.set.is_current(revision).await {
             Ok(true) => {
                 let _ =
@@ -87,8 +87,8 @@ impl Packages {
         Some(index)
     }
 
-    /// The same problems, with what the whole package set suggests for names that it does not have, where it can
-    /// be asked in time.
+    /// The error for these problems, with suggestions from the whole package set for names that it does not have. If the
+    /// index takes too long, the error is [`PackageError::Unsuggested`].
     pub(crate) async fn suggest(
         self: &Arc<Self>,
         mut error: SelectionError,

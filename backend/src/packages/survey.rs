@@ -55,9 +55,9 @@ impl Packages {
         self.surveys_allowed.store(false, Ordering::Relaxed);
     }
 
-    /// Begins to collect what is not known yet of these names, if the operator chose the revision: for what callers
-    /// choose it would take the server minutes each time. There is one survey at a time, and none waits, because
-    /// each holds the names of a whole package set: a later request for the index of names begins it.
+    /// Begins to collect what is not known yet of these names, if the operator chose the revision. For revisions that
+    /// callers choose it would take the server minutes each time. There is one survey at a time. No survey waits, because
+    /// each holds the names of a whole package set: a later request for the index begins it.
     pub(super) fn survey(
         self: &Arc<Self>,
         key: CacheKey,

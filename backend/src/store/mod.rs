@@ -20,8 +20,8 @@ mod composition;
 mod deletion;
 mod files;
 mod lease;
+mod medium;
 mod objects;
-mod place;
 mod probe;
 mod pulls;
 mod quarantine;
@@ -32,8 +32,8 @@ mod tree;
 pub use blobs::{BlobReader, SMALL, StagedBlob};
 pub use budget::{BudgetSpent, footprint};
 pub use lease::Lease;
+pub use medium::is_variable_of;
 pub use objects::{ObjectKind, StoredObject};
-pub use place::is_variable_of;
 pub use quarantine::Verdict;
 #[cfg(test)]
 pub(crate) use records::recorded_images;
@@ -46,11 +46,11 @@ use crate::process::OwnFolder;
 use budget::Budget;
 use files::Files;
 use firn_shared::Digest;
+use medium::{Medium, Variables};
 use object_store::{
     ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, local::LocalFileSystem, memory::InMemory,
     path::Path as Location,
 };
-use place::{Place, Variables};
 use pulls::Pulls;
 use quarantine::Health;
 use std::path::{Path, PathBuf};
@@ -145,18 +145,18 @@ impl Store {
             let path = path.to_owned();
             |source| StoreError::File { path, source }
         };
-        let place = Place::parse(url, variables)?;
-        let staging = match &place {
+        let medium = Medium::parse(url, variables)?;
+        let staging = match &medium {
             // A finished blob is renamed. That requires the same file system.
-            Place::Files(dir) => &dir.join("staging"),
-            Place::Memory | Place::Bucket(_) => staging,
+            Medium::Files(dir) => &dir.join("staging"),
+            Medium::Memory | Medium::Bucket(_) => staging,
         };
         let staging = Arc::new(OwnFolder::new(staging).map_err(file(staging))?);
         let mut files = None;
-        let objects: Arc<dyn ObjectStore> = match place {
-            Place::Memory => Arc::new(InMemory::new()),
-            Place::Bucket(bucket) => bucket,
-            Place::Files(dir) => {
+        let objects: Arc<dyn ObjectStore> = match medium {
+            Medium::Memory => Arc::new(InMemory::new()),
+            Medium::Bucket(bucket) => bucket,
+            Medium::Files(dir) => {
                 let objects = Arc::new(LocalFileSystem::new_with_prefix(&dir)?);
                 files = Some(Files::new(dir, Arc::clone(&staging)));
                 objects

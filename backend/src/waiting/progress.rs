@@ -1,4 +1,4 @@
-//! Where builds stand, for those who wait for them and for their pages.
+//! The progress of builds, for the clients that wait for them and for the builds' pages.
 
 use super::audience::Audience;
 use firn_shared::nix::log::BuildLog;
@@ -43,13 +43,13 @@ pub enum Phase {
     },
 }
 
-/// One build's progress, shared between the build and all who look.
+/// One build's progress, shared between the build and everything that shows it.
 #[derive(Debug, Clone)]
 pub struct Progress(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// Random, since whoever knows it may read what builders say.
+    /// Random: with the id a client may read what builders print.
     id: String,
     image: String,
     audience: Arc<Audience>,
@@ -97,7 +97,7 @@ impl Progress {
         Self(Arc::new(Shared { id, image, audience, started, state, changes: watch::Sender::new(0) }))
     }
 
-    /// What its page is called.
+    /// The id, which is also the name of its page.
     pub fn id(&self) -> &str {
         &self.0.id
     }
@@ -107,7 +107,7 @@ impl Progress {
         now().saturating_sub(self.0.started)
     }
 
-    /// For whom it is.
+    /// The clients that wait for it.
     pub fn audience(&self) -> &Arc<Audience> {
         &self.0.audience
     }
@@ -142,12 +142,12 @@ impl Progress {
         matches!(self.state().phase, Phase::Done { .. } | Phase::Failed { .. })
     }
 
-    /// Ends the page too when the build does not come to its end, which takes a panic.
+    /// Marks the build as failed if the guard is dropped early, as by a panic.
     pub(crate) fn ends(&self) -> Ends {
         Ends(self.clone())
     }
 
-    /// Tells of changes.
+    /// Changes whenever the progress does.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
     }
@@ -188,7 +188,7 @@ impl Progress {
     }
 }
 
-/// When it is dropped, the build has ended.
+/// A guard: when it is dropped, the build has ended.
 #[derive(Debug)]
 pub(crate) struct Ends(Progress);
 

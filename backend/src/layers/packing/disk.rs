@@ -3,7 +3,7 @@
 use super::PackingError;
 use super::file_content::FileContent;
 use super::source_file::SourceFile;
-use super::tree::{Node, Step, TreeReader};
+use super::tree_reader::{Node, Step, TreeReader};
 use std::fs::{self, DirEntry, Metadata};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;

@@ -29,6 +29,7 @@ mod nar_size;
 mod packer;
 mod source_file;
 mod tree;
+mod tree_reader;
 mod twins;
 mod walk;
 
@@ -40,4 +41,5 @@ pub use error::PackingError;
 pub use file_content::FileContent;
 pub use packer::{PackedLayer, Packer};
 pub use source_file::SourceFile;
-pub use tree::{FileTree, Node, Step, TreeReader};
+pub use tree::FileTree;
+pub use tree_reader::{Node, Step, TreeReader};

@@ -1,6 +1,6 @@
 //! A tree of files that goes into a layer, and where it is read from.
 
-use super::{PackingError, disk::DiskTree, file_content::FileContent};
+use super::{PackingError, disk::DiskTree, tree_reader::TreeReader};
 use firn_shared::{StorePath, archive::ImagePath};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -9,46 +9,6 @@ use std::path::{Path, PathBuf};
 pub struct FileTree {
     pub(super) at: ImagePath,
     pub(super) reader: Box<dyn TreeReader>,
-}
-
-/// Reads a file tree step by step: the root, and after each directory what it holds, in the order of the bytes of names,
-/// and then [`Step::Leave`]. A NAR has the same order.
-///
-/// Packing checks the names and their order, adds up the size of the NAR, and finds equal files.
-pub trait TreeReader: Send {
-    /// Where the root is read from, for error messages.
-    fn origin(&self) -> &Path;
-
-    /// The next step; none at the end of the tree.
-    ///
-    /// # Errors
-    /// When the tree cannot be read, or holds what no store path holds.
-    fn step(&mut self) -> Result<Option<Step>, PackingError>;
-}
-
-/// One step through a file tree.
-#[derive(Debug)]
-pub enum Step {
-    /// To what has this name in the directory. The name of the root does not count.
-    Enter(Vec<u8>, Node),
-    /// Out of the directory.
-    Leave,
-}
-
-/// What a file tree consists of.
-#[derive(Debug)]
-pub enum Node {
-    /// A directory. What it holds comes next.
-    Directory,
-    /// A symlink with its target.
-    Symlink(Vec<u8>),
-    /// A regular file.
-    File {
-        /// Whether it is a program.
-        is_executable: bool,
-        /// Its bytes.
-        content: FileContent,
-    },
 }
 
 impl FileTree {

@@ -3,7 +3,8 @@
 use super::PackingError;
 use super::file_content::FileContent;
 use super::nar_size;
-use super::tree::{FileTree, Node, Step, TreeReader};
+use super::tree::FileTree;
+use super::tree_reader::{Node, Step, TreeReader};
 use super::twins::Twins;
 use firn_shared::archive::{ImagePath, Permissions};
 use std::collections::VecDeque;

@@ -3,13 +3,13 @@ use std::os::unix::fs::symlink;
 use tempfile::TempDir;
 
 /// A Nix store of packages `a`, `b`, ….
-struct Store(TempDir);
+struct NixStore(TempDir);
 
 fn store_path(letter: char) -> StorePath {
     format!("/nix/store/{}-{letter}", letter.to_string().repeat(32)).parse().expect("a store path")
 }
 
-impl Store {
+impl NixStore {
     fn new() -> Self {
         Self(TempDir::new().expect("a directory"))
     }
@@ -50,7 +50,7 @@ impl Store {
 
     fn read_within(
         &self,
-        limits: Limits,
+        limits: ListingLimits,
         outputs: &[char],
         closure: &[char],
     ) -> Result<Listing, ListingError> {
@@ -89,7 +89,7 @@ fn text(listing: &Listing) -> Vec<String> {
 
 #[test]
 fn tells_links_to_directories_from_others() {
-    let store = Store::new();
+    let store = NixStore::new();
     store.add('b', &["lib/y", "share/"]).add('c', &["z"]).add(
         'a',
         &[
@@ -134,7 +134,7 @@ fn tells_links_to_directories_from_others() {
 
 #[test]
 fn outputs_are_anything() {
-    let store = Store::new();
+    let store = NixStore::new();
     // Without a name, the store path itself is meant.
     store.add('b', &["bin/x"]).add('f', &[""]).add('d', &[" -> /nowhere/at/all"]).add('l', &[" -> b:"]);
     let listing = store.read(&['f', 'l', 'd'], &['b', 'd', 'f', 'l']).expect("a listing");
@@ -143,7 +143,7 @@ fn outputs_are_anything() {
 
 #[test]
 fn propagated_packages_are_those_of_the_closure() {
-    let store = Store::new();
+    let store = NixStore::new();
     let propagate = |letter: char, text: &str| {
         store.add(letter, &["bin/x"]);
         let place = store.place(letter).join("nix-support");
@@ -170,7 +170,7 @@ fn propagated_packages_are_those_of_the_closure() {
 /// Two directories that link to each other at each step: a listing of 2^64 paths, if it were one of paths.
 #[test]
 fn link_bombs_are_small() {
-    let store = Store::new();
+    let store = NixStore::new();
     let files: Vec<String> = (1..64)
         .flat_map(|i| ["a", "b"].map(|name| format!("d{i}/{name} -> ../d{}", i - 1)))
         .chain(["d0/x".to_owned()])
@@ -185,15 +185,15 @@ fn link_bombs_are_small() {
 /// What a package can have too much of: files, links through long paths, and long paths.
 #[test]
 fn there_are_limits() {
-    let store = Store::new();
+    let store = NixStore::new();
     store.add('a', &["d/e"]);
-    let check = |limits: Limits, fits: bool| {
+    let check = |limits: ListingLimits, fits: bool| {
         let read = store.read_within(limits, &['a'], &[]);
         assert_eq!(read.is_ok(), fits, "{limits:?}: {read:?}");
         assert!(fits || matches!(read, Err(ListingError::TooLarge)), "{read:?}");
     };
-    check(Limits { files: 2, ..LIMITS }, true);
-    check(Limits { files: 1, ..LIMITS }, false);
+    check(ListingLimits { files: 2, ..LIMITS }, true);
+    check(ListingLimits { files: 1, ..LIMITS }, false);
     // 20 links, of which each leads through 500 names and the one before: 100,000 names in all.
     let long = "./d/../".repeat(500);
     for i in 0..20 {
@@ -201,13 +201,13 @@ fn there_are_limits() {
         symlink(target, store.place('a').join(format!("link-{i}"))).expect("linked");
     }
     check(LIMITS, true);
-    check(Limits { steps: 5_000, ..LIMITS }, false);
-    check(Limits { path_bytes: 50, ..LIMITS }, false);
+    check(ListingLimits { steps: 5_000, ..LIMITS }, false);
+    check(ListingLimits { path_bytes: 50, ..LIMITS }, false);
 }
 
 #[test]
 fn depth_is_no_matter() {
-    let store = Store::new();
+    let store = NixStore::new();
     store.add('a', &[&"d/".repeat(1900)]);
     let listing = store.read(&['a'], &['a']).expect("a listing");
     assert_eq!(listing.directories().len(), 1901);

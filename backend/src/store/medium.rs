@@ -20,7 +20,7 @@ pub(super) type Variables = BTreeMap<String, String>;
 
 /// Where the objects are.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum Medium {
     /// `memory://`: in this process, until it ends.
     Memory,
     /// `file:///DIR`: in this directory.
@@ -51,7 +51,7 @@ fn retry() -> RetryConfig {
     RetryConfig { backoff, max_retries: 8, retry_timeout: Duration::from_secs(20) }
 }
 
-impl Place {
+impl Medium {
     /// Parses the URL.
     ///
     /// # Errors
@@ -169,21 +169,21 @@ pub fn is_variable_of(url: &str, variable: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn parse(url: &str) -> Result<Place, StoreError> {
+    fn parse(url: &str) -> Result<Medium, StoreError> {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Place::parse(url, &Variables::new())
+        Medium::parse(url, &Variables::new())
     }
 
     #[test]
     fn names_places() {
-        assert!(matches!(parse("memory://"), Ok(Place::Memory)));
-        assert!(matches!(parse("file:///srv/firn"), Ok(Place::Files(dir)) if dir.ends_with("firn")));
+        assert!(matches!(parse("memory://"), Ok(Medium::Memory)));
+        assert!(matches!(parse("file:///srv/firn"), Ok(Medium::Files(dir)) if dir.ends_with("firn")));
         for url in ["s3://firn", "s3://firn/", "s3://firn/some/where", "gs://firn", "gs://firn.example/x"] {
-            assert!(matches!(parse(url), Ok(Place::Bucket(_))), "{url}");
+            assert!(matches!(parse(url), Ok(Medium::Bucket(_))), "{url}");
         }
         assert!(matches!(parse("az://firn"), Err(StoreError::Bucket { .. })), "an account is missing");
         let account = ("AZURE_STORAGE_ACCOUNT_NAME".to_owned(), "snow".to_owned());
-        assert!(matches!(Place::parse("az://firn", &Variables::from([account])), Ok(Place::Bucket(_))));
+        assert!(matches!(Medium::parse("az://firn", &Variables::from([account])), Ok(Medium::Bucket(_))));
     }
 
     #[test]
