@@ -1,6 +1,6 @@
 //! Blobs: written to a temporary file, verified by the code that computes their digest, then visible as a whole.
 
-use super::{Store, StoreError, StoredObject, budget::Reservation};
+use super::{Store, StoreError, StoredObject, budget::Reservation, objects::found};
 use bytes::Bytes;
 use firn_shared::{Digest, link::object_key::blob_key};
 use futures::{
@@ -62,15 +62,6 @@ impl io::Write for StagedBlob {
 
 pub(super) fn location(digest: &Digest) -> Path {
     Path::from(blob_key(digest))
-}
-
-/// Turns the error for a missing object into None.
-pub(super) fn found<T>(result: object_store::Result<T>) -> Result<Option<T>, StoreError> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(object_store::Error::NotFound { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
 }
 
 impl Store {

@@ -12,14 +12,12 @@
 //!
 //! One of the two sees the other. A new blob needs none of this, because it is younger than the grace period.
 
-use super::{Store, StoreError, StoredObject};
+use super::{Store, StoreError, StoredObject, folders::UPKEEP};
 use firn_shared::{Digest, link::object_key::blob_key};
 use object_store::path::Path;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// The folder of garbage collection's own objects.
-pub(super) const FOLDER: &str = "upkeep";
 /// The blobs that nothing refers to.
 const CONDEMNED: &str = "upkeep/condemned";
 /// How often to check whether a deletion is over.
@@ -28,11 +26,11 @@ const STEP: Duration = Duration::from_millis(50);
 const LOOKS: usize = 200;
 
 fn deleting(digest: &Digest) -> Path {
-    Path::from(format!("{FOLDER}/deleting/{}", digest.hex()))
+    Path::from(format!("{UPKEEP}/deleting/{}", digest.hex()))
 }
 
 fn claimed(digest: &Digest) -> Path {
-    Path::from(format!("{FOLDER}/claimed/{}", digest.hex()))
+    Path::from(format!("{UPKEEP}/claimed/{}", digest.hex()))
 }
 
 impl Store {

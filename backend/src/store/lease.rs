@@ -22,7 +22,7 @@
 //! A request of a holder may reach the store at any later time, and a process may sleep between reading the clock and
 //! its next action. No lock prevents that. So work under a lease must tolerate it; see `upkeep/gc.rs`.
 
-use super::{Store, StoreError, deletion};
+use super::{Store, StoreError, folders::UPKEEP};
 use futures::TryStreamExt;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
@@ -70,7 +70,7 @@ pub struct Lease {
 }
 
 fn location(term: u64) -> Path {
-    Path::from(format!("{}/terms/{term:020}", deletion::FOLDER))
+    Path::from(format!("{}/terms/{term:020}", UPKEEP))
 }
 
 impl Term {
@@ -138,7 +138,7 @@ impl Store {
 
     /// The numbers of the existing terms, in order.
     async fn terms(&self) -> Result<Vec<u64>, StoreError> {
-        let folder = Path::from(format!("{}/terms", deletion::FOLDER));
+        let folder = Path::from(format!("{}/terms", UPKEEP));
         let objects: Vec<_> = self.objects.list(Some(&folder)).try_collect().await?;
         let mut terms: Vec<u64> =
             objects.iter().filter_map(|object| object.location.filename()?.parse().ok()).collect();

@@ -19,6 +19,7 @@ mod budget;
 mod composition;
 mod deletion;
 mod files;
+mod folders;
 mod lease;
 mod medium;
 mod objects;

@@ -1,6 +1,6 @@
 //! The objects in the store, for garbage collection and checks.
 
-use super::{RecordKind, Store, StoreError, blobs::found};
+use super::{RecordKind, Store, StoreError, folders};
 use bytes::Bytes;
 use firn_shared::Digest;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
@@ -46,6 +46,15 @@ pub struct StoredObject {
     pub modified_ms: i64,
 }
 
+/// Turns the error for a missing object into None.
+pub(super) fn found<T>(result: object_store::Result<T>) -> Result<Option<T>, StoreError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 impl ObjectKind {
     fn of(location: &Path) -> Self {
         let mut parts = location.parts();
@@ -56,10 +65,10 @@ impl ObjectKind {
             "tags" => Self::Tag,
             "composition" => Self::Composition,
             "composed" => digest().map_or(Self::Unknown, Self::Composed),
-            super::pulls::FOLDER => Self::Pull,
-            super::quarantine::FOLDER => Self::Quarantined,
+            folders::PULLS => Self::Pull,
+            folders::QUARANTINE => Self::Quarantined,
             "probes" => Self::Probe,
-            super::deletion::FOLDER => Self::Bookkeeping,
+            folders::UPKEEP => Self::Bookkeeping,
             "staging" => Self::Unfinished,
             other => RecordKind::from_folder(other).map_or(Self::Unknown, Self::Record),
         }
@@ -140,7 +149,7 @@ impl Store {
     /// # Errors
     /// If the store fails.
     pub async fn now_ms(&self) -> Result<i64, StoreError> {
-        let location = Path::from(format!("{}/clock", super::deletion::FOLDER));
+        let location = Path::from(format!("{}/clock", folders::UPKEEP));
         self.put_unbounded(&location, Vec::new()).await?;
         Ok(self.object(&location).await?.ok_or(StoreError::Unfaithful)?.modified_ms)
     }

@@ -12,7 +12,7 @@
 //! manifest that the edge sent ([`firn_shared::link::protocol::PULLED`]), because the edge knows nothing else for
 //! certain.
 
-use super::{RecordKind, Store, StoreError, blobs};
+use super::{RecordKind, Store, StoreError, blobs, folders::PULLS};
 use firn_shared::{Digest, cache_key::CacheKey};
 use futures::{StreamExt, TryStreamExt, stream};
 use moka::sync::Cache;
@@ -21,8 +21,6 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// The folder of these objects.
-pub(super) const FOLDER: &str = "pulls";
 /// The resolution of pull times, unless a quarter of the grace period is shorter.
 const RESOLUTION: Duration = Duration::from_secs(60);
 /// For how many images the last write is remembered.
@@ -86,7 +84,7 @@ impl Default for Pulls {
 }
 
 fn location(key: &str) -> Path {
-    Path::from(format!("{FOLDER}/{}/{key}", key.get(..2).unwrap_or_default()))
+    Path::from(format!("{PULLS}/{}/{key}", key.get(..2).unwrap_or_default()))
 }
 
 impl Store {

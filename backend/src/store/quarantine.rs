@@ -9,7 +9,7 @@
 //!
 //! A corrupt object goes to `quarantine/`, followed by its former location, and is never served from there.
 
-use super::{ObjectKind, Store, StoreError, StoredObject, blobs::found};
+use super::{ObjectKind, Store, StoreError, StoredObject, folders::QUARANTINE, objects::found};
 use bytes::Bytes;
 use firn_shared::Digest;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
@@ -21,8 +21,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// The folder of corrupt objects.
-pub(super) const FOLDER: &str = "quarantine";
 /// How long a verified blob is not verified again.
 const BELIEVED: Duration = Duration::from_secs(24 * 3600);
 /// How many verified blobs are remembered.
@@ -96,7 +94,7 @@ impl Store {
             return Ok(());
         }
         tracing::error!(%location, "corrupt object; moving it to quarantine");
-        let aside = Path::from(format!("{FOLDER}/{location}"));
+        let aside = Path::from(format!("{QUARANTINE}/{location}"));
         match found(self.objects.rename(location, &aside).await) {
             Ok(_) => Ok(()),
             Err(error) => {
@@ -205,7 +203,7 @@ impl Store {
     /// # Errors
     /// If the store fails.
     pub async fn remove_from_quarantine(&self, object: &StoredObject) -> Result<(), StoreError> {
-        debug_assert!(object.location.as_ref().starts_with(FOLDER));
+        debug_assert!(object.location.as_ref().starts_with(QUARANTINE));
         self.remove(object).await
     }
 }
@@ -255,7 +253,7 @@ mod tests {
             opened.set_modified(later).expect("touched");
             assert!(matches!(fetch(&store, &digest).await, Err(StoreError::Corrupt(of)) if of == digest));
             assert_eq!(fetch(&store, &digest).await.expect("read"), None, "it is out of the way");
-            let aside = dir.path().join("storage").join(FOLDER).join(blob_key(&digest));
+            let aside = dir.path().join("storage").join(QUARANTINE).join(blob_key(&digest));
             assert_eq!(std::fs::read(aside).expect("it is kept"), corrupt);
             assert_eq!(store.losses(), 1);
             stored(&store, &bytes).await;

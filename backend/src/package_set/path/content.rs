@@ -6,7 +6,7 @@
 //! **Symbolic links that lead out** bring in what they lead to, because Nix follows them. What is in the Nix store never
 //! changes, so that its name is enough. A link to what cannot be read, or is too large, is only a name too.
 
-use super::watch::Watch;
+use super::{LEFT_OUT, watch::Watch};
 use firn_shared::Digest;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
@@ -16,9 +16,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// The name that is left out, wherever it is.
-pub(super) const LEFT_OUT: &[u8] = b".git";
 
 /// How long a file must have been left alone before its times tell whether it changes. Clocks of file systems stand
 /// still between ticks: of two changes in one tick, the second may leave no trace.

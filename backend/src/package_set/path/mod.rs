@@ -19,6 +19,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use watch::{Unfit, Watch};
 
+/// The name that is left out, wherever it is.
+const LEFT_OUT: &[u8] = b".git";
 /// How long the content is believed that cannot be watched. Short, because people edit their package set and pull again.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// How long silence is believed.

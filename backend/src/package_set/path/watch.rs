@@ -163,7 +163,7 @@ impl Watch {
                 // `IGNORED` says that a watch is gone. Where that matters, another event says why.
                 Ok(event) => {
                     let counts = event.events() != ReadFlags::IGNORED
-                        && event.file_name().map(CStr::to_bytes) != Some(super::content::LEFT_OUT);
+                        && event.file_name().map(CStr::to_bytes) != Some(super::LEFT_OUT);
                     is_quiet &= !counts;
                 }
                 Err(Errno::AGAIN) => return is_quiet,
