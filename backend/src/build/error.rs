@@ -247,14 +247,25 @@ impl BuildError {
                     "at this revision the package set reads files outside of it or downloads something while it is \
                      evaluated, which this registry allows only at the revision that the tag latest names"
                         .to_owned()
+                } else if let Some(version) = error.required_nix() {
+                    format!(
+                        "at this revision the package set needs Nix {version}, and this registry has an older one"
+                    )
                 } else {
                     error.to_string()
                 };
                 OciError::new(ErrorCode::ManifestUnknown, message)
             }
-            Self::Resolve(ResolveError::Process(
-                ProcessError::Failed { .. } | ProcessError::Timeout { .. },
-            )) => unavailable("the package set cannot be loaded; its operator finds the reason in the log"),
+            Self::Resolve(
+                error @ ResolveError::Process(ProcessError::Failed { .. } | ProcessError::Timeout { .. }),
+            ) => match error.required_nix() {
+                Some(version) => unavailable(&format!(
+                    "the package set cannot be loaded: it needs Nix {version}, and this registry has an older one"
+                )),
+                None => {
+                    unavailable("the package set cannot be loaded; its operator finds the reason in the log")
+                }
+            },
             Self::Resolve(ResolveError::Process(ProcessError::Ended { .. }))
             | Self::Realise(RealiseError::Process(ProcessError::Ended { .. }))
             | Self::Requisites(RequisitesError::Process(ProcessError::Ended { .. })) => {

@@ -15,6 +15,7 @@ mod pieces;
 mod probe;
 mod process;
 mod realise;
+mod requirement;
 mod requisites;
 mod resolve;
 mod restriction;

@@ -135,7 +135,14 @@ async fn probe_packages(args: &BuilderArgs, data: &Path, nix: Option<&Nix>) -> F
     match nix.load(&request, nix.eval_timeout(), &firn).await.map_err(BuildError::from) {
         Ok(()) => Finding::new(Level::Ok, PACKAGES, format!("loads at {id}")),
         Err(error) => {
-            let hint = "it must be a function of { system, config } that returns an attribute set";
+            let required = match &error {
+                BuildError::Resolve(error) => error.required_nix(),
+                _ => None,
+            };
+            let hint = match required {
+                Some(version) => format!("it needs Nix {version} or newer: put that on the PATH"),
+                None => "it must be a function of { system, config } that returns an attribute set".into(),
+            };
             Finding::new(Level::Error, PACKAGES, format!("does not load at {id}: {}; {hint}", chain(&error)))
         }
     }
