@@ -19,7 +19,7 @@ use firn_shared::{
 };
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -352,7 +352,7 @@ fn explained(request: &ResolveRequest, name: &PackageName, stderr: &[String]) ->
     if request.source.trust() == Trust::Caller && is_refusal(stderr) {
         return PackageProblem::new(ProblemKind::EvalError, IS_RESTRICTED);
     }
-    let places = [request.source.place().map(Path::to_path_buf), std::env::home_dir()];
+    let places = [Some(request.source.place().to_owned()), std::env::home_dir()];
     let places: Vec<String> = places.into_iter().flatten().map(|place| place.display().to_string()).collect();
     let places: Vec<&str> = places.iter().map(String::as_str).collect();
     let reason = Reason::of_evaluation(stderr, &places);

@@ -6,6 +6,7 @@
 
 use super::{
     RepositoryError, RevisionError,
+    channels::Channels,
     git_refs::{Found, ls_remote},
 };
 use crate::{
@@ -51,6 +52,8 @@ type Outcome = Result<Found, Abandoned>;
 pub(super) struct Refs {
     interval: Duration,
     patience: Duration,
+    /// Who says where branches of nixpkgs are that are channels.
+    channels: Option<Channels>,
     /// What `latest` means, and where that was.
     configured: Option<CacheKey>,
     latest: Mutex<Option<Seen>>,
@@ -70,15 +73,21 @@ fn key(url: &SourceUrl, name: Option<&str>) -> CacheKey {
 }
 
 impl Refs {
-    /// Those of a source where `latest` means this ref of this repository, if it means one.
-    pub(super) fn new(configured: Option<(&SourceUrl, Option<&str>)>) -> Arc<Self> {
-        Arc::new(Self::with(configured.map(|(url, name)| key(url, name)), INTERVAL, PATIENCE))
+    /// Those of a source where `latest` means this ref of this repository, if it means one. Where there are channels, the
+    /// repository is that of nixpkgs.
+    pub(super) fn new(
+        configured: Option<(&SourceUrl, Option<&str>)>,
+        channels: Option<Channels>,
+    ) -> Arc<Self> {
+        let configured = configured.map(|(url, name)| key(url, name));
+        Arc::new(Self { channels, ..Self::with(configured, INTERVAL, PATIENCE) })
     }
 
     fn with(configured: Option<CacheKey>, interval: Duration, patience: Duration) -> Self {
         Self {
             interval,
             patience,
+            channels: None,
             configured,
             latest: Mutex::default(),
             seen: Cache::builder().max_capacity(MAX_REFS).time_to_live(STALE).build(),
@@ -145,7 +154,7 @@ impl Refs {
                         Some(turns) => Some(turns.take(&audience).await?),
                         None => None,
                     };
-                    let found = ls_remote(&url, name.as_deref()).await;
+                    let found = refs.found(&url, name.as_deref()).await;
                     refs.remember(key, &found);
                     Ok(found)
                 }))
@@ -158,6 +167,17 @@ impl Refs {
                 return Ok(outcome);
             }
         }
+    }
+
+    /// What the repository says, or of a channel those who publish it.
+    async fn found(&self, url: &SourceUrl, name: Option<&str>) -> Found {
+        if let (Some(channels), Some(name)) = (&self.channels, name)
+            && Channels::may_have(name)
+            && let Some(commit) = channels.commit(name).await?
+        {
+            return Ok(commit);
+        }
+        ls_remote(url, name).await
     }
 
     /// What need not be looked up.

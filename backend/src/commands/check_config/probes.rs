@@ -93,6 +93,10 @@ async fn probe_packages(args: &BuilderArgs, data: &Path, nix: Option<&Nix>) -> F
         Ok(source) => source,
         Err(error) => return Finding::new(Level::Invalid, PACKAGES, error.to_string()),
     };
+    let channels = match args.source.channels() {
+        Ok(channels) => channels,
+        Err(error) => return Finding::new(Level::Invalid, PACKAGES, error.to_string()),
+    };
     let Some(nix) = nix else {
         return Finding::new(Level::Error, PACKAGES, "not tried, because Nix does not work");
     };
@@ -103,6 +107,10 @@ async fn probe_packages(args: &BuilderArgs, data: &Path, nix: Option<&Nix>) -> F
             return Finding::new(Level::Error, PACKAGES, message);
         }
     };
+    let packages = match channels {
+        Some(server) => packages.with_channels(server),
+        None => packages,
+    };
     let cannot_be_had = |error: RevisionError| {
         let hint = match &error {
             RevisionError::Path(_) => "see that this user may read it",
@@ -111,7 +119,8 @@ async fn probe_packages(args: &BuilderArgs, data: &Path, nix: Option<&Nix>) -> F
             }
             RevisionError::Git(RepositoryError::Slow(_)) => "raise FIRN_FETCH_TIMEOUT",
             RevisionError::Git(_) => {
-                "see that the URL is right and that `git ls-remote URL` works for this user without a question"
+                "see that the URL is right and that `git ls-remote URL` works for this user without a question; where a \
+                 channel is, FIRN_CHANNELS_URL says"
             }
             RevisionError::Queue(_) | RevisionError::Abandoned(_) => "try again",
             RevisionError::Select(_) => "mend what the tag latest means",
