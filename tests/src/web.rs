@@ -1,5 +1,6 @@
 //! Web servers for what Firn downloads.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -37,7 +38,69 @@ pub fn serve_files(dir: PathBuf, most: usize) -> (String, Receiver<String>) {
     })
 }
 
-/// Answers every request with the status and body for its path.
+/// A server of nixpkgs' channels: each is redirected to the release that it is at, which has its commit.
+pub struct Channels {
+    url: String,
+    /// The commits, by channel.
+    commits: Arc<Mutex<HashMap<String, String>>>,
+    /// What every request is answered with instead.
+    fault: Arc<Mutex<Option<&'static str>>>,
+    requests: Receiver<String>,
+}
+
+impl Channels {
+    /// One that has no channels.
+    ///
+    /// # Panics
+    /// When it cannot listen.
+    pub fn start() -> Self {
+        let (commits, fault) = (Arc::<Mutex<HashMap<String, String>>>::default(), Arc::<Mutex<_>>::default());
+        let (known, failing) = (Arc::clone(&commits), Arc::clone(&fault));
+        let (url, requests) = answer(move |path| {
+            if let Some(status) = *failing.lock().expect("nothing panics while holding the lock") {
+                return (status, Vec::new());
+            }
+            let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+            let commits = known.lock().expect("nothing panics while holding the lock");
+            match parts[..] {
+                [channel, "git-revision"] => match commits.get(channel) {
+                    Some(commit) => {
+                        ("302 Found", format!("/releases/{channel}.{commit}/git-revision").into())
+                    }
+                    None => ("404 Not Found", Vec::new()),
+                },
+                ["releases", release, "git-revision"] => {
+                    ("200 OK", release.rsplit('.').next().unwrap_or_default().into())
+                }
+                _ => ("404 Not Found", Vec::new()),
+            }
+        });
+        Self { url, commits, fault, requests }
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// From now on a channel is at this commit.
+    pub fn publish(&self, channel: &str, commit: &str) {
+        let mut commits = self.commits.lock().expect("nothing panics while holding the lock");
+        commits.insert(channel.to_owned(), commit.to_owned());
+    }
+
+    /// From now on every answer is this status, or again what it should be.
+    pub fn fail(&self, status: Option<&'static str>) {
+        *self.fault.lock().expect("nothing panics while holding the lock") = status;
+    }
+
+    /// How many releases it has named since the last call.
+    pub fn named(&self) -> usize {
+        self.requests.try_iter().count()
+    }
+}
+
+/// Answers every request with the status and body for its path. The body of a redirect is its location.
 fn answer(
     respond: impl FnMut(&str) -> (&'static str, Vec<u8>) + Send + 'static,
 ) -> (String, Receiver<String>) {
@@ -60,9 +123,12 @@ fn answer(
                 if status == "200 OK" {
                     let _ = sender.send(first);
                 }
-                let length = body.len();
-                let head =
-                    format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+                let (length, place) = (body.len(), String::from_utf8_lossy(&body).into_owned());
+                let location =
+                    if status == "302 Found" { format!("location: {place}\r\n") } else { String::new() };
+                let head = format!(
+                    "HTTP/1.1 {status}\r\n{location}connection: close\r\ncontent-length: {length}\r\n\r\n"
+                );
                 let _ = stream.write_all(&[head.as_bytes(), &body].concat());
             });
         }

@@ -89,6 +89,7 @@ impl BuilderArgs {
         trusting: impl FnOnce(PackageSet) -> PackageSet,
     ) -> Result<Arc<Builder>, Failure> {
         let (source, revisions) = self.source()?;
+        let channels = self.source.channels()?;
         let data = data_dir::make(&self.storage)?;
         let url = self.storage.storage_url()?;
         let staging = data.join("staging");
@@ -126,6 +127,10 @@ impl BuilderArgs {
         };
         let packages = PackageSet::new(source, revisions, &data, self.source.fetch_limit());
         let packages = trusting(packages.map_err(|error| Failure::error(&error))?);
+        let packages = match channels {
+            Some(server) => packages.with_channels(server),
+            None => packages,
+        };
         Ok(Builder::new(store, nix, packages, packer, recipe, limits))
     }
 }

@@ -30,6 +30,10 @@ pub struct SourceArgs {
     #[arg(long, env = "FIRN_CHANNEL", value_name = "NAME", help_heading = "Package set (exactly one)")]
     pub channel: Option<String>,
 
+    /// Where it says which commit --channel is at: a mirror of the channels [default: https://channels.nixos.org]
+    #[arg(long, env = "FIRN_CHANNELS_URL", value_name = "URL", hide_env_values = true)]
+    pub channels_url: Option<String>,
+
     /// What the tag latest means in --pkgs-repo: a branch, a tag or a full commit [default: the default branch]
     #[arg(long, env = "FIRN_PKGS_REF", value_name = "REF")]
     pub pkgs_ref: Option<String>,
@@ -38,7 +42,7 @@ pub struct SourceArgs {
     #[arg(long, env = "FIRN_REVISIONS", value_enum)]
     pub revisions: Option<RevisionsArg>,
 
-    /// Seconds after which fetching a commit of --pkgs-repo is given up
+    /// Seconds after which fetching a commit of --pkgs-repo or --channel is given up
     #[arg(long, env = "FIRN_FETCH_TIMEOUT", value_name = "SECONDS", value_parser = seconds(), default_value_t = 600)]
     pub fetch_timeout: u64,
 }
@@ -58,6 +62,23 @@ impl SourceArgs {
     /// Timeout of fetching a commit.
     pub fn fetch_limit(&self) -> Duration {
         Duration::from_secs(self.fetch_timeout)
+    }
+
+    /// The mirror of the channels, if one is given.
+    ///
+    /// # Errors
+    /// If it is not the URL of a web server.
+    pub fn channels(&self) -> Result<Option<SourceUrl>, ConfigError> {
+        let Some(url) = &self.channels_url else { return Ok(None) };
+        let is_web = ["https://", "http://"].iter().any(|scheme| url.starts_with(scheme));
+        let url = SourceUrl::from(url.as_str());
+        if is_web {
+            return Ok(Some(url));
+        }
+        Err(ConfigError(format!(
+            "--channels-url {:?} is neither https:// nor http://",
+            url.public().as_str()
+        )))
     }
 
     /// The package source, and which revisions callers may choose in it.
@@ -121,6 +142,21 @@ mod tests {
         .source()
         .map(|(source, _)| source)
         .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn channels_are_on_the_web() {
+        let check = |url: &str| {
+            let args = SourceArgs { channels_url: Some(url.into()), ..SourceArgs::default() };
+            args.channels().map(|url| url.map(|url| url.to_string())).map_err(|error| error.to_string())
+        };
+        assert_eq!(
+            check("https://mirror.example.org/nix"),
+            Ok(Some("https://mirror.example.org/nix".into()))
+        );
+        for url in ["", "mirror.example.org", "file:///channels"] {
+            assert!(check(url).is_err_and(|error| error.contains("neither https:// nor http://")), "{url}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod pieces;
 mod probe;
 mod process;
 mod realise;
+mod requirement;
 mod requisites;
 mod resolve;
 mod restriction;

@@ -21,7 +21,7 @@ use firn_shared::{
 };
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -88,9 +88,24 @@ impl ResolveError {
                 "at this revision the package set reads files outside of it or downloads something while it is \
                  evaluated, which this registry allows only at the revision that the tag latest names"
             }
-            Self::Unloadable { .. } | Self::Abandoned(_) => return Some(self.to_string()),
+            Self::Unloadable { .. } => {
+                return Some(self.required_nix().map_or_else(
+                    || self.to_string(),
+                    |version| {
+                        format!("at this revision the package set needs Nix {version}, and this registry has an older one")
+                    },
+                ));
+            }
+            Self::Abandoned(_) => return Some(self.to_string()),
             Self::Process(ProcessError::Failed { .. } | ProcessError::Timeout { .. }) => {
-                "the package set cannot be loaded; its operator finds the reason in the log"
+                return Some(self.required_nix().map_or_else(
+                    || "the package set cannot be loaded; its operator finds the reason in the log".into(),
+                    |version| {
+                        format!(
+                            "the package set cannot be loaded: it needs Nix {version}, and this registry has an older one"
+                        )
+                    },
+                ));
             }
             Self::Process(ProcessError::Ended { .. }) => INTERRUPTED,
             Self::Process(ProcessError::Hindered { obstacle: Obstacle::Network, .. }) => {
@@ -382,7 +397,7 @@ fn explained(request: &ResolveRequest, name: &PackageName, stderr: &[String]) ->
     if request.source.trust() == Trust::Caller && is_refusal(stderr) {
         return PackageProblem::new(ProblemKind::EvalError, IS_RESTRICTED);
     }
-    let places = [request.source.place().map(Path::to_path_buf), std::env::home_dir()];
+    let places = [Some(request.source.place().to_owned()), std::env::home_dir()];
     let places: Vec<String> = places.into_iter().flatten().map(|place| place.display().to_string()).collect();
     let places: Vec<&str> = places.iter().map(String::as_str).collect();
     let reason = Reason::of_evaluation(stderr, &places);

@@ -17,7 +17,6 @@
 use super::expressions::Expressions;
 use crate::package_set::{Source, Trust};
 use std::ffi::OsString;
-use std::path::Path;
 
 /// Settings that overrule the operator's.
 const SETTINGS: [(&str, &str); 4] = [
@@ -41,12 +40,7 @@ pub(super) fn arguments(source: &Source, expressions: &Expressions) -> Vec<OsStr
         arguments.extend(["--option", name, value].map(OsString::from));
     };
     SETTINGS.iter().for_each(|(name, value)| set(name, value));
-    if let Source::Channel { channel, .. } = source {
-        // `nix/load-pkgs.nix` downloads this. The operator chose the repository.
-        set("extra-allowed-uris", &format!("https://github.com/NixOS/nixpkgs/archive/{channel}.tar.gz"));
-    }
-    let place = source.place().map(Path::to_path_buf);
-    for place in expressions.all().chain(place) {
+    for place in expressions.all().chain([source.place().to_owned()]) {
         // The name is one that nothing looks up, so that `<x>` does not find a file x of the package set.
         let mut named = OsString::from("firn=");
         named.push(place);

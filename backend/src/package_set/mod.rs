@@ -3,6 +3,7 @@
 //! Anything that can change is looked up at most once per short interval. Everything after that is keyed by the
 //! revision that was found.
 
+mod channels;
 mod checkouts;
 mod git;
 mod git_refs;
@@ -14,9 +15,13 @@ use crate::{
     waiting::QueueError,
     waiting::{Abandoned, Audience, Client},
 };
+use channels::Channels;
 use checkouts::{Checkout, Checkouts};
 use firn_shared::{
-    naming::package_source::{PackageSource, Revision, Revisions, SelectError, Selector},
+    naming::{
+        package_source::{PackageSource, Revision, Revisions, SelectError, Selector},
+        source_url::SourceUrl,
+    },
     oci::reference::Tag,
 };
 use path::{Certainty, WatchedPath};
@@ -108,52 +113,35 @@ pub struct PackageSet {
     callers_are_trusted: bool,
 }
 
-/// A package set at a revision, in the form that `nix/load-pkgs.nix` takes. The files are kept while this exists.
+/// The files of a package set at a revision, in the form that `nix/load-pkgs.nix` takes. The files are kept while this
+/// exists.
 #[derive(Debug, Clone, Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum Source {
-    /// A directory or file.
-    Path {
-        /// Its path.
-        path: PathBuf,
-        /// The time of the commit that the files belong to, in seconds since 1970.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        date: Option<i64>,
-        /// Keeps the files.
-        #[serde(skip)]
-        checkout: Option<Held>,
-        /// Who chose this code.
-        #[serde(skip)]
-        trust: Trust,
-    },
-    /// nixpkgs, which Nix downloads itself.
-    Channel {
-        /// A channel's name or a commit of nixpkgs.
-        channel: String,
-        /// Who chose this code.
-        #[serde(skip)]
-        trust: Trust,
-    },
+pub struct Source {
+    path: PathBuf,
+    /// The time of the commit that the files belong to, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    date: Option<i64>,
+    /// Keeps the files.
+    #[serde(skip)]
+    _checkout: Option<Checkout>,
+    #[serde(skip)]
+    trust: Trust,
 }
 
-/// Keeps the files of a commit.
-#[derive(Debug, Clone)]
-pub struct Held(#[expect(dead_code, reason = "it is only held")] Checkout);
-
 impl Source {
-    /// The path of the files. None if Nix downloads them during evaluation.
-    pub fn place(&self) -> Option<&Path> {
-        match self {
-            Self::Path { path, .. } => Some(path),
-            Self::Channel { .. } => None,
-        }
+    /// A directory or file that belongs to no commit.
+    pub fn path(path: PathBuf, trust: Trust) -> Self {
+        Self { path, date: None, _checkout: None, trust }
+    }
+
+    /// The path of the files.
+    pub fn place(&self) -> &Path {
+        &self.path
     }
 
     /// Who chose this code. Code that a caller chose is evaluated under restrictions.
     pub fn trust(&self) -> Trust {
-        match self {
-            Self::Path { trust, .. } | Self::Channel { trust, .. } => *trust,
-        }
+        self.trust
     }
 }
 
@@ -174,19 +162,17 @@ impl PackageSet {
             _ => None,
         };
         let configured = Default::default();
-        let is_fetched = matches!(source, PackageSource::Git { .. });
+        let is_fetched = source.repository().is_some();
         let checkouts = is_fetched.then(|| Checkouts::new(data, fetch_limit)).transpose()?;
-        let latest =
-            source.select(&Tag::default(), revisions).ok().filter(|latest| latest.pinned().is_none());
-        let refs = match (&latest, source.repository()) {
-            (Some(Selector::Git { version, .. }), Some(url)) => {
-                let name = version.as_ref().map(ToString::to_string);
-                Refs::new(Some((&url, name.as_deref())))
-            }
-            _ => Refs::new(None),
-        };
+        let refs = refs_of(&source, revisions, channels::OFFICIAL.into());
         let callers_are_trusted = false;
         Ok(Self { source, revisions, refs, path, checkouts, configured, callers_are_trusted })
+    }
+
+    /// The same, with this server of channels.
+    #[must_use]
+    pub fn with_channels(self, server: SourceUrl) -> Self {
+        Self { refs: refs_of(&self.source, self.revisions, server), ..self }
     }
 
     /// The same, if only the operator chooses revisions, at the command line.
@@ -261,25 +247,32 @@ impl PackageSet {
         trust: Trust,
         audience: &Arc<Audience>,
     ) -> Result<Source, RevisionError> {
-        match (&self.source, &self.checkouts, revision) {
-            (PackageSource::Git { url, .. }, Some(checkouts), Revision::Git { rev, .. }) => {
-                let checkout = checkouts.get(url, rev, audience).await??;
-                Ok(Source::Path {
-                    path: checkout.path(),
-                    date: checkout.date(),
-                    checkout: Some(Held(checkout)),
-                    trust,
-                })
+        match (&self.source, &self.checkouts, self.source.repository(), revision) {
+            (_, Some(checkouts), Some(url), Revision::Git { rev, .. }) => {
+                let checkout = checkouts.get(&url, rev, audience).await??;
+                let (path, date) = (checkout.path(), checkout.date());
+                Ok(Source { path, date, _checkout: Some(checkout), trust })
             }
-            (PackageSource::Path(path), ..) => {
-                Ok(Source::Path { path: path.clone(), date: None, checkout: None, trust })
-            }
-            _ => Ok(Source::Channel { channel: revision.id().to_owned(), trust }),
+            (PackageSource::Path(path), ..) => Ok(Source::path(path.clone(), trust)),
+            _ => unreachable!("revisions of repositories come from repositories"),
         }
     }
 
     async fn content(&self, certainty: Certainty) -> Result<Revision, RevisionError> {
         let path = self.path.as_ref().expect("only a path has a content");
         Ok(path.revision(certainty).await?)
+    }
+}
+
+/// The refs of a source, of which `latest` may be one.
+fn refs_of(source: &PackageSource, revisions: Revisions, channels: SourceUrl) -> Arc<Refs> {
+    let latest = source.select(&Tag::default(), revisions).ok().filter(|latest| latest.pinned().is_none());
+    let channels = matches!(source, PackageSource::Channel(_)).then(|| Channels::new(channels));
+    match (&latest, source.repository()) {
+        (Some(Selector::Git { version, .. }), Some(url)) => {
+            let name = version.as_ref().map(ToString::to_string);
+            Refs::new(Some((&url, name.as_deref())), channels)
+        }
+        _ => Refs::new(None, channels),
     }
 }

@@ -6,6 +6,7 @@
 
 use super::{
     RepositoryError, RevisionError,
+    channels::Channels,
     git_refs::{Found, ls_remote},
 };
 use crate::{
@@ -51,6 +52,8 @@ type Outcome = Result<Found, Abandoned>;
 pub(super) struct Refs {
     interval: Duration,
     patience: Duration,
+    /// The server of channels, if the source is nixpkgs.
+    channels: Option<Channels>,
     /// The key of the ref that `latest` means. Its last commit is in `latest`.
     configured: Option<CacheKey>,
     latest: Mutex<Option<Seen>>,
@@ -70,15 +73,21 @@ fn key(url: &SourceUrl, name: Option<&str>) -> CacheKey {
 }
 
 impl Refs {
-    /// The refs of a source. `configured` is the repository and ref that `latest` means, if it means a ref.
-    pub(super) fn new(configured: Option<(&SourceUrl, Option<&str>)>) -> Arc<Self> {
-        Arc::new(Self::with(configured.map(|(url, name)| key(url, name)), INTERVAL, PATIENCE))
+    /// The refs of a source. `configured` is the repository and ref that `latest` means, if it means a ref. With `channels`,
+    /// the repository is that of nixpkgs.
+    pub(super) fn new(
+        configured: Option<(&SourceUrl, Option<&str>)>,
+        channels: Option<Channels>,
+    ) -> Arc<Self> {
+        let configured = configured.map(|(url, name)| key(url, name));
+        Arc::new(Self { channels, ..Self::with(configured, INTERVAL, PATIENCE) })
     }
 
     fn with(configured: Option<CacheKey>, interval: Duration, patience: Duration) -> Self {
         Self {
             interval,
             patience,
+            channels: None,
             configured,
             latest: Mutex::default(),
             seen: Cache::builder().max_capacity(MAX_REFS).time_to_live(STALE).build(),
@@ -145,7 +154,7 @@ impl Refs {
                         Some(turns) => Some(turns.take(&audience).await?),
                         None => None,
                     };
-                    let found = ls_remote(&url, name.as_deref()).await;
+                    let found = refs.found(&url, name.as_deref()).await;
                     refs.remember(key, &found);
                     Ok(found)
                 }))
@@ -158,6 +167,17 @@ impl Refs {
                 return Ok(outcome);
             }
         }
+    }
+
+    /// Looks a ref up: a channel at its server, another ref in the repository.
+    async fn found(&self, url: &SourceUrl, name: Option<&str>) -> Found {
+        if let (Some(channels), Some(name)) = (&self.channels, name)
+            && Channels::may_have(name)
+            && let Some(commit) = channels.commit(name).await?
+        {
+            return Ok(commit);
+        }
+        ls_remote(url, name).await
     }
 
     /// The cached answer, if it is recent enough.

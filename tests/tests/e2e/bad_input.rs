@@ -232,7 +232,6 @@ fn package_sets_that_do_not_load() {
         assert_eq!((answer.status, code.as_str()), (503, "UNAVAILABLE"), "{broken}: {message}");
         check_message(broken, &message);
         package_set::write(&dir, &package_set::small("mended"));
-        // The content of a path is cached for a moment.
         until("the package set is loaded anew", LONG, || {
             (backend.registry().settled("greeting", "latest").status == 200).then_some(())
         });

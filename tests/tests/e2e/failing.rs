@@ -5,7 +5,7 @@ use Outcome::{Lasting, Passing};
 use firn_tests::{
     backend::{Backend, Starting, command},
     image::Image,
-    nix,
+    nix, package_set,
     program::{Program, find},
     random::Random,
     service::{self, Service},
@@ -379,6 +379,33 @@ fn a_package_set_that_does_not_load_says_why_in_the_log() {
         let backend = backend(set, nix).start();
         check(&backend, "good", Passing("the package set cannot be loaded"), "the set says so", nix);
     });
+}
+
+/// As nixpkgs says it, whose files a Nix that is too old may not even be able to read.
+#[test]
+fn a_package_set_for_a_newer_nix_says_which() {
+    let set = r#"
+      let requiredVersion = "9.18"; in
+      if !(builtins ? nixVersion) || builtins.compareVersions requiredVersion builtins.nixVersion == 1 then
+        abort ''
+
+          This version of Nixpkgs requires Nix >= ${requiredVersion}, please upgrade:
+
+          - If you are running NixOS, `nixos-rebuild' can be used to upgrade your system.
+        ''
+      else { system, ... }: { }"#;
+    with_every_nix("a_package_set_for_a_newer_nix", |nix, _| {
+        let backend = backend(set, nix).start();
+        check(&backend, "good", Passing("needs Nix 9.18, and this registry has an older one"), "9.18", nix);
+    });
+    // Whoever asks at the command line is told what to do.
+    let dir = TempDir::new().expect("a directory");
+    package_set::write(&dir.path().join("set"), set);
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let check = command(&["check-config", "--pkgs-path", &path("set"), "--data", &path("data")]).run();
+    assert_eq!(check.status, 1, "{check:?}");
+    let said = check.all();
+    assert!(said.contains("it needs Nix 9.18 or newer: put that on the PATH"), "{said}");
 }
 
 /// The message of a command refers to its log too.

@@ -1,7 +1,7 @@
 //! Sources of package sets: a path that changes, and a repository with branches, tags and commits.
 
 use firn_tests::{
-    backend::Backend, git::Repository, image::Image, package_set, registry::Answer, wait::LONG,
+    backend::Backend, git::Repository, image::Image, package_set, registry::Answer, wait::LONG, web,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -35,7 +35,9 @@ fn a_path_that_changes_gives_a_new_image() {
     assert_eq!(digest(&backend.registry().built("greeting", "latest")), first);
 
     package_set::write(&set, &package_set::small("second"));
-    let second = changes(&backend, &first);
+    // The next request sees it.
+    let second = backend.registry().built("greeting", "latest");
+    assert_ne!(digest(&second), first);
     let image = Image::from_answer(&backend.registry(), "greeting", &second);
     let layers = image.layers(&backend.registry());
     let greeting =
@@ -44,7 +46,7 @@ fn a_path_that_changes_gives_a_new_image() {
 
     // Back to the first content: the first image, which is known.
     package_set::write(&set, &package_set::small("first"));
-    let third = digest(&changes(&backend, &digest(&second)));
+    let third = digest(&backend.registry().built("greeting", "latest"));
     assert_eq!(third, first);
     // A path has no other versions, and the answer says so.
     let (code, message) = backend.registry().get("/v2/greeting/manifests/v1").error();
@@ -170,4 +172,68 @@ fn a_moving_branch_gives_a_new_image_and_a_lost_repository_a_clear_answer() {
     assert_eq!((answer.status, code.as_str()), (503, "UNAVAILABLE"), "{message}");
     assert!(answer.header("retry-after").is_some());
     assert!(message.contains("cannot be reached") && !message.contains("file://"), "{message}");
+}
+
+/// The repository of nixpkgs is one of this machine, by git's own settings; the server of the channels likewise.
+#[test]
+fn a_channel_is_at_the_commit_that_its_server_names() {
+    const NIXPKGS: &str = "https://github.com/NixOS/nixpkgs";
+    let dir = TempDir::new().expect("a temporary directory");
+    let repository = Repository::new(&dir.path().join("repository"));
+    let set = |text: &str| package_set::small(&format!("{text} {}", std::process::id()));
+    let commits = ["old", "one", "two"].map(|text| repository.commit(&set(text)));
+    repository.git(&["branch", "staging", &commits[0]]);
+    // A branch of that name is elsewhere: it is not asked.
+    repository.git(&["branch", "nixos-24.05", &commits[0]]);
+    let channels = web::Channels::start();
+    channels.publish("nixos-24.05", &commits[1]);
+    channels.publish("nixos-23.11", &commits[0]);
+    let start = |options: &[&str]| {
+        let source = ["--channel", "nixos-24.05", "--channels-url", channels.url()];
+        Backend::with(&[&source, options].concat())
+            .env("GIT_CONFIG_COUNT", "1")
+            .env("GIT_CONFIG_KEY_0", &format!("url.{}.insteadOf", repository.url()))
+            .env("GIT_CONFIG_VALUE_0", NIXPKGS)
+            .start()
+    };
+    let backend = start(&["--revisions", "refs"]);
+    let first = backend.registry().built("greeting", "latest");
+    assert_eq!(label(&first, "revision").as_ref(), Some(&commits[1]));
+    assert_eq!(label(&first, "source").as_deref(), Some(NIXPKGS));
+    let committed = |commit: &str| {
+        let format = "--date=format-local:%Y-%m-%dT%H:%M:%SZ";
+        repository.git(&["show", "--no-patch", "--format=%cd", format, commit])
+    };
+    assert_eq!(label(&first, "created"), Some(committed(&commits[1])));
+    assert_eq!(backend.logged(&format!("nixos-24.05.{}", commits[1])), 1, "the release is named");
+
+    // Callers choose channels, and what is a branch only. Both are evaluated under restrictions.
+    for tag in ["nixos-23.11", "staging"] {
+        let answer = backend.registry().built("greeting", tag);
+        assert_eq!(label(&answer, "revision").as_ref(), Some(&commits[0]), "{tag}");
+    }
+    let answer = backend.registry().settled("greeting", "nixos-0.1");
+    assert_eq!(answer.error().0, "MANIFEST_UNKNOWN", "{}", answer.text());
+
+    // Nothing is evaluated again while it does not move.
+    let (processes, asked) = (backend.nix_processes(), channels.named());
+    assert!(asked <= 3, "{asked} lookups");
+    for _ in 0..20 {
+        assert_eq!(digest(&backend.registry().built("greeting", "latest")), digest(&first));
+    }
+    assert_eq!(backend.nix_processes(), processes);
+    assert!(channels.named() <= 1, "once a minute");
+
+    channels.publish("nixos-24.05", &commits[2]);
+    eprintln!("waiting for a channel to be looked up again, at most a minute and a half");
+    let moved = changes(&backend, &digest(&first));
+    assert_eq!(label(&moved, "revision").as_ref(), Some(&commits[2]));
+
+    // What a commit was is known while the server is down, and a new server cannot tell where the channel is.
+    channels.fail(Some("503 Service Unavailable"));
+    assert_eq!(digest(&backend.registry().built("greeting", "latest")), digest(&moved));
+    let answer = start(&[]).registry().get("/v2/greeting/manifests/latest");
+    let (code, message) = answer.error();
+    assert_eq!((answer.status, code.as_str()), (503, "UNAVAILABLE"), "{message}");
+    assert!(message.contains("cannot be reached"), "{message}");
 }

@@ -11,7 +11,6 @@ use tempfile::TempDir;
 
 /// The expressions of this repository.
 const EXPRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../nix");
-const FAKE_FETCHERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/nix/load.nix");
 
 pub(crate) struct Evaluator {
     program: PathBuf,
@@ -82,13 +81,6 @@ impl Evaluator {
     fn evaluate_request(&self, request: &Value) -> Output {
         let expression = format!("{EXPRESSIONS}/resolve.nix");
         self.evaluate([expression.as_str(), "--argstr", "request", &request.to_string()])
-    }
-
-    /// Loads a package set with fetchers that fail and say what they would have downloaded.
-    pub(crate) fn load(&self, source: &Value) -> Result<Value, String> {
-        let loader = format!("{EXPRESSIONS}/load-pkgs.nix");
-        let source = source.to_string();
-        json(&self.evaluate([FAKE_FETCHERS, "--argstr", "loader", &loader, "--argstr", "source", &source]))
     }
 
     /// Writes a file in this evaluator's directory. Overwrites a file of the same name.

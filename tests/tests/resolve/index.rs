@@ -82,7 +82,7 @@ fn says_what_packages_are() {
 #[test]
 fn looks_into_every_set_of_a_small_package_set() {
     let [nix, ..] = evaluators();
-    let source = json!({ "type": "path", "path": bundled() });
+    let source = json!({ "path": bundled() });
     let answer = nix.index(&request(source, json!(null), false)).expect("lists");
     let names = answer["names"].as_object().expect("sets");
     assert!(texts(&names["python3Packages"]).contains(&"pyYAML"));
@@ -114,7 +114,7 @@ fn looks_into_those_sets_of_a_large_one_that_are_named_so() {
     );
     for nix in evaluators() {
         let file = nix.scratch("default.nix", &set);
-        let source = json!({ "type": "path", "path": file });
+        let source = json!({ "path": file });
         let answer = nix.index(&request(source.clone(), json!(null), false)).expect("lists");
         let sets = ["", "hunspellDicts", "nerd-fonts", "python3Packages", "vscode-extensions", "xorg"];
         assert_eq!(keys(&answer["names"]), sets, "{}", nix.version());
@@ -131,7 +131,7 @@ fn looks_into_those_sets_of_a_large_one_that_are_named_so() {
 fn a_source_that_is_no_package_set_has_no_names() {
     for nix in evaluators() {
         let file = nix.scratch("default.nix", "{ system, config }: 7");
-        let source = json!({ "type": "path", "path": file });
+        let source = json!({ "path": file });
         let error = nix.index(&request(source, json!([]), false)).expect_err("fails");
         assert!(error.contains("not an attribute set of packages"), "{}: {error}", nix.version());
     }

@@ -13,7 +13,7 @@ use evaluator::evaluators;
 use serde_json::{Value, json};
 
 fn fixture() -> Value {
-    json!({ "type": "path", "path": concat!(env!("CARGO_MANIFEST_DIR"), "/nix/names.nix") })
+    json!({ "path": concat!(env!("CARGO_MANIFEST_DIR"), "/nix/names.nix") })
 }
 
 pub(crate) fn request(attributes: &[&str]) -> Value {

@@ -13,7 +13,7 @@ pub(crate) fn bundled() -> PathBuf {
 }
 
 fn resolve(nix: &Evaluator, set: &Path, system: &str, config: Value, attributes: &[&str]) -> Value {
-    let source = json!({ "type": "path", "path": set });
+    let source = json!({ "path": set });
     let request = json!({ "source": source, "system": system, "config": config, "attributes": attributes });
     nix.resolve(&request).expect("resolves")["packages"].take()
 }
@@ -89,7 +89,7 @@ fn difficult_packages_are_difficult_as_promised() {
         let allowed = resolve(&nix, &bundled(), &system(), json!({ "allowUnfree": true }), &["unfree-hello"]);
         assert!(summary(&allowed["unfree-hello"]).starts_with("ok "));
         for name in ["missing-attribute", "type-error", "aborts", "infinite-recursion"] {
-            let source = json!({ "type": "path", "path": bundled() });
+            let source = json!({ "path": bundled() });
             let attributes = [format!("hazards.{name}")];
             let request = json!({ "source": source, "system": system(), "attributes": attributes });
             nix.resolve(&request).expect_err(name);

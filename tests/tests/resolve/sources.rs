@@ -35,40 +35,16 @@ fn a_source_that_is_no_package_set_is_named() {
     }
 }
 
-#[test]
-fn commits_and_branches_are_told_apart() {
-    let commit = "0123456789abcdef0123456789abcdef01234567";
-    let channel = |name: &str| json!({ "type": "channel", "channel": name });
-    let named = |name: &str| format!("\"https://nixos.org/channels/{name}/nixexprs.tar.xz\"");
-    for nix in evaluators() {
-        for (source, expect) in [
-            (channel("nixos-24.05"), named("nixos-24.05")),
-            (channel(commit), format!("\"https://github.com/NixOS/nixpkgs/archive/{commit}.tar.gz\"")),
-            (channel(&commit[..39]), named(&commit[..39])),
-            (channel(&format!("{commit}0")), named(&format!("{commit}0"))),
-            (channel(&commit.to_uppercase()), named(&commit.to_uppercase())),
-        ] {
-            let error = nix.load(&source).expect_err("fetches nothing");
-            assert!(error.contains(&format!("fetches {expect}")), "{}: {source}: {error}", nix.version());
-        }
-        assert!(
-            nix.load(&json!({ "type": "ftp" }))
-                .expect_err("fails")
-                .contains("unknown type of package source: ftp")
-        );
-    }
-}
-
 /// Firn fetches repositories itself, and passes the time of a path's commit.
 #[test]
 fn a_path_may_have_a_date() {
     for nix in evaluators() {
         let file = nix.scratch("default.nix", "{ system, config }: { }");
         let mut wanted = request(&[]);
-        wanted["source"] = json!({ "type": "path", "path": file });
+        wanted["source"] = json!({ "path": file });
         let answer = nix.resolve(&wanted).expect("resolves");
         assert_eq!(answer["revision_date"], json!(null));
-        wanted["source"] = json!({ "type": "path", "path": file, "date": 1_000_000_000 });
+        wanted["source"] = json!({ "path": file, "date": 1_000_000_000 });
         let answer = nix.resolve(&wanted).expect("resolves");
         assert_eq!(answer["revision_date"], json!(1_000_000_000));
     }

@@ -93,6 +93,10 @@ async fn probe_packages(args: &BuilderArgs, data: &Path, nix: Option<&Nix>) -> F
         Ok(source) => source,
         Err(error) => return Finding::new(Level::Invalid, PACKAGES, error.to_string()),
     };
+    let channels = match args.source.channels() {
+        Ok(channels) => channels,
+        Err(error) => return Finding::new(Level::Invalid, PACKAGES, error.to_string()),
+    };
     let Some(nix) = nix else {
         return Finding::new(Level::Error, PACKAGES, "not tried, because Nix does not work");
     };
@@ -103,6 +107,10 @@ async fn probe_packages(args: &BuilderArgs, data: &Path, nix: Option<&Nix>) -> F
             return Finding::new(Level::Error, PACKAGES, message);
         }
     };
+    let packages = match channels {
+        Some(server) => packages.with_channels(server),
+        None => packages,
+    };
     let cannot_be_had = |error: RevisionError| {
         let hint = match &error {
             RevisionError::Path(_) => "check that this user may read it",
@@ -111,7 +119,8 @@ async fn probe_packages(args: &BuilderArgs, data: &Path, nix: Option<&Nix>) -> F
             }
             RevisionError::Git(RepositoryError::Slow(_)) => "raise FIRN_FETCH_TIMEOUT",
             RevisionError::Git(_) => {
-                "check the URL, and that `git ls-remote URL` works for this user without a prompt"
+                "check the URL, and that `git ls-remote URL` works for this user without a prompt; FIRN_CHANNELS_URL says \
+                 where channels are"
             }
             RevisionError::Queue(_) | RevisionError::Abandoned(_) => "try again",
             RevisionError::Select(_) => "correct what the tag latest means",
@@ -135,7 +144,10 @@ async fn probe_packages(args: &BuilderArgs, data: &Path, nix: Option<&Nix>) -> F
     match nix.load(&request, nix.eval_timeout(), &firn).await {
         Ok(()) => Finding::new(Level::Ok, PACKAGES, format!("loads at {id}")),
         Err(error) => {
-            let hint = "it must be a function of { system, config } that returns an attribute set";
+            let hint = match error.required_nix() {
+                Some(version) => format!("it needs Nix {version} or newer: put that on the PATH"),
+                None => "it must be a function of { system, config } that returns an attribute set".into(),
+            };
             Finding::new(Level::Error, PACKAGES, format!("does not load at {id}: {}; {hint}", chain(&error)))
         }
     }

@@ -81,13 +81,23 @@ impl Content {
     /// Reads a directory or file. What is known of files need not be read. What is read is watched, from before it is
     /// read.
     pub(super) fn read(path: &Path, known: &Files, watch: Option<&mut Watch>) -> io::Result<Self> {
+        Self::read_at(SystemTime::now(), path, known, watch)
+    }
+
+    /// The same at this time.
+    pub(super) fn read_at(
+        now: SystemTime,
+        path: &Path,
+        known: &Files,
+        watch: Option<&mut Watch>,
+    ) -> io::Result<Self> {
         // The path itself may be a symlink to where the set is today.
         let way = Way::new(path.to_owned());
         let root = match &way.end {
             Some((real, ..)) => real.clone(),
             None => path.canonicalize()?,
         };
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut walk = Walk {
             known,
             watch,
