@@ -35,12 +35,12 @@ lint: ## run every check that is not a test: format, clippy (native and wasm32),
 	@exec setup/lint
 
 setup: ## install and cache all tools now instead of when first needed
-	@set -e; for tool in compiler nix newer-nix clients s3-server bucket-servers wasm32-std worker-tools node lint-tools package-set closures; do setup/$$tool >/dev/null; done
+	@set -e; for tool in compiler nix newer-nix clients s3-server bucket-servers wasm-target worker-tools node lint-tools package-set closures; do setup/$$tool >/dev/null; done
 
 worker: $(worker) ## build the Worker into edge/build
 
 $(worker): $(worker_sources)
-	@set -e; for tool in compiler wasm32-std worker-tools node; do setup/$$tool; done
+	@set -e; for tool in compiler wasm-target worker-tools node; do setup/$$tool; done
 	setup/wasm worker-build --profile edge edge
 	@touch $@
 
