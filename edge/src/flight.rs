@@ -2,8 +2,8 @@
 //! in one Durable Object.
 
 use crate::{
-    answer, backend, clock, compose, config::Config, edge::Edge, limit::Limit, manifest::Fetched, memory,
-    store::Store, wanted::Wanted,
+    answer, backend, clock, compose, config::Config, edge::Edge, kv_store::KvStore, limit::Limit,
+    manifest::Fetched, memory, wanted::Wanted,
 };
 use firn_shared::{
     link::{
@@ -107,7 +107,7 @@ pub(crate) async fn board(edge: &Rc<Edge>, wanted: &Wanted, purpose: Purpose) ->
     let (accept, client) = asked_with(edge, wanted, purpose);
     let missing = purpose.missing();
     let fetched = ask(&edge.config, &path, Some(&accept), client.as_deref(), missing).await?;
-    if let Some(store) = Store::open(&edge.env, &edge.config) {
+    if let Some(store) = KvStore::open(&edge.env, &edge.config) {
         let (wanted, copy) = (wanted.clone(), fetched.clone());
         let later = edge.clone();
         edge.later(async move {
@@ -272,7 +272,7 @@ impl Flight {
         self.state.wait_until(async move {
             // No client waits for KV.
             if let Ok(fetched) = work.await
-                && let Some(store) = Store::open(&env, &config)
+                && let Some(store) = KvStore::open(&env, &config)
             {
                 store.learn(&image, &tag, format, &fetched).await;
                 compose::learn(&env, &config, &image, &fetched).await;

@@ -16,6 +16,7 @@ mod config;
 mod edge;
 mod flight;
 mod kv;
+mod kv_store;
 mod limit;
 mod lost;
 mod manifest;
@@ -26,7 +27,6 @@ mod pulls;
 mod repository;
 mod routes;
 mod settle;
-mod store;
 mod verified;
 mod wanted;
 

@@ -9,10 +9,10 @@ use crate::{
     cache::Key,
     edge::Edge,
     flight::{self, Purpose},
+    kv_store::KvStore,
     limit::Limit,
     manifest::Manifest,
     memory, pulls,
-    store::Store,
     wanted::Wanted,
 };
 use firn_shared::{
@@ -59,7 +59,7 @@ pub(crate) async fn recover(edge: &Rc<Edge>, name: &RepositoryName, blob: &Diges
 /// The cached image of this name that contains the blob.
 async fn find(edge: &Edge, name: &RepositoryName, blob: &Digest) -> Option<(Wanted, Manifest)> {
     let image = ImageName::of(name).ok()?;
-    let store = Store::open(&edge.env, &edge.config)?;
+    let store = KvStore::open(&edge.env, &edge.config)?;
     let latest = Tag::default();
     let others = memory::tags(MAX_TAGS).into_iter().filter(|tag| *tag != latest);
     for tag in [latest.clone()].into_iter().chain(others) {

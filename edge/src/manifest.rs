@@ -2,7 +2,7 @@
 
 use crate::clock;
 use firn_shared::{
-    link::{edge_cache::ManifestMetadata, protocol::PackageSetToken},
+    link::{edge_cache::ManifestMetadata, protocol::ImageSetId},
     oci::{
         digest::Digest,
         document::{Document, ParseDocumentError},
@@ -22,7 +22,7 @@ pub(crate) struct Manifest {
 #[derive(Debug, Clone)]
 pub(crate) struct Fetched {
     pub(crate) manifest: Manifest,
-    pub(crate) package_set: Option<PackageSetToken>,
+    pub(crate) package_set: Option<ImageSetId>,
 }
 
 /// What the backend says of the bytes it sends.

@@ -16,8 +16,8 @@ use crate::{
     cache::Key,
     clock,
     edge::Edge,
+    kv_store::KvStore,
     manifest::Manifest,
-    store::Store,
     wanted::Wanted,
 };
 use firn_shared::{
@@ -125,7 +125,7 @@ async fn send(edge: &Edge, report: HashMap<Digest, Option<Wanted>>) {
 /// Removes a manifest from all caches, so that the backend is asked for it.
 pub(crate) async fn forget(edge: &Edge, digest: &Digest, wanted: Option<&Wanted>) {
     Key::digest(edge, digest).forget().await;
-    let store = Store::open(&edge.env, &edge.config);
+    let store = KvStore::open(&edge.env, &edge.config);
     let Some(Wanted { image, tag, format }) = wanted else {
         if let Some(store) = store {
             store.forget(digest, None).await;

@@ -7,17 +7,17 @@ use firn_shared::{
         ComposeError, KnownPackage, PATH, PackageSetRecord, compose, package_key, package_set_key,
     },
     image::Image,
-    link::protocol::PackageSetToken,
+    link::protocol::ImageSetId,
     naming::{image_name::ImageName, package_name::PackageName},
     oci::platform::Platform,
 };
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-/// The records of one package-set token. They are fetched when they are needed.
+/// The records of one image set id. They are fetched when they are needed.
 pub struct Published<'a> {
     registry: &'a Registry,
-    token: PackageSetToken,
+    token: ImageSetId,
     /// What all images of the token have in common.
     pub set: PackageSetRecord,
     known: RefCell<HashMap<CacheKey, Option<&'static KnownPackage>>>,
@@ -32,7 +32,7 @@ impl<'a> Published<'a> {
     /// If there are none.
     pub fn by(registry: &'a Registry, image: &str) -> Self {
         let answer = registry.built(image, "latest");
-        let token: PackageSetToken =
+        let token: ImageSetId =
             answer.header("x-firn-package-set").and_then(|token| token.parse().ok()).expect("a token");
         let key = package_set_key(&token);
         let bytes = record(registry, &key).expect("the package set's record");

@@ -18,7 +18,7 @@ use axum::{
 use bytes::Bytes;
 use firn_shared::{
     Digest,
-    link::{patience, protocol},
+    link::{protocol, waiting},
     naming::{image_name::ImageName, package::Words},
     oci::{
         discovery,
@@ -34,7 +34,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-/// When a client may ask again for what has not begun, in seconds. Builds use [`patience`].
+/// When a client may ask again for what has not begun, in seconds. Builds use [`waiting`].
 const RETRY_AFTER_SECONDS: u32 = 5;
 
 pub(super) async fn get(
@@ -159,9 +159,9 @@ fn come_back(app: &App, name: &ImageName, progress: &Progress, parts: &Parts) ->
     let longest = u32::try_from(app.builder.abandon_after().as_secs() / 2).unwrap_or(u32::MAX).max(1);
     let error = OciError::new(ErrorCode::Toomanyrequests, message)
         .of_build(id)
-        .retry_after(patience::retry_after_seconds(progress.age_seconds()).min(longest));
+        .retry_after(waiting::retry_after_seconds(progress.age_seconds()).min(longest));
     let agent = || parts.headers.get(header::USER_AGENT)?.to_str().ok();
-    match patience::wait_again(&error, agent, parts.uri.path(), parts.uri.query()) {
+    match waiting::wait_again(&error, agent, parts.uri.path(), parts.uri.query()) {
         Some(response) => Ok(send(response)),
         None => Err(error),
     }

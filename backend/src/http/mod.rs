@@ -8,7 +8,6 @@ mod authentication;
 mod blobs;
 mod builds;
 mod composition;
-mod content;
 mod crowd;
 mod manifests;
 mod metrics;
@@ -16,6 +15,7 @@ mod pace;
 mod pulls;
 mod ready;
 mod refusal;
+mod request_body;
 mod server;
 mod tags;
 
@@ -99,7 +99,7 @@ async fn health(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
 /// Everything under `/v2/`: names have slashes in them, so paths are parsed from the end, by `firn_shared`.
 async fn registry(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, content) = request.into_parts();
-    content::discard(&parts, content).await;
+    request_body::discard(&parts, content).await;
     into_response(answer(&app, &parts).await)
 }
 

@@ -18,7 +18,7 @@ use firn_shared::{
     },
     image::layer::{LayerPlan, LayerRecord},
     layering::{Sharing, Strategy},
-    link::protocol::PackageSetToken,
+    link::protocol::ImageSetId,
     naming::{
         image_name::ImageName,
         package::{PackageRecord, ProblemKind},
@@ -131,7 +131,7 @@ impl Builder {
         }
     }
 
-    fn set_token(&self, revision: &Revision) -> PackageSetToken {
+    fn set_token(&self, revision: &Revision) -> ImageSetId {
         self.token(revision).to_string().parse().expect("keys are visible ASCII")
     }
 

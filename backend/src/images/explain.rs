@@ -8,7 +8,7 @@ use crate::{
 use firn_shared::{
     Closure, Digest,
     image::layer::{LayerPlan, LayerRecord},
-    layering::{Layer, Part, Reason},
+    layering::{Grouping, Layer, Part},
     naming::image_name::ImageName,
     oci::document::Document,
 };
@@ -115,10 +115,10 @@ fn needed<'a>(closure: &'a Closure, part: &Part) -> Option<(&'a str, BTreeSet<us
 fn reason(layer: &Layer, closure: &Closure) -> String {
     let name = |member: usize| closure.paths()[member].path.name();
     match layer.reason {
-        Reason::Needed(_) if layer.members.len() == 1 => "worth a layer".to_owned(),
-        Reason::Needed(top) => format!("needed by {}, without layers of their own", name(top)),
-        Reason::Tail => "to stay within the budget".to_owned(),
-        Reason::Below(top) => format!("needed by {} alone", name(top)),
-        Reason::Merged => "lowest ratings, to stay within the budget".to_owned(),
+        Grouping::Needed(_) if layer.members.len() == 1 => "worth a layer".to_owned(),
+        Grouping::Needed(top) => format!("needed by {}, without layers of their own", name(top)),
+        Grouping::Tail => "to stay within the budget".to_owned(),
+        Grouping::Below(top) => format!("needed by {} alone", name(top)),
+        Grouping::Merged => "lowest ratings, to stay within the budget".to_owned(),
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     config::{Blobs, Config},
     edge::Edge,
     kv::Kv,
-    store,
+    kv_store,
 };
 use firn_shared::{
     image::SmallBlob,
@@ -61,7 +61,7 @@ impl Shelf {
             Blobs::R2 => Some(Self::Bucket(bucket()?)),
             Blobs::Presigned { bucket, .. } => Some(Self::Signed(bucket.clone())),
             Blobs::Backend(_) | Blobs::Public(_) => {
-                Some(Self::Noted(bucket()?, Kv::bound(env, store::BINDING)?, config.manifest_ttl_seconds))
+                Some(Self::Noted(bucket()?, Kv::bound(env, kv_store::BINDING)?, config.manifest_ttl_seconds))
             }
         }
     }

@@ -12,12 +12,12 @@ mod records;
 pub(crate) use blobs::is_kept_here;
 pub(crate) use records::learn;
 
-use crate::{cache::Key, edge::Edge, manifest::Manifest, store::Store};
+use crate::{cache::Key, edge::Edge, kv_store::KvStore, manifest::Manifest};
 use blobs::Shelf;
 use firn_shared::{
     composition::{ComposeError, compose},
     image::{Image, SmallBlob},
-    link::protocol::PackageSetToken,
+    link::protocol::ImageSetId,
     naming::image_name::ImageName,
     oci::{digest::Digest, media_type::ManifestFormat, reference::Tag, repository_name::RepositoryName},
 };
@@ -40,14 +40,14 @@ pub(crate) fn is_on(edge: &Edge) -> bool {
 }
 
 /// Whether an image of a package set can be composed.
-pub(crate) async fn is_possible(edge: &Rc<Edge>, package_set: &PackageSetToken, name: &ImageName) -> bool {
+pub(crate) async fn is_possible(edge: &Rc<Edge>, package_set: &ImageSetId, name: &ImageName) -> bool {
     image(edge, package_set, name).await.is_some()
 }
 
 /// The manifest of an image of a package set, if it can be composed. Stores its blobs.
 pub(crate) async fn by_tag(
     edge: &Rc<Edge>,
-    package_set: &PackageSetToken,
+    package_set: &ImageSetId,
     name: &ImageName,
     format: ManifestFormat,
 ) -> Option<Manifest> {
@@ -59,7 +59,7 @@ pub(crate) async fn by_tag(
 /// finds a manifest that another location has just composed and that KV does not show yet.
 pub(crate) async fn by_digest(edge: &Rc<Edge>, name: &RepositoryName, digest: &Digest) -> Option<Manifest> {
     let name = ImageName::of(name).ok()?;
-    let pointer = Store::open(&edge.env, &edge.config)?.pointer(&Tag::default()).await?;
+    let pointer = KvStore::open(&edge.env, &edge.config)?.pointer(&Tag::default()).await?;
     let composed = image(edge, &pointer.package_set, &name).await?;
     let is = |manifest: &SmallBlob| manifest.digest == *digest;
     let format = if is(&composed.image.oci) {
@@ -72,7 +72,7 @@ pub(crate) async fn by_digest(edge: &Rc<Edge>, name: &RepositoryName, digest: &D
     store(edge, composed, &pointer.package_set, &name, format).await
 }
 
-async fn image(edge: &Rc<Edge>, package_set: &PackageSetToken, name: &ImageName) -> Option<Composed> {
+async fn image(edge: &Rc<Edge>, package_set: &ImageSetId, name: &ImageName) -> Option<Composed> {
     let shelf = Shelf::of(&edge.env, &edge.config)?;
     let records = Records::open(&edge.env, &edge.config);
     let set = records.package_set(package_set).await?;
@@ -101,7 +101,7 @@ async fn image(edge: &Rc<Edge>, package_set: &PackageSetToken, name: &ImageName)
 async fn store(
     edge: &Rc<Edge>,
     composed: Composed,
-    package_set: &PackageSetToken,
+    package_set: &ImageSetId,
     name: &ImageName,
     format: ManifestFormat,
 ) -> Option<Manifest> {
@@ -117,7 +117,7 @@ async fn store(
     let mut manifest = Manifest::new(&bytes, format.manifest().to_owned(), Some(revision));
     manifest.metadata.composed = true;
     Key::digest(edge, &manifest.metadata.digest).keep(edge, &manifest);
-    if let Some(kv) = Store::open(&edge.env, &edge.config) {
+    if let Some(kv) = KvStore::open(&edge.env, &edge.config) {
         // Clients ask for the manifest by digest next, and no backend knows it.
         kv.learn_digest(&manifest).await;
         let (copy, package_set, name) = (manifest.clone(), package_set.clone(), name.clone());

@@ -5,14 +5,14 @@
 //! An invalid record counts as missing. When a record is missing, try the next source: KV caches misses.
 
 use super::blobs::Shelf;
-use crate::{backend, blob_location::BUCKET, clock, config::Config, kv::Kv, manifest::Fetched, store};
+use crate::{backend, blob_location::BUCKET, clock, config::Config, kv::Kv, kv_store, manifest::Fetched};
 use firn_shared::{
     cache_key::CacheKey,
     composition::{
         ComposeError, KnownPackage, MAX_RECORD_BYTES, PATH, PackageSetRecord, ReadRecordError, compose,
         disagree, package_key, package_set_key,
     },
-    link::{object_key::composition_key, protocol::PackageSetToken},
+    link::{object_key::composition_key, protocol::ImageSetId},
     naming::{image_name::ImageName, package_name::PackageName},
     oci::{endpoint::Method, platform::Platform},
 };
@@ -103,7 +103,7 @@ impl Records {
     /// Opens the bindings that exist.
     pub(super) fn open(env: &Env, config: &Config) -> Self {
         Self {
-            kv: Kv::bound(env, store::BINDING),
+            kv: Kv::bound(env, kv_store::BINDING),
             bucket: env.bucket(BUCKET).ok(),
             seconds: config.manifest_ttl_seconds,
             remembers: config.memory_bytes > 0,
@@ -112,14 +112,14 @@ impl Records {
     }
 
     /// What all images of a package set have in common.
-    pub(super) async fn package_set(&self, token: &PackageSetToken) -> Option<Rc<PackageSetRecord>> {
+    pub(super) async fn package_set(&self, token: &ImageSetId) -> Option<Rc<PackageSetRecord>> {
         self.find(package_set_key(token)).await
     }
 
     /// The records of the packages that may be part of an image.
     pub(super) async fn packages(
         &self,
-        token: &PackageSetToken,
+        token: &ImageSetId,
         platform: Platform,
         image: &ImageName,
     ) -> HashMap<PackageName, Rc<KnownPackage>> {
@@ -133,7 +133,7 @@ impl Records {
     /// Removes the records of these packages from memory, so that they are read from KV again: newer ones may name
     /// more layers.
     pub(super) fn forget<'a>(
-        token: &PackageSetToken,
+        token: &ImageSetId,
         platform: Platform,
         packages: impl Iterator<Item = &'a PackageName>,
     ) {

@@ -9,17 +9,17 @@ use crate::{
     config::Access,
     edge::Edge,
     flight::{self, Purpose},
+    kv_store::KvStore,
     limit::Limit,
     manifest::{Fetched, Manifest},
     memory, pulls, repository,
-    store::Store,
     wanted::Wanted,
 };
 use firn_shared::{
     link::{
         edge_cache::{Freshness, TagPointer},
-        patience,
         protocol::Source,
+        waiting,
     },
     naming::image_name::ImageName,
     oci::{
@@ -73,7 +73,7 @@ pub(crate) async fn manifests(
 /// What a client is told who gets no manifest: to go on waiting, if the image is being built and the client would
 /// give up otherwise.
 fn wait_or_refuse(edge: &Edge, error: OciError) -> Result<Answer, Failure> {
-    match patience::wait_again(&error, || edge.header("user-agent"), edge.path(), edge.query()) {
+    match waiting::wait_again(&error, || edge.header("user-agent"), edge.path(), edge.query()) {
         Some(response) => Ok(response.into()),
         None => Err(error.into()),
     }
@@ -119,8 +119,8 @@ async fn by_tag(edge: &Rc<Edge>, wanted: &Wanted) -> Result<(Manifest, Source), 
 }
 
 /// What a tag named last, and where that is remembered.
-async fn pointer(edge: &Edge, tag: &Tag) -> Option<(Store, TagPointer)> {
-    let store = Store::open(&edge.env, &edge.config)?;
+async fn pointer(edge: &Edge, tag: &Tag) -> Option<(KvStore, TagPointer)> {
+    let store = KvStore::open(&edge.env, &edge.config)?;
     let pointer = store.pointer(tag).await?;
     Some((store, pointer))
 }
@@ -128,7 +128,7 @@ async fn pointer(edge: &Edge, tag: &Tag) -> Option<(Store, TagPointer)> {
 /// The image as it is in the package set that its tag named last: out of KV, or composed.
 async fn known(
     edge: &Rc<Edge>,
-    store: &Store,
+    store: &KvStore,
     pointer: &TagPointer,
     wanted: &Wanted,
 ) -> Result<Option<(Manifest, Source)>, OciError> {
@@ -144,7 +144,7 @@ async fn known(
     if found.is_some() && compose::is_on(edge) {
         let (edge, wanted) = (edge.clone(), wanted.clone());
         edge.clone().later(async move {
-            if let Some(store) = Store::open(&edge.env, &edge.config) {
+            if let Some(store) = KvStore::open(&edge.env, &edge.config) {
                 store.note_tag(&wanted.image, &wanted.tag).await;
             }
         });
@@ -182,7 +182,7 @@ async fn by_digest(
     if let Some(manifest) = key.get().await {
         return Ok((manifest, Source::Cache));
     }
-    let store = Store::open(&edge.env, &edge.config);
+    let store = KvStore::open(&edge.env, &edge.config);
     if let Some(store) = &store
         && let Some(manifest) = store.by_digest(&digest).await
     {

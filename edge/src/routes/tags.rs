@@ -4,7 +4,7 @@
 //! broken if its tag is not listed. The edge notes a tag when it has answered by it; whether it can answer for
 //! `latest` it finds out when it is asked.
 
-use crate::{Failure, answer::Answer, backend, compose, edge::Edge, limit::Limit, store::Store};
+use crate::{Failure, answer::Answer, backend, compose, edge::Edge, kv_store::KvStore, limit::Limit};
 use firn_shared::{
     naming::image_name::ImageName,
     oci::{
@@ -63,7 +63,7 @@ async fn theirs(edge: &Edge, name: &RepositoryName) -> Result<TagsPage, OciError
 
 /// The tags by which this edge answers for an image.
 async fn own(edge: &Rc<Edge>, image: &ImageName, theirs: Option<&TagsPage>) -> Vec<Tag> {
-    let Some(store) = Store::open(&edge.env, &edge.config) else { return Vec::new() };
+    let Some(store) = KvStore::open(&edge.env, &edge.config) else { return Vec::new() };
     let mut tags = store.noted_tags(image).await;
     let latest = Tag::default();
     let is_listed = theirs.is_some_and(|page| page.has(&latest));
@@ -74,7 +74,7 @@ async fn own(edge: &Rc<Edge>, image: &ImageName, theirs: Option<&TagsPage>) -> V
 }
 
 /// Whether the edge has, or could compose, what a tag named last.
-async fn answers(edge: &Rc<Edge>, store: &Store, image: &ImageName, tag: &Tag) -> bool {
+async fn answers(edge: &Rc<Edge>, store: &KvStore, image: &ImageName, tag: &Tag) -> bool {
     let Some(pointer) = store.pointer(tag).await else { return false };
     for format in [ManifestFormat::Oci, ManifestFormat::Docker] {
         if store.manifest(&pointer.package_set, image, format).await.is_some() {

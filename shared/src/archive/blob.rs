@@ -28,7 +28,7 @@ pub struct Entry {
 
 /// Why entries cannot be packed into a layer.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum PackError {
+pub enum ArchiveError {
     /// Two entries have the same path. Clients would silently keep the later one.
     #[error("{0} is given twice")]
     Duplicate(ImagePath),
@@ -61,7 +61,7 @@ pub struct Blob {
 ///
 /// # Errors
 /// If two entries have the same path, or the parent of an entry is not a directory.
-pub fn pack(entries: impl IntoIterator<Item = Entry>) -> Result<Blob, PackError> {
+pub fn pack(entries: impl IntoIterator<Item = Entry>) -> Result<Blob, ArchiveError> {
     let tar = tar(&complete(entries)?).expect("writing to memory does not fail");
     let bytes = gzip(&tar).expect("writing to memory does not fail");
     Ok(Blob { digest: Digest::of(&bytes), bytes, diff_id: DiffId::of(&tar), uncompressed: tar.len() as u64 })
@@ -88,11 +88,11 @@ fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 /// Sorts the entries, adds missing parent directories, and refuses entries that no file system can hold.
-fn complete(entries: impl IntoIterator<Item = Entry>) -> Result<BTreeMap<ImagePath, Content>, PackError> {
+fn complete(entries: impl IntoIterator<Item = Entry>) -> Result<BTreeMap<ImagePath, Content>, ArchiveError> {
     let mut tree = BTreeMap::new();
     for Entry { path, content } in entries {
         if tree.contains_key(&path) {
-            return Err(PackError::Duplicate(path));
+            return Err(ArchiveError::Duplicate(path));
         }
         tree.insert(path, content);
     }
@@ -104,7 +104,7 @@ fn complete(entries: impl IntoIterator<Item = Entry>) -> Result<BTreeMap<ImagePa
         while let Some(above) = next {
             match tree.get(&above) {
                 Some(Content::Directory(_)) => break,
-                Some(_) => return Err(PackError::NotADirectory(path.clone())),
+                Some(_) => return Err(ArchiveError::NotADirectory(path.clone())),
                 None => {
                     next = above.parent();
                     if missing.insert(above, Content::Directory(Permissions::DIRECTORY)).is_some() {

@@ -25,7 +25,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use blob::{Blob, Content, Entry, PackError, pack};
+pub use blob::{ArchiveError, Blob, Content, Entry, pack};
 pub use header::{END, Kind, encode_header, padding};
 pub use image_path::{ImagePath, ParseImagePathError};
 pub use permissions::Permissions;

@@ -178,7 +178,7 @@ fn packs_a_forest() {
 }
 
 /// The backend and the Worker must agree on these bytes, and clients cache layers by digest. If these digests change,
-/// the version in the package-set token must change, too (`backend/src/images/mod.rs`).
+/// the version in the image set id must change, too (`backend/src/images/mod.rs`).
 #[test]
 fn bytes_are_pinned() {
     // The content is so large and varied that another encoder would choose other matches.
@@ -204,11 +204,11 @@ fn refuses_what_no_file_system_holds() {
     };
     let file = Content::File(Permissions::FILE, vec![]);
     let directory = Content::Directory(Permissions::DIRECTORY);
-    check(&[("/a", file.clone()), ("/a", directory)], PackError::Duplicate(path("/a")));
-    check(&[("/a/b", file.clone()), ("/a", file)], PackError::NotADirectory(path("/a/b")));
+    check(&[("/a", file.clone()), ("/a", directory)], ArchiveError::Duplicate(path("/a")));
+    check(&[("/a/b", file.clone()), ("/a", file)], ArchiveError::NotADirectory(path("/a/b")));
     check(
         &[("/l", Content::Symlink(b"/".to_vec())), ("/l/x/y", Content::Symlink(b"z".to_vec()))],
-        PackError::NotADirectory(path("/l/x/y")),
+        ArchiveError::NotADirectory(path("/l/x/y")),
     );
 }
 

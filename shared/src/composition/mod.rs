@@ -3,7 +3,7 @@
 //! Each layer depends on one package only, so an image of known packages follows from the records of its packages.
 //! After building an image, the backend publishes two kinds of records:
 //!
-//! - One record per *package-set token* ([`PackageSetRecord`]) says what all images of the token have in common.
+//! - One record per *image set id* ([`PackageSetRecord`]) says what all images of the token have in common.
 //! - One record per token, platform and package name ([`KnownPackage`]) has the package's closure, files and
 //!   metadata, and
 //! the layers that it brings into images. For a name that images only imply (such as `nano`, which `shell` implies),
@@ -42,7 +42,7 @@ use crate::{
     cache_key::CacheKey,
     image::{self, Blueprint, BlueprintError, Image, Ingredients, layer::LayerRecord, selection::select},
     layering::{RevisionProfile, Sharing, Strategy},
-    link::protocol::PackageSetToken,
+    link::protocol::ImageSetId,
     naming::{
         image_name::ImageName,
         package::{PackageProblem, ProblemKind},
@@ -88,17 +88,17 @@ pub enum ComposeError {
     NeverPacked(String, usize),
 }
 
-/// The key of the record of a package-set token.
-pub fn package_set_key(token: &PackageSetToken) -> CacheKey {
+/// The key of the record of a image set id.
+pub fn package_set_key(token: &ImageSetId) -> CacheKey {
     key("composition-set", token).build()
 }
 
 /// The key of the record of a package.
-pub fn package_key(token: &PackageSetToken, platform: Platform, name: &PackageName) -> CacheKey {
+pub fn package_key(token: &ImageSetId, platform: Platform, name: &PackageName) -> CacheKey {
     key("composition-package", token).field(platform.system()).field(name.as_str()).build()
 }
 
-fn key(kind: &str, token: &PackageSetToken) -> crate::cache_key::CacheKeyBuilder {
+fn key(kind: &str, token: &ImageSetId) -> crate::cache_key::CacheKeyBuilder {
     let builder = CacheKey::builder(kind).field(VERSION.to_le_bytes()).field(image::FORMAT.to_le_bytes());
     builder.field(token.as_str())
 }

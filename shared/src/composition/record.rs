@@ -20,7 +20,7 @@ use crate::{
         self,
         layer::{LayerEncoding, LayerRecord},
     },
-    layering::{Place, RevisionProfile},
+    layering::{RevisionProfile, Standing},
     naming::{
         package::{Package, PackageRecord},
         package_source::Revision,
@@ -39,7 +39,7 @@ use crate::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, HashMap};
 
-/// What all images of a package-set token have in common.
+/// What all images of a image set id have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackageSetRecord {
     /// The revision of the package set.
@@ -83,7 +83,7 @@ pub enum KnownPackage {
 pub struct Described {
     pub(super) record: PackageRecord,
     /// The places of the closure's members in the profile, in the order of the members.
-    places: Vec<Option<Place>>,
+    places: Vec<Option<Standing>>,
     pub(super) layers: HashMap<CacheKey, LayerRecord>,
     complete: bool,
 }
@@ -239,7 +239,7 @@ impl KnownPackage {
 }
 
 impl Described {
-    pub(super) fn places(&self) -> impl Iterator<Item = (&StorePath, Option<Place>)> {
+    pub(super) fn places(&self) -> impl Iterator<Item = (&StorePath, Option<Standing>)> {
         self.record.closure.iter().map(|member| &member.path).zip(self.places.iter().copied())
     }
 }
@@ -283,7 +283,7 @@ struct WirePath<'a> {
     nar_size: u64,
     /// Indices into the closure.
     references: Vec<u32>,
-    place: Option<Place>,
+    place: Option<Standing>,
 }
 
 /// A listing. Store paths are indices into the closure.

@@ -23,7 +23,7 @@ fn encoding() -> LayerEncoding {
     LayerEncoding { compression: LayerCompression::Gzip, identity: "test-1".into() }
 }
 
-fn token() -> PackageSetToken {
+fn token() -> ImageSetId {
     "c0ffee".parse().expect("a token")
 }
 

@@ -28,7 +28,7 @@ use skeleton::Skeleton;
 
 /// A package output that contributes files.
 #[derive(Debug, Clone, Copy)]
-pub struct Tree<'a> {
+pub struct PackageFiles<'a> {
     /// The output's store path, which is a root of the listing.
     pub path: &'a StorePath,
     /// The listing of the output's package.
@@ -78,7 +78,7 @@ impl Forest {
     ///
     /// # Errors
     /// If the merged trees exceed a limit of [`ForestError`]. The result depends only on the arguments.
-    pub fn new(trees: &[Tree<'_>], fixtures: Fixtures<'_>) -> Result<Self, ForestError> {
+    pub fn new(trees: &[PackageFiles<'_>], fixtures: Fixtures<'_>) -> Result<Self, ForestError> {
         let mut skeleton = Skeleton::default();
         let has_ca_bundle = trees.iter().any(|tree| tree.has(Self::CA_BUNDLE));
         fixtures.lay(&mut skeleton, has_ca_bundle);
@@ -97,7 +97,7 @@ impl Forest {
     }
 }
 
-impl Tree<'_> {
+impl PackageFiles<'_> {
     /// The directory that the output is, or to which it is a link. `None` if it is a file.
     fn directory(&self) -> Option<u32> {
         let root = self.listing.roots().iter().find(|root| root.path == *self.path)?;

@@ -11,7 +11,7 @@ pub mod settlement;
 use crate::{
     StorePath, archive,
     image::{
-        forest::{Conflict, Fixtures, Forest, ForestError, Tree, USER_ID},
+        forest::{Conflict, Fixtures, Forest, ForestError, PackageFiles, USER_ID},
         layer::{LayerEncoding, LayerPlan, LayerRecord},
         selection::Selected,
     },
@@ -134,7 +134,7 @@ impl Blueprint {
         for selected in ingredients.packages {
             let record = selected.package;
             for output in &record.package.outputs {
-                let tree = Tree { path: &output.path, listing: &record.listing };
+                let tree = PackageFiles { path: &output.path, listing: &record.listing };
                 match selected.shows {
                     Shows::Everything if seen.insert(&output.path) => trees.push(tree),
                     Shows::Everything => {}

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     StorePath,
-    layering::{Layer, Reason},
+    layering::{Grouping, Layer},
     naming::package::{Output, Package},
     nix::{closure::PathInfo, listing::tests::Sketch},
     oci::{
@@ -70,7 +70,7 @@ fn compressed_image(name: &str, packages: &[&str], compression: LayerCompression
             packages: &selected,
         },
         |closure, _| {
-            let layer = |i| Layer { members: vec![i], reason: Reason::Needed(i) };
+            let layer = |i| Layer { members: vec![i], reason: Grouping::Needed(i) };
             Layers { layers: (0..closure.len()).map(layer).collect(), step: None }
         },
         &encoding(compression, "test-1"),

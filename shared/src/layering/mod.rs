@@ -14,7 +14,7 @@ mod score;
 mod sharing;
 
 pub use popularity::{Popularity, PopularityCounts};
-pub(crate) use profile::Place;
+pub(crate) use profile::Standing;
 pub use profile::{ParseProfileError, RevisionProfile};
 pub use score::{PullCosts, Score, Scorer};
 pub use sharing::Sharing;
@@ -87,12 +87,12 @@ pub struct Layer {
     /// Indices into [`Closure::paths`], ascending.
     pub members: Vec<usize>,
     /// Why these members share a layer.
-    pub reason: Reason,
+    pub reason: Grouping,
 }
 
 /// Why the members of a layer share it. Numbers are indices into [`Closure::paths`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
+pub enum Grouping {
     /// This member refers to the others, directly or not, and they have no layers of their own.
     Needed(usize),
     /// The budget does not allow them layers of their own ([`Sharing`]).

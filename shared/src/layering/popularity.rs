@@ -3,7 +3,7 @@
 //! The layers depend on the whole image, so the same store path can be in different layers in different images. The
 //! strategy is not the default; it exists for comparison. `docs/layering.md` says where it differs from Nixery.
 
-use super::{Layer, Layers, Part, Reason, Strategy, heads::references_first};
+use super::{Grouping, Layer, Layers, Part, Strategy, heads::references_first};
 use crate::{Closure, cache_key::CacheKey};
 use petgraph::{algo::dominators, graph::DiGraph};
 use serde::{Deserialize, Serialize};
@@ -136,13 +136,13 @@ fn big_closures(closure: &Closure) -> Vec<bool> {
 impl Strategy for Popularity {
     fn layers(&self, closure: &Closure, _parts: &[Part], budget: usize) -> Layers {
         let paths = closure.paths();
-        let mut rated: Vec<(u128, Vec<usize>, Reason)> = self
+        let mut rated: Vec<(u128, Vec<usize>, Grouping)> = self
             .subtrees(closure)
             .into_iter()
             .map(|(top, members)| {
                 let size: u128 = members.iter().map(|&i| u128::from(paths[i].nar_size)).sum();
                 let rating = u128::from(self.counts.of(paths[top].path.name())).saturating_mul(size);
-                (rating, members, Reason::Below(top))
+                (rating, members, Grouping::Below(top))
             })
             .collect();
         rated.sort_unstable_by(|(a, x, _), (b, y, _)| (a, x).cmp(&(b, y)));
@@ -154,7 +154,7 @@ impl Strategy for Popularity {
             let rating = lowest.iter().fold(0, |sum: u128, (rating, ..)| sum.saturating_add(*rating));
             let mut members: Vec<usize> = lowest.into_iter().flat_map(|(_, members, _)| members).collect();
             members.sort_unstable();
-            rated.push((rating, members, Reason::Merged));
+            rated.push((rating, members, Grouping::Merged));
         }
         rated.sort_unstable_by_key(|(rating, members, _)| (Reverse(*rating), members[0]));
         let layers = rated.into_iter().map(|(_, members, reason)| Layer { members, reason }).collect();

@@ -1,6 +1,6 @@
 //! The default strategy: each layer depends on one package only, and an image has the layers of its packages.
 
-use super::{Layer, Layers, Part, Reason, RevisionProfile, Strategy, heads::Heads, profile::Place};
+use super::{Grouping, Layer, Layers, Part, RevisionProfile, Strategy, heads::Heads, profile::Standing};
 use crate::Closure;
 use std::{
     cmp::Reverse,
@@ -53,12 +53,12 @@ impl Sharing {
         self.union(closure, &self.places(closure), parts, step)
     }
 
-    fn places(&self, closure: &Closure) -> Vec<Option<Place>> {
+    fn places(&self, closure: &Closure) -> Vec<Option<Standing>> {
         closure.paths().iter().map(|member| self.profile.place(&member.path)).collect()
     }
 
     /// The least size of a head's layer at a step, in bytes. `None` if the member cannot be a head at that step.
-    fn least(&self, place: Option<Place>, step: usize) -> Option<u64> {
+    fn least(&self, place: Option<Standing>, step: usize) -> Option<u64> {
         let price = ((self.profile.layer_bytes() as f64 * LEAST) as u64).max(LEAST_BYTES);
         match place {
             _ if step + 1 == STEPS => None,
@@ -69,14 +69,20 @@ impl Sharing {
         }
     }
 
-    fn union(&self, closure: &Closure, places: &[Option<Place>], parts: &[Part], step: usize) -> Vec<Layer> {
+    fn union(
+        &self,
+        closure: &Closure,
+        places: &[Option<Standing>],
+        parts: &[Part],
+        step: usize,
+    ) -> Vec<Layer> {
         let mut heads = Heads::choose(closure, |member| self.least(places[member], step));
         let piece = |first, members, all: &[usize], implied, heads: &Heads<'_>| Piece {
             first,
             members,
             needs: all.iter().copied().filter(|&i| heads.below(i).is_some()).collect(),
             weight: u128::from(all.iter().map(|&i| closure.paths()[i].nar_size).sum::<u64>())
-                * u128::from(places[first].map_or(Place::UNKNOWN_WEIGHT, |place| place.weight)),
+                * u128::from(places[first].map_or(Standing::UNKNOWN_WEIGHT, |place| place.weight)),
             implied,
         };
         let mut pieces: Vec<Piece> = heads
@@ -100,7 +106,7 @@ impl Sharing {
         let rest = drop_covered(&mut pieces, of_heads, closure.len());
         let mut layers = in_order(pieces, of_heads);
         if !rest.is_empty() {
-            layers.push(Layer { members: rest, reason: Reason::Tail });
+            layers.push(Layer { members: rest, reason: Grouping::Tail });
         }
         layers
     }
@@ -141,7 +147,7 @@ struct Piece {
     /// The heads in the closure of `first`, which may include `first`.
     needs: Vec<usize>,
     /// Pieces with a greater weight come first. The weight is the size of the closure of `first`, in bytes, times
-    /// `Place::weight`.
+    /// `Standing::weight`.
     weight: u128,
     /// Whether the image name implies it.
     implied: bool,
@@ -202,7 +208,7 @@ fn in_order(pieces: Vec<Piece>, heads: usize) -> Vec<Layer> {
     }
     let mut pieces: Vec<Option<Piece>> = pieces.into_iter().map(Some).collect();
     let taken = order.into_iter().filter_map(|i| pieces[i].take());
-    taken.map(|piece| Layer { members: piece.members, reason: Reason::Needed(piece.first) }).collect()
+    taken.map(|piece| Layer { members: piece.members, reason: Grouping::Needed(piece.first) }).collect()
 }
 
 /// The total NAR size of the members of these layers, in bytes.
@@ -222,7 +228,7 @@ fn cut_tail(closure: &Closure, layers: &[Layer], budget: usize) -> Vec<Layer> {
         let mut kept = others.to_vec();
         kept.sort_unstable();
         let mut result: Vec<Layer> = kept.into_iter().map(|i| layers[i].clone()).collect();
-        result.push(Layer { members: tail.into_iter().collect(), reason: Reason::Tail });
+        result.push(Layer { members: tail.into_iter().collect(), reason: Grouping::Tail });
         if cut >= layers.len() || bytes(closure, &result) <= MOST_BYTES * closure.nar_size() {
             return result;
         }

@@ -183,9 +183,9 @@ fn what_many_need_has_a_layer() {
     // The tool has a layer, whatever its version.
     check(94, &["base-1", "new-1", "other-1", "part-1 tool-2", "user7-1.7"]);
     check(4, &["base-1", "new-1", "other-1", "part-1 tool-2 user7-1.7"]);
-    let reasons: Vec<Reason> =
+    let reasons: Vec<Grouping> =
         strategy.layers(&image, &packages, 2).layers.into_iter().map(|layer| layer.reason).collect();
-    assert!(matches!(reasons[..], [Reason::Needed(_), Reason::Tail]), "{reasons:?}");
+    assert!(matches!(reasons[..], [Grouping::Needed(_), Grouping::Tail]), "{reasons:?}");
 }
 
 /// A package that another depends on has no layer of its own if other layers hold all of its members.

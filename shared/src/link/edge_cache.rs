@@ -11,7 +11,7 @@
 
 use crate::{
     cache_key::CacheKey,
-    link::protocol::PackageSetToken,
+    link::protocol::ImageSetId,
     naming::{image_name::ImageName, package_source::Commit},
     oci::{digest::Digest, media_type::ManifestFormat, reference::Tag},
 };
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TagPointer {
     /// The package set.
-    pub package_set: PackageSetToken,
+    pub package_set: ImageSetId,
     /// When the backend was asked, in seconds since 1970.
     pub checked: u64,
 }
@@ -82,7 +82,7 @@ impl TagPointer {
 }
 
 /// The key of the manifest of an image of a package set.
-pub fn manifest_key(package_set: &PackageSetToken, name: &ImageName, format: ManifestFormat) -> CacheKey {
+pub fn manifest_key(package_set: &ImageSetId, name: &ImageName, format: ManifestFormat) -> CacheKey {
     CacheKey::builder("manifest-1")
         .field(package_set.as_str())
         .field(name.to_string())
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn every_difference_has_its_own_key() {
         let name = |text: &str| text.parse::<ImageName>().expect("an image name");
-        let token = |text: &str| text.parse::<PackageSetToken>().expect("a token");
+        let token = |text: &str| text.parse::<ImageSetId>().expect("a token");
         let (oci, docker) = (ManifestFormat::Oci, ManifestFormat::Docker);
         let keys = [
             manifest_key(&token("a"), &name("git"), oci),

@@ -6,6 +6,6 @@ pub mod client_network;
 pub mod credentials;
 pub mod edge_cache;
 pub mod object_key;
-pub mod patience;
 pub mod presigned_url;
 pub mod protocol;
+pub mod waiting;

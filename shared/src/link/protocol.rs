@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 /// The revision that an image was made from: a commit, or the digest of the content of a local package set.
 pub const REVISION: &str = "x-firn-revision";
-/// The [`PackageSetToken`] that an image was made from.
+/// The [`ImageSetId`] that an image was made from.
 pub const PACKAGE_SET: &str = "x-firn-package-set";
 /// Request header from the edge: the IP address of the client that it asks for. The backend shares its capacity between
 /// clients by it.
@@ -34,7 +34,7 @@ pub const SOURCE: &str = "x-firn-source";
 /// A token and a canonical image name always identify the same image.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct PackageSetToken(Box<str>);
+pub struct ImageSetId(Box<str>);
 
 /// The path of the request by which the edge reports that clients pulled these manifests. Without reports the backend
 /// would not know of pulls that the edge answers. The digests are in the path because the signature covers the path.
@@ -56,8 +56,8 @@ pub fn read_pulled(list: &str) -> Option<Vec<Digest>> {
 
 /// The text is not a token: it is empty, longer than 256 bytes, or has characters other than visible ASCII.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a package-set token is 1 to 256 visible ASCII characters")]
-pub struct ParseTokenError;
+#[error("a image set id is 1 to 256 visible ASCII characters")]
+pub struct ParseImageSetIdError;
 
 /// Where the edge's response came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,7 +72,7 @@ pub enum Source {
     Backend,
 }
 
-impl PackageSetToken {
+impl ImageSetId {
     const MAX_LEN: usize = 256;
 
     /// The token as text, as in [`PACKAGE_SET`].
@@ -81,25 +81,25 @@ impl PackageSetToken {
     }
 }
 
-impl FromStr for PackageSetToken {
-    type Err = ParseTokenError;
+impl FromStr for ImageSetId {
+    type Err = ParseImageSetIdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let valid = (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-        if valid { Ok(Self(text.into())) } else { Err(ParseTokenError) }
+        if valid { Ok(Self(text.into())) } else { Err(ParseImageSetIdError) }
     }
 }
 
-impl TryFrom<String> for PackageSetToken {
-    type Error = ParseTokenError;
+impl TryFrom<String> for ImageSetId {
+    type Error = ParseImageSetIdError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse()
     }
 }
 
-impl From<PackageSetToken> for String {
-    fn from(token: PackageSetToken) -> Self {
+impl From<ImageSetId> for String {
+    fn from(token: ImageSetId) -> Self {
         token.0.into()
     }
 }
@@ -140,13 +140,13 @@ mod tests {
     #[test]
     fn tokens_fit_into_a_header() {
         let check = |text: &str, expect: bool| {
-            assert_eq!(text.parse::<PackageSetToken>().is_ok(), expect, "{text:?}");
+            assert_eq!(text.parse::<ImageSetId>().is_ok(), expect, "{text:?}");
         };
         check("0123abcd-1", true);
         check(&"a".repeat(256), true);
         for text in ["", " ", "a b", "a\nb", "é", &"a".repeat(257)] {
             check(text, false);
         }
-        assert!(serde_json::from_str::<PackageSetToken>("\"a b\"").is_err());
+        assert!(serde_json::from_str::<ImageSetId>("\"a b\"").is_err());
     }
 }

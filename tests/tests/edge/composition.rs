@@ -12,7 +12,7 @@ use firn_shared::{
     link::{
         edge_cache::TagPointer,
         object_key::{blob_key, composed_key, composition_key},
-        protocol::PackageSetToken,
+        protocol::ImageSetId,
     },
     naming::{
         package::{Output, Package, PackageRecord},
@@ -42,7 +42,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const IMAGE: &str = "/v2/git/jq/manifests/latest";
 
-fn token() -> PackageSetToken {
+fn token() -> ImageSetId {
     "set-1".parse().expect("a token")
 }
 

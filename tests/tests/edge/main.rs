@@ -17,7 +17,7 @@ mod size;
 use firn_shared::{
     link::{
         edge_cache::{ManifestMetadata, TagPointer, manifest_key},
-        protocol::PackageSetToken,
+        protocol::ImageSetId,
     },
     oci::{digest::Digest, error::OciError, media_type::ManifestFormat, reference::Tag},
 };
@@ -51,7 +51,7 @@ async fn until_limited(
 /// 1970).
 async fn put_image(edge: &Edge, name: &str, checked: u64) -> Digest {
     let (bytes, format) = (Origin::manifest(name, "set-1", ManifestFormat::Oci), ManifestFormat::Oci);
-    let set: PackageSetToken = "set-1".parse().expect("a token");
+    let set: ImageSetId = "set-1".parse().expect("a token");
     let digest = Digest::of(&bytes);
     let metadata = ManifestMetadata {
         digest,

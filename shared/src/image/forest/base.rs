@@ -4,7 +4,7 @@
 //! [`Fixtures::lay`] adds files that packages must not replace, before the packages are merged. [`Fixtures::complete`]
 //! adds files for which packages may have their own version, after the merge.
 
-use super::{Tree, skeleton::Skeleton};
+use super::{PackageFiles, skeleton::Skeleton};
 use crate::{
     StorePath,
     archive::{Content, Permissions},
@@ -43,7 +43,7 @@ pub struct Fixtures<'a> {
     /// The store path with `share/zoneinfo`.
     pub zoneinfo: Option<&'a StorePath>,
     /// Single files (paths without leading slash) of packages of which no other files appear in the image.
-    pub files: &'a [(&'a str, Tree<'a>)],
+    pub files: &'a [(&'a str, PackageFiles<'a>)],
 }
 
 impl Fixtures<'_> {

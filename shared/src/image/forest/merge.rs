@@ -2,8 +2,8 @@
 //! (`src/libstore/builtins/buildenv.cc`), but processes each directory of all packages at once.
 
 use super::{
-    Conflict, ForestError, Tree, base, join,
-    skeleton::{Place, ROOT, Skeleton},
+    Conflict, ForestError, PackageFiles, base, join,
+    skeleton::{Occupant, ROOT, Skeleton},
 };
 use crate::{
     StorePath,
@@ -68,8 +68,8 @@ struct Budget(usize);
 
 /// Merges trees into a skeleton and returns the entries that are left out. If trees conflict, the earlier one wins;
 /// entries that are in the skeleton already win over all trees.
-pub(super) fn merge(into: &mut Skeleton, trees: &[Tree<'_>]) -> Result<Vec<Conflict>, ForestError> {
-    let offers = trees.iter().enumerate().filter_map(|(tree, Tree { path, listing })| {
+pub(super) fn merge(into: &mut Skeleton, trees: &[PackageFiles<'_>]) -> Result<Vec<Conflict>, ForestError> {
+    let offers = trees.iter().enumerate().filter_map(|(tree, PackageFiles { path, listing })| {
         let root = listing.roots().iter().find(|root| root.path == **path)?;
         let source = path.as_str().as_bytes().to_vec();
         let real = real(listing, root.node, || source.clone());
@@ -153,8 +153,8 @@ impl<'a> Merging<'a, '_> {
             return Ok(None);
         }
         let own = match self.into.get(task.into, name) {
-            Some(Place::Directory(_, index)) => Some(*index),
-            Some(Place::Leaf(_) | Place::Dangling(_)) => {
+            Some(Occupant::Directory(_, index)) => Some(*index),
+            Some(Occupant::Leaf(_) | Occupant::Dangling(_)) => {
                 self.drop(&path, offered.into_iter().map(|(offer, _)| offer));
                 return Ok(None);
             }
@@ -227,7 +227,7 @@ impl<'a> Merging<'a, '_> {
             return Err(ForestError::TooDeep);
         }
         let link = Content::Symlink(target);
-        let place = if is_dangling { Place::Dangling(link) } else { Place::Leaf(link) };
+        let place = if is_dangling { Occupant::Dangling(link) } else { Occupant::Leaf(link) };
         self.into.put(task.into, name, place);
         Ok(())
     }

@@ -12,12 +12,12 @@ use std::collections::{BTreeMap, btree_map};
 /// Directories refer to each other by index, so that building and flattening a deep tree needs no recursion.
 #[derive(Debug)]
 pub(super) struct Skeleton {
-    directories: Vec<BTreeMap<FileName, Place>>,
+    directories: Vec<BTreeMap<FileName, Occupant>>,
 }
 
 /// An entry of a directory.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum Occupant {
     /// A real directory, by its index.
     Directory(Permissions, usize),
     /// A file, or a symlink that is not dangling.
@@ -50,18 +50,18 @@ impl Skeleton {
                 self.directory(at, &name(last), permissions);
             }
             content => {
-                self.directories[at].entry(name(last)).or_insert(Place::Leaf(content));
+                self.directories[at].entry(name(last)).or_insert(Occupant::Leaf(content));
             }
         }
     }
 
     /// The entry with this name in a directory.
-    pub(super) fn get(&self, directory: usize, name: &FileName) -> Option<&Place> {
+    pub(super) fn get(&self, directory: usize, name: &FileName) -> Option<&Occupant> {
         self.directories[directory].get(name)
     }
 
     /// Adds an entry to a directory. The name must be free.
-    pub(super) fn put(&mut self, directory: usize, name: &FileName, place: Place) {
+    pub(super) fn put(&mut self, directory: usize, name: &FileName, place: Occupant) {
         self.directories[directory].insert(name.clone(), place);
     }
 
@@ -74,12 +74,12 @@ impl Skeleton {
         permissions: Permissions,
     ) -> Option<usize> {
         match self.get(parent, name) {
-            Some(Place::Directory(_, index)) => Some(*index),
+            Some(Occupant::Directory(_, index)) => Some(*index),
             Some(_) => None,
             None => {
                 let index = self.directories.len();
                 self.directories.push(BTreeMap::new());
-                self.put(parent, name, Place::Directory(permissions, index));
+                self.put(parent, name, Occupant::Directory(permissions, index));
                 Some(index)
             }
         }
@@ -88,7 +88,7 @@ impl Skeleton {
     /// All entries, and the paths of the dangling symlinks. Both are sorted by path, so that every directory comes
     /// before its contents.
     pub(super) fn flatten(mut self) -> (Vec<Entry>, Vec<ImagePath>) {
-        type Names = btree_map::IntoIter<FileName, Place>;
+        type Names = btree_map::IntoIter<FileName, Occupant>;
         let mut take = |index: usize| -> Names { std::mem::take(&mut self.directories[index]).into_iter() };
         let (mut entries, mut dangling) = (Vec::new(), Vec::new());
         let mut inside: Vec<(Vec<u8>, Names)> = vec![(Vec::new(), take(ROOT))];
@@ -100,12 +100,12 @@ impl Skeleton {
             let below = join(at, &name);
             let path = ImagePath::parse(&below).expect("file names are components of a path");
             let content = match place {
-                Place::Leaf(content) => content,
-                Place::Dangling(content) => {
+                Occupant::Leaf(content) => content,
+                Occupant::Dangling(content) => {
                     dangling.push(path.clone());
                     content
                 }
-                Place::Directory(permissions, index) => {
+                Occupant::Directory(permissions, index) => {
                     inside.push((below, take(index)));
                     Content::Directory(permissions)
                 }

@@ -18,8 +18,8 @@ impl Packages {
         Self(listings.into_iter().map(|listing| (listing.roots()[0].path.clone(), listing)).collect())
     }
 
-    fn trees(&self) -> Vec<Tree<'_>> {
-        self.0.iter().map(|(path, listing)| Tree { path, listing }).collect()
+    fn trees(&self) -> Vec<PackageFiles<'_>> {
+        self.0.iter().map(|(path, listing)| PackageFiles { path, listing }).collect()
     }
 
     fn forest(&self) -> Result<Forest, ForestError> {
@@ -256,7 +256,7 @@ fn fixtures_never_dangle_and_never_displace() {
     let own = store_path('a');
     let listing = package('a', "bin/sh");
     let fixtures = Fixtures { sh: Some(&bash), ..Fixtures::default() };
-    let kept = Forest::new(&[Tree { path: &own, listing: &listing }], fixtures).expect("a forest");
+    let kept = Forest::new(&[PackageFiles { path: &own, listing: &listing }], fixtures).expect("a forest");
     assert_eq!(content(&kept, "bin/sh"), Some(Content::Symlink(format!("{own}/bin/sh").into())));
 }
 
@@ -341,7 +341,7 @@ fn time_zones_are_where_libraries_look() {
         assert_eq!(content(&forest, path), target, "{path}");
     }
     let listing = package('a', "usr/share/app/x; etc/zoneinfo");
-    let forest = Forest::new(&[Tree { path: &own, listing: &listing }], fixtures).expect("a forest");
+    let forest = Forest::new(&[PackageFiles { path: &own, listing: &listing }], fixtures).expect("a forest");
     let kept = Some(Content::Symlink(format!("{own}/etc/zoneinfo").into()));
     assert_eq!(content(&forest, "etc/zoneinfo"), kept, "what a package has, stays");
     assert!(forest.has("usr/share/app"));
@@ -353,10 +353,11 @@ fn of_some_packages_single_files_show() {
     let (iana, own) = (store_path('i'), store_path('a'));
     let (iana_listing, own_listing) =
         (package('i', "etc/services; etc/protocols; etc/rpc"), package('a', "etc/services"));
-    let tree = Tree { path: &iana, listing: &iana_listing };
+    let tree = PackageFiles { path: &iana, listing: &iana_listing };
     let files = ["etc/services", "etc/protocols", "etc/missing"].map(|path| (path, tree));
     let fixtures = Fixtures { files: &files, ..Fixtures::default() };
-    let forest = Forest::new(&[Tree { path: &own, listing: &own_listing }], fixtures).expect("a forest");
+    let forest =
+        Forest::new(&[PackageFiles { path: &own, listing: &own_listing }], fixtures).expect("a forest");
     let link = |to: &StorePath, path: &str| Some(Content::Symlink(format!("{to}/{path}").into()));
     assert_eq!(content(&forest, "etc/services"), link(&own, "etc/services"));
     assert_eq!(content(&forest, "etc/protocols"), link(&iana, "etc/protocols"));

@@ -13,7 +13,7 @@ use firn_shared::{
     cache_key::CacheKey,
     link::{
         edge_cache::{self, ManifestMetadata, TagPointer},
-        protocol::PackageSetToken,
+        protocol::ImageSetId,
     },
     naming::image_name::ImageName,
     oci::{digest::Digest, media_type::ManifestFormat, reference::Tag},
@@ -24,13 +24,13 @@ use worker::{Env, console_warn};
 pub(crate) const BINDING: &str = "MANIFESTS";
 
 /// The manifests that the edge has cached in KV.
-pub(crate) struct Store {
+pub(crate) struct KvStore {
     kv: Kv,
     tag_ttl_seconds: u64,
     manifest_ttl_seconds: u64,
 }
 
-impl Store {
+impl KvStore {
     /// Opens the store. None if KV is not bound.
     pub(crate) fn open(env: &Env, config: &crate::config::Config) -> Option<Self> {
         let kv = Kv::bound(env, BINDING)?;
@@ -53,7 +53,7 @@ impl Store {
     /// The manifest of an image of a package set.
     pub(crate) async fn manifest(
         &self,
-        package_set: &PackageSetToken,
+        package_set: &ImageSetId,
         name: &ImageName,
         format: ManifestFormat,
     ) -> Option<Manifest> {
@@ -94,7 +94,7 @@ impl Store {
     /// Caches the manifest of an image of a package set, independently of tags.
     pub(crate) async fn learn_image(
         &self,
-        package_set: &PackageSetToken,
+        package_set: &ImageSetId,
         name: &ImageName,
         format: ManifestFormat,
         manifest: &Manifest,
@@ -130,7 +130,7 @@ impl Store {
     pub(crate) async fn forget(
         &self,
         digest: &Digest,
-        image: Option<(&PackageSetToken, &ImageName, ManifestFormat)>,
+        image: Option<(&ImageSetId, &ImageName, ManifestFormat)>,
     ) {
         let image = image.map(|(set, name, format)| edge_cache::manifest_key(set, name, format));
         for key in [Some(edge_cache::digest_key(digest)), image].into_iter().flatten() {
@@ -140,7 +140,7 @@ impl Store {
         }
     }
 
-    async fn point(&self, tag: &Tag, package_set: &PackageSetToken) {
+    async fn point(&self, tag: &Tag, package_set: &ImageSetId) {
         let now = clock::now();
         let pointer = TagPointer { package_set: package_set.clone(), checked: now };
         // KV accepts one write per key and second, so a pointer that is unchanged and young is not written.
