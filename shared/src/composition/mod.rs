@@ -88,7 +88,7 @@ pub enum ComposeError {
     NeverPacked(String, usize),
 }
 
-/// The key of the record of a image set id.
+/// The key of the record of an image set.
 pub fn package_set_key(token: &ImageSetId) -> CacheKey {
     key("composition-set", token).build()
 }

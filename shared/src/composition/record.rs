@@ -39,7 +39,7 @@ use crate::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, HashMap};
 
-/// What all images of a image set id have in common.
+/// What all images of an image set have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackageSetRecord {
     /// The revision of the package set.

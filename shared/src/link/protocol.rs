@@ -56,7 +56,7 @@ pub fn read_pulled(list: &str) -> Option<Vec<Digest>> {
 
 /// The text is not a token: it is empty, longer than 256 bytes, or has characters other than visible ASCII.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a image set id is 1 to 256 visible ASCII characters")]
+#[error("an image set id is 1 to 256 visible ASCII characters")]
 pub struct ParseImageSetIdError;
 
 /// Where the edge's response came from.
