@@ -95,13 +95,9 @@ fn changes_to_files_are_seen() {
         fs::set_permissions(set.join("default.nix"), Permissions::from_mode(0o755)).expect("set");
     });
     sees("a file that is gone", nothing, |set| fs::remove_file(set.join("default.nix")).expect("removed"));
-    sees(
-        "a file with another name outside",
-        |set| link_outside(set),
-        |set| {
-            write(set.with_file_name("outside/other"), "changed");
-        },
-    );
+    sees("a file with another name outside", link_outside, |set| {
+        write(set.with_file_name("outside/other"), "changed");
+    });
 }
 
 fn link_outside(set: &Path) {
@@ -432,11 +428,12 @@ fn those_who_wait_for_it_share_what_is_read() {
         drop(turn);
         two.await;
         // It changed meanwhile, so that nobody else believes it.
-        let mut state = lock(&watched.state);
-        let known = state.known.as_mut().expect("it was read");
-        known.belief = Belief::Never;
-        let began = known.began;
-        drop(state);
+        let began = {
+            let mut state = lock(&watched.state);
+            let known = state.known.as_mut().expect("it was read");
+            known.belief = Belief::Never;
+            known.began
+        };
         ask(&watched).await;
         assert!(lock(&watched.state).known.as_ref().is_some_and(|known| known.began > began));
     });
