@@ -30,7 +30,7 @@ pub struct SourceArgs {
     #[arg(long, env = "FIRN_CHANNEL", value_name = "NAME", help_heading = "Package set (exactly one)")]
     pub channel: Option<String>,
 
-    /// Where it says which commit --channel is at: a mirror of the channels [default: https://channels.nixos.org]
+    /// Server that says which commit --channel is at, such as a mirror of the channels [default: <https://channels.nixos.org>]
     #[arg(long, env = "FIRN_CHANNELS_URL", value_name = "URL", hide_env_values = true)]
     pub channels_url: Option<String>,
 

@@ -3,12 +3,10 @@
 //! Each layer depends on one package only, so an image of known packages follows from the records of its packages.
 //! After building an image, the backend publishes two kinds of records:
 //!
-//! - One record per *image set id* ([`PackageSetRecord`]) says what all images of the token have in common.
-//! - One record per token, platform and package name ([`KnownPackage`]) has the package's closure, files and
-//!   metadata, and
-//! the layers that it brings into images. For a name that images only imply (such as `nano`, which `shell` implies),
-//! it
-//!   may say that there is no such package.
+//! - One record per *image set* ([`PackageSetRecord`]) says what all its images have in common.
+//! - One record per image set, platform and package name ([`KnownPackage`]) has the package's closure, files and
+//!   metadata, and the layers that it brings into images. For a name that images only imply (such as `nano`, which
+//!   `shell` implies), it may say that there is no such package.
 //!
 //! [`compose`] makes an image from these records with the same code as the backend, so that it has the same bytes. If
 //! something is missing, it returns an error; the edge then asks the backend. That happens if a package has no record
