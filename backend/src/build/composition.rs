@@ -42,11 +42,18 @@ const MAX_REMEMBERED: u64 = 100_000;
 /// What was written not long ago: for each key the steps of which all layers are named, a bit each.
 pub(super) type Published = Cache<CacheKey, u16>;
 
+/// Held while a record is read, added to and written, by its key: else one of two builds loses what the other adds.
+pub(super) type Writing = Cache<CacheKey, Arc<tokio::sync::Mutex<()>>>;
+
 /// What holds of a record that has nothing to do with layers.
 const EVERY_STEP: u16 = u16::MAX;
 
 pub(super) fn none_published() -> Published {
     Cache::builder().max_capacity(MAX_REMEMBERED).time_to_live(BELIEVED).build()
+}
+
+pub(super) fn none_writing() -> Writing {
+    Cache::new(MAX_REMEMBERED)
 }
 
 /// A package's record, and what it does not name yet.
@@ -162,6 +169,8 @@ impl Builder {
                 Err(problem) if problem.kind == ProblemKind::BuildError => return Ok(Vec::new()),
                 Err(_) => Described { record: KnownPackage::Absent, steps: EVERY_STEP, missing: Vec::new() },
             };
+            let writing = self.writing.get_with(key, Arc::default);
+            let _turn = writing.lock().await;
             let record = self.with_former_layers(described.record, &key).await?;
             let bytes = record.encode(&key)?;
             if bytes.len() > MAX_RECORD_BYTES {
@@ -169,7 +178,7 @@ impl Builder {
             }
             self.store.put_composition(&key, bytes).await?;
             if described.missing.is_empty() {
-                // Others of before are in it too, unless another build has written at the same time.
+                // Others of before are in it too, unless another server has written at the same time.
                 self.published.insert(key, described.steps);
             }
             Ok::<_, BuildError>(described.missing)

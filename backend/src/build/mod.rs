@@ -123,6 +123,7 @@ pub struct Builder {
     surveying: Arc<tokio::sync::Mutex<()>>,
     /// What an edge composes from and was written not long ago, by key.
     published: Published,
+    writing: composition::Writing,
     /// Held while layers are packed that no image has asked for yet.
     completing: Arc<tokio::sync::Mutex<()>>,
 }
@@ -158,6 +159,7 @@ impl Builder {
             surveys_allowed: AtomicBool::new(false),
             surveying: Arc::default(),
             published: composition::none_published(),
+            writing: composition::none_writing(),
             completing: Arc::default(),
         })
     }
