@@ -4,6 +4,7 @@ use super::{Failure, builder::BuilderArgs, secrets};
 use crate::{
     config::{ClientArgs, MetricsArgs, SecretArgs, seconds},
     http::{self, App, MetricsAccess, ReadyManifests, router},
+    images::Builder,
     process::descriptors,
     upkeep::look_after,
 };
@@ -18,6 +19,8 @@ use tokio::sync::watch;
 
 /// Time limit for the remaining requests once all builds have ended.
 const GRACE: Duration = Duration::from_secs(10);
+/// Time limit for threads that pack, after that. Their files are removed afterwards.
+const PACKING_GRACE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
@@ -67,10 +70,14 @@ impl ServeArgs {
 
 pub(super) fn run(args: ServeArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::error(&error))?;
-    runtime.block_on(serve(args))
+    let result = runtime.block_on(serve(args));
+    // No client waits for a layer that is packed in the background.
+    runtime.shutdown_timeout(PACKING_GRACE);
+    result.map(|builder| builder.remove_files())
 }
 
-async fn serve(args: ServeArgs) -> Result<(), Failure> {
+/// Serves until a signal says so. Returns the builder, which may still be packing.
+async fn serve(args: ServeArgs) -> Result<Arc<Builder>, Failure> {
     let secret = secrets::edge_secret(&args.secret)?;
     if secret.is_none() && !args.listen.ip().is_loopback() {
         tracing::warn!(
@@ -123,7 +130,7 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
         http::serve(listener, router(app), &clients, told_to_stop).await;
     });
     tokio::select! {
-        ended = &mut server => ended.map_err(|error| Failure::error(&error)),
+        ended = &mut server => ended.map(|()| builder).map_err(|error| Failure::error(&error)),
         grace = told_to_end(Duration::from_secs(args.grace)) => {
             tracing::info!(grace_seconds = grace.as_secs(), "ending");
             builder.close();
@@ -146,7 +153,7 @@ async fn serve(args: ServeArgs) -> Result<(), Failure> {
             if tokio::time::timeout(GRACE, upkeep).await.is_err() {
                 tracing::warn!("the upkeep of the storage did not end in time");
             }
-            Ok(())
+            Ok(builder)
         }
     }
 }

@@ -44,11 +44,19 @@ const MAX_REMEMBERED: u64 = 100_000;
 /// What was written not long ago: for each key the steps of which all layers are named, a bit each.
 pub(super) type Published = Cache<CacheKey, u16>;
 
+/// The locks of records, by key. A build holds one while it reads a record, adds to it and writes it; otherwise one of two
+/// builds would lose what the other adds.
+pub(super) type Writing = Cache<CacheKey, Arc<tokio::sync::Mutex<()>>>;
+
 /// The steps of a record that has no layers.
 const EVERY_STEP: u16 = u16::MAX;
 
 pub(super) fn none_published() -> Published {
     Cache::builder().max_capacity(MAX_REMEMBERED).time_to_live(BELIEVED).build()
+}
+
+pub(super) fn none_writing() -> Writing {
+    Cache::new(MAX_REMEMBERED)
 }
 
 /// A package's record, and the layers that it cannot name yet.
@@ -160,6 +168,8 @@ impl Builder {
                 Err(problem) if problem.kind == ProblemKind::BuildError => return Ok(Vec::new()),
                 Err(_) => Described { record: KnownPackage::Absent, steps: EVERY_STEP, missing: Vec::new() },
             };
+            let writing = self.writing.get_with(key, Arc::default);
+            let _turn = writing.lock().await;
             let record = self.with_former_layers(described.record, &key).await?;
             let bytes = record.encode(&key)?;
             if bytes.len() > MAX_RECORD_BYTES {
@@ -167,7 +177,7 @@ impl Builder {
             }
             self.store.put_composition(&key, bytes).await?;
             if described.missing.is_empty() {
-                // Others of before are in it too, unless another build has written at the same time.
+                // Others of before are in it too, unless another server has written at the same time.
                 self.published.insert(key, described.steps);
             }
             Ok::<_, BuildError>(described.missing)

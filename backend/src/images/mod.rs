@@ -89,6 +89,8 @@ pub struct Builder {
     whole: WholeImages,
     /// What an edge composes from and was written not long ago, by key.
     published: Published,
+    /// The locks of these records.
+    writing: composition::Writing,
 }
 
 impl Builder {
@@ -117,6 +119,7 @@ impl Builder {
             failures: for_a_while(ttl),
             whole: whole::none_whole(),
             published: composition::none_published(),
+            writing: composition::none_writing(),
         })
     }
 

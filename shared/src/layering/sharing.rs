@@ -27,9 +27,8 @@ const STEPS: usize = 9;
 const LEAST: f64 = 0.6;
 /// A lower bound for the same size, in bytes. With a price of zero the size would otherwise be zero at every step.
 const LEAST_BYTES: u64 = 100_000;
-/// The least bytes of the layer of a head that a profile did not choose, as a multiple of what a layer costs. A profile
-/// weighs the bytes that clients fetch. It does not know that a client unpacks two layers at the same time, but one layer on
-/// one core only.
+/// The least bytes of the layer of a head that a profile did not choose, as a multiple of what a layer costs. With it
+/// clients fetch fewer bytes, above all after updates, in three layers more; `docs/layering.md` has other values.
 const LARGE: u64 = 2;
 /// The layers of an image may together hold at most this many times the bytes of its closure. Without this limit, an
 /// image of many packages that share a large closure could take the last step, where each package's layer holds all of
