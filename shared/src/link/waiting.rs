@@ -53,8 +53,8 @@ fn next_address(path: &str, query: Option<&str>) -> Option<String> {
         .filter(|parameter| !parameter.is_empty() && count(parameter).is_none())
         .map(|parameter| format!("&{parameter}"))
         .collect();
-    let address = format!("{path}?{PARAMETER}={}{others}", times + 1);
-    (times < MOST && address.bytes().all(|byte| byte.is_ascii_graphic())).then_some(address)
+    let address = (times < MOST).then(|| format!("{path}?{PARAMETER}={}{others}", times + 1));
+    address.filter(|address| address.bytes().all(|byte| byte.is_ascii_graphic()))
 }
 
 #[cfg(test)]
