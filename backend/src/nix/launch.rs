@@ -1,6 +1,6 @@
 //! How a program of Nix is started: within its limits, and apart from Firn where that is wanted.
 //!
-//! ProcessLimits that are set on a process from outside come too late for what it has started by then, as bubblewrap starts
+//! Limits that are set on a process from outside come too late for what it has started by then, as bubblewrap starts
 //! Nix and Nix its builders. So a shell sets them and then becomes the program: they hold from its first instruction.
 
 use super::{Memory, isolation::Isolation};
