@@ -14,7 +14,7 @@ pub enum FileContent {
     File(Arc<SourceFile>),
 }
 
-/// FileContent that is being read.
+/// Content that is being read.
 pub(super) enum OpenFileContent<'a> {
     Bytes(&'a [u8]),
     File(OpenFile<'a>),
