@@ -38,17 +38,17 @@ fn sharing_makes_pulls_short() {
     // Upper limits: bytes fetched by content, by chain; average number of layers; seconds for all images, and for one
     // alone.
     let table = [
-        ("images-1.txt", 1.13, 2.6, 21.0, 160.0, 4.2),
-        ("images-2.txt", 1.15, 2.4, 21.0, 170.0, 4.2),
-        ("images-3.txt", 1.17, 2.5, 21.0, 165.0, 4.2),
+        ("images-1.txt", 1.11, 2.6, 23.5, 165.0, 4.4),
+        ("images-2.txt", 1.10, 2.4, 23.5, 172.0, 4.2),
+        ("images-3.txt", 1.11, 2.55, 23.5, 168.0, 4.2),
         // Lines of the above combined until an image has 300 paths.
-        ("large-1.txt", 1.13, 2.6, 60.0, 160.0, 14.0),
-        ("large-2.txt", 1.13, 2.4, 60.0, 165.0, 14.0),
-        ("large-3.txt", 1.17, 2.4, 60.0, 165.0, 14.0),
+        ("large-1.txt", 1.11, 2.62, 72.0, 165.0, 14.8),
+        ("large-2.txt", 1.10, 2.4, 70.0, 170.0, 14.9),
+        ("large-3.txt", 1.11, 2.5, 68.0, 168.0, 13.7),
         // The same line of all three files.
-        ("together.txt", 1.28, 3.6, 41.0, 355.0, 9.1),
+        ("together.txt", 1.19, 3.7, 48.0, 355.0, 9.6),
         // Drawn anew until an image has 300 paths: 358 on average.
-        ("drawn.txt", 1.42, 3.5, 62.0, 590.0, 13.5),
+        ("drawn.txt", 1.43, 3.7, 71.0, 625.0, 14.0),
     ];
     let workloads: Vec<&str> = table.iter().map(|row| row.0).collect();
     for ((workload, content, chain, layers, time, first), score) in
@@ -94,7 +94,7 @@ fn layers_have_a_price() {
         .map(|seconds| scores(&["--layer-seconds", seconds], &["images-3.txt"]).remove(0));
     // Layers are so cheap that an image has as many as the budget allows. A lower cost would change nothing.
     assert_eq!(free["transferred_bytes"], cheap["transferred_bytes"]);
-    assert!(number(&cheap, "ratio") < 1.06 && number(&cheap, "layers_mean") > 30.0, "{cheap}");
+    assert!(number(&cheap, "ratio") < 1.10 && number(&cheap, "layers_mean") > 30.0, "{cheap}");
     assert!(number(&dear, "ratio") < 1.3 && number(&dear, "layers_mean") < 18.0, "{dear}");
 }
 
