@@ -52,7 +52,7 @@ fn search_lists_names_once() {
     assert_eq!(lines(without.run())[0], "htop");
     let new = TempDir::new().expect("a temporary directory");
     let without = on_bundled("search", new.path(), &["htop"]).env("PATH", "/nonexistent").run();
-    assert!(without.status == 1 && without.stderr.contains("cannot be listed"), "{without:?}");
+    assert!(without.status == 1 && without.stderr.contains("cannot list the names"), "{without:?}");
 }
 
 #[test]
