@@ -93,13 +93,8 @@ async fn by_tag(
         }
         bytes => (record, bytes?),
     };
-    let manifest = ReadyManifest {
-        digest: digest_of(&record, format)?,
-        media_type: media_type(&bytes)?,
-        bytes,
-        revision: Some(record.revision.id().to_owned()),
-        package_set: Some(set.token),
-    };
+    let named = (record.revision.id().to_owned(), set.token);
+    let manifest = ReadyManifest::new(digest_of(&record, format)?, media_type(&bytes)?, bytes, Some(named));
     let answer = manifest.answer(request);
     let key = set.image_key(image);
     app.manifests.keep(asked, manifest, losses, Some((set.revision, key)));
@@ -192,7 +187,7 @@ async fn by_digest(app: &App, request: &Request<'_>, digest: Digest) -> Answer {
     let losses = store.losses();
     let bytes = stored(app, digest).await?;
     let media_type = media_type(&bytes)?;
-    let manifest = ReadyManifest { digest, media_type, bytes, revision: None, package_set: None };
+    let manifest = ReadyManifest::new(digest, media_type, bytes, None);
     let answer = manifest.answer(request);
     app.manifests.keep(asked, manifest, losses, None);
     Ok(answer)

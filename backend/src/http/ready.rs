@@ -6,7 +6,7 @@
 
 use super::answer;
 use crate::store::Store;
-use axum::{body::Body, response::Response};
+use axum::{body::Body, http::HeaderMap, response::Response};
 use bytes::Bytes;
 use firn_shared::{
     Digest,
@@ -14,12 +14,12 @@ use firn_shared::{
     link::protocol,
     naming::package_source::Revision,
     oci::{
-        media_type::ManifestFormat, reference::Tag, repository_name::RepositoryName, request::Request,
-        respond,
+        endpoint::Method, media_type::ManifestFormat, reference::Tag, repository_name::RepositoryName,
+        request::Request, respond,
     },
 };
 use moka::sync::Cache;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How many bytes of them are kept: some thousand manifests.
@@ -38,17 +38,16 @@ pub(super) enum Asked {
     Digest(Digest),
 }
 
-/// A manifest, with all that is said beside it.
+/// A manifest, with the headers of its response.
 #[derive(Debug)]
 pub(super) struct ReadyManifest {
-    pub(super) digest: Digest,
-    /// What it is served as.
-    pub(super) media_type: &'static str,
-    pub(super) bytes: Bytes,
-    /// Where it was asked for by a tag: what that names, for the edge.
-    pub(super) revision: Option<String>,
-    /// The same, and how images are made from it.
-    pub(super) package_set: Option<CacheKey>,
+    digest: Digest,
+    media_type: &'static str,
+    bytes: Bytes,
+    /// The revision and the id of the image set that the tag names, if the request was by tag. The edge reads them.
+    named: Option<(String, CacheKey)>,
+    /// The headers with status 200. They are the same for every request, and making them takes as long as all the rest.
+    headers: OnceLock<HeaderMap>,
 }
 
 /// A manifest that was sent not long ago.
@@ -109,12 +108,37 @@ impl ReadyManifests {
 }
 
 impl ReadyManifest {
-    /// What a request gets.
+    /// A manifest of this media type. `named` is the revision and the id of the image set that the tag names, if the
+    /// request was by tag.
+    pub(super) fn new(
+        digest: Digest,
+        media_type: &'static str,
+        bytes: Bytes,
+        named: Option<(String, CacheKey)>,
+    ) -> Self {
+        Self { digest, media_type, bytes, named, headers: OnceLock::new() }
+    }
+
+    /// The response to a request.
     pub(super) fn answer(&self, request: &Request<'_>) -> Response {
+        if request.has(&self.digest) {
+            return self.made(request);
+        }
+        let headers = self.headers.get_or_init(|| self.made(request).into_parts().0.headers);
+        let mut response = Response::new(match request.method {
+            Method::Get => Body::from(self.bytes.clone()),
+            Method::Head => Body::empty(),
+        });
+        *response.headers_mut() = headers.clone();
+        response
+    }
+
+    fn made(&self, request: &Request<'_>) -> Response {
+        let (revision, image_set) = self.named.clone().unzip();
         let length = self.bytes.len() as u64;
         let response = respond::manifest(request, &self.digest, self.media_type, length)
-            .with_some(protocol::REVISION, self.revision.clone())
-            .with_some(protocol::PACKAGE_SET, self.package_set.as_ref().map(CacheKey::to_string));
+            .with_some(protocol::REVISION, revision)
+            .with_some(protocol::PACKAGE_SET, image_set.as_ref().map(CacheKey::to_string));
         answer::send_with(response, Body::from(self.bytes.clone()))
     }
 }
@@ -123,7 +147,7 @@ impl ReadyManifest {
 mod tests {
     use super::*;
     use axum::body::HttpBody;
-    use firn_shared::oci::{endpoint::Method, entity_tag::entity_tag, media_type};
+    use firn_shared::oci::{entity_tag::entity_tag, media_type};
 
     const GRACE: Duration = Duration::from_secs(3600);
 
@@ -146,7 +170,7 @@ mod tests {
     fn ready() -> (Digest, ReadyManifest) {
         let (digest, bytes) = (Digest::of(b"manifest"), Bytes::from("manifest"));
         let media_type = media_type::OCI_MANIFEST;
-        (digest, ReadyManifest { digest, media_type, bytes, revision: None, package_set: None })
+        (digest, ReadyManifest::new(digest, media_type, bytes, None))
     }
 
     fn request(known: &str) -> Request<'_> {
