@@ -353,7 +353,8 @@ fn changes_while_it_is_read_are_not_missed() {
     let watched = WatchedPath::with(root.clone(), LONG, LONG);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            for i in 0.. {
+            // So many that a user may watch them all, however long the machine takes.
+            for i in 0..3000 {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
