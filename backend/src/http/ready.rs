@@ -46,7 +46,7 @@ pub(super) struct ReadyManifest {
     bytes: Bytes,
     /// The revision and the id of the image set that the tag names, if the request was by tag. The edge reads them.
     named: Option<(String, CacheKey)>,
-    /// The headers with status 200. They are the same for every request, and making them takes as long as all the rest.
+    /// The headers with status 200. They are the same for every request, so they are made once.
     headers: OnceLock<HeaderMap>,
 }
 
