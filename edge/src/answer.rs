@@ -126,7 +126,7 @@ pub(crate) fn health(method: Method) -> Answer {
     respond::bytes(method, media_type::JSON, b"{\"status\":\"ok\"}".to_vec()).into()
 }
 
-/// A manifest, or that the client has it.
+/// A manifest, or 304 if the client has it.
 pub(crate) fn manifest(request: &Request<'_>, manifest: Manifest, source: Source) -> Answer {
     let Manifest { bytes, metadata } = manifest;
     let length = u64::from(bytes.byte_length());

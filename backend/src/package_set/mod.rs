@@ -11,10 +11,7 @@ mod path;
 mod refs;
 mod trust;
 
-use crate::{
-    waiting::QueueError,
-    waiting::{Abandoned, Audience, Client},
-};
+use crate::waiting::{Abandoned, Audience, Client, QueueError};
 use channels::Channels;
 use checkouts::{Checkout, Checkouts};
 use firn_shared::{

@@ -1,4 +1,5 @@
-//! Work that clients wait for: who waits, whose turn it is, how far it is, and that it is done once for all.
+//! Work that clients wait for: the clients that wait, their turns, and the progress of the work. Work that several clients
+//! want is done once.
 //!
 //! Nothing here knows what the work is.
 

@@ -20,7 +20,7 @@ use crate::{
         self,
         layer::{LayerEncoding, LayerRecord},
     },
-    layering::{RevisionProfile, Standing},
+    layering::{ProfileEntry, RevisionProfile},
     naming::{
         package::{Package, PackageRecord},
         package_source::Revision,
@@ -83,7 +83,7 @@ pub enum KnownPackage {
 pub struct Described {
     pub(super) record: PackageRecord,
     /// The places of the closure's members in the profile, in the order of the members.
-    places: Vec<Option<Standing>>,
+    places: Vec<Option<ProfileEntry>>,
     pub(super) layers: HashMap<CacheKey, LayerRecord>,
     complete: bool,
 }
@@ -239,7 +239,7 @@ impl KnownPackage {
 }
 
 impl Described {
-    pub(super) fn places(&self) -> impl Iterator<Item = (&StorePath, Option<Standing>)> {
+    pub(super) fn places(&self) -> impl Iterator<Item = (&StorePath, Option<ProfileEntry>)> {
         self.record.closure.iter().map(|member| &member.path).zip(self.places.iter().copied())
     }
 }
@@ -283,7 +283,7 @@ struct WirePath<'a> {
     nar_size: u64,
     /// Indices into the closure.
     references: Vec<u32>,
-    place: Option<Standing>,
+    place: Option<ProfileEntry>,
 }
 
 /// A listing. Store paths are indices into the closure.

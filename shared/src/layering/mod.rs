@@ -14,7 +14,7 @@ mod score;
 mod sharing;
 
 pub use popularity::{Popularity, PopularityCounts};
-pub(crate) use profile::Standing;
+pub(crate) use profile::ProfileEntry;
 pub use profile::{ParseProfileError, RevisionProfile};
 pub use score::{PullCosts, Score, Scorer};
 pub use sharing::Sharing;

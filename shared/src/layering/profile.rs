@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 pub struct RevisionProfile {
     id: String,
     layer_bytes: u64,
-    places: BTreeMap<String, Option<Standing>>,
+    places: BTreeMap<String, Option<ProfileEntry>>,
     /// For each name without version, the names in `places`.
     bare: HashMap<String, Vec<String>>,
 }
@@ -22,8 +22,8 @@ pub struct RevisionProfile {
 /// What the profile says about the store paths of one name. Its numbers are integers, so that every machine computes
 /// the same results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "StoredStanding", into = "StoredStanding")]
-pub(crate) struct Standing {
+#[serde(from = "StoredEntry", into = "StoredEntry")]
+pub(crate) struct ProfileEntry {
     /// The fourth root of the probability that an image has the store path, in units of 1/65,536. It decides the
     /// order of layers. Other powers gave worse results.
     pub(super) weight: u32,
@@ -31,9 +31,9 @@ pub(crate) struct Standing {
     pub(super) head: bool,
 }
 
-type StoredStanding = (u32, bool);
+type StoredEntry = (u32, bool);
 
-impl Standing {
+impl ProfileEntry {
     /// The weight of a store path that the profile does not know, because it is new or rarely used.
     pub(super) const UNKNOWN_WEIGHT: u32 = 1 << 12;
     /// The weight that stands for a probability of 1.
@@ -52,7 +52,7 @@ struct Stored {
     format: u32,
     id: String,
     layer_bytes: u64,
-    places: BTreeMap<String, Option<Standing>>,
+    places: BTreeMap<String, Option<ProfileEntry>>,
 }
 
 /// Why stored data is not a profile.
@@ -84,21 +84,21 @@ impl RevisionProfile {
         let likelihoods = Likelihoods::of(set);
         let layer_bytes = Self::price(costs);
         let heads = learning::heads(set, &likelihoods, layer_bytes as f64);
-        let mut places: BTreeMap<String, Option<Standing>> = BTreeMap::new();
+        let mut places: BTreeMap<String, Option<ProfileEntry>> = BTreeMap::new();
         for ((member, &in_image), head) in set.paths().iter().zip(&likelihoods.in_image).zip(heads) {
-            let place = Standing::new(in_image, head);
+            let place = ProfileEntry::new(in_image, head);
             let of_name = places.entry(member.path.name().to_owned()).or_default();
             // Several store paths can have the same name.
             let other = of_name.unwrap_or(place);
             *of_name =
-                Some(Standing { weight: place.weight.max(other.weight), head: place.head || other.head });
+                Some(ProfileEntry { weight: place.weight.max(other.weight), head: place.head || other.head });
         }
         let contents =
             serde_json::to_vec(&(FORMAT, layer_bytes, &places)).expect("names and numbers serialise");
         Self::new(Digest::of(&contents).hex(), layer_bytes, places)
     }
 
-    fn new(id: String, layer_bytes: u64, places: BTreeMap<String, Option<Standing>>) -> Self {
+    fn new(id: String, layer_bytes: u64, places: BTreeMap<String, Option<ProfileEntry>>) -> Self {
         let mut bare: HashMap<String, Vec<String>> = HashMap::new();
         for name in places.keys() {
             bare.entry(bare_name(name)).or_default().push(name.clone());
@@ -120,7 +120,7 @@ impl RevisionProfile {
     pub(crate) fn excerpt<'a>(
         id: &str,
         layer_bytes: u64,
-        places: impl IntoIterator<Item = (&'a StorePath, Option<Standing>)>,
+        places: impl IntoIterator<Item = (&'a StorePath, Option<ProfileEntry>)>,
     ) -> Self {
         let places = places.into_iter().map(|(path, place)| (path.name().to_owned(), place)).collect();
         Self { id: id.to_owned(), layer_bytes, places, bare: HashMap::new() }
@@ -128,7 +128,7 @@ impl RevisionProfile {
 
     /// The place of the store path. If its name is not in the profile, as after an update, the place of another version
     /// counts: the version whose name has the longest prefix in common. `None` if several have an equally long one.
-    pub(crate) fn place(&self, path: &StorePath) -> Option<Standing> {
+    pub(crate) fn place(&self, path: &StorePath) -> Option<ProfileEntry> {
         let name = path.name();
         if let Some(place) = self.places.get(name) {
             return *place;
@@ -182,14 +182,14 @@ impl Default for RevisionProfile {
     }
 }
 
-impl From<StoredStanding> for Standing {
-    fn from((weight, head): StoredStanding) -> Self {
+impl From<StoredEntry> for ProfileEntry {
+    fn from((weight, head): StoredEntry) -> Self {
         Self { weight, head }
     }
 }
 
-impl From<Standing> for StoredStanding {
-    fn from(place: Standing) -> Self {
+impl From<ProfileEntry> for StoredEntry {
+    fn from(place: ProfileEntry) -> Self {
         (place.weight, place.head)
     }
 }

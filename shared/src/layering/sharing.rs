@@ -1,6 +1,6 @@
 //! The default strategy: each layer depends on one package only, and an image has the layers of its packages.
 
-use super::{Grouping, Layer, Layers, Part, RevisionProfile, Strategy, heads::Heads, profile::Standing};
+use super::{Grouping, Layer, Layers, Part, RevisionProfile, Strategy, heads::Heads, profile::ProfileEntry};
 use crate::Closure;
 use std::{
     cmp::Reverse,
@@ -52,12 +52,12 @@ impl Sharing {
         self.union(closure, &self.places(closure), parts, step)
     }
 
-    fn places(&self, closure: &Closure) -> Vec<Option<Standing>> {
+    fn places(&self, closure: &Closure) -> Vec<Option<ProfileEntry>> {
         closure.paths().iter().map(|member| self.profile.place(&member.path)).collect()
     }
 
     /// The least size of a head's layer at a step, in bytes. `None` if the member cannot be a head at that step.
-    fn least(&self, place: Option<Standing>, step: usize) -> Option<u64> {
+    fn least(&self, place: Option<ProfileEntry>, step: usize) -> Option<u64> {
         let price = ((self.profile.layer_bytes() as f64 * LEAST) as u64).max(LEAST_BYTES);
         match place {
             _ if step + 1 == STEPS => None,
@@ -71,7 +71,7 @@ impl Sharing {
     fn union(
         &self,
         closure: &Closure,
-        places: &[Option<Standing>],
+        places: &[Option<ProfileEntry>],
         parts: &[Part],
         step: usize,
     ) -> Vec<Layer> {
@@ -81,7 +81,7 @@ impl Sharing {
             members,
             needs: all.iter().copied().filter(|&i| heads.below(i).is_some()).collect(),
             weight: u128::from(all.iter().map(|&i| closure.paths()[i].nar_size).sum::<u64>())
-                * u128::from(places[first].map_or(Standing::UNKNOWN_WEIGHT, |place| place.weight)),
+                * u128::from(places[first].map_or(ProfileEntry::UNKNOWN_WEIGHT, |place| place.weight)),
             implied,
         };
         let mut pieces: Vec<Piece> = heads
@@ -146,7 +146,7 @@ struct Piece {
     /// The heads in the closure of `first`, which may include `first`.
     needs: Vec<usize>,
     /// Pieces with a greater weight come first. The weight is the size of the closure of `first`, in bytes, times
-    /// `Standing::weight`.
+    /// `ProfileEntry::weight`.
     weight: u128,
     /// Whether the image name implies it.
     implied: bool,

@@ -1,7 +1,7 @@
 //! How the edge proves to the backend that it sent a request.
 //!
 //! The proof is an HMAC-SHA256 over method, path and time. Its key is a secret that edge and backend share. The time
-//! limits how long somebody who has intercepted a request can replay it. A replay within that time does no harm,
+//! limits how long an attacker can replay an intercepted request. A replay within that time does no harm,
 //! because pulls change nothing. The proof does not cover the body, because pulls have none.
 
 use hmac::{Hmac, KeyInit, Mac};

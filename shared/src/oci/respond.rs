@@ -121,7 +121,7 @@ pub fn base(method: Method) -> Response {
     bytes(method, JSON, b"{}".to_vec())
 }
 
-/// `/v2/<name>/manifests/<reference>`: a manifest of so many bytes, or that the client has it.
+/// `/v2/<name>/manifests/<reference>`: a manifest of `length` bytes, or 304 if the client has it.
 pub fn manifest(
     request: &Request<'_>,
     digest: &Digest,
@@ -150,7 +150,7 @@ pub fn wait_again(location: String) -> Response {
         .with("content-length", "0")
 }
 
-/// `/v2/<name>/blobs/<digest>`: a blob of `size` bytes, whole or in part, or that the client has it.
+/// `/v2/<name>/blobs/<digest>`: a blob of `size` bytes, whole or in part, or 304 if the client has it.
 pub fn blob(request: &Request<'_>, digest: &Digest, size: u64, scope: CacheScope) -> Response {
     if let Some(response) = known_blob(request, digest, scope) {
         return response;
