@@ -10,6 +10,7 @@ use firn_tests::{
 };
 use reqwest::{Method, StatusCode, header::LOCATION};
 use std::fs;
+use std::iter::Peekable;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -45,25 +46,36 @@ async fn pull(edge: &Edge) {
 }
 
 /// Requests one image after another, each only once.
-struct Flood(usize);
+struct Flood {
+    names: Peekable<Box<dyn Iterator<Item = String>>>,
+    /// The blobs of each image that there was room for.
+    made: Vec<Vec<Digest>>,
+}
 
 impl Flood {
-    async fn next(&mut self, edge: &Edge) -> Option<Vec<Digest>> {
-        let n = self.0;
-        self.0 += 1;
-        let (a, b, c) = (n % PACKAGES, n / PACKAGES % PACKAGES, n / PACKAGES / PACKAGES % PACKAGES);
-        // All combinations of three packages. Names that mean the same image do not matter here.
-        let name = format!("p{a}/p{}/p{}", (a + b + 1) % PACKAGES, (a + 2 * b + c + 5) % PACKAGES);
-        manifest(edge, &name, "203.0.113.66").await
+    /// All combinations of three packages. No two names mean the same image, which would then be used twice.
+    fn new() -> Self {
+        let names: Box<dyn Iterator<Item = String>> = Box::new((0..PACKAGES).flat_map(|a| {
+            (a + 1..PACKAGES).flat_map(move |b| (b + 1..PACKAGES).map(move |c| format!("p{a}/p{b}/p{c}")))
+        }));
+        Self { names: names.peekable(), made: Vec::new() }
+    }
+
+    async fn next(&mut self, edge: &Edge) {
+        let name = self.names.peek().expect("the storage overflows before there are no more names");
+        if let Some(blobs) = manifest(edge, name, "203.0.113.66").await {
+            self.made.push(blobs);
+            self.names.next();
+        }
     }
 
     /// Continues until one of its images was collected.
     async fn overflow(&mut self, edge: &Edge, storage: &Path) {
         let is_there = |digest: &Digest| storage.join(blob_key(digest)).exists();
-        let first = eventually("there is room for one", async || self.next(edge).await).await;
-        eventually("the first is collected", async || {
+        self.made.retain(|blobs| blobs.iter().all(is_there));
+        eventually("one of them is collected", async || {
             self.next(edge).await;
-            (!first.iter().all(is_there)).then_some(())
+            (!self.made.iter().flatten().all(is_there)).then_some(())
         })
         .await;
     }
@@ -100,7 +112,7 @@ async fn a_flood_of_images_takes_nothing_down_that_is_in_demand() {
         (most_uses(&storage) >= 3).then_some(())
     })
     .await;
-    let mut flood = Flood(0);
+    let mut flood = Flood::new();
     // Then they do not for a while, and all images of others are newer.
     for _ in 0..2 {
         flood.overflow(&edge, &storage).await;
