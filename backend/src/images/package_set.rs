@@ -76,7 +76,7 @@ mod tests {
 
     fn revision() -> impl Strategy<Value = Revision> {
         let git = ("[ab/:\"\\\\]{0,3}", "[01]{2}").prop_map(|(url, end)| Revision::Git {
-            url: url.into(),
+            url: url.as_str().into(),
             rev: format!("{}{end}", "0".repeat(38)).parse().expect("a commit"),
         });
         prop_oneof![git, "[ab01\"]{0,3}".prop_map(|content| Revision::Path { content })]

@@ -5,7 +5,7 @@
 //! [`crate::link::authentication`] describes how the edge signs its requests.
 
 use crate::oci::digest::Digest;
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 use std::fmt;
 use std::str::FromStr;
 
@@ -32,8 +32,7 @@ pub const SOURCE: &str = "x-firn-source";
 
 /// Identifies one state of a package set and the way in which images are made from it. The edge only compares tokens.
 /// A token and a canonical image name always identify the same image.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct ImageSetId(Box<str>);
 
 /// The path of the request by which the edge reports that clients pulled these manifests. Without reports the backend
@@ -90,17 +89,9 @@ impl FromStr for ImageSetId {
     }
 }
 
-impl TryFrom<String> for ImageSetId {
-    type Error = ParseImageSetIdError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<ImageSetId> for String {
-    fn from(token: ImageSetId) -> Self {
-        token.0.into()
+impl fmt::Display for ImageSetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

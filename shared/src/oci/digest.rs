@@ -4,7 +4,7 @@
 //! store path as Nix serialises it. They are different types because mixing them up makes images that no
 //! client can verify.
 
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 use sha2::Digest as _;
 use std::fmt;
 use std::str::FromStr;
@@ -26,8 +26,7 @@ pub enum ParseDigestError {
 macro_rules! sha256_newtype {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
         pub struct $name([u8; 32]);
 
         impl $name {
@@ -83,20 +82,6 @@ macro_rules! sha256_newtype {
                 let mut bytes = [0; 32];
                 hex::decode_to_slice(digits, &mut bytes).map_err(|_| ParseDigestError::Hex)?;
                 Ok(Self(bytes))
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = ParseDigestError;
-
-            fn try_from(text: String) -> Result<Self, Self::Error> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(digest: $name) -> Self {
-                digest.to_string()
             }
         }
     };

@@ -68,14 +68,14 @@ fn text(listing: &Listing) -> Vec<String> {
             Node::Dangling => all.push(format!("{at} -> ?")),
             Node::Link(index) => {
                 let Target { directory, path, below } = listing.target(index);
-                let below: Vec<_> = below.iter().map(|name| String::from(name.clone())).collect();
-                let names: Vec<_> = listing.directory(*directory).keys().cloned().map(String::from).collect();
+                let below: Vec<_> = below.iter().map(FileName::to_string).collect();
+                let names: Vec<_> = listing.directory(*directory).keys().map(FileName::to_string).collect();
                 all.push(format!("{at} -> {}:{} [{}]", path.name(), below.join("/"), names.join(" ")));
             }
             Node::Directory(index) => {
                 all.push(format!("{at}/"));
                 for (name, node) in listing.directory(index) {
-                    walk(listing, *node, &format!("{at}/{}", String::from(name.clone())), all);
+                    walk(listing, *node, &format!("{at}/{name}"), all);
                 }
             }
         }
