@@ -124,6 +124,11 @@ impl Config {
             None => Ok(default),
             Some(text) => text.trim().parse().map_err(|_| ConfigError { name, problem: "is not a number" }),
         };
+        let flag = |name: &'static str| match optional(name).as_deref() {
+            None | Some("true") => Ok(true),
+            Some("false") => Ok(false),
+            Some(_) => Err(ConfigError { name, problem: "is neither true nor false" }),
+        };
         let backends: Vec<BaseUrl> = required("FIRN_BACKEND_URL")?
             .split([' ', ','])
             .filter(|text| !text.is_empty())
@@ -193,21 +198,9 @@ impl Config {
             manifest_ttl_seconds: number("FIRN_MANIFEST_TTL_SECONDS", MANIFEST_TTL_SECONDS)?.max(60),
             report_seconds: number("FIRN_REPORT_SECONDS", REPORT_SECONDS)?,
             memory_bytes: number("FIRN_MEMORY_BYTES", MEMORY_BYTES)?,
-            cache_api: match optional("FIRN_CACHE_API").as_deref() {
-                None | Some("true") => true,
-                Some("false") => false,
-                Some(_) => {
-                    return Err(ConfigError { name: "FIRN_CACHE_API", problem: "is neither true nor false" });
-                }
-            },
+            cache_api: flag("FIRN_CACHE_API")?,
             blobs,
-            compose: match optional("FIRN_COMPOSE").as_deref() {
-                None | Some("true") => true,
-                Some("false") => false,
-                Some(_) => {
-                    return Err(ConfigError { name: "FIRN_COMPOSE", problem: "is neither true nor false" });
-                }
-            },
+            compose: flag("FIRN_COMPOSE")?,
             log: match optional("FIRN_LOG").as_deref() {
                 Some("all") => Log::All,
                 None | Some("misses") => Log::Misses,
