@@ -6,7 +6,7 @@
 //! - Nobody has more than so many connections (`crowd`).
 
 use super::{
-    crowd::{Crowd, Place},
+    crowd::{CountedConnection, Crowd},
     pace::{Pace, PacedStream},
 };
 use crate::{config::ClientArgs, process::descriptors, waiting::Client};
@@ -63,7 +63,7 @@ pub async fn serve(
             accepted = accept(&listener) => accepted,
             () = &mut stop => break,
         };
-        let Some(place) = crowd.enter(Client::at(peer.ip())) else {
+        let Some(counted) = crowd.enter(Client::at(peer.ip())) else {
             tracing::debug!(%peer, "too many connections");
             // The others learn nothing but that they are not wanted.
             if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
@@ -79,7 +79,7 @@ pub async fn serve(
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
-            request.extensions_mut().insert::<Place>(place.clone());
+            request.extensions_mut().insert::<CountedConnection>(counted.clone());
             router.clone().call(request)
         });
         let connection = http.serve_connection(TokioIo::new(PacedStream::new(stream, pace)), service);

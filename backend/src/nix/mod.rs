@@ -31,7 +31,7 @@ pub use process::ProcessError;
 use process::{Bounds, Memory};
 pub use realise::{GcRoot, RealiseError};
 pub use requisites::RequisitesError;
-pub use resolve::{Budget, ResolveError, ResolveRequest, Resolved};
+pub use resolve::{EvaluationBudget, ResolveError, ResolveRequest, Resolved};
 use running::RunningGroups;
 
 use crate::{process::OwnFolder, waiting::Turns};

@@ -27,7 +27,7 @@ pub const BUILDS: &str = "/builds/";
 pub const PULLED: &str = "/pulls/";
 /// The greatest number of manifests in one report. It limits the path to 2 KB.
 pub const MAX_PULLED: usize = 32;
-/// Response header from the edge: where the response came from; see [`Source`].
+/// Response header from the edge: where the response came from; see [`AnswerSource`].
 pub const SOURCE: &str = "x-firn-source";
 
 /// Identifies one state of a package set and the way in which images are made from it. The edge only compares tokens.
@@ -60,7 +60,7 @@ pub struct ParseImageSetIdError;
 
 /// Where the edge's response came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Source {
+pub enum AnswerSource {
     /// Cloudflare's Cache API: the cache of this location.
     Cache,
     /// Workers KV.
@@ -95,7 +95,7 @@ impl fmt::Display for ImageSetId {
     }
 }
 
-impl Source {
+impl AnswerSource {
     /// The value of [`SOURCE`].
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -107,7 +107,7 @@ impl Source {
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for AnswerSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }

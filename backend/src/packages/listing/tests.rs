@@ -44,7 +44,7 @@ impl NixStore {
         self
     }
 
-    fn read(&self, outputs: &[char], closure: &[char]) -> Result<Listing, ListingError> {
+    fn read(&self, outputs: &[char], closure: &[char]) -> Result<Listing, ReadListingError> {
         self.read_within(LIMITS, outputs, closure)
     }
 
@@ -53,7 +53,7 @@ impl NixStore {
         limits: ListingLimits,
         outputs: &[char],
         closure: &[char],
-    ) -> Result<Listing, ListingError> {
+    ) -> Result<Listing, ReadListingError> {
         let [outputs, closure] =
             [outputs, closure].map(|letters| letters.iter().copied().map(store_path).collect::<Vec<_>>());
         read_within(limits, &outputs, &Links::new(&self.root(), outputs.iter().chain(&closure)))
@@ -190,7 +190,7 @@ fn there_are_limits() {
     let check = |limits: ListingLimits, fits: bool| {
         let read = store.read_within(limits, &['a'], &[]);
         assert_eq!(read.is_ok(), fits, "{limits:?}: {read:?}");
-        assert!(fits || matches!(read, Err(ListingError::TooLarge)), "{read:?}");
+        assert!(fits || matches!(read, Err(ReadListingError::TooLarge)), "{read:?}");
     };
     check(ListingLimits { files: 2, ..LIMITS }, true);
     check(ListingLimits { files: 1, ..LIMITS }, false);

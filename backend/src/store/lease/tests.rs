@@ -66,7 +66,7 @@ async fn one_takes_over() {
         for _ in 0..5 {
             drop(next_lease(&store, Duration::ZERO).await);
             let latest = store.terms().await.expect("the store works").pop().expect("a term");
-            while store.standing(latest).await.expect("the store works") != Standing::Free {
+            while store.term_state(latest).await.expect("the store works") != TermState::Free {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             let tries = (0..8).map(|_| {
