@@ -68,7 +68,7 @@ mod tests {
     use firn_shared::Digest;
 
     #[test]
-    fn lines_of_one_header_are_one_list() {
+    fn several_lines_of_a_header_are_joined() {
         let digest = Digest::of(b"x");
         let request = axum::http::Request::get(format!("/v2/git/manifests/{digest}"))
             .header("if-none-match", "\"other\"")

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn each_client_has_so_many() {
+    fn connections_per_network_are_limited() {
         let crowd = Crowd::new(100, 2);
         let enter = |address: &str| crowd.enter(client(address));
         let (first, second) = (enter("2001:db8::1"), enter("2001:db8::2"));
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_edge_has_as_many_as_there_are() {
+    fn connections_of_the_edge_are_not_limited_per_client() {
         let crowd = Crowd::new(5, 2);
         let edge = client("10.0.0.1");
         let places: Vec<_> = (0..4)

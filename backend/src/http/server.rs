@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ends_for_who_says_nothing() {
+    async fn a_silent_connection_is_closed() {
         // Also for who has said something before.
         let words = ["", "GET / HTTP/1.1\r\nHost: x\r\nA-head", "GET / HTTP/1.1\r\nHost: x\r\n\r\n"];
         let answers = words.map(async |words| {
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ends_for_who_says_little() {
+    async fn a_request_that_arrives_too_slowly_is_cut_off() {
         let mut stream = connection(limits(1)).await;
         stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nA-head: ").await.expect("sent");
         // Something moves all the time. Sending fails when the other side has given up.
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ends_for_who_reads_little() {
+    async fn a_client_that_reads_too_slowly_is_cut_off() {
         let mut stream = connection(limits(u64::MAX)).await;
         stream.write_all(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
         let mut part = [0; 1 << 16];
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn goes_on_for_who_reads_enough() {
+    async fn a_client_that_reads_fast_enough_is_served() {
         let mut stream = connection(limits(1)).await;
         stream.write_all(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
         let started = tokio::time::Instant::now();

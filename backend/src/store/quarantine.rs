@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_made_again_meanwhile_stays() {
+    async fn a_blob_made_again_during_quarantine_stays() {
         let (store, dir) = files();
         let bytes = vec![7; 1_000_000];
         let digest = stored(&store, &bytes).await;
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_reads_parts_has_the_whole_verified() {
+    async fn reading_a_range_verifies_the_whole_blob() {
         let (store, dir) = files();
         let digest = stored(&store, &[1; 5000]).await;
         std::fs::write(file(&dir, &digest), [2; 5000]).expect("written");

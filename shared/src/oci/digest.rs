@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses() {
+    fn invalid_digests_are_refused() {
         let check = |text: &str, expect| assert_eq!(text.parse::<Digest>(), Err(expect), "{text}");
         check("", ParseDigestError::NoAlgorithm);
         check("latest", ParseDigestError::NoAlgorithm);
