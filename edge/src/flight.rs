@@ -259,8 +259,11 @@ impl Flight {
                 Ok(()) => ask(&copy, &path, accept.as_deref(), client.as_deref(), missing).await.map(Rc::new),
                 Err(refused) => Err(refused),
             };
-            if let Ok(fetched) = &answer {
-                *landed.borrow_mut() = Some((fetched.clone(), clock::now()));
+            match &answer {
+                Ok(fetched) => *landed.borrow_mut() = Some((fetched.clone(), clock::now())),
+                Err(error) if error.is_passing() => {}
+                // The image is gone, so it is not repeated any longer.
+                Err(_) => *landed.borrow_mut() = None,
             }
             // Do this before any waiting request continues and asks again.
             running.borrow_mut().take();

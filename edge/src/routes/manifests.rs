@@ -81,8 +81,7 @@ fn wait_or_refuse(edge: &Edge, error: OciError) -> Result<Answer, Failure> {
 
 /// Whether an error says neither what the image is now nor that there is none, nor that it is being built.
 fn is_put_off(error: &OciError) -> bool {
-    use ErrorCode::{Internal, Toomanyrequests, Unavailable};
-    matches!(error.code, Internal | Toomanyrequests | Unavailable) && !error.is_of_running_build()
+    error.is_passing() && !error.is_of_running_build()
 }
 
 async fn by_tag(edge: &Rc<Edge>, wanted: &Wanted) -> Result<(Manifest, AnswerSource), OciError> {

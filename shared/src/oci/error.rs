@@ -130,6 +130,11 @@ impl OciError {
         self.code == ErrorCode::Toomanyrequests && names_build
     }
 
+    /// Whether it says nothing about what was asked for: the next attempt may succeed.
+    pub const fn is_passing(&self) -> bool {
+        matches!(self.code, ErrorCode::Internal | ErrorCode::Toomanyrequests | ErrorCode::Unavailable)
+    }
+
     /// The same, telling clients to ask again after some seconds.
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_seconds = Some(seconds);

@@ -4,11 +4,11 @@ use crate::{now, pair, put_image, refusal};
 use firn_shared::oci::error::ErrorCode;
 use firn_shared::{
     link::object_key::blob_key,
-    oci::{digest::Digest, error::OciError},
+    oci::{digest::Digest, document::Document, error::OciError},
 };
 use firn_tests::{
     backend::Backend,
-    edge::{Behaviour, Edge, Settings},
+    edge::{Behaviour, Edge, Origin, Settings},
     package_set,
     wait::eventually,
 };
@@ -78,4 +78,34 @@ async fn an_image_that_cannot_be_made_again_is_forgotten() {
     origin.behave(Behaviour::Refuse(OciError::new(ErrorCode::NameUnknown, "there is no git")));
     assert_eq!(edge.get(&blob).await.status(), 404);
     assert_eq!(refusal(edge.get(tag).await).await, (404, "NAME_UNKNOWN".to_owned()));
+}
+
+/// The manifest that has the blob is in an index. The image that the index belongs to is made again, or forgotten with all
+/// of its manifests.
+#[tokio::test]
+async fn a_missing_blob_of_a_manifest_in_an_index_is_made_again() {
+    let (edge, origin) = pair(|settings| settings.with("FIRN_BLOBS", "r2")).await;
+    origin.behave(Behaviour::Index);
+    let tag = "/v2/shell/git/manifests/latest";
+    let index = edge.get(tag).await.bytes().await.expect("a body");
+    edge.await_manifest(&Digest::of(&index).to_string()).await;
+    let index = Document::parse(&index).expect("an index");
+    let listed: Vec<Digest> = index.children().map(|child| child.descriptor.digest).collect();
+    let manifest = format!("/v2/shell/git/manifests/{}", listed[1]);
+    assert_eq!(edge.get(&manifest).await.status(), 200);
+
+    let config = Origin::listed_config(1);
+    let blob = format!("/v2/shell/git/blobs/{config}");
+    let missing = (404, "BLOB_UNKNOWN".to_owned());
+    assert_eq!(refusal(edge.get(&blob).await).await, missing, "the backend has put nothing there");
+    let seen = origin.seen().pop().expect("a request");
+    assert_eq!(seen.uri, tag);
+    assert_eq!(seen.headers["x-firn-missing"], config.to_string());
+    assert_eq!(edge.get(&manifest).await.status(), 200, "the image is still there");
+
+    origin.behave(Behaviour::Refuse(OciError::new(ErrorCode::NameUnknown, "there is no git")));
+    assert_eq!(refusal(edge.get(&blob).await).await, missing);
+    for gone in [tag, manifest.as_str()] {
+        assert_eq!(refusal(edge.get(gone).await).await, (404, "NAME_UNKNOWN".to_owned()), "{gone}");
+    }
 }
