@@ -5,7 +5,7 @@
 
 use crate::{Failure, manifest::Manifest};
 use firn_shared::{
-    link::protocol::{BUILDS, REVISION, SOURCE, Source},
+    link::protocol::{AnswerSource, BUILDS, REVISION, SOURCE},
     oci::{
         endpoint::Method,
         error::{ErrorCode, OciError},
@@ -25,7 +25,7 @@ pub(crate) struct Answer {
     /// The HTTP status.
     pub(crate) status: u16,
     /// Where it is from, if it is a manifest.
-    pub(crate) source: Option<Source>,
+    pub(crate) source: Option<AnswerSource>,
     response: Response,
     content: Content,
 }
@@ -127,7 +127,7 @@ pub(crate) fn health(method: Method) -> Answer {
 }
 
 /// A manifest, or 304 if the client has it.
-pub(crate) fn manifest(request: &Request<'_>, manifest: Manifest, source: Source) -> Answer {
+pub(crate) fn manifest(request: &Request<'_>, manifest: Manifest, source: AnswerSource) -> Answer {
     let Manifest { bytes, metadata } = manifest;
     let length = u64::from(bytes.byte_length());
     let response = respond::manifest(request, &metadata.digest, metadata.media_type, length)

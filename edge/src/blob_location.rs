@@ -2,7 +2,7 @@
 
 use crate::{
     clock,
-    config::{Blobs, Config},
+    config::{BlobOrigin, Config},
 };
 use firn_shared::{
     link::{authentication, object_key::blob_key},
@@ -31,7 +31,7 @@ pub(crate) fn locate(
     digest: &Digest,
 ) -> Option<Location> {
     match &config.blobs {
-        Blobs::Backend(base) => {
+        BlobOrigin::Backend(base) => {
             let path = format!("/v2/{name}/blobs/{digest}");
             Some(match &config.secret {
                 None => Location { url: format!("{base}{path}"), seconds: UNSIGNED_SECONDS },
@@ -42,14 +42,14 @@ pub(crate) fn locate(
                 }
             })
         }
-        Blobs::Public(base) => {
+        BlobOrigin::Public(base) => {
             Some(Location { url: format!("{base}/{}", blob_key(digest)), seconds: UNSIGNED_SECONDS })
         }
-        Blobs::Presigned { bucket, seconds } => {
+        BlobOrigin::Presigned { bucket, seconds } => {
             let now = i64::try_from(clock::now()).expect("clocks stay within i64");
             let url = bucket.presign(method, &blob_key(digest), now, *seconds);
             Some(Location { url, seconds: seconds / 2 })
         }
-        Blobs::R2 => None,
+        BlobOrigin::R2 => None,
     }
 }

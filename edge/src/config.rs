@@ -40,7 +40,7 @@ pub(crate) struct Config {
     /// `FIRN_CACHE_API`: whether the Cache API is asked before KV; on `workers.dev` it keeps nothing.
     pub(crate) cache_api: bool,
     /// `FIRN_BLOBS`: where clients get blobs.
-    pub(crate) blobs: Blobs,
+    pub(crate) blobs: BlobOrigin,
     /// `FIRN_ACCESS`: who may pull.
     pub(crate) access: Access,
     /// `FIRN_COMPOSE`: whether images are composed here.
@@ -59,7 +59,7 @@ pub(crate) enum Access {
 }
 
 /// Where clients get blobs.
-pub(crate) enum Blobs {
+pub(crate) enum BlobOrigin {
     /// `backend`: from there, or from the address `FIRN_BLOBS_URL` of the same server that clients reach.
     Backend(BaseUrl),
     /// `public`: from a public bucket at `FIRN_BLOBS_URL`.
@@ -124,6 +124,11 @@ impl Config {
             None => Ok(default),
             Some(text) => text.trim().parse().map_err(|_| ConfigError { name, problem: "is not a number" }),
         };
+        let flag = |name: &'static str| match optional(name).as_deref() {
+            None | Some("true") => Ok(true),
+            Some("false") => Ok(false),
+            Some(_) => Err(ConfigError { name, problem: "is neither true nor false" }),
+        };
         let backends: Vec<BaseUrl> = required("FIRN_BACKEND_URL")?
             .split([' ', ','])
             .filter(|text| !text.is_empty())
@@ -132,12 +137,12 @@ impl Config {
         let blobs = match optional("FIRN_BLOBS").as_deref() {
             None | Some("backend") => {
                 let own = optional("FIRN_BLOBS_URL").is_some().then(|| url("FIRN_BLOBS_URL")).transpose()?;
-                Blobs::Backend(
+                BlobOrigin::Backend(
                     own.or_else(|| backends.first().cloned())
                         .ok_or(ConfigError { name: "FIRN_BACKEND_URL", problem: "names no backend" })?,
                 )
             }
-            Some("public") => Blobs::Public(url("FIRN_BLOBS_URL")?),
+            Some("public") => BlobOrigin::Public(url("FIRN_BLOBS_URL")?),
             Some("presigned") => {
                 let bucket = url("FIRN_S3_ENDPOINT")?.join(&required("FIRN_S3_BUCKET")?);
                 let problem = "is not the name of a bucket";
@@ -146,7 +151,7 @@ impl Config {
                 let mut folders = prefix.trim().split('/').filter(|folder| !folder.is_empty());
                 let problem = "has characters that need escapes";
                 let place = folders.try_fold(bucket, |place, folder| place.join(folder));
-                Blobs::Presigned {
+                BlobOrigin::Presigned {
                     bucket: SignedBucket {
                         url: place.map_err(|_| ConfigError { name: "FIRN_S3_PREFIX", problem })?,
                         region: optional("FIRN_S3_REGION").unwrap_or_else(|| "auto".to_owned()),
@@ -157,7 +162,7 @@ impl Config {
                     seconds: number("FIRN_S3_SECONDS", PRESIGNED_SECONDS)?.clamp(60, 7 * 24 * 3600),
                 }
             }
-            Some("r2") => Blobs::R2,
+            Some("r2") => BlobOrigin::R2,
             Some(_) => {
                 let problem = "is none of backend, public, presigned, r2";
                 return Err(ConfigError { name: "FIRN_BLOBS", problem });
@@ -170,7 +175,7 @@ impl Config {
                 let users = required("FIRN_USERS")?.parse();
                 let problem = "is not a list of name:password, separated by white space";
                 // What the edge keeps to itself must not be had somewhere else.
-                if matches!(blobs, Blobs::Public(_)) {
+                if matches!(blobs, BlobOrigin::Public(_)) {
                     let problem = "is public, but FIRN_ACCESS is private";
                     return Err(ConfigError { name: "FIRN_BLOBS", problem });
                 }
@@ -193,21 +198,9 @@ impl Config {
             manifest_ttl_seconds: number("FIRN_MANIFEST_TTL_SECONDS", MANIFEST_TTL_SECONDS)?.max(60),
             report_seconds: number("FIRN_REPORT_SECONDS", REPORT_SECONDS)?,
             memory_bytes: number("FIRN_MEMORY_BYTES", MEMORY_BYTES)?,
-            cache_api: match optional("FIRN_CACHE_API").as_deref() {
-                None | Some("true") => true,
-                Some("false") => false,
-                Some(_) => {
-                    return Err(ConfigError { name: "FIRN_CACHE_API", problem: "is neither true nor false" });
-                }
-            },
+            cache_api: flag("FIRN_CACHE_API")?,
             blobs,
-            compose: match optional("FIRN_COMPOSE").as_deref() {
-                None | Some("true") => true,
-                Some("false") => false,
-                Some(_) => {
-                    return Err(ConfigError { name: "FIRN_COMPOSE", problem: "is neither true nor false" });
-                }
-            },
+            compose: flag("FIRN_COMPOSE")?,
             log: match optional("FIRN_LOG").as_deref() {
                 Some("all") => Log::All,
                 None | Some("misses") => Log::Misses,
@@ -242,7 +235,7 @@ mod tests {
     fn has_defaults() {
         let config = read(&[("FIRN_BACKEND_URL", "http://127.0.0.1:8080/")]).expect("a configuration");
         assert_eq!(texts(&config), ["http://127.0.0.1:8080"]);
-        assert!(matches!(&config.blobs, Blobs::Backend(url) if url.as_str() == "http://127.0.0.1:8080"));
+        assert!(matches!(&config.blobs, BlobOrigin::Backend(url) if url.as_str() == "http://127.0.0.1:8080"));
         assert!(config.secret.is_none());
         assert_eq!((config.tag_ttl_seconds, config.log, config.compose), (300, Log::Misses, true));
     }
@@ -267,7 +260,7 @@ mod tests {
         let several = ("FIRN_BACKEND_URL", "https://a.example, https://b.example/firn/");
         let config = read(&[several, ("FIRN_BLOBS_URL", "https://blobs.example")]).expect("a configuration");
         assert_eq!(texts(&config), ["https://a.example", "https://b.example/firn"]);
-        assert!(matches!(&config.blobs, Blobs::Backend(url) if url.as_str() == "https://blobs.example"));
+        assert!(matches!(&config.blobs, BlobOrigin::Backend(url) if url.as_str() == "https://blobs.example"));
         let presigned = [
             several,
             ("FIRN_BLOBS", "presigned"),
@@ -278,10 +271,12 @@ mod tests {
             ("FIRN_S3_SECONDS", "1"),
         ];
         let config = read(&presigned).expect("a configuration");
-        assert!(matches!(&config.blobs, Blobs::Presigned { seconds: 60, .. }));
+        assert!(matches!(&config.blobs, BlobOrigin::Presigned { seconds: 60, .. }));
         let config =
             read(&[&presigned[..], &[("FIRN_S3_PREFIX", "/a/b/")]].concat()).expect("a configuration");
-        assert!(matches!(&config.blobs, Blobs::Presigned { bucket, .. } if bucket.url.path() == "/firn/a/b"));
+        assert!(
+            matches!(&config.blobs, BlobOrigin::Presigned { bucket, .. } if bucket.url.path() == "/firn/a/b")
+        );
     }
 
     #[test]

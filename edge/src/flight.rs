@@ -9,7 +9,7 @@ use firn_shared::{
     link::{
         client_network::ClientNetwork,
         edge_cache::request_key,
-        protocol::{CLIENT, PACKAGE_SET, Source},
+        protocol::{AnswerSource, CLIENT, PACKAGE_SET},
     },
     naming::image_name::ImageName,
     oci::{
@@ -157,7 +157,7 @@ async fn ask(
     backend::manifest(config, question, None).await
 }
 
-type Answer = Result<Rc<Fetched>, OciError>;
+type FetchResult = Result<Rc<Fetched>, OciError>;
 /// An answer, and its time in seconds since 1970.
 type Landed = (Rc<Fetched>, u64);
 
@@ -166,7 +166,7 @@ type Landed = (Rc<Fetched>, u64);
 struct Running {
     /// The client for which the backend is asked, if known.
     asker: Option<ClientNetwork>,
-    answer: Shared<LocalBoxFuture<'static, Answer>>,
+    answer: Shared<LocalBoxFuture<'static, FetchResult>>,
 }
 
 /// One image that the backend is asked for. Within one Durable Object, and only there, requests may await each
@@ -202,11 +202,11 @@ impl Flight {
         let wanted = registry::Request::parse(Method::Get, &path, None, header)?;
         let fetched = self.answer(request, &wanted).await?;
         let package_set = fetched.package_set.as_ref().map(|set| set.as_str().to_owned());
-        let answer = answer::manifest(&wanted, fetched.manifest.clone(), Source::Backend);
+        let answer = answer::manifest(&wanted, fetched.manifest.clone(), AnswerSource::Backend);
         Ok(answer.with_some(PACKAGE_SET, package_set))
     }
 
-    async fn answer(&self, request: &Request, wanted: &registry::Request<'_>) -> Answer {
+    async fn answer(&self, request: &Request, wanted: &registry::Request<'_>) -> FetchResult {
         let config = Config::of(&self.env)?;
         let purpose = Purpose::of_header(header(request, PURPOSE).as_deref());
         let asker = header(request, CLIENT).and_then(|text| text.parse().ok()).map(ClientNetwork::of);

@@ -58,7 +58,7 @@ pub fn fetch(
     settle::settle(Box::pin(handle(request, env, Context::new(context))))
 }
 
-async fn handle(request: web_sys::Request, env: Env, context: Context) -> settle::Outcome {
+async fn handle(request: web_sys::Request, env: Env, context: Context) -> settle::Settled {
     let start = clock::now_millis();
     let method = Method::parse(&request.method());
     let edge = Edge::new(request, env, context);

@@ -26,7 +26,7 @@ thread_local! {
     static POINTERS: RefCell<HashMap<Tag, (TagPointer, u64)>> = RefCell::default();
     static REVALIDATED: RefCell<HashMap<String, u64>> = RefCell::default();
     static DOWN: RefCell<HashMap<String, u64>> = RefCell::default();
-    static STANDINGS: RefCell<HashMap<String, (Standing, u64)>> = RefCell::default();
+    static EXPOSURES: RefCell<HashMap<String, (BackendExposure, u64)>> = RefCell::default();
     static MANIFESTS: RefCell<Manifests> = RefCell::default();
     static NOTED_TAGS: RefCell<HashSet<String>> = RefCell::default();
     static BELONGING: RefCell<HashMap<String, HashMap<Digest, Belonging>>> = RefCell::default();
@@ -43,7 +43,7 @@ pub(crate) enum Belonging {
 
 /// Whom a backend answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum BackendExposure {
     /// It is being asked.
     Asked,
     /// Nobody but the edge.
@@ -171,22 +171,22 @@ pub(crate) fn mark_down(backend: &str) {
 /// Remembers that a backend answered. Where it could not be found out whom it answers, it can be now.
 pub(crate) fn mark_up(backend: &str) {
     DOWN.with_borrow_mut(|down| down.remove(backend));
-    STANDINGS.with_borrow_mut(|standings| {
-        if standings.get(backend).is_some_and(|(standing, _)| *standing == Standing::Unknown) {
-            standings.remove(backend);
+    EXPOSURES.with_borrow_mut(|exposures| {
+        if exposures.get(backend).is_some_and(|(exposure, _)| *exposure == BackendExposure::Unknown) {
+            exposures.remove(backend);
         }
     });
 }
 
 /// What was found out about whom a backend answers, and when, in seconds since 1970.
-pub(crate) fn standing(backend: &str) -> Option<(Standing, u64)> {
-    STANDINGS.with_borrow(|standings| standings.get(backend).copied())
+pub(crate) fn exposure(backend: &str) -> Option<(BackendExposure, u64)> {
+    EXPOSURES.with_borrow(|exposures| exposures.get(backend).copied())
 }
 
 /// Remembers whom a backend answers.
-pub(crate) fn remember_standing(backend: &str, standing: Standing) {
+pub(crate) fn remember_exposure(backend: &str, exposure: BackendExposure) {
     // As many as there are backends.
-    STANDINGS.with_borrow_mut(|standings| standings.insert(backend.to_owned(), (standing, now())));
+    EXPOSURES.with_borrow_mut(|exposures| exposures.insert(backend.to_owned(), (exposure, now())));
 }
 
 /// Whether a backend failed a moment ago.

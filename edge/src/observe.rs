@@ -2,7 +2,7 @@
 //! client addresses.
 
 use crate::{answer::Answer, clock, config::Log, edge::Edge};
-use firn_shared::{link::protocol::Source, oci::endpoint::Method};
+use firn_shared::{link::protocol::AnswerSource, oci::endpoint::Method};
 use worker::{AnalyticsEngineDataPointBuilder, console_log};
 
 /// The Analytics Engine binding. Without it nothing is counted.
@@ -13,9 +13,9 @@ pub(crate) fn request(edge: &Edge, method: Method, answer: &Answer, start: u64) 
     let (status, source) = (answer.status, answer.source);
     let outcome = match (status, source) {
         (400.., _) => "error",
-        (_, Some(Source::Cache | Source::Kv)) => "hit",
-        (_, Some(Source::Composed)) => "composed",
-        (_, Some(Source::Backend)) => "miss",
+        (_, Some(AnswerSource::Cache | AnswerSource::Kv)) => "hit",
+        (_, Some(AnswerSource::Composed)) => "composed",
+        (_, Some(AnswerSource::Backend)) => "miss",
         (_, None) => "other",
     };
     let logged = match edge.config.log {
@@ -32,7 +32,7 @@ pub(crate) fn request(edge: &Edge, method: Method, answer: &Answer, start: u64) 
             "path": path.chars().take(400).collect::<String>(),
             "status": status,
             "outcome": outcome,
-            "source": source.map(Source::as_str),
+            "source": source.map(AnswerSource::as_str),
             "duration_ms": duration_ms(),
         });
         console_log!("{line}");
@@ -42,7 +42,11 @@ pub(crate) fn request(edge: &Edge, method: Method, answer: &Answer, start: u64) 
             ["/manifests/", "/blobs/", "/tags/", "/referrers/"].into_iter().find(|kind| path.contains(kind));
         let point = AnalyticsEngineDataPointBuilder::new()
             .indexes([outcome])
-            .blobs([outcome, kind.unwrap_or("other").trim_matches('/'), source.map_or("", Source::as_str)])
+            .blobs([
+                outcome,
+                kind.unwrap_or("other").trim_matches('/'),
+                source.map_or("", AnswerSource::as_str),
+            ])
             .doubles([duration_ms() as f64, f64::from(status)]);
         // A failure to count must not fail the request.
         let _ = point.write_to(&dataset);

@@ -11,7 +11,7 @@ use crate::{
     backend, clock,
     config::Access,
     edge::Edge,
-    memory::{self, Standing},
+    memory::{self, BackendExposure},
 };
 use firn_shared::oci::{
     digest::Digest,
@@ -40,7 +40,7 @@ pub(crate) async fn check(edge: &Rc<Edge>) -> Result<(), OciError> {
         return Ok(());
     }
     for backend in &edge.config.backends {
-        if standing(edge, backend.as_str()).await == Standing::Open {
+        if exposure(edge, backend.as_str()).await == BackendExposure::Open {
             let message = "this registry is private, but its backend answers everybody: the operator has to give the \
                            backend the secret of the edge (FIRN_SECRET or FIRN_SECRET_FILE)";
             return Err(OciError::new(ErrorCode::Unavailable, message).retry_after(RETRY_SECONDS));
@@ -49,39 +49,39 @@ pub(crate) async fn check(edge: &Rc<Edge>) -> Result<(), OciError> {
     Ok(())
 }
 
-async fn standing(edge: &Rc<Edge>, backend: &str) -> Standing {
+async fn exposure(edge: &Rc<Edge>, backend: &str) -> BackendExposure {
     let age = |since: u64| clock::now().saturating_sub(since);
-    match memory::standing(backend) {
-        Some((Standing::Closed, since)) => {
+    match memory::exposure(backend) {
+        Some((BackendExposure::Closed, since)) => {
             if age(since) >= COUNTS_SECONDS {
-                memory::remember_standing(backend, Standing::Closed);
+                memory::remember_exposure(backend, BackendExposure::Closed);
                 let backend = backend.to_owned();
                 edge.later(async move { _ = ask(&backend).await });
             }
-            Standing::Closed
+            BackendExposure::Closed
         }
-        Some((Standing::Open, since)) if age(since) < OPEN_SECONDS => Standing::Open,
-        Some((Standing::Unknown, since)) if age(since) < COUNTS_SECONDS => Standing::Unknown,
+        Some((BackendExposure::Open, since)) if age(since) < OPEN_SECONDS => BackendExposure::Open,
+        Some((BackendExposure::Unknown, since)) if age(since) < COUNTS_SECONDS => BackendExposure::Unknown,
         // Promises cannot be shared between requests, so poll the result of the other request.
-        Some((Standing::Asked, since)) if age(since) * 1000 < MILLIS => {
+        Some((BackendExposure::Asked, since)) if age(since) * 1000 < MILLIS => {
             for _ in 0..MILLIS / STEP_MILLIS {
                 backend::sleep(STEP_MILLIS).await;
-                match memory::standing(backend) {
-                    Some((Standing::Asked, _)) => {}
-                    found => return found.map_or(Standing::Unknown, |(standing, _)| standing),
+                match memory::exposure(backend) {
+                    Some((BackendExposure::Asked, _)) => {}
+                    found => return found.map_or(BackendExposure::Unknown, |(exposure, _)| exposure),
                 }
             }
-            Standing::Unknown
+            BackendExposure::Unknown
         }
         _ => {
-            memory::remember_standing(backend, Standing::Asked);
+            memory::remember_exposure(backend, BackendExposure::Asked);
             ask(backend).await
         }
     }
 }
 
 /// Sends a backend a request that it answers at once if it is open: the referrers of a digest.
-async fn ask(backend: &str) -> Standing {
+async fn ask(backend: &str) -> BackendExposure {
     let mut init = RequestInit::new();
     init.with_redirect(RequestRedirect::Manual);
     let url = format!("{backend}/v2/firn/referrers/{}", Digest::of(b""));
@@ -89,16 +89,16 @@ async fn ask(backend: &str) -> Standing {
         Ok(request) => backend::fetch_within(MILLIS, request).await.map(|response| response.status_code()),
         Err(error) => Err(error),
     };
-    let standing = match status {
-        Ok(200) => Standing::Open,
+    let exposure = match status {
+        Ok(200) => BackendExposure::Open,
         // Something in front of the backend may refuse too.
-        Ok(..500) => Standing::Closed,
-        Ok(_) | Err(_) => Standing::Unknown,
+        Ok(..500) => BackendExposure::Closed,
+        Ok(_) | Err(_) => BackendExposure::Unknown,
     };
-    if standing == Standing::Open {
+    if exposure == BackendExposure::Open {
         let message = "a backend answers requests that are not signed: set its FIRN_SECRET to the edge's";
         console_error!("{}", serde_json::json!({ "message": message, "backend": backend }));
     }
-    memory::remember_standing(backend, standing);
-    standing
+    memory::remember_exposure(backend, exposure);
+    exposure
 }

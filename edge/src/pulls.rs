@@ -21,7 +21,7 @@ use crate::{
     wanted::Wanted,
 };
 use firn_shared::{
-    link::protocol::{MAX_PULLED, Source, pulled_path},
+    link::protocol::{AnswerSource, MAX_PULLED, pulled_path},
     oci::{digest::Digest, endpoint::Method},
 };
 use std::cell::RefCell;
@@ -85,7 +85,7 @@ impl Pulls {
 pub(crate) fn note(
     edge: &Rc<Edge>,
     manifest: &Manifest,
-    source: Source,
+    source: AnswerSource,
     wanted: impl FnOnce() -> Option<Wanted>,
 ) {
     let again = edge.config.report_seconds;
@@ -95,7 +95,7 @@ pub(crate) fn note(
     }
     let (digest, now) = (manifest.metadata.digest, clock::now());
     let report = PULLS.with_borrow_mut(|pulls| {
-        if pulls.note(&digest, now, again) && source != Source::Backend {
+        if pulls.note(&digest, now, again) && source != AnswerSource::Backend {
             pulls.waiting.insert(digest, wanted());
         }
         pulls.due(now, again)

@@ -12,13 +12,13 @@ use worker::send::SendWrapper;
 use worker::wasm_bindgen::JsValue;
 
 /// The result of a request's work.
-pub(crate) type Outcome = Result<JsValue, JsValue>;
+pub(crate) type Settled = Result<JsValue, JsValue>;
 
 /// Runs the work. Returns a promise if it does not end at once.
 ///
 /// # Errors
 /// The error of the work, if it ends at once.
-pub(crate) fn settle(mut work: LocalBoxFuture<'static, Outcome>) -> Outcome {
+pub(crate) fn settle(mut work: LocalBoxFuture<'static, Settled>) -> Settled {
     if let Some(outcome) = work.as_mut().now_or_never() {
         return outcome;
     }
@@ -35,7 +35,7 @@ struct Task(SendWrapper<State>);
 
 struct State {
     /// None if the work has ended. Borrowed while it runs.
-    work: RefCell<Option<LocalBoxFuture<'static, Outcome>>>,
+    work: RefCell<Option<LocalBoxFuture<'static, Settled>>>,
     /// Whether it was woken while it ran.
     woken: Cell<bool>,
     resolve: Function,

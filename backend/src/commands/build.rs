@@ -2,7 +2,7 @@
 
 use super::{Failure, builder::BuilderArgs, interrupt, progress_bar::Shown};
 use crate::{
-    commands::output::Output,
+    commands::output::ImageOutput,
     images::{Builder, ImageStatus},
     store::ImageRecord,
     waiting::Client,
@@ -27,7 +27,7 @@ pub(super) struct BuildArgs {
 
     /// Where to write the image: oci:DIR or docker-archive:FILE
     #[arg(long, value_name = "FORM:PATH")]
-    output: Option<Output>,
+    output: Option<ImageOutput>,
 
     /// Print the result as JSON
     #[arg(long)]

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_secret_is_none_that_was_meant() {
+    fn an_empty_secret_is_refused() {
         let dir = tempfile::tempdir().expect("a directory");
         let file = |text: &str| {
             let file = dir.path().join("secret");

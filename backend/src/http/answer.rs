@@ -15,7 +15,7 @@ use firn_shared::oci::{
 use std::borrow::Cow;
 
 /// What a handler comes to.
-pub(super) type Answer = Result<Response, OciError>;
+pub(super) type HandlerResult = Result<Response, OciError>;
 
 /// Reads a request to the API.
 pub(super) fn parse(parts: &Parts) -> Result<Request<'_>, OciError> {
@@ -53,12 +53,12 @@ pub(super) fn send_with(response: respond::Response, content: Body) -> Response 
 }
 
 /// An answer as it goes out. The body of an error is sent to HEAD, too: hyper leaves it out.
-pub(super) fn into_response(answer: Answer) -> Response {
+pub(super) fn into_response(answer: HandlerResult) -> Response {
     answer.unwrap_or_else(|error| send(respond::error(Method::Get, &error)))
 }
 
 /// The answer when a handler panicked.
-pub(super) fn defect() -> Answer {
+pub(super) fn defect() -> HandlerResult {
     Err(OciError::new(ErrorCode::Internal, DEFECT))
 }
 
@@ -68,7 +68,7 @@ mod tests {
     use firn_shared::Digest;
 
     #[test]
-    fn lines_of_one_header_are_one_list() {
+    fn several_lines_of_a_header_are_joined() {
         let digest = Digest::of(b"x");
         let request = axum::http::Request::get(format!("/v2/git/manifests/{digest}"))
             .header("if-none-match", "\"other\"")

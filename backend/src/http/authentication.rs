@@ -1,6 +1,6 @@
 //! Who may ask: everybody, or only the edge that knows the secret.
 
-use super::crowd::Place;
+use super::crowd::CountedConnection;
 use axum::http::request::Parts;
 use firn_shared::{
     link::authentication::{HEADER, Secret},
@@ -29,8 +29,8 @@ pub(super) fn check(secret: Option<&Secret>, request: &Parts) -> Result<(), OciE
         .verify(request.method.as_str(), request.uri.path(), proof, now)
         .map_err(|error| OciError::new(ErrorCode::Denied, error.to_string()))?;
     // A query is what the edge has given to a client.
-    if let (Some(place), Some(_)) = (request.extensions.get::<Place>(), in_header) {
-        place.is_the_edges();
+    if let (Some(connection), Some(_)) = (request.extensions.get::<CountedConnection>(), in_header) {
+        connection.is_the_edges();
     }
     Ok(())
 }

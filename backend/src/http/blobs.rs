@@ -2,7 +2,7 @@
 
 use super::{
     App,
-    answer::{Answer, send_with},
+    answer::{HandlerResult, send_with},
     refusal::refuse_storage,
 };
 use axum::body::Body;
@@ -15,7 +15,7 @@ use firn_shared::{
     },
 };
 
-pub(super) async fn get(app: &App, request: &Request<'_>, digest: &Digest) -> Answer {
+pub(super) async fn get(app: &App, request: &Request<'_>, digest: &Digest) -> HandlerResult {
     let store = app.builder.store();
     let open = async |part| {
         let reader = store.open_blob(digest, part).await.map_err(refuse_storage)?;

@@ -3,7 +3,7 @@
 
 use super::{
     App,
-    answer::{Answer, into_response, send},
+    answer::{HandlerResult, into_response, send},
     authentication,
     refusal::refuse,
 };
@@ -30,7 +30,7 @@ pub(super) async fn get(State(app): State<Arc<App>>, Path(key): Path<String>, re
     })
 }
 
-async fn record(app: &App, method: Method, key: &str) -> Answer {
+async fn record(app: &App, method: Method, key: &str) -> HandlerResult {
     let unknown = || OciError::new(ErrorCode::NameUnknown, "nothing is recorded under this key");
     let key: CacheKey = key.parse().map_err(|_| unknown())?;
     let published = app.builder.published(&key).await;

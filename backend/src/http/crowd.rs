@@ -26,7 +26,7 @@ struct Counts {
 
 /// One connection among them, until it is dropped. Clones are of the same connection.
 #[derive(Debug, Clone)]
-pub(super) struct Place(Arc<Held>);
+pub(super) struct CountedConnection(Arc<Held>);
 
 #[derive(Debug)]
 struct Held {
@@ -41,8 +41,8 @@ impl Crowd {
         Arc::new(Self { all, each, counts: Mutex::default() })
     }
 
-    /// A place for another connection of this client, if there is one.
-    pub(super) fn enter(self: &Arc<Self>, client: Client) -> Option<Place> {
+    /// Another connection of this client, if it may have one.
+    pub(super) fn enter(self: &Arc<Self>, client: Client) -> Option<CountedConnection> {
         let mut counts = self.counts();
         let own = counts.each.get(&client).copied().unwrap_or_default();
         if counts.all >= self.all || own >= self.each {
@@ -51,7 +51,7 @@ impl Crowd {
         counts.all += 1;
         counts.each.insert(client, own + 1);
         drop(counts);
-        Some(Place(Arc::new(Held { crowd: Arc::clone(self), client: Mutex::new(Some(client)) })))
+        Some(CountedConnection(Arc::new(Held { crowd: Arc::clone(self), client: Mutex::new(Some(client)) })))
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
@@ -59,7 +59,7 @@ impl Crowd {
     }
 }
 
-impl Place {
+impl CountedConnection {
     /// The connection is the edge's: from now on it counts against no client.
     pub(super) fn is_the_edges(&self) {
         self.0.release();
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn each_client_has_so_many() {
+    fn connections_per_network_are_limited() {
         let crowd = Crowd::new(100, 2);
         let enter = |address: &str| crowd.enter(client(address));
         let (first, second) = (enter("2001:db8::1"), enter("2001:db8::2"));
@@ -114,11 +114,12 @@ mod tests {
     }
 
     #[test]
-    fn the_edge_has_as_many_as_there_are() {
+    fn connections_of_the_edge_are_not_limited_per_client() {
         let crowd = Crowd::new(5, 2);
         let edge = client("10.0.0.1");
-        let places: Vec<_> =
-            (0..4).map(|_| crowd.enter(edge).inspect(Place::is_the_edges).expect("a place")).collect();
+        let places: Vec<_> = (0..4)
+            .map(|_| crowd.enter(edge).inspect(CountedConnection::is_the_edges).expect("room for it"))
+            .collect();
         let stranger = crowd.enter(edge).expect("none counts");
         assert!(crowd.enter(client("10.0.0.2")).is_none(), "that is all");
         drop(places);

@@ -2,7 +2,7 @@
 
 use super::{
     App,
-    answer::{Answer, send},
+    answer::{HandlerResult, send},
     ready::{Asked, ReadyManifest},
     refusal::{refusal, refuse, refuse_storage},
 };
@@ -44,7 +44,7 @@ pub(super) async fn get(
     reference: &Reference,
     parts: &Parts,
     client: Client,
-) -> Answer {
+) -> HandlerResult {
     match reference {
         Reference::Digest(digest) => by_digest(app, request, *digest).await,
         Reference::Tag(tag) if tag.is_of_referrers() => Err(discovery::no_referrers_tag(tag)),
@@ -59,7 +59,7 @@ async fn by_tag(
     tag: &Tag,
     parts: &Parts,
     client: Client,
-) -> Answer {
+) -> HandlerResult {
     // What is no image is refused before anybody is asked what the tag means.
     let image = &ImageName::of(name)?;
     let format = request.format;
@@ -146,7 +146,7 @@ async fn record(
 
 /// What a client is told whose patience must not be tried further: to come back, in words or, where it would
 /// not understand them, by a redirect.
-fn come_back(app: &App, name: &ImageName, progress: &Progress, parts: &Parts) -> Answer {
+fn come_back(app: &App, name: &ImageName, progress: &Progress, parts: &Parts) -> HandlerResult {
     let (summary, id) = (progress.summary(), progress.id());
     let message =
         format!("{name} is being built: {summary}. Pull again to wait for it, or look at /builds/{id}");
@@ -179,7 +179,7 @@ fn digest_of(record: &Arc<ImageRecord>, format: ManifestFormat) -> Result<Digest
     }
 }
 
-async fn by_digest(app: &App, request: &Request<'_>, digest: Digest) -> Answer {
+async fn by_digest(app: &App, request: &Request<'_>, digest: Digest) -> HandlerResult {
     let (asked, store) = (Asked::Digest(digest), app.builder.store());
     if let Some(answer) = app.manifests.answer(&asked, None, store, request) {
         return Ok(answer);

@@ -25,7 +25,7 @@ pub(crate) use refusal::refusal;
 pub use server::serve;
 
 use crate::{images::Builder, waiting::Client};
-use answer::{Answer, into_response, send};
+use answer::{HandlerResult, into_response, send};
 use axum::{
     Router,
     extract::{ConnectInfo, Request, State},
@@ -103,7 +103,7 @@ async fn registry(State(app): State<Arc<App>>, request: Request) -> Response {
     into_response(answer(&app, &parts).await)
 }
 
-async fn answer(app: &App, parts: &Parts) -> Answer {
+async fn answer(app: &App, parts: &Parts) -> HandlerResult {
     let request = &answer::parse(parts)?;
     if request.endpoint != Endpoint::Base {
         authentication::check(app.secret.as_deref(), parts)?;

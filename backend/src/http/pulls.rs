@@ -3,7 +3,7 @@
 
 use super::{
     App,
-    answer::{Answer, into_response, send},
+    answer::{HandlerResult, into_response, send},
     authentication,
     refusal::refuse_storage,
 };
@@ -30,7 +30,7 @@ pub(super) async fn get(State(app): State<Arc<App>>, Path(list): Path<String>, r
     })
 }
 
-async fn report(app: &App, method: Method, list: &str) -> Answer {
+async fn report(app: &App, method: Method, list: &str) -> HandlerResult {
     let no_report = || OciError::new(ErrorCode::DigestInvalid, "this is no list of digests that were pulled");
     let digests = read_pulled(list).ok_or_else(no_report)?;
     let store = app.builder.store();

@@ -152,7 +152,7 @@ mod tests {
     const GRACE: Duration = Duration::from_secs(3600);
 
     #[test]
-    fn are_kept_for_a_small_part_of_the_grace_period() {
+    fn ready_manifests_are_kept_for_a_part_of_the_grace_period() {
         let check = |grace: u64, expect: Duration| {
             let manifests = ReadyManifests::new(Duration::from_secs(grace));
             assert_eq!(manifests.0.policy().time_to_live(), Some(expect), "{grace} s");
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_only_what_is_still_right() {
+    fn ready_manifests_end_with_their_revision_and_with_losses() {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Store::open("memory://", &dir.path().join("staging")).expect("a store");
         let (digest, manifest) = ready();

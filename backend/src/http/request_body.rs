@@ -77,13 +77,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_who_sends_too_much() {
+    async fn a_body_that_is_too_large_is_answered() {
         let head = "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n";
         assert!(answers(&[head.as_bytes(), &[0; LIMIT + 1]]).await.starts_with("HTTP/1.1 405"));
     }
 
     #[tokio::test]
-    async fn answers_who_asks_first() {
+    async fn expect_continue_is_answered_without_the_body() {
         let head = "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
         let mut stream = connect(server().await).await;
         stream.write_all(head.as_bytes()).await.expect("sent");
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_who_sends_nothing() {
+    async fn a_body_that_never_arrives_does_not_delay_the_answer() {
         let head = "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n";
         assert!(answers(&[head.as_bytes()]).await.starts_with("HTTP/1.1 405"));
     }

@@ -6,7 +6,7 @@
 //! - Nobody has more than so many connections (`crowd`).
 
 use super::{
-    crowd::{Crowd, Place},
+    crowd::{CountedConnection, Crowd},
     pace::{Pace, PacedStream},
 };
 use crate::{config::ClientArgs, process::descriptors, waiting::Client};
@@ -63,7 +63,7 @@ pub async fn serve(
             accepted = accept(&listener) => accepted,
             () = &mut stop => break,
         };
-        let Some(place) = crowd.enter(Client::at(peer.ip())) else {
+        let Some(counted) = crowd.enter(Client::at(peer.ip())) else {
             tracing::debug!(%peer, "too many connections");
             // The others learn nothing but that they are not wanted.
             if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
@@ -79,7 +79,7 @@ pub async fn serve(
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
-            request.extensions_mut().insert::<Place>(place.clone());
+            request.extensions_mut().insert::<CountedConnection>(counted.clone());
             router.clone().call(request)
         });
         let connection = http.serve_connection(TokioIo::new(PacedStream::new(stream, pace)), service);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ends_for_who_says_nothing() {
+    async fn a_silent_connection_is_closed() {
         // Also for who has said something before.
         let words = ["", "GET / HTTP/1.1\r\nHost: x\r\nA-head", "GET / HTTP/1.1\r\nHost: x\r\n\r\n"];
         let answers = words.map(async |words| {
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ends_for_who_says_little() {
+    async fn a_request_that_arrives_too_slowly_is_cut_off() {
         let mut stream = connection(limits(1)).await;
         stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nA-head: ").await.expect("sent");
         // Something moves all the time. Sending fails when the other side has given up.
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ends_for_who_reads_little() {
+    async fn a_client_that_reads_too_slowly_is_cut_off() {
         let mut stream = connection(limits(u64::MAX)).await;
         stream.write_all(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
         let mut part = [0; 1 << 16];
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn goes_on_for_who_reads_enough() {
+    async fn a_client_that_reads_fast_enough_is_served() {
         let mut stream = connection(limits(1)).await;
         stream.write_all(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
         let started = tokio::time::Instant::now();

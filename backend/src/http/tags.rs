@@ -2,7 +2,7 @@
 
 use super::{
     App,
-    answer::{Answer, send},
+    answer::{HandlerResult, send},
     refusal::refuse_storage,
 };
 use firn_shared::{
@@ -16,7 +16,7 @@ use firn_shared::{
     },
 };
 
-pub(super) async fn get(app: &App, request: &Request<'_>, name: &RepositoryName) -> Answer {
+pub(super) async fn get(app: &App, request: &Request<'_>, name: &RepositoryName) -> HandlerResult {
     let tags = app.builder.store().tags(&ImageName::of(name)?).await.map_err(refuse_storage)?;
     if tags.is_empty() {
         return Err(OciError::new(

@@ -76,7 +76,7 @@ mod tests {
 
     fn revision() -> impl Strategy<Value = Revision> {
         let git = ("[ab/:\"\\\\]{0,3}", "[01]{2}").prop_map(|(url, end)| Revision::Git {
-            url: url.into(),
+            url: url.as_str().into(),
             rev: format!("{}{end}", "0".repeat(38)).parse().expect("a commit"),
         });
         prop_oneof![git, "[ab01\"]{0,3}".prop_map(|content| Revision::Path { content })]
@@ -93,7 +93,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn packages_and_their_lists_never_share_a_key(
+        fn different_packages_and_indexes_have_different_keys(
             a in (revision(), platform(), any::<bool>(), "[ab]{1,2}([.-][ab]{1,2}){0,2}"),
             b in (revision(), platform(), any::<bool>(), "[ab]{1,2}([.-][ab]{1,2}){0,2}"),
         ) {
@@ -107,7 +107,7 @@ mod tests {
         }
 
         #[test]
-        fn images_never_share_a_key(
+        fn different_images_have_different_keys(
             a in ("[ab]{0,2}", image_name()),
             b in ("[ab]{0,2}", image_name()),
         ) {

@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_words_and_no_json() {
+    fn keeps_messages_of_the_structured_log() {
         let said = [
             r#"@nix {"action":"start","id":1,"level":3,"parent":0,"text":"x","type":105}"#.to_owned(),
             r#"@nix {"action":"msg","level":0,"msg":"\u001b[31;1merror:\u001b[0m one\n\n       two"}"#.into(),
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_both_ends() {
+    fn long_output_keeps_its_first_and_last_lines() {
         let said: Vec<String> = (0..1000).map(|i| i.to_string()).collect();
         let kept = lines(&said);
         assert_eq!(kept.len(), 2 * KEPT + 1);

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_for_nobody() {
+    fn reading_a_fifo_does_not_block() {
         let dir = tempfile::tempdir().expect("a directory");
         let fifo = dir.path().join("x.drv");
         let mode = rustix::fs::Mode::RUSR;

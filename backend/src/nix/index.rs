@@ -2,7 +2,7 @@
 
 use super::{Nix, ProcessError, ResolveError, pieces::Pieces};
 use crate::{
-    package_set::Source,
+    package_set::PackageSetFiles,
     waiting::{Audience, Client},
 };
 use firn_shared::{naming::name_index::Names, nix::log::Spoken, oci::platform::Platform};
@@ -21,7 +21,7 @@ const MAX_EVALUATIONS: usize = 40;
 #[derive(Debug, Clone, Copy)]
 pub struct NamesRequest<'a> {
     /// The package set.
-    pub source: &'a Source,
+    pub source: &'a PackageSetFiles,
     /// The platform.
     pub platform: Platform,
     /// Whether unfree packages are included.
@@ -30,9 +30,9 @@ pub struct NamesRequest<'a> {
 
 #[derive(Serialize)]
 struct IndexRequest<'a> {
-    source: &'a Source,
+    source: &'a PackageSetFiles,
     system: &'static str,
-    config: super::resolve::Config,
+    config: super::resolve::NixpkgsConfig,
     look: Option<&'a [String]>,
     metadata: bool,
 }

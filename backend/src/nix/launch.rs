@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_hold_from_the_first_instruction() {
+    fn process_limits_hold_from_the_first_instruction() {
         let limits = ProcessLimits { memory: Memory::OneProcess(3 << 30), files: Some(100), gives_way: true };
         let isolation = Isolation::new(&OwnFiles::default()).expect("setup/nix installs bubblewrap");
         for isolation in [None, Some(&isolation)] {

@@ -20,6 +20,7 @@ mod requirement;
 mod requisites;
 mod resolve;
 mod restriction;
+mod running;
 
 pub use failure::{Blame, Fault, Obstacle};
 pub use firn_shared::nix::log::BuildLog;
@@ -27,10 +28,11 @@ pub use index::NamesRequest;
 pub use isolation::{Isolation, IsolationError, OwnFiles};
 pub use limits::{IsolationPolicy, NixLimits};
 pub use process::ProcessError;
-use process::{Bounds, Groups, Memory};
+use process::{Bounds, Memory};
 pub use realise::{GcRoot, RealiseError};
 pub use requisites::RequisitesError;
-pub use resolve::{Budget, ResolveError, ResolveRequest, Resolved};
+pub use resolve::{EvaluationBudget, ResolveError, ResolveRequest, Resolved};
+use running::RunningGroups;
 
 use crate::{process::OwnFolder, waiting::Turns};
 use expressions::Expressions;
@@ -55,7 +57,7 @@ pub struct Nix {
     evaluations: Arc<Turns>,
     realisations: Arc<Turns>,
     processes: AtomicU64,
-    groups: Groups,
+    running: RunningGroups,
 }
 
 impl Nix {
@@ -90,7 +92,7 @@ impl Nix {
             evaluations: Turns::new(limits.evaluations),
             realisations: Turns::new(limits.realisations),
             processes: AtomicU64::new(0),
-            groups: Groups::default(),
+            running: RunningGroups::default(),
         })
     }
 

@@ -88,7 +88,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sees_all_but_the_bad_ones(
+        fn all_names_but_the_bad_ones_are_evaluated(
             length in 0..60_usize,
             size in 0..20_usize,
             bad in proptest::collection::btree_set(0..60_usize, 0..8),
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_place_that_is_told_costs_two_evaluations() {
+    fn a_failure_that_tells_its_place_costs_two_evaluations() {
         assert_eq!(walk(1000, 1000, &[500].into(), true).2, 3);
         assert_eq!(walk(1000, 1000, &[0].into(), true).2, 2);
         assert_eq!(walk(1000, 1000, &[].into(), true).2, 1);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_up_what_is_over_the_limit() {
+    fn names_beyond_the_limit_of_evaluations_are_given_up() {
         let mut pieces = Pieces::new(6, 2, 2);
         assert_eq!((pieces.next(), pieces.next(), pieces.next()), (Some(0..2), Some(2..4), None));
         assert_eq!(pieces.given_up(), [4, 5]);

@@ -4,27 +4,21 @@ use super::{
     Nix,
     complaint::Complaint,
     failure::Obstacle,
-    family::{Family, behind_bubblewrap},
+    family::Family,
     launch::{self, ProcessLimits},
 };
-use crate::process::{child_environment, descriptors};
+use crate::process::{ProcessGroup, child_environment, descriptors};
 use rustix::fs::statvfs;
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use std::collections::HashSet;
+use rustix::process::Signal;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::{Child, Command};
-
-/// How long a process that was asked to end may take. Nix uses the time to end its builders: they run in sessions of
-/// their own, which a signal to the group does not reach.
-const GRACE: Duration = Duration::from_secs(5);
+use tokio::process::Command;
 
 /// Limit of Nix's standard output, in bytes.
 const MAX_STDOUT: u64 = 256 << 20;
@@ -151,93 +145,6 @@ fn was_ended(status: ExitStatus, complaint: &Complaint) -> bool {
     FROM_OUTSIDE.iter().any(|outside| signal == Some(outside.as_raw())) || complaint.is_interrupted()
 }
 
-/// The process groups that are running, and whether no more may be started.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Groups(Arc<Mutex<HashSet<Pid>>>, Arc<AtomicBool>);
-
-impl Groups {
-    fn running(&self) -> MutexGuard<'_, HashSet<Pid>> {
-        self.0.lock().expect("nothing panics while holding the lock")
-    }
-
-    /// From now on no process may be started.
-    fn close(&self) {
-        self.1.store(true, Ordering::SeqCst);
-    }
-
-    fn is_closed(&self) -> bool {
-        self.1.load(Ordering::SeqCst)
-    }
-
-    /// Waits until no group is left. Returns false if the grace period passes before.
-    async fn gone(&self) -> bool {
-        let gone = async {
-            while !self.running().is_empty() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(GRACE, gone).await.is_ok()
-    }
-
-    fn signal(&self, signal: Signal) {
-        for pid in self.running().iter() {
-            send(*pid, signal);
-        }
-    }
-}
-
-/// Sends a signal to the process group of a Nix process. If Nix runs in bubblewrap, SIGTERM goes to Nix alone,
-/// because bubblewrap would end everything at once.
-fn send(group: Pid, signal: Signal) {
-    let nix = behind_bubblewrap(group);
-    // Fails if the process has ended.
-    let _ = if signal == Signal::TERM && nix != group {
-        kill_process(nix, signal)
-    } else {
-        kill_process_group(group, signal)
-    };
-}
-
-/// A process group. Dropping it kills the group unless it has ended.
-struct Group {
-    child: Child,
-    /// The group's id.
-    id: Option<Pid>,
-    /// The same, while the group runs.
-    pid: Option<Pid>,
-    groups: Groups,
-}
-
-impl Group {
-    /// Asks the group to end. Kills it if it does not.
-    async fn end(&mut self) {
-        self.signal(Signal::TERM);
-        if tokio::time::timeout(GRACE, self.child.wait()).await.is_err() {
-            self.signal(Signal::KILL);
-            // Fails only if the process has been waited for already.
-            let _ = self.child.wait().await;
-        }
-        self.pid = None;
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.pid {
-            send(pid, signal);
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // There is a pid only if the build was cancelled, and then nothing waits for a grace period. Builders end
-        // with the Nix process that started them.
-        self.signal(Signal::KILL);
-        if let Some(pid) = self.id {
-            self.groups.running().remove(&pid);
-        }
-    }
-}
-
 /// Returns the limit when the family uses more memory than that. Otherwise it never returns.
 async fn exceeds(family: Option<&mut Family>, memory: Memory) -> u64 {
     let Some(family) = family else { return std::future::pending().await };
@@ -269,24 +176,6 @@ async fn skip_rest(reader: &mut (impl AsyncBufRead + Unpin), line: &[u8]) -> io:
 }
 
 impl Nix {
-    /// Ends every process that is running: asks, waits, then kills. No process is started after this. For when Firn
-    /// itself ends.
-    pub async fn end_all(&self) {
-        self.groups.close();
-        self.groups.signal(Signal::TERM);
-        if !self.groups.gone().await {
-            self.kill_all().await;
-        }
-    }
-
-    /// Like [`Self::end_all`], without asking.
-    pub async fn kill_all(&self) {
-        self.groups.close();
-        self.groups.signal(Signal::KILL);
-        // The tasks that wait for the processes end their descendants.
-        self.groups.gone().await;
-    }
-
     /// Runs a program of Nix until it ends, and returns its standard output. `line` is called with each line of
     /// stderr.
     pub(super) async fn run(
@@ -298,7 +187,7 @@ impl Nix {
     ) -> Result<Vec<u8>, ProcessError> {
         let io = |source| ProcessError::Io { program, source };
         self.processes.fetch_add(1, Ordering::Relaxed);
-        let started = std::time::Instant::now();
+        let began = std::time::Instant::now();
         let Bounds { memory, gives_way, .. } = bounds;
         let limits = ProcessLimits { memory, files: descriptors::original(), gives_way };
         let (file, arguments) = launch::command_line(self.isolation.as_ref(), program, arguments, limits);
@@ -313,25 +202,17 @@ impl Nix {
                 command.env(variable, home.join(file));
             }
         }
-        let child = command
+        command
             .args(&arguments)
             .env("HOME", self.expressions.home())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .map_err(io)?;
-        let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-        let groups = self.groups.clone();
-        groups.running().extend(pid);
-        let mut group = Group { child, id: pid, pid, groups };
-        // Checked after the group was registered: so either this or the caller of `close` ends it.
-        if group.groups.is_closed() {
-            return Err(ProcessError::Ended { program });
-        }
-        let stdout = group.child.stdout.take().expect("stdout is piped");
-        let stderr = group.child.stderr.take().expect("stderr is piped");
+            .stderr(Stdio::piped());
+        let started = ProcessGroup::spawn(&mut command).map_err(io)?;
+        let mut running = self.running.enter(started).ok_or(ProcessError::Ended { program })?;
+        let id = running.group.id();
+        let stdout = running.child.stdout.take().expect("stdout is piped");
+        let stderr = running.child.stderr.take().expect("stderr is piped");
 
         let mut complaint = Complaint::default();
         let work = async {
@@ -355,9 +236,9 @@ impl Nix {
                 io::Result::Ok(())
             };
             tokio::try_join!(read, follow)?;
-            Ok((answer, group.child.wait().await?))
+            Ok((answer, running.child.wait().await?))
         };
-        let mut family = pid.filter(|_| matches!(bounds.memory, Memory::Family(_))).map(Family::of);
+        let mut family = id.filter(|_| matches!(bounds.memory, Memory::Family(_))).map(Family::of);
         let ended = tokio::select! {
             ended = tokio::time::timeout(bounds.time, work) => match ended {
                 Ok(result) => result.map_err(io),
@@ -373,9 +254,9 @@ impl Nix {
         if ended.is_err() {
             // Find the descendants while their parents still run.
             family.as_mut().map(Family::look);
-            group.end().await;
+            running.end().await;
         }
-        group.pid = None;
+        running.group.forget();
         if let Some(mut family) = family {
             family.end();
         }
@@ -383,7 +264,7 @@ impl Nix {
         tracing::debug!(
             program,
             status = status.code(),
-            duration_ms = started.elapsed().as_millis(),
+            duration_ms = began.elapsed().as_millis(),
             "nix process ended"
         );
         if let Some(error) = launch::not_started(status.code()) {

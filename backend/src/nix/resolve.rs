@@ -8,7 +8,7 @@ use super::{
     restriction::{self, is_refusal},
 };
 use crate::{
-    package_set::{Source, Trust},
+    package_set::{PackageSetFiles, Trust},
     waiting::{Abandoned, Audience},
 };
 use firn_shared::{
@@ -36,9 +36,9 @@ const IS_RESTRICTED: &str = "evaluating its expression reads files outside the p
                              this registry allows only at the revision that the tag latest names";
 
 /// The part of nixpkgs' `config` that Firn sets.
-pub(super) type Config = BTreeMap<&'static str, bool>;
+pub(super) type NixpkgsConfig = BTreeMap<&'static str, bool>;
 
-pub(super) fn config(allow_unfree: bool) -> Config {
+pub(super) fn config(allow_unfree: bool) -> NixpkgsConfig {
     BTreeMap::from([("allowUnfree", allow_unfree)])
 }
 
@@ -46,11 +46,11 @@ pub(super) fn config(allow_unfree: bool) -> Config {
 #[derive(Debug, Clone, Serialize)]
 pub struct ResolveRequest {
     /// The files of the package set.
-    pub source: Source,
+    pub source: PackageSetFiles,
     /// Nix's name of the platform.
     pub system: &'static str,
     /// nixpkgs' `config`.
-    pub config: Config,
+    pub config: NixpkgsConfig,
     /// The names to resolve.
     pub attributes: BTreeSet<PackageName>,
     /// If true, an expression that throws makes the evaluation fail, so that its message can be read. Otherwise the
@@ -136,7 +136,7 @@ pub struct Resolved {
 
 /// Limit of the evaluations for one image.
 #[derive(Debug)]
-pub struct Budget {
+pub struct EvaluationBudget {
     /// Time for all evaluations together.
     time: Duration,
     /// The remaining time.
@@ -153,7 +153,7 @@ const MAX_EVALUATIONS: usize = 20;
 /// attempt.
 const GROUPS_OF_SUSPECTS: usize = 8;
 
-impl Budget {
+impl EvaluationBudget {
     fn is_spent(&self) -> bool {
         self.left.is_zero() || self.evaluations == 0
     }
@@ -162,7 +162,7 @@ impl Budget {
 impl ResolveRequest {
     /// A request for these names.
     pub fn new(
-        source: Source,
+        source: PackageSetFiles,
         platform: Platform,
         allow_unfree: bool,
         attributes: BTreeSet<PackageName>,
@@ -178,8 +178,12 @@ impl ResolveRequest {
 
 impl Nix {
     /// A new budget for the evaluations of one image.
-    pub fn budget(&self) -> Budget {
-        Budget { time: self.limits.eval_time, left: self.limits.eval_time, evaluations: MAX_EVALUATIONS }
+    pub fn budget(&self) -> EvaluationBudget {
+        EvaluationBudget {
+            time: self.limits.eval_time,
+            left: self.limits.eval_time,
+            evaluations: MAX_EVALUATIONS,
+        }
     }
 
     /// Time limit for all evaluations of one image together.
@@ -200,7 +204,7 @@ impl Nix {
         &self,
         request: &ResolveRequest,
         suspected: &BTreeSet<PackageName>,
-        budget: &mut Budget,
+        budget: &mut EvaluationBudget,
         audience: &Arc<Audience>,
     ) -> Result<Resolved, ResolveError> {
         let mut resolved = Resolved::default();
@@ -288,7 +292,7 @@ impl Nix {
         time: Duration,
         audience: &Arc<Audience>,
     ) -> Result<(), ResolveError> {
-        let mut budget = Budget { time, left: time, evaluations: 1 };
+        let mut budget = EvaluationBudget { time, left: time, evaluations: 1 };
         match self.evaluate(&request.with(BTreeSet::new()), &mut budget, audience).await {
             // The revision never changes, so it would fail again; a temporary problem has another error.
             Err(ResolveError::Process(
@@ -306,7 +310,7 @@ impl Nix {
         &self,
         request: &ResolveRequest,
         name: &PackageName,
-        budget: &mut Budget,
+        budget: &mut EvaluationBudget,
         audience: &Arc<Audience>,
     ) -> Option<PackageProblem> {
         let alone = ResolveRequest { explain: true, ..request.with([name.clone()].into()) };
@@ -321,7 +325,7 @@ impl Nix {
     async fn evaluate(
         &self,
         request: &ResolveRequest,
-        budget: &mut Budget,
+        budget: &mut EvaluationBudget,
         audience: &Arc<Audience>,
     ) -> Result<Resolutions, ResolveError> {
         let _turn = self.evaluations.take(audience).await?;
@@ -342,7 +346,7 @@ impl Nix {
     pub(super) async fn evaluate_file(
         &self,
         file: PathBuf,
-        source: &Source,
+        source: &PackageSetFiles,
         request: &impl Serialize,
         (time, gives_way): (Duration, bool),
         mut line: impl FnMut(&str),
@@ -397,7 +401,7 @@ fn explained(request: &ResolveRequest, name: &PackageName, stderr: &[String]) ->
     if request.source.trust() == Trust::Caller && is_refusal(stderr) {
         return PackageProblem::new(ProblemKind::EvalError, IS_RESTRICTED);
     }
-    let places = [Some(request.source.place().to_owned()), std::env::home_dir()];
+    let places = [Some(request.source.as_path().to_owned()), std::env::home_dir()];
     let places: Vec<String> = places.into_iter().flatten().map(|place| place.display().to_string()).collect();
     let places: Vec<&str> = places.iter().map(String::as_str).collect();
     let reason = Reason::of_evaluation(stderr, &places);

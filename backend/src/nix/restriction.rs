@@ -15,7 +15,7 @@
 //! - 2.8 and 2.34 name the refused path. 2.26 names the outermost directory.
 
 use super::expressions::Expressions;
-use crate::package_set::{Source, Trust};
+use crate::package_set::{PackageSetFiles, Trust};
 use std::ffi::OsString;
 
 /// Settings that overrule the operator's.
@@ -31,7 +31,7 @@ const SETTINGS: [(&str, &str); 4] = [
 const REFUSED: &str = "is forbidden in restricted mode";
 
 /// The arguments for an evaluation of this package set. None if the operator chose it.
-pub(super) fn arguments(source: &Source, expressions: &Expressions) -> Vec<OsString> {
+pub(super) fn arguments(source: &PackageSetFiles, expressions: &Expressions) -> Vec<OsString> {
     if source.trust() == Trust::Operator {
         return Vec::new();
     }
@@ -40,7 +40,7 @@ pub(super) fn arguments(source: &Source, expressions: &Expressions) -> Vec<OsStr
         arguments.extend(["--option", name, value].map(OsString::from));
     };
     SETTINGS.iter().for_each(|(name, value)| set(name, value));
-    for place in expressions.all().chain([source.place().to_owned()]) {
+    for place in expressions.all().chain([source.as_path().to_owned()]) {
         // The name is one that nothing looks up, so that `<x>` does not find a file x of the package set.
         let mut named = OsString::from("firn=");
         named.push(place);

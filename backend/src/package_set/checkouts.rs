@@ -52,7 +52,7 @@ const NO_SINGLE_COMMITS: [&str; 2] = ["unadvertised object", "does not support s
 /// Git's messages if the host does not have the commit.
 const NO_SUCH_COMMIT: [&str; 2] = ["not our ref", "bad object"];
 
-type Outcome = Result<Checkout, RepositoryError>;
+type FetchResult = Result<Checkout, RepositoryError>;
 
 /// The checkouts of a data directory.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ pub(super) struct Checkouts {
     /// The directory for fetches. What a killed process left there has been removed.
     staging: OwnFolder,
     limit: Duration,
-    fetches: Flights<Outcome>,
+    fetches: Flights<FetchResult>,
     failures: Cache<CacheKey, RepositoryError>,
     turns: Arc<Turns>,
 }
@@ -114,7 +114,7 @@ impl Checkouts {
         url: &SourceUrl,
         commit: &Commit,
         audience: &Arc<Audience>,
-    ) -> Result<Outcome, Abandoned> {
+    ) -> Result<FetchResult, Abandoned> {
         let key = CacheKey::builder("source-1").field(url.public().as_str()).field(commit.as_str()).build();
         if let Some(error) = self.failures.get(&key) {
             return Ok(Err(error));
@@ -155,7 +155,7 @@ impl Checkouts {
         open(&self.parent.join(key.to_string()))
     }
 
-    async fn fetch(&self, url: &SourceUrl, commit: &Commit, key: &CacheKey) -> Outcome {
+    async fn fetch(&self, url: &SourceUrl, commit: &Commit, key: &CacheKey) -> FetchResult {
         let started = std::time::Instant::now();
         let failed = |error: io::Error| RepositoryError::Disk(error.to_string());
         let work = tempfile::TempDir::new_in(self.staging.path()).map_err(failed)?;

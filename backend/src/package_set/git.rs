@@ -6,9 +6,8 @@
 //! credentials in the repository's URL are passed to git as a setting in its environment, and removed from everything
 //! that it prints.
 
-use crate::process::child_environment;
+use crate::process::{ProcessGroup, child_environment};
 use firn_shared::naming::source_url::SourceUrl;
-use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::OsStr;
 use std::future::Future;
 use std::process::Stdio;
@@ -47,18 +46,6 @@ pub(super) enum GitError {
 pub(super) struct Git<'a> {
     url: &'a SourceUrl,
     limit: Duration,
-}
-
-/// Git's process group. Dropping it kills the group unless git has ended.
-struct Group(Option<Pid>);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(pid) = self.0 {
-            // Fails if the group has ended.
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
-    }
 }
 
 impl<'a> Git<'a> {
@@ -109,7 +96,7 @@ impl<'a> Git<'a> {
             command.env(format!("GIT_CONFIG_VALUE_{count}"), value);
             count += 1;
         }
-        let child = command
+        command
             .args(arguments)
             .env("GIT_CONFIG_COUNT", count.to_string())
             .env("GIT_ATTR_NOSYSTEM", "1")
@@ -122,18 +109,15 @@ impl<'a> Git<'a> {
             .env("LC_ALL", "C")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .map_err(GitError::Io)?;
-        let mut group = Group(child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())));
+            .stderr(Stdio::piped());
+        let (child, mut group) = ProcessGroup::spawn(&mut command).map_err(GitError::Io)?;
         let output = tokio::select! {
             output = tokio::time::timeout(self.limit, child.wait_with_output()) => {
                 output.map_err(|_| GitError::Timeout(self.limit))?.map_err(GitError::Io)?
             }
             other = other => return Err(Interrupted::By(other)),
         };
-        group.0 = None;
+        group.forget();
         if !output.status.success() {
             let stderr = String::from_utf8_lossy(&output.stderr);
             return Err(GitError::Failed(self.url.redact(stderr.trim())).into());

@@ -113,7 +113,7 @@ pub struct PackageSet {
 /// The files of a package set at a revision, in the form that `nix/load-pkgs.nix` takes. The files are kept while this
 /// exists.
 #[derive(Debug, Clone, Serialize)]
-pub struct Source {
+pub struct PackageSetFiles {
     path: PathBuf,
     /// The time of the commit that the files belong to, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,14 +125,14 @@ pub struct Source {
     trust: Trust,
 }
 
-impl Source {
+impl PackageSetFiles {
     /// A directory or file that belongs to no commit.
     pub fn path(path: PathBuf, trust: Trust) -> Self {
         Self { path, date: None, _checkout: None, trust }
     }
 
     /// The path of the files.
-    pub fn place(&self) -> &Path {
+    pub fn as_path(&self) -> &Path {
         &self.path
     }
 
@@ -243,14 +243,14 @@ impl PackageSet {
         revision: &Revision,
         trust: Trust,
         audience: &Arc<Audience>,
-    ) -> Result<Source, RevisionError> {
+    ) -> Result<PackageSetFiles, RevisionError> {
         match (&self.source, &self.checkouts, self.source.repository(), revision) {
             (_, Some(checkouts), Some(url), Revision::Git { rev, .. }) => {
                 let checkout = checkouts.get(&url, rev, audience).await??;
                 let (path, date) = (checkout.path(), checkout.date());
-                Ok(Source { path, date, _checkout: Some(checkout), trust })
+                Ok(PackageSetFiles { path, date, _checkout: Some(checkout), trust })
             }
-            (PackageSource::Path(path), ..) => Ok(Source::path(path.clone(), trust)),
+            (PackageSource::Path(path), ..) => Ok(PackageSetFiles::path(path.clone(), trust)),
             _ => unreachable!("revisions of repositories come from repositories"),
         }
     }

@@ -45,7 +45,7 @@ const MAX_WAITING_PER_CLIENT: usize = 10;
 type Seen = (Instant, Commit);
 
 /// The result of a look-up.
-type Outcome = Result<Found, Abandoned>;
+type LookupResult = Result<Found, Abandoned>;
 
 /// The cached refs of one source. Callers that ask for the same ref at once share one look-up.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ pub(super) struct Refs {
     seen: Cache<CacheKey, Seen>,
     /// Failed look-ups, each with the time until which the failure is used.
     failed: Cache<CacheKey, (Instant, RepositoryError)>,
-    lookups: Flights<Outcome, Arc<Audience>>,
+    lookups: Flights<LookupResult, Arc<Audience>>,
     queue: Queue,
     /// Turns for refs that existed before, and turns for others.
     again: Arc<Turns>,
@@ -128,7 +128,7 @@ impl Refs {
         url: &SourceUrl,
         name: Option<&str>,
         client: Client,
-    ) -> Result<Outcome, RevisionError> {
+    ) -> Result<LookupResult, RevisionError> {
         loop {
             // A look-up that no client waits for is dropped at once: asking again costs nothing.
             let audience = Audience::new(Duration::ZERO);
@@ -159,7 +159,7 @@ impl Refs {
                     Ok(found)
                 }))
             };
-            let (lookup, others): (Flight<Outcome>, _) = self.lookups.join_or(key, start)?;
+            let (lookup, others): (Flight<LookupResult>, _) = self.lookups.join_or(key, start)?;
             let attendance = others.attend(client);
             let outcome = lookup.await;
             // If this client was not in the audience, the look-up may have been dropped. Then try again.

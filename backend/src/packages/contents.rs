@@ -3,7 +3,7 @@
 use super::{
     PackageError,
     links::Links,
-    listing::{self, ListingError},
+    listing::{self, ReadListingError},
 };
 use firn_shared::{
     StorePath,
@@ -33,26 +33,26 @@ pub(super) fn read(
         }
     }
     let links = Links::new(Path::new(STORE_DIR), closure.keys().copied());
-    let first = |has: &dyn Fn(&StorePath) -> Result<bool, ListingError>| {
+    let first = |has: &dyn Fn(&StorePath) -> Result<bool, ReadListingError>| {
         for path in closure.keys().copied() {
             if has(path)? {
                 return Ok(Some(path.clone()));
             }
         }
-        Ok::<_, ListingError>(None)
+        Ok::<_, ReadListingError>(None)
     };
     let program = |name| first(&|path| listing::has_program(path, name, &links));
     let files = || {
         let listing = listing::read(package.outputs.iter().map(|output| &output.path), &links)?;
         let zoneinfo = first(&|path| listing::has_directory(path, "share/zoneinfo", &links))?;
-        Ok::<_, ListingError>((listing, program("sh")?, program("env")?, zoneinfo))
+        Ok::<_, ReadListingError>((listing, program("sh")?, program("env")?, zoneinfo))
     };
     let (listing, sh, env, zoneinfo) = match files() {
         Ok(files) => files,
-        Err(error @ ListingError::TooLarge) => {
+        Err(error @ ReadListingError::TooLarge) => {
             return Ok(Err(PackageProblem::new(ProblemKind::BuildError, error.to_string())));
         }
-        Err(ListingError::Read { path, source }) => return Err(PackageError::Read { path, source }),
+        Err(ReadListingError::Read { path, source }) => return Err(PackageError::Read { path, source }),
     };
     let closure = closure.into_values().cloned().collect();
     Ok(Ok(PackageRecord { package, closure, listing, sh, env, zoneinfo, decided: BTreeMap::new() }))

@@ -6,7 +6,7 @@
 
 use super::{PackageError, Packages};
 use crate::{
-    nix::{Budget, ProcessError, ResolveError, ResolveRequest, Resolved},
+    nix::{EvaluationBudget, ProcessError, ResolveError, ResolveRequest, Resolved},
     package_set::Trust,
     waiting::{Audience, Client, QueueError, for_a_while},
 };
@@ -143,7 +143,7 @@ impl Packages {
         let source = self.set.files(revision, trust, audience).await?;
         let request = ResolveRequest::new(source, platform, self.allow_unfree, names);
         // One for all attempts.
-        let mut budget: Budget = self.nix.budget();
+        let mut budget: EvaluationBudget = self.nix.budget();
         for _ in 0..ATTEMPTS {
             let resolved = self.nix.resolve(&request, &suspected, &mut budget, audience).await;
             if let Err(ResolveError::Unloadable { source: ProcessError::Timeout { .. }, .. }) = &resolved {

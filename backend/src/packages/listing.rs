@@ -31,7 +31,7 @@ const MAX_PROPAGATED: u64 = 1 << 20;
 
 /// Why there is no listing of a package.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ListingError {
+pub(super) enum ReadListingError {
     /// There are too many, or links lead to them in too many steps.
     #[error("it has more than {} files, or too long paths or chains of symlinks between them", LIMITS.files)]
     TooLarge,
@@ -53,7 +53,7 @@ pub(super) enum ListingError {
 pub(super) fn read<'a>(
     outputs: impl IntoIterator<Item = &'a StorePath>,
     links: &Links<'a>,
-) -> Result<Listing, ListingError> {
+) -> Result<Listing, ReadListingError> {
     read_within(LIMITS, outputs, links)
 }
 
@@ -61,7 +61,7 @@ fn read_within<'a>(
     limits: ListingLimits,
     outputs: impl IntoIterator<Item = &'a StorePath>,
     links: &Links<'a>,
-) -> Result<Listing, ListingError> {
+) -> Result<Listing, ReadListingError> {
     let mut reader = Reader::new(links, limits);
     let mut wanted: Vec<&StorePath> = outputs.into_iter().collect();
     let mut roots = Vec::new();
@@ -81,26 +81,34 @@ fn read_within<'a>(
 }
 
 /// Whether a store path has a program that a container can start.
-pub(super) fn has_program(path: &StorePath, program: &str, links: &Links<'_>) -> Result<bool, ListingError> {
+pub(super) fn has_program(
+    path: &StorePath,
+    program: &str,
+    links: &Links<'_>,
+) -> Result<bool, ReadListingError> {
     let program = format!("bin/{program}");
     let leads = links.follow(path, &program).map_err(error(&links.place(path).join(&program)))?;
     Ok(matches!(leads, Leads::File(_)))
 }
 
 /// Whether a store path has a directory at this place, or a symlink that leads to one in the closure.
-pub(super) fn has_directory(path: &StorePath, inside: &str, links: &Links<'_>) -> Result<bool, ListingError> {
+pub(super) fn has_directory(
+    path: &StorePath,
+    inside: &str,
+    links: &Links<'_>,
+) -> Result<bool, ReadListingError> {
     let leads = links.follow(path, inside).map_err(error(&links.place(path).join(inside)))?;
     Ok(matches!(leads, Leads::Directory(_)))
 }
 
-fn error(path: &Path) -> impl FnOnce(io::Error) -> ListingError {
+fn error(path: &Path) -> impl FnOnce(io::Error) -> ReadListingError {
     let path = path.to_owned();
-    |source| ListingError::Read { path, source }
+    |source| ReadListingError::Read { path, source }
 }
 
 /// The members of the closure that a store path propagates into a user's environment, as Nix reads them when it makes
 /// one.
-fn propagated<'a>(links: &Links<'a>, path: &StorePath) -> Result<Vec<&'a StorePath>, ListingError> {
+fn propagated<'a>(links: &Links<'a>, path: &StorePath) -> Result<Vec<&'a StorePath>, ReadListingError> {
     const FILE: &str = "nix-support/propagated-user-env-packages";
     let Leads::File(place) = links.follow(path, FILE).map_err(error(&links.place(path).join(FILE)))? else {
         return Ok(Vec::new());
@@ -157,7 +165,7 @@ impl<'l, 'a> Reader<'l, 'a> {
     }
 
     /// Reads a directory, and gives those that it refers to an index.
-    fn directory(&mut self, place: &Path) -> Result<Directory, ListingError> {
+    fn directory(&mut self, place: &Path) -> Result<Directory, ReadListingError> {
         let mut directory = Directory::new();
         for entry in fs::read_dir(place).map_err(error(place))? {
             let entry = entry.map_err(error(place))?;
@@ -166,7 +174,7 @@ impl<'l, 'a> Reader<'l, 'a> {
                 || self.links.steps() > self.limits.steps
                 || self.path_bytes > self.limits.path_bytes
             {
-                return Err(ListingError::TooLarge);
+                return Err(ReadListingError::TooLarge);
             }
             let below = entry.path();
             let kind = entry.file_type().map_err(error(&below))?;

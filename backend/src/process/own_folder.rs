@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn many_begin_at_once() {
+    fn many_processes_make_folders_at_once() {
         let parent = tempfile::tempdir().expect("a directory");
         std::thread::scope(|scope| {
             for _ in 0..8 {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn leaves_nothing_behind_and_nobody_alone() {
+    fn removes_its_folder_and_those_of_ended_processes() {
         let parent = tempfile::tempdir().expect("a directory");
         let parent = parent.path().join("staging");
         let first = OwnFolder::new(&parent).expect("a folder");

@@ -31,7 +31,7 @@ pub struct BudgetSpent {
 
 /// How many bytes the store has and may have.
 #[derive(Debug, Clone)]
-pub(super) struct Budget(Arc<Shared>);
+pub(super) struct MemoryBudget(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -51,18 +51,18 @@ struct Counts {
 /// Reserved room. Dropping it gives it back.
 #[derive(Debug)]
 pub(super) struct Reservation {
-    budget: Budget,
+    budget: MemoryBudget,
     bytes: u64,
 }
 
-impl Default for Budget {
+impl Default for MemoryBudget {
     fn default() -> Self {
         let counts = Mutex::new(Counts { limit: u64::MAX, stored: 0, reserved: 0 });
         Self(Arc::new(Shared { counts, spent: Notify::new() }))
     }
 }
 
-impl Budget {
+impl MemoryBudget {
     fn counts(&self) -> MutexGuard<'_, Counts> {
         self.0.counts.lock().expect("nothing panics while holding the lock")
     }

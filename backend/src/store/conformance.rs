@@ -137,7 +137,7 @@ async fn ranges_are_exact() {
 }
 
 #[tokio::test]
-async fn what_is_missing_is_nothing() {
+async fn missing_objects_are_none_and_no_error() {
     for Subject { store, .. } in subjects() {
         let digest = Digest::of(b"nobody stored this");
         assert_eq!(store.blob_size(&digest).await.expect("an answer"), None);
@@ -153,7 +153,7 @@ async fn what_is_missing_is_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_written_again_replaces() {
+async fn a_second_put_replaces_the_first() {
     for Subject { store, .. } in subjects() {
         let key = CacheKey::builder("twice").build();
         for value in ["first", "and then, longer, the second", "3"] {
@@ -170,7 +170,7 @@ async fn what_is_written_again_replaces() {
 }
 
 #[tokio::test]
-async fn what_was_written_is_listed() {
+async fn stored_objects_are_listed() {
     for Subject { store, url, .. } in subjects() {
         let values: BTreeSet<u32> = (0..30).collect();
         for value in &values {
@@ -200,7 +200,7 @@ async fn a_conditional_put_writes_once() {
 
 /// A staged blob loses its end, or has another digest, before it is sent.
 #[tokio::test]
-async fn what_was_damaged_never_appears() {
+async fn a_damaged_staged_blob_never_appears() {
     // A server of its own: all unfinished uploads on it are from this test.
     let s3 = with_servers().then(S3::start);
     for size in [300_000, (17 << 20) + 5] {
@@ -223,7 +223,7 @@ async fn what_was_damaged_never_appears() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_writers_at_once_one_wins() {
+async fn one_of_concurrent_writers_wins() {
     for Subject { store, url, .. } in subjects() {
         let key = CacheKey::builder("contested").build();
         let text = |i: usize| format!("{i:03}").repeat(1000 + i);
@@ -277,7 +277,7 @@ async fn keys_may_be_odd() {
 }
 
 #[tokio::test]
-async fn nothing_unfinished_stays_on_this_machine() {
+async fn staging_is_empty_after_the_end() {
     for Subject { store, url, dir } in subjects() {
         store.probe().await.expect("the store works");
         stage(&store, b"never committed");

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_young_or_claimed_stays() {
+    async fn young_and_claimed_blobs_are_not_deleted() {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Store::open("memory://", dir.path()).expect("a store");
         let digest = Digest::of(b"x");

@@ -53,7 +53,7 @@ struct Term {
 
 /// Whether a process may create the next term.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum TermState {
     Free,
     Held,
     FromTheFuture,
@@ -98,18 +98,18 @@ impl Store {
         getrandom::fill(&mut random).expect("the system has random numbers");
         let holder: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let latest = self.terms().await?.last().copied();
-        let standing = match latest {
-            Some(latest) => self.standing(latest).await?,
-            None => Standing::Free,
+        let state = match latest {
+            Some(latest) => self.term_state(latest).await?,
+            None => TermState::Free,
         };
         let next = latest.map_or(1, |latest| latest.saturating_add(1));
-        match standing {
-            Standing::Held => Ok(None),
-            Standing::FromTheFuture => {
+        match state {
+            TermState::Held => Ok(None),
+            TermState::FromTheFuture => {
                 self.create(&location(next), Term::of("", length).bytes()).await?;
                 Ok(None)
             }
-            Standing::Free => {
+            TermState::Free => {
                 let began = Instant::now();
                 let begun = self.begin(next, &holder, length).await;
                 let lease = Lease { store: self.clone(), holder, length, term: next, began };
@@ -147,21 +147,21 @@ impl Store {
     }
 
     /// Whether the latest term is held.
-    async fn standing(&self, latest: u64) -> Result<Standing, StoreError> {
+    async fn term_state(&self, latest: u64) -> Result<TermState, StoreError> {
         // It was deleted, so there is a later term.
         let Some((object, bytes)) = self.read_object(&location(latest), u64::MAX).await? else {
-            return Ok(Standing::Held);
+            return Ok(TermState::Held);
         };
         let term: Option<Term> = serde_json::from_slice(&bytes).ok();
         if term.as_ref().is_some_and(|term| term.ended) {
-            return Ok(Standing::Free);
+            return Ok(TermState::Free);
         }
         let lasts_ms = term.map_or(LONGEST_MS, |term| term.lasts_ms.clamp(0, LONGEST_MS));
         let age_ms = self.now_ms().await?.saturating_sub(object.modified_ms);
         Ok(match age_ms {
-            _ if age_ms < -RESOLUTION_MS => Standing::FromTheFuture,
-            _ if age_ms >= lasts_ms + RESOLUTION_MS => Standing::Free,
-            _ => Standing::Held,
+            _ if age_ms < -RESOLUTION_MS => TermState::FromTheFuture,
+            _ if age_ms >= lasts_ms + RESOLUTION_MS => TermState::Free,
+            _ => TermState::Held,
         })
     }
 

@@ -35,7 +35,7 @@ pub use budget::{BudgetSpent, footprint};
 pub use lease::Lease;
 pub use medium::is_variable_of;
 pub use objects::{ObjectKind, StoredObject};
-pub use quarantine::Verdict;
+pub use quarantine::BlobCondition;
 #[cfg(test)]
 pub(crate) use records::recorded_images;
 pub use records::{ImageRecipe, ImageRecord, ImageRecordError, RecordKind};
@@ -44,7 +44,7 @@ pub(crate) use tags::folder as tags_folder;
 pub(crate) use tree::Tree;
 
 use crate::process::OwnFolder;
-use budget::Budget;
+use budget::MemoryBudget;
 use files::Files;
 use firn_shared::Digest;
 use medium::{Medium, Variables};
@@ -124,7 +124,7 @@ pub struct Store {
     /// How many large blobs may be uploaded at once. Each upload takes memory.
     uploads: Arc<Semaphore>,
     noted: NotedTags,
-    budget: Budget,
+    budget: MemoryBudget,
     health: Health,
     pulls: Pulls,
 }
@@ -182,7 +182,7 @@ impl Store {
             staging,
             uploads: Arc::new(Semaphore::new(blobs::UPLOADS)),
             noted: tags::none_noted(),
-            budget: Budget::default(),
+            budget: MemoryBudget::default(),
             health: Health::default(),
             pulls: Pulls::default(),
         }

@@ -161,7 +161,7 @@ mod tests {
     use firn_shared::link::object_key::composed_key;
 
     #[test]
-    fn places_say_what_objects_are_for() {
+    fn object_kinds_are_read_from_their_paths() {
         let hex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         let check = |location: &str, expect: ObjectKind| {
             assert_eq!(ObjectKind::of(&Path::from(location)), expect, "{location}");

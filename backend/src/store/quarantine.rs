@@ -42,7 +42,7 @@ pub(super) struct Health {
 
 /// The result of reading a whole blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum BlobCondition {
     /// Its bytes have its digest.
     Good,
     /// Its bytes have another digest.
@@ -114,14 +114,14 @@ impl Store {
         &self,
         digest: &Digest,
         mut read: impl FnMut(u64),
-    ) -> Result<Verdict, StoreError> {
-        let Some(mut blob) = self.open_unverified(digest).await? else { return Ok(Verdict::Missing) };
+    ) -> Result<BlobCondition, StoreError> {
+        let Some(mut blob) = self.open_unverified(digest).await? else { return Ok(BlobCondition::Missing) };
         let mut hasher = sha2::Sha256::new();
         while let Some(bytes) = blob.bytes.try_next().await? {
             hasher.update(&bytes);
             read(bytes.len() as u64);
         }
-        Ok(if Digest::from_hasher(hasher) == *digest { Verdict::Good } else { Verdict::Corrupt })
+        Ok(if Digest::from_hasher(hasher) == *digest { BlobCondition::Good } else { BlobCondition::Corrupt })
     }
 
     /// The bytes of a whole blob for a client. They are verified unless that was done recently. If the digest
@@ -179,12 +179,12 @@ impl Store {
         tokio::spawn(async move {
             let _permit = store.health.one_at_a_time.acquire().await;
             let result = match store.verify_blob(&digest, |_| {}).await {
-                Ok(Verdict::Good) => {
+                Ok(BlobCondition::Good) => {
                     store.health.verified.insert(digest, stamp);
                     Ok(())
                 }
-                Ok(Verdict::Corrupt) => store.quarantine(&blob).await,
-                Ok(Verdict::Missing) => Ok(()),
+                Ok(BlobCondition::Corrupt) => store.quarantine(&blob).await,
+                Ok(BlobCondition::Missing) => Ok(()),
                 Err(error) => Err(error),
             };
             if let Err(error) = result {
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_made_again_meanwhile_stays() {
+    async fn a_blob_made_again_during_quarantine_stays() {
         let (store, dir) = files();
         let bytes = vec![7; 1_000_000];
         let digest = stored(&store, &bytes).await;
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_reads_parts_has_the_whole_verified() {
+    async fn reading_a_range_verifies_the_whole_blob() {
         let (store, dir) = files();
         let digest = stored(&store, &[1; 5000]).await;
         std::fs::write(file(&dir, &digest), [2; 5000]).expect("written");

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn by_last_pull_and_age() {
+    fn unused_and_broken_images_go() {
         let broken = Candidate { blobs: None, ..image(2, 2, &[]) };
         let just_made = Candidate { blobs: None, ..image(0, 0, &[]) };
         let images = [image(59, 900, &[1]), image(61, 900, &[1]), image(-400, 900, &[1]), broken, just_made];
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn by_budget_the_longest_unused_first() {
+    fn over_the_budget_the_longest_unused_go_first() {
         let budget = |mb: u64| RetentionPolicy { budget: Some(mb * 1_000_000), ..policy() };
         let gone = Some(RemovalReason::Budget);
         let images = [image(1, 5, &[10, 1]), image(3, 5, &[10, 2]), image(2, 5, &[10, 3])];
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_used_once_goes_first() {
+    fn images_used_once_go_before_popular_ones() {
         let budget = |mb: u64| RetentionPolicy { budget: Some(mb * 1_000_000), ..policy() };
         let gone = Some(RemovalReason::Budget);
         // However much later the other images were pulled.
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_just_made_does_not_drive_out_what_is_wanted() {
+    fn new_images_do_not_displace_popular_ones() {
         let budget = |mb: u64| RetentionPolicy { budget: Some(mb * 1_000_000), ..policy() };
         let gone = Some(RemovalReason::Budget);
         let young = || image(0, 0, &[15, 16, 17]);

@@ -11,7 +11,7 @@
 //! bucket a lifecycle rule that aborts incomplete multipart uploads.
 
 use crate::store::{
-    ImageRecord, ObjectKind, RecordKind, SMALL, Store, StoreError, StoredObject, Tree, Verdict,
+    BlobCondition, ImageRecord, ObjectKind, RecordKind, SMALL, Store, StoreError, StoredObject, Tree,
 };
 use firn_shared::{Digest, image::layer::LayerRecord, link::object_key::blob_key, oci::document::Descriptor};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -106,7 +106,7 @@ struct Check<'a> {
 }
 
 /// The blobs that are there, with their sizes in bytes; nothing for those that are corrupt.
-type Blobs = HashMap<Digest, Option<u64>>;
+type BlobSizes = HashMap<Digest, Option<u64>>;
 
 impl Check<'_> {
     fn found(&mut self, problem: Problem, object: &Path, detail: impl Into<String>) {
@@ -155,7 +155,7 @@ impl Check<'_> {
     }
 
     /// Reads all blobs.
-    async fn blobs(&mut self, progress: impl Fn(u64, u64)) -> Result<Blobs, StoreError> {
+    async fn blobs(&mut self, progress: impl Fn(u64, u64)) -> Result<BlobSizes, StoreError> {
         let listed: Vec<(Digest, StoredObject)> = self
             .store
             .objects()
@@ -176,15 +176,15 @@ impl Check<'_> {
                 Ok::<_, StoreError>((digest, object.size, verdict))
             })
             .buffer_unordered(BLOBS_AT_ONCE);
-        let (mut blobs, mut count, mut bytes) = (Blobs::new(), 0, 0);
+        let (mut blobs, mut count, mut bytes) = (BlobSizes::new(), 0, 0);
         while let Some((digest, size, verdict)) = reads.try_next().await? {
             count += 1;
             bytes += size;
             match verdict {
-                Verdict::Good => drop(blobs.insert(digest, Some(size))),
-                Verdict::Corrupt => drop(blobs.insert(digest, None)),
+                BlobCondition::Good => drop(blobs.insert(digest, Some(size))),
+                BlobCondition::Corrupt => drop(blobs.insert(digest, None)),
                 // Collected since it was listed.
-                Verdict::Missing => {}
+                BlobCondition::Missing => {}
             }
         }
         drop(reads);
@@ -193,7 +193,12 @@ impl Check<'_> {
     }
 
     /// What is wrong with a blob that should have this size; nothing if it is in order.
-    async fn wrong(&self, blobs: &Blobs, digest: &Digest, size: u64) -> Result<Option<String>, StoreError> {
+    async fn wrong(
+        &self,
+        blobs: &BlobSizes,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<Option<String>, StoreError> {
         let actual = match blobs.get(digest) {
             Some(None) => return Ok(Some(format!("{digest} is corrupt"))),
             Some(Some(actual)) => *actual,
@@ -206,7 +211,7 @@ impl Check<'_> {
         Ok((actual != size).then(|| format!("{digest} has {actual} bytes instead of {size}")))
     }
 
-    async fn keep_promise(&mut self, promise: Promise, blobs: &Blobs) -> Result<(), StoreError> {
+    async fn keep_promise(&mut self, promise: Promise, blobs: &BlobSizes) -> Result<(), StoreError> {
         let (problem, location, wrong) = match promise {
             Promise::Layer { location, digest, size } => {
                 (Problem::LayerWithoutBlob, location, self.wrong(blobs, &digest, size).await?)
@@ -228,7 +233,7 @@ impl Check<'_> {
 
     async fn wrong_with_image(
         &self,
-        blobs: &Blobs,
+        blobs: &BlobSizes,
         documents: &[Descriptor],
     ) -> Result<Option<String>, StoreError> {
         // As it is: a check that repairs nothing moves nothing to quarantine.
@@ -252,7 +257,7 @@ impl Check<'_> {
     async fn corrupt_blob(&mut self, digest: &Digest) -> Result<(), StoreError> {
         // Somebody may have made it again, or have met it and moved it aside.
         let Some(blob) = self.store.blob(digest).await? else { return Ok(()) };
-        if self.store.verify_blob(digest, |_| {}).await? != Verdict::Corrupt {
+        if self.store.verify_blob(digest, |_| {}).await? != BlobCondition::Corrupt {
             return Ok(());
         }
         if self.repair {

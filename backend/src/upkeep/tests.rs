@@ -35,7 +35,7 @@ async fn stray(old: &OldStore) -> Digest {
 }
 
 #[tokio::test]
-async fn an_index_holds_all_that_it_leads_to() {
+async fn gc_keeps_all_that_an_index_refers_to() {
     let old = OldStore::new();
     let (image, stray) = (IndexImage::stored(&old.store).await, stray(&old).await);
     old.age();
@@ -104,7 +104,7 @@ async fn fsck_follows_an_index() {
 }
 
 #[tokio::test]
-async fn what_was_stored_before_records_had_documents_stays() {
+async fn gc_keeps_images_with_old_records() {
     let old = OldStore::before_documents();
     let stray = stray(&old).await;
     let before = fsck(&old, false).await;

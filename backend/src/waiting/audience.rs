@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn one_client_is_one_client() {
+    fn addresses_of_one_network_are_one_client() {
         let at = |text: &str| Client::at(text.parse().expect("an address"));
         assert_eq!(at("2001:db8::1"), at("2001:db8::ffff:1"));
         assert_ne!(at("2001:db8::1"), at("2001:db8:0:1::1"));
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn clients_that_are_told_to_come_again_belong_to_it_meanwhile() {
+    async fn clients_that_may_come_again_stay_in_the_audience() {
         let audience = Audience::new(LONG);
         let first = audience.attend(client(1)).expect("it is not dismissed");
         let second = audience.attend(client(2)).expect("it is not dismissed");
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_asks_for_is_given_up() {
+    async fn an_audience_without_clients_is_dismissed() {
         let audience = Audience::new(Duration::ZERO);
         let stays = audience.attend(client(1)).expect("it is not dismissed");
         drop(audience.attend(client(2)));
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_has_not_begun_can_be_dismissed() {
+    fn work_that_has_begun_cannot_be_dismissed() {
         let audience = Audience::new(LONG);
         let waits = audience.attend(client(1)).expect("it is not dismissed");
         let line = audience.line_up();

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_callers_share_one_flight_that_nobody_can_stop() {
+    async fn many_callers_share_one_flight_that_none_of_them_can_stop() {
         let flights: Flights<_> = Flights::default();
         let (gate, started) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
         let join = || {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn begin_nothing_when_the_runtime_ends() {
+    fn no_work_begins_when_the_runtime_ends() {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime");
         let (ended, end) = std::sync::mpsc::channel();

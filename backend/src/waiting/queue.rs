@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_fills_it_alone() {
+    async fn one_client_cannot_fill_the_queue() {
         let queue = Queue::new(5, 2);
         let own: Vec<_> = (0..2).map(|_| enter(&queue, client(1)).expect("a place")).collect();
         assert_eq!(refused(&queue, client(1)), QueueError::Share(2));
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_counts_for_all_who_wait_for_what_has_it() {
+    fn a_place_counts_for_every_client_that_waits_for_it() {
         let queue = Queue::new(100, 1);
         let (_place, audience, first) = enter(&queue, client(1)).expect("a place");
         let _second = audience.attend(client(2)).expect("it is not dismissed");
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_place_is_for_everybody() {
+    fn a_queue_of_one_place_takes_any_client() {
         assert!(enter(&Queue::new(1, 10), client(1)).is_ok());
     }
 
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_most_makes_room() {
+    fn the_client_with_most_places_makes_room() {
         let audiences = [(); 4].map(|()| Audience::new(LONG));
         let (queue, _places) = full(&audiences, &[1, 2, 2, 3]);
         assert_eq!(refused(&queue, client(4)), QueueError::Full, "all of them have begun");
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_waits_for_keeps_its_place() {
+    fn work_that_a_request_waits_for_keeps_its_place() {
         let audiences = [(); 2].map(|()| Audience::new(LONG));
         let (queue, _places) = full(&audiences, &[1, 2]);
         let _lines: Vec<InLine> = audiences.iter().map(|audience| audience.line_up()).collect();
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_over_soon_does_not_count() {
+    async fn work_with_a_turn_does_not_count_as_waiting() {
         let queue = Queue::new(1, 1);
         let turns = super::super::turns::Turns::new(1);
         let audience = Audience::of(client(1));

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_several_wait_for_has_the_best_of_their_places() {
+    async fn shared_work_has_the_best_place_of_its_clients() {
         assert_eq!(joined(LONG, true).await, ["a1", "a4", "a2", "a3"]);
         // It may come back.
         assert_eq!(joined(LONG, false).await, ["a1", "a4", "a2", "a3"]);
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_leaves_the_line_costs_no_turn() {
+    async fn waiters_that_leave_cost_no_turn() {
         let turns = Turns::new(2);
         let (first, second) = (take(&turns, 1).await, take(&turns, 2).await);
         let gone: Vec<_> = (0..100).map(|i| wait(&turns, &Audience::of(client(i)))).collect();
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_asks_for_leaves_the_line() {
+    async fn work_without_clients_leaves_the_line() {
         let turns = Turns::new(1);
         let turn = take(&turns, 1).await;
         let audience = Audience::new(Duration::ZERO);

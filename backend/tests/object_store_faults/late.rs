@@ -15,8 +15,8 @@ use std::time::Duration;
 /// A builder looks for a layer that does not exist yet. When it starts, another one has made the layer. It does not
 /// make it again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_made_meanwhile_is_not_made_again() {
-    let site = Site::new("what_is_made_meanwhile_is_not_made_again", 3);
+async fn a_layer_that_another_builder_made_meanwhile_is_not_made_again() {
+    let site = Site::new("a_layer_that_another_builder_made_meanwhile_is_not_made_again", 3);
     let [two, three]: [ImageName; 2] = ["p0/p1", "p0/p1/p2"].map(|name| name.parse().expect("a name"));
     let known = Arc::new(InMemory::new());
     let staging = site.staging();

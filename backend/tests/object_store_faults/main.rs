@@ -79,8 +79,8 @@ async fn any_step_of_a_build_may_fail() {
 
 /// After a collection has failed, the next one can start at once.
 #[tokio::test]
-async fn a_collection_that_fails_is_over() {
-    let random = Random::seeded("a_collection_that_fails_is_over");
+async fn a_failed_collection_releases_its_lease() {
+    let random = Random::seeded("a_failed_collection_releases_its_lease");
     let dir = tempfile::tempdir().expect("a directory");
     let policy = RetentionPolicy {
         budget: None,
@@ -108,7 +108,7 @@ async fn a_collection_that_fails_is_over() {
 
 /// An edge's questions are answered even if there is no room to write that it asked.
 #[tokio::test]
-async fn what_is_published_is_told_when_storage_is_full() {
+async fn edges_are_answered_when_the_store_is_full() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open("memory://", dir.path()).expect("a store");
     let key = CacheKey::builder("a record").build();

@@ -32,8 +32,8 @@ use tower::ServiceExt;
 
 /// Independent objects are written concurrently. The first request for an image checks each of its parts once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_waits_for_a_bucket_in_vain() {
-    let site = Site::new("nobody_waits_for_a_bucket_in_vain", 4);
+async fn independent_objects_are_written_concurrently_and_checked_once() {
+    let site = Site::new("independent_objects_are_written_concurrently_and_checked_once", 4);
     let name: ImageName = "p0/p1".parse().expect("a name");
     let counted = Faulty::new(Arc::default(), Fault::Refused, usize::MAX, &site.random);
     let store = counted.store(&site.staging());
@@ -59,9 +59,9 @@ async fn nobody_waits_for_a_bucket_in_vain() {
 
 /// A whole blob or manifest is one request to the store.
 #[tokio::test]
-async fn what_is_asked_for_is_read_at_once() {
+async fn a_whole_blob_is_one_request_to_the_store() {
     let dir = tempfile::tempdir().expect("a directory");
-    let random = Random::seeded("what_is_asked_for_is_read_at_once");
+    let random = Random::seeded("a_whole_blob_is_one_request_to_the_store");
     let counted = Faulty::new(Arc::default(), Fault::Refused, usize::MAX, &random);
     let store = counted.store(dir.path());
     let packages = PackageSet::new(

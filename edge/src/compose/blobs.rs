@@ -12,7 +12,7 @@ use crate::{
     backend,
     blob_location::BUCKET,
     clock,
-    config::{Blobs, Config},
+    config::{BlobOrigin, Config},
     edge::Edge,
     kv::Kv,
     kv_store,
@@ -58,9 +58,9 @@ impl Shelf {
         }
         let bucket = || env.bucket(BUCKET).ok();
         match &config.blobs {
-            Blobs::R2 => Some(Self::Bucket(bucket()?)),
-            Blobs::Presigned { bucket, .. } => Some(Self::Signed(bucket.clone())),
-            Blobs::Backend(_) | Blobs::Public(_) => {
+            BlobOrigin::R2 => Some(Self::Bucket(bucket()?)),
+            BlobOrigin::Presigned { bucket, .. } => Some(Self::Signed(bucket.clone())),
+            BlobOrigin::Backend(_) | BlobOrigin::Public(_) => {
                 Some(Self::Noted(bucket()?, Kv::bound(env, kv_store::BINDING)?, config.manifest_ttl_seconds))
             }
         }

@@ -18,7 +18,7 @@ use crate::{
 use firn_shared::{
     link::{
         edge_cache::{Freshness, TagPointer},
-        protocol::Source,
+        protocol::AnswerSource,
         waiting,
     },
     naming::image_name::ImageName,
@@ -85,14 +85,14 @@ fn is_put_off(error: &OciError) -> bool {
     matches!(error.code, Internal | Toomanyrequests | Unavailable) && !error.is_of_running_build()
 }
 
-async fn by_tag(edge: &Rc<Edge>, wanted: &Wanted) -> Result<(Manifest, Source), OciError> {
+async fn by_tag(edge: &Rc<Edge>, wanted: &Wanted) -> Result<(Manifest, AnswerSource), OciError> {
     let key = Key::tag(edge, &wanted.image, &wanted.tag, wanted.format);
     if let Some(manifest) = key.get().await {
-        return Ok((manifest, Source::Cache));
+        return Ok((manifest, AnswerSource::Cache));
     }
     let Some((store, pointer)) = pointer(edge, &wanted.tag).await else {
         Limit::LookUps.check(edge).await?;
-        return Ok((ask(edge, wanted).await?.manifest, Source::Backend));
+        return Ok((ask(edge, wanted).await?.manifest, AnswerSource::Backend));
     };
     let freshness = pointer.freshness(&wanted.tag, clock::now(), edge.config.tag_ttl_seconds);
     if freshness == Freshness::Stale {
@@ -101,14 +101,14 @@ async fn by_tag(edge: &Rc<Edge>, wanted: &Wanted) -> Result<(Manifest, Source), 
             Err(refused) => Err(refused),
         };
         return match asked {
-            Ok(fetched) => Ok((fetched.manifest, Source::Backend)),
+            Ok(fetched) => Ok((fetched.manifest, AnswerSource::Backend)),
             // An image that was right a while ago is better than none, unless a newer one is being made.
             Err(error) if is_put_off(&error) => known(edge, &store, &pointer, wanted).await?.ok_or(error),
             Err(error) => Err(error),
         };
     }
     let Some((manifest, source)) = known(edge, &store, &pointer, wanted).await? else {
-        return Ok((ask(edge, wanted).await?.manifest, Source::Backend));
+        return Ok((ask(edge, wanted).await?.manifest, AnswerSource::Backend));
     };
     if freshness == Freshness::Aging {
         revalidate(edge, wanted.clone());
@@ -131,14 +131,14 @@ async fn known(
     store: &KvStore,
     pointer: &TagPointer,
     wanted: &Wanted,
-) -> Result<Option<(Manifest, Source)>, OciError> {
+) -> Result<Option<(Manifest, AnswerSource)>, OciError> {
     let Wanted { image, format, .. } = wanted;
     let found = match store.manifest(&pointer.package_set, image, *format).await {
-        Some(manifest) => Some((manifest, Source::Kv)),
+        Some(manifest) => Some((manifest, AnswerSource::Kv)),
         None => {
             Limit::LookUps.check(edge).await?;
             let composed = compose::by_tag(edge, &pointer.package_set, image, *format).await;
-            composed.map(|manifest| (manifest, Source::Composed))
+            composed.map(|manifest| (manifest, AnswerSource::Composed))
         }
     };
     if found.is_some() && compose::is_on(edge) {
@@ -174,25 +174,25 @@ async fn by_digest(
     edge: &Rc<Edge>,
     name: &RepositoryName,
     digest: Digest,
-) -> Result<(Manifest, Source), OciError> {
+) -> Result<(Manifest, AnswerSource), OciError> {
     if let Access::Private(_) = edge.config.access {
         repository::check(edge, &ImageName::of(name)?, &digest, ErrorCode::ManifestUnknown).await?;
     }
     let key = Key::digest(edge, &digest);
     if let Some(manifest) = key.get().await {
-        return Ok((manifest, Source::Cache));
+        return Ok((manifest, AnswerSource::Cache));
     }
     let store = KvStore::open(&edge.env, &edge.config);
     if let Some(store) = &store
         && let Some(manifest) = store.by_digest(&digest).await
     {
         key.keep(edge, &manifest);
-        return Ok((manifest, Source::Kv));
+        return Ok((manifest, AnswerSource::Kv));
     }
     Limit::LookUps.check(edge).await?;
     if let Some(manifest) = compose::by_digest(edge, name, &digest).await {
         key.keep(edge, &manifest);
-        return Ok((manifest, Source::Composed));
+        return Ok((manifest, AnswerSource::Composed));
     }
     let path = format!("/v2/{name}/manifests/{digest}");
     let (accept, client) = (edge.accept(), edge.client());
@@ -207,5 +207,5 @@ async fn by_digest(
         let copy = fetched.manifest.clone();
         edge.later(async move { store.learn_digest(&copy).await });
     }
-    Ok((fetched.manifest, Source::Backend))
+    Ok((fetched.manifest, AnswerSource::Backend))
 }

@@ -155,7 +155,7 @@ impl PackageSetRecord {
         let malformed = |_| ReadRecordError::Malformed("the commit is malformed");
         let revision = match wire.revision {
             WireRevision::Git(url, rev) => {
-                Revision::Git { url: url.into(), rev: rev.parse().map_err(malformed)? }
+                Revision::Git { url: url.as_str().into(), rev: rev.parse().map_err(malformed)? }
             }
             WireRevision::Path(content) => Revision::Path { content },
         };

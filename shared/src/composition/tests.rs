@@ -244,7 +244,7 @@ fn records_that_disagree_make_the_image_of_those_that_agree() {
 }
 
 #[test]
-fn what_it_cannot_know_is_the_backends() {
+fn images_with_unknown_records_are_left_to_the_backend() {
     let published = published();
     let check =
         |image: &str, expect: ComposeError| assert_eq!(published.compose(image), Err(expect), "{image}");
@@ -286,7 +286,7 @@ fn records_are_read_as_they_were_written() {
 }
 
 #[test]
-fn nothing_else_is_believed() {
+fn damaged_records_are_refused() {
     let published = published();
     let (git, jq) = (package_name("git"), package_name("jq"));
     let key = package_key(&token(), Platform::Amd64, &git);

@@ -98,7 +98,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn layers_never_share_a_key(a in layer(), b in layer()) {
+        fn different_layers_have_different_keys(a in layer(), b in layer()) {
             let key = |(members, encoding): &(Vec<ClosurePath>, LayerEncoding)| {
                 let key = LayerPlan::new(members, encoding).key;
                 assert_eq!(LayerPlan::new(members.iter().rev(), encoding).key, key, "the order does not matter");

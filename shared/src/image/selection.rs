@@ -132,14 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn takes_nothing_twice() {
+    fn no_package_is_taken_twice() {
         let small = ["bash", "coreutils"];
         assert_eq!(check("shell/coreutils", &small).as_deref(), Ok("coreutils bash"));
         assert_eq!(check("shell/bash/coreutils", &small).as_deref(), Ok("bash coreutils"));
     }
 
     #[test]
-    fn what_is_asked_for_shows_whole() {
+    fn a_requested_package_shows_all_of_its_files() {
         let shows = |image: &str| {
             let image: ImageName = image.parse().expect("an image name");
             let selected = select(&image, |a: &String, b| a == b, |name| Ok(name.to_string()))

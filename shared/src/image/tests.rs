@@ -124,7 +124,7 @@ fn manifests_and_configs_are_what_the_spec_says() {
 
 /// The very bytes, and for a person to read a line for each name.
 #[test]
-fn documents_are_as_before() {
+fn documents_match_their_snapshots() {
     let (_, image) = image("shell/git/htop", &["git", "htop"]);
     let lines = |blob: SmallBlob| {
         let text = String::from_utf8(blob.bytes).expect("JSON is UTF-8");
@@ -195,7 +195,7 @@ fn layer_keys_depend_on_contents_and_encoder_alone() {
 }
 
 #[test]
-fn the_format_says_when_bytes_change() {
+fn image_bytes_are_pinned_to_the_format() {
     let image = image("user/git/htop", &["git", "htop"]).1;
     // If these digests change, FORMAT must change, because the keys of images contain it.
     assert_eq!(FORMAT, 3);

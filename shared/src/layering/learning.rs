@@ -31,7 +31,7 @@ pub(super) fn heads(set: &Closure, likelihoods: &Likelihoods, layer_bytes: f64) 
 
 /// The layer of a head, or a package's own layer, given the heads chosen so far.
 #[derive(Debug)]
-struct Layer {
+struct TentativeLayer {
     /// How often the layer is fetched per pull.
     fetches: f64,
     members: Vec<u32>,
@@ -53,7 +53,7 @@ struct Learner<'a> {
     likelihoods: &'a Likelihoods,
     layer_bytes: f64,
     is_head: Vec<bool>,
-    layers: Vec<Layer>,
+    layers: Vec<TentativeLayer>,
     /// For each member, the layers that hold it or once held it.
     holders: Vec<Vec<u32>>,
     /// For each member, the bytes per pull that would leave other layers if it became a head.
@@ -138,7 +138,7 @@ impl<'a> Learner<'a> {
         let heads: Vec<(u32, f64)> = heads.map(|member| (member, self.fetches_of(member))).collect();
         for (member, fetches) in own.into_iter().chain(heads) {
             let members = self.layer_of(member);
-            self.push(Layer { fetches, members });
+            self.push(TentativeLayer { fetches, members });
         }
     }
 
@@ -197,13 +197,13 @@ impl<'a> Learner<'a> {
             self.count(at, 1.0);
         }
         let fetches = self.fetches_of(head);
-        self.push(Layer { fetches, members: own });
+        self.push(TentativeLayer { fetches, members: own });
         changed.sort_unstable();
         changed.dedup();
         changed
     }
 
-    fn push(&mut self, layer: Layer) {
+    fn push(&mut self, layer: TentativeLayer) {
         let at = self.layers.len();
         layer.members.iter().for_each(|&i| self.holders[i as usize].push(at as u32));
         self.layers.push(layer);
@@ -213,7 +213,7 @@ impl<'a> Learner<'a> {
     /// For each member of a layer, adds to `taken` the bytes per pull that it would remove from the layer as a head.
     /// A `sign` of -1 subtracts them.
     fn count(&mut self, at: usize, sign: f64) {
-        let Layer { fetches, members } = &self.layers[at];
+        let TentativeLayer { fetches, members } = &self.layers[at];
         self.in_layer.clear();
         members.iter().for_each(|&i| self.in_layer.add(i));
         let mut next = Vec::new();

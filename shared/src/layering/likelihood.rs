@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn powers() {
+    fn power_by_squaring_is_exact() {
         for (base, exponent, expect) in [(2.0, 10, 1024.0), (0.5, 3, 0.125), (7.0, 0, 1.0), (0.0, 5, 0.0)] {
             assert_eq!(power(base, exponent), expect);
         }

@@ -65,7 +65,7 @@ fn diamond(d_size: u64) -> Closure {
 }
 
 #[test]
-fn popularity_follows_dominators() {
+fn popularity_groups_by_dominators_as_nixery_does() {
     let check = |closure: &Closure, counted: &[(&str, u64)], budget: usize, expect: &[&str]| {
         let groups = Popularity::new(counts(counted)).group(closure, &[], budget);
         assert_eq!(names(closure, &groups), expect);
@@ -123,7 +123,7 @@ fn learnt(set: &Closure) -> Sharing {
 }
 
 #[test]
-fn a_layer_is_worth_its_bytes() {
+fn paths_of_3_mb_have_layers_within_the_budget() {
     let image = image_of_tool();
     let packages = parts(&image, &["other-1", "user7-1.7", "new-1"]);
     let check = |budget, expect: &[&str]| {
@@ -146,7 +146,7 @@ fn a_layer_is_worth_its_bytes() {
 /// There are as many packages as the budget allows layers, and all need one large library. At the last step, every
 /// package's layer would hold the library.
 #[test]
-fn nothing_is_held_many_times() {
+fn the_last_step_holds_each_path_once() {
     let names: Vec<String> = (0..12).map(|i| format!("user{i}-1")).collect();
     let mut lines: Vec<(&str, u64, &[&str])> = vec![("library-1", 300 * MB, &[])];
     lines.extend(names.iter().map(|name| (name.as_str(), MB, &["library-1"] as &[&str])));
@@ -159,7 +159,7 @@ fn nothing_is_held_many_times() {
 }
 
 #[test]
-fn what_is_implied_is_at_the_bottom() {
+fn implied_packages_are_in_the_lowest_layers() {
     let image = image_of_tool();
     let mut packages = parts(&image, &["other-1", "user7-1.7", "new-1", "tool-2"]);
     (packages[1].implied, packages[3].implied) = (true, true);
@@ -170,7 +170,7 @@ fn what_is_implied_is_at_the_bottom() {
 }
 
 #[test]
-fn what_many_need_has_a_layer() {
+fn paths_that_many_packages_need_have_layers() {
     let strategy = learnt(&tool_with_dependents());
     let image = image_of_tool();
     let packages = parts(&image, &["other-1", "user7-1.7", "new-1"]);
@@ -190,7 +190,7 @@ fn what_many_need_has_a_layer() {
 
 /// A package that another depends on has no layer of its own if other layers hold all of its members.
 #[test]
-fn what_is_covered_is_left_out() {
+fn packages_covered_by_other_layers_have_none() {
     let image = closure(&[
         ("large-1", 9 * MB, &["small-1", "base-1"]),
         ("small-1", MB, &["base-1"]),
@@ -208,7 +208,7 @@ fn what_is_covered_is_left_out() {
 }
 
 #[test]
-fn an_excerpt_is_as_good_as_the_whole() {
+fn an_excerpt_of_a_profile_gives_the_same_layers() {
     let profile = RevisionProfile::of_package_set(&tool_with_dependents(), PullCosts::default());
     let image = image_of_tool();
     let packages = parts(&image, &["other-1", "user7-1.7", "new-1"]);
@@ -225,7 +225,7 @@ fn an_excerpt_is_as_good_as_the_whole() {
 }
 
 #[test]
-fn a_profile_does_not_hang_on_store_paths() {
+fn a_profile_does_not_depend_on_store_hashes() {
     let profile = |from: &str| {
         let lines = tool_with_dependents();
         let renamed: Vec<PathInfo> = lines
@@ -252,7 +252,7 @@ fn a_profile_does_not_hang_on_store_paths() {
 }
 
 #[test]
-fn versions_tell_data_apart() {
+fn different_profiles_have_different_versions() {
     let set = diamond(4);
     let versions = [
         Sharing::default().version(),

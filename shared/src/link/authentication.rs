@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn convinces_only_for_what_was_signed() {
+    fn a_signature_is_valid_only_for_its_request_and_time() {
         let secret = Secret::new("s3cret");
         let path = "/v2/git/manifests/latest";
         let header = secret.sign("GET", path, 1_000);

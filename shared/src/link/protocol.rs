@@ -5,7 +5,7 @@
 //! [`crate::link::authentication`] describes how the edge signs its requests.
 
 use crate::oci::digest::Digest;
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 use std::fmt;
 use std::str::FromStr;
 
@@ -27,13 +27,12 @@ pub const BUILDS: &str = "/builds/";
 pub const PULLED: &str = "/pulls/";
 /// The greatest number of manifests in one report. It limits the path to 2 KB.
 pub const MAX_PULLED: usize = 32;
-/// Response header from the edge: where the response came from; see [`Source`].
+/// Response header from the edge: where the response came from; see [`AnswerSource`].
 pub const SOURCE: &str = "x-firn-source";
 
 /// Identifies one state of a package set and the way in which images are made from it. The edge only compares tokens.
 /// A token and a canonical image name always identify the same image.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct ImageSetId(Box<str>);
 
 /// The path of the request by which the edge reports that clients pulled these manifests. Without reports the backend
@@ -61,7 +60,7 @@ pub struct ParseImageSetIdError;
 
 /// Where the edge's response came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Source {
+pub enum AnswerSource {
     /// Cloudflare's Cache API: the cache of this location.
     Cache,
     /// Workers KV.
@@ -90,21 +89,13 @@ impl FromStr for ImageSetId {
     }
 }
 
-impl TryFrom<String> for ImageSetId {
-    type Error = ParseImageSetIdError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
+impl fmt::Display for ImageSetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
-impl From<ImageSetId> for String {
-    fn from(token: ImageSetId) -> Self {
-        token.0.into()
-    }
-}
-
-impl Source {
+impl AnswerSource {
     /// The value of [`SOURCE`].
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -116,7 +107,7 @@ impl Source {
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for AnswerSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }

@@ -202,7 +202,7 @@ impl PackageProblem {
     pub fn consult(&mut self, index: &NameIndex, name: &PackageName) {
         let found = index.nearest(name.as_str(), Self::SUGGESTIONS);
         if self.is_unclear() && !found.is_empty() {
-            self.near = found.into_iter().map(|found| found.name.into()).collect();
+            self.near = found.into_iter().map(|found| found.name.to_string()).collect();
         }
     }
 

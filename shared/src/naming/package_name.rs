@@ -1,7 +1,7 @@
 //! Package names: the components of an image name that name packages.
 
 use crate::oci::repository_name::{MAX_NAME_LEN, is_component};
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 use std::fmt;
 use std::str::FromStr;
 
@@ -11,8 +11,7 @@ use std::str::FromStr;
 /// It is always one component of the OCI name grammar, `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*` (distribution spec,
 /// "Pulling manifests"): no quotes, no `$`, no `/`, no leading dash or underscore. Nix nevertheless receives it only as
 /// a JSON string.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct PackageName(Box<str>);
 
 /// The greatest number of attributes in a name, including an output. Package sets contain each other without end
@@ -66,20 +65,6 @@ impl FromStr for PackageName {
         } else {
             Err(ParsePackageNameError::Grammar(quoted()))
         }
-    }
-}
-
-impl TryFrom<String> for PackageName {
-    type Error = ParsePackageNameError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<PackageName> for String {
-    fn from(name: PackageName) -> Self {
-        name.0.into()
     }
 }
 

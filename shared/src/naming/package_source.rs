@@ -5,6 +5,7 @@ use crate::{
     oci::reference::Tag,
 };
 use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -13,14 +14,12 @@ use std::str::FromStr;
 pub const NIXPKGS_URL: &str = "https://github.com/NixOS/nixpkgs";
 
 /// A full git commit: 40 lower-case hexadecimal digits. A shorter text is a branch or tag name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct Commit(Box<str>);
 
 /// A branch or tag name that git accepts (git-check-ref-format) and that cannot be mistaken for an option, a path or a
 /// URL.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct GitRef(Box<str>);
 
 /// The text is neither a commit nor a ref name.
@@ -235,31 +234,24 @@ impl FromStr for Version {
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Commit(commit) => commit.as_str(),
-            Self::Ref(name) => name.as_str(),
-        })
+        match self {
+            Self::Commit(commit) => commit.fmt(f),
+            Self::Ref(name) => name.fmt(f),
+        }
     }
 }
 
-macro_rules! string_conversions {
-    ($($name:ident),+) => {$(
-        impl TryFrom<String> for $name {
-            type Error = ParseGitRefError;
-
-            fn try_from(text: String) -> Result<Self, Self::Error> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(value: $name) -> Self {
-                value.0.into()
-            }
-        }
-    )+};
+impl fmt::Display for Commit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
-string_conversions!(Commit, GitRef);
+
+impl fmt::Display for GitRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -5,14 +5,13 @@
 //! contain paths on the server, which the client must not see. [`Reason`] removes the paths and keeps the rest.
 
 use crate::naming::source_url::without_credentials;
-use serde::{Deserialize, Serialize};
-use std::fmt;
+use serde_with::{DeserializeFromStr, SerializeDisplay};
+use std::{fmt, str::FromStr};
 
 /// One line of at most [`Reason::MAX_CHARS`] characters. It is never empty. It contains no absolute paths, no
 /// credentials in URLs, no control characters, and nothing that changes a terminal's colours or the direction of
 /// text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, SerializeDisplay, DeserializeFromStr)]
 pub struct Reason(Box<str>);
 
 /// After the removals nothing is left of the text.
@@ -74,17 +73,11 @@ impl Reason {
     }
 }
 
-impl TryFrom<String> for Reason {
-    type Error = NoReason;
+impl FromStr for Reason {
+    type Err = NoReason;
 
-    fn try_from(text: String) -> Result<Self, NoReason> {
-        Self::new(&text, &[])
-    }
-}
-
-impl From<Reason> for String {
-    fn from(reason: Reason) -> Self {
-        reason.0.into()
+    fn from_str(text: &str) -> Result<Self, NoReason> {
+        Self::new(text, &[])
     }
 }
 

@@ -5,8 +5,8 @@
 //! [`SourceUrl::with_credentials`], which is for git, returns the credentials. [`PublicUrl`] never has any. Keys
 //! contain the [`PublicUrl`], so that images stay valid when the operator changes the token.
 
-use serde::{Deserialize, Serialize};
-use std::fmt;
+use serde_with::{DeserializeFromStr, SerializeDisplay};
+use std::{convert::Infallible, fmt, str::FromStr};
 
 /// The URL of a repository as the operator configured it. It is displayed without credentials.
 #[derive(Clone, PartialEq, Eq)]
@@ -22,8 +22,7 @@ pub struct SourceUrl {
 ///   (`ssh://git@host/…`).
 /// - Its query has only parameters that select what is fetched, such as `ref`.
 /// - It has no fragment.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct PublicUrl(Box<str>);
 
 /// The query parameters that are shown. Any other may be a token.
@@ -86,15 +85,11 @@ impl From<&str> for PublicUrl {
     }
 }
 
-impl From<String> for PublicUrl {
-    fn from(text: String) -> Self {
-        text.as_str().into()
-    }
-}
+impl FromStr for PublicUrl {
+    type Err = Infallible;
 
-impl From<PublicUrl> for String {
-    fn from(url: PublicUrl) -> Self {
-        url.0.into()
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(text.into())
     }
 }
 

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_open_and_contradictory_records() {
+    fn refuses_closures_with_missing_or_contradictory_paths() {
         let open = Closure::new(&[info('b', "a")]);
         assert_eq!(open, Err(ClosureError::Open { from: path('b'), to: path('a') }));
         let mut other = info('a', "");

@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_what_matters_of_a_line() {
+    fn reads_lines_of_the_structured_log() {
         let check = |line: &str, expect: Option<Spoken>| assert_eq!(Spoken::of(line), expect, "{line}");
         check(&line(7, "compiling"), Some(Spoken::Builder("compiling".into())));
         check(
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn says_where_it_stands() {
+    fn summarises_the_progress() {
         assert_eq!(log(&[]).summary(), None);
         assert_eq!(log(&[start(7, BUILD, DRV)]).summary().as_deref(), Some("building python3-3.11"));
         let progress = r#"@nix {"action":"result","id":1,"type":105,"fields":[11,40,1,0]}"#;
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn is_bounded() {
+    fn the_log_is_bounded() {
         let mut log = BuildLog::default();
         (0..5000).for_each(|id| log.line(&start(id, BUILD, &format!("/nix/store/x-{id}.drv"))));
         assert!(log.builds().count() <= MAX_DERIVATIONS);
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_last_of_a_lot() {
+    fn keeps_the_last_lines_of_many() {
         let mut log = BuildLog::default();
         for id in 0..100 {
             log.line(&start(id, BUILD, &format!("/nix/store/x-{id:03}.drv")));

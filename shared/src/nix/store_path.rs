@@ -1,6 +1,6 @@
 //! Store paths: `/nix/store/<32 base-32 characters>-<name>` (Nix manual, "Store Path").
 
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -22,8 +22,7 @@ pub struct ParseStorePathError(String);
 ///
 /// It is always absolute, directly below [`STORE_DIR`], with a well-formed hash and name. So it stays below the root of
 /// any file system to which it is joined. Clones share the text, because closures repeat each path many times.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct StorePath(Arc<str>);
 
 impl StorePath {
@@ -71,20 +70,6 @@ impl FromStr for StorePath {
             Some(()) => Ok(Self(text.into())),
             None => Err(ParseStorePathError(text.chars().take(MAX_NAME_LEN).collect())),
         }
-    }
-}
-
-impl TryFrom<String> for StorePath {
-    type Error = ParseStorePathError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<StorePath> for String {
-    fn from(path: StorePath) -> Self {
-        path.as_str().to_owned()
     }
 }
 

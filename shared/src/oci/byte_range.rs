@@ -74,7 +74,7 @@ mod tests {
     use ByteRange::{Part, Unsatisfiable, Whole};
 
     #[test]
-    fn counts_for_who_has_the_rest() {
+    fn a_range_counts_only_with_the_right_if_range() {
         let (digest, tag) = (Digest::of(b"x"), entity_tag(&Digest::of(b"x")));
         let check = |method, if_range, expect| {
             assert_eq!(

@@ -4,7 +4,7 @@
 //! store path as Nix serialises it. They are different types because mixing them up makes images that no
 //! client can verify.
 
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 use sha2::Digest as _;
 use std::fmt;
 use std::str::FromStr;
@@ -26,8 +26,7 @@ pub enum ParseDigestError {
 macro_rules! sha256_newtype {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
         pub struct $name([u8; 32]);
 
         impl $name {
@@ -85,20 +84,6 @@ macro_rules! sha256_newtype {
                 Ok(Self(bytes))
             }
         }
-
-        impl TryFrom<String> for $name {
-            type Error = ParseDigestError;
-
-            fn try_from(text: String) -> Result<Self, Self::Error> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(digest: $name) -> Self {
-                digest.to_string()
-            }
-        }
     };
 }
 
@@ -132,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses() {
+    fn invalid_digests_are_refused() {
         let check = |text: &str, expect| assert_eq!(text.parse::<Digest>(), Err(expect), "{text}");
         check("", ParseDigestError::NoAlgorithm);
         check("latest", ParseDigestError::NoAlgorithm);

@@ -54,7 +54,7 @@ impl ManifestFormat {
     /// refusal would help nobody.
     pub fn negotiate<'a>(accept: impl IntoIterator<Item = &'a str>) -> Self {
         let ranges = accept.into_iter().flat_map(|line| line.split(',')).filter_map(MediaRange::parse);
-        let (mut oci, mut docker) = (Standing::default(), Standing::default());
+        let (mut oci, mut docker) = (Acceptance::default(), Acceptance::default());
         for range in ranges {
             oci.take(&range, OCI_MANIFEST);
             docker.take(&range, DOCKER_MANIFEST);
@@ -108,7 +108,7 @@ struct MediaRange<'a> {
 
 /// What an `Accept` header says of one media type.
 #[derive(Default)]
-struct Standing {
+struct Acceptance {
     /// How specific the range is that decides: a range that names the type goes before one with a `*`.
     precision: u8,
     accepted: bool,
@@ -136,7 +136,7 @@ impl<'a> MediaRange<'a> {
     }
 }
 
-impl Standing {
+impl Acceptance {
     fn take(&mut self, range: &MediaRange<'_>, media_type: &str) {
         let precision = range.precision(media_type);
         if precision > self.precision {

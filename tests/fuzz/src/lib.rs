@@ -230,11 +230,11 @@ fn nix_log(bytes: &[u8]) -> bool {
 fn file_name(bytes: &[u8]) -> bool {
     if let Ok(name) = FileName::new(bytes) {
         assert!(!bytes.contains(&b'/') && !bytes.contains(&0) && bytes != b".." && bytes != b".");
-        let text = String::from(name.clone());
+        let text = name.to_string();
         assert!(text.bytes().all(|b| b.is_ascii() && !b.is_ascii_control()));
-        assert_eq!(FileName::try_from(text), Ok(name));
+        assert_eq!(text.parse(), Ok(name));
     }
-    if let Ok(name) = FileName::try_from(String::from_utf8_lossy(bytes).into_owned()) {
+    if let Ok(name) = String::from_utf8_lossy(bytes).parse::<FileName>() {
         assert!(FileName::new(name.as_bytes()).is_ok());
     }
     FileName::new(bytes).is_ok()

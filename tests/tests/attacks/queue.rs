@@ -96,7 +96,7 @@ fn what_nobody_asks_for_leaves_the_queue() {
 
 /// A client that requests a single image gets a place after others have filled the queue and left.
 #[test]
-fn many_addresses_make_room() {
+fn a_full_queue_makes_room_for_another_client() {
     let gates = Gates::new();
     let backend = gated(&gates).args(&["--max-queue", "4", "--wait", "1"]).start();
     for number in 11..=14 {

@@ -78,7 +78,7 @@ fn a_client_that_leaves_does_not_stop_the_build() {
 }
 
 #[test]
-fn who_is_early_is_told_to_come_again() {
+fn a_client_that_pulls_too_early_gets_429() {
     let gates = Gates::new();
     let backend = gated(&gates).args(&["--wait", "2"]).start();
     let registry = backend.registry();
@@ -116,7 +116,7 @@ fn a_slow_build_holds_nobody_up() {
 
 /// The result of a build that is too slow. Afterwards none of its processes runs.
 #[test]
-fn builds_are_bounded() {
+fn a_build_that_is_too_slow_is_ended() {
     let backend = fresh().args(&["--nix-timeout", "3"]).start();
     let answer = backend.registry().settled("slow-build", "latest");
     let (_, message) = answer.error();
@@ -126,7 +126,7 @@ fn builds_are_bounded() {
 
 /// A server that is told to end also ends its builds.
 #[test]
-fn nothing_goes_on_after_the_end() {
+fn a_server_that_ends_also_ends_its_builds() {
     let gates = Gates::new();
     let mut backend = gated(&gates).start();
     let registry = backend.registry();
@@ -148,7 +148,7 @@ fn told_to_end(backend: &Backend) {
 /// Docker's daemon does not come back after a 429. But it follows redirects, which lead to the same address for
 /// another wait.
 #[test]
-fn docker_waits_too() {
+fn docker_waits_by_following_redirects() {
     // Shorter than the build, and a tenth of the time of a whole pull.
     let backend = fresh().args(&["--wait", "4"]).start();
     let image = format!("{}/slowish-1", backend.address());
@@ -267,7 +267,7 @@ fn registry_layers(registry: &Registry) -> usize {
 
 /// A server that is told to end lets builds finish within the grace period.
 #[test]
-fn builds_that_end_in_time_are_answered() {
+fn a_server_that_ends_lets_builds_finish_within_its_grace_period() {
     let gates = Gates::new();
     let backend = gated(&gates).env("FIRN_GRACE", "600").env("FIRN_WAIT", "600").start();
     let asking = Caller::new(&backend, 2).settling("gated-1");
@@ -286,7 +286,7 @@ fn builds_that_end_in_time_are_answered() {
 
 /// Clients of other builds are told to come back.
 #[test]
-fn builds_that_do_not_end_in_time_are_handed_back() {
+fn after_the_grace_period_clients_are_told_to_pull_again() {
     let gates = Gates::new();
     let backend = gated(&gates).env("FIRN_GRACE", "1").env("FIRN_WAIT", "600").start();
     let asking = Caller::new(&backend, 2).settling("gated-1");
@@ -298,7 +298,7 @@ fn builds_that_do_not_end_in_time_are_handed_back() {
 
 /// A malicious builder: it forks, in and out of its session, and none of its processes ever ends.
 #[test]
-fn nothing_is_left_of_a_builder() {
+fn a_malicious_builder_leaves_no_processes() {
     // As long as that of every other test process, so that none is a prefix of another.
     let mark = format!("98{:07}", std::process::id());
     let set = |script: &str| {

@@ -92,7 +92,7 @@ fn composed_images_are_the_backends() {
 /// With a profile, and with a budget that most images fit only at a higher step: once their packages have been in an
 /// image at that step, other combinations can be composed.
 #[test]
-fn so_are_those_with_a_profile_and_a_small_budget() {
+fn composed_images_with_a_profile_and_a_small_budget_are_the_backends() {
     let dir = TempDir::new().expect("a temporary directory");
     let profile = dir.path().join("profile.json").display().to_string();
     command(&["popularity", "--store", "--output", "/dev/null", "--profile", &profile]).run().succeeded();
@@ -115,7 +115,7 @@ fn so_are_those_with_a_profile_and_a_small_budget() {
 
 /// Backend and edge both leave out what a small package set lacks.
 #[test]
-fn absent_conveniences_are_known_to_be_absent() {
+fn optional_packages_that_are_missing_are_left_out_at_the_edge_too() {
     let set = format!(
         "{{ system, config, ... }}: {{ inherit (import {} {{ inherit system config; }}) bash coreutils jq tree; }}\n",
         package_set::bundled().display()

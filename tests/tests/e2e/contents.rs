@@ -192,7 +192,7 @@ impl Unpacked {
 }
 
 #[test]
-fn of_one_package() {
+fn contents_of_one_package() {
     let image = unpack("hello", false, &["hello"]);
     image.check();
     // There is no shell, and no link to one.
@@ -202,7 +202,7 @@ fn of_one_package() {
 }
 
 #[test]
-fn of_a_development_environment() {
+fn contents_of_a_development_environment() {
     let image = unpack("shell/git/curl", true, &["git", "curl"]);
     image.check();
     for (program, name) in [("bin/sh", "sh"), ("usr/bin/env", "env")] {
@@ -225,14 +225,14 @@ fn of_a_development_environment() {
 }
 
 #[test]
-fn of_packages_with_several_outputs() {
+fn contents_of_packages_with_several_outputs() {
     unpack("openssl/python3/nginx", false, &["openssl", "python3", "nginx"]).check();
 }
 
 /// Long and unusual names, empty directories, hard links, dangling links: in the closure, each is as in the Nix
 /// store. The forest links to their directories, so dangling links stay inside the store.
 #[test]
-fn of_difficult_packages() {
+fn contents_of_difficult_packages() {
     let image = unpack(
         "empty-directory/hardlink/long-names/setuid/unusual-names/file-output",
         false,
@@ -250,7 +250,7 @@ fn of_difficult_packages() {
 
 /// Files of a package at paths that the image itself owns are left out.
 #[test]
-fn packages_do_not_replace_what_is_the_images_own() {
+fn packages_do_not_replace_files_of_the_image() {
     let image = unpack("image-paths", false, &["image-paths"]);
     image.holds_the_closure();
     assert!(!image.text("etc/passwd").contains("mallory"));
@@ -276,7 +276,7 @@ fn conflicts_are_resolved() {
 
 /// More than 8 GiB do not fit into a classic tar header. This takes 4 KB on disk; it is streamed, never unpacked.
 #[test]
-fn of_a_file_of_more_than_8_gib() {
+fn contents_of_a_file_of_more_than_8_gib() {
     const SIZE: u64 = 8_590_000_007;
     eprintln!("packing and reading 8.6 GB, about a minute");
     let registry = backend().registry();

@@ -30,7 +30,7 @@ const KEPT: [&str; 6] = [
 ];
 
 #[test]
-fn both_files_are_there() {
+fn files_of_derived_images_are_beside_those_of_packages() {
     let base = format!("{}/shell/nginx", backend().address());
     dockerd().pull(&base);
     let context = TempDir::new().expect("a temporary directory");

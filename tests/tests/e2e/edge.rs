@@ -109,7 +109,7 @@ fn clients_log_in_to_a_private_edge() {
 }
 
 #[test]
-fn errors_arrive_as_they_are() {
+fn the_edge_passes_errors_on_unchanged() {
     let registry = edge().registry();
     for (name, status, code, says) in [
         ("gti", 404, "NAME_UNKNOWN", "did you mean git?"),

@@ -263,8 +263,8 @@ fn with_every_nix(test: &str, work: impl Fn(&Path, &str) + Sync) {
 }
 
 #[test]
-fn a_failure_is_what_it_is() {
-    with_every_nix("a_failure_is_what_it_is", |nix, salt| {
+fn failures_are_remembered_or_tried_again_by_their_cause() {
+    with_every_nix("failures_are_remembered_or_tried_again_by_their_cause", |nix, salt| {
         let backend = backend(&set(&CASES, salt), nix).start();
         for (name, _, _, outcome, logged) in CASES {
             check(&backend, name, outcome, logged, nix);
@@ -279,10 +279,10 @@ fn a_failure_is_what_it_is() {
 
 /// A client of a Nix daemon exits with 1 whatever happened.
 #[test]
-fn a_failure_is_what_it_is_through_a_daemon() {
+fn failures_through_a_daemon_are_told_apart_too() {
     const NAMES: [&str; 8] =
         ["fails", "dependencyfails", "nothing", "mismatch", "foreign", "offline", "offlinebeside", "nospace"];
-    with_every_nix("a_failure_is_what_it_is_through_a_daemon", |nix, salt| {
+    with_every_nix("failures_through_a_daemon_are_told_apart_too", |nix, salt| {
         let scratch = service::scratch("nix-daemon");
         let socket = scratch.join("socket");
         let variable = |name: &str, value: &str| (name.to_owned(), Some(value.to_owned()));
@@ -303,8 +303,8 @@ fn a_failure_is_what_it_is_through_a_daemon() {
 
 /// If the network or a disk makes a build reach its time limit, that says nothing about the package.
 #[test]
-fn a_time_limit_is_not_always_to_blame() {
-    with_every_nix("a_time_limit_is_not_always_to_blame", |nix, salt| {
+fn a_timeout_of_the_network_or_a_disk_is_tried_again() {
+    with_every_nix("a_timeout_of_the_network_or_a_disk_is_tried_again", |nix, salt| {
         let backend = backend(&set(&SLOW_CASES, salt), nix).args(&["--nix-timeout", "4"]).start();
         for (name, _, _, outcome, logged) in SLOW_CASES {
             check(&backend, name, outcome, logged, nix);
@@ -444,7 +444,7 @@ fn corrupt_cache(cache: &Path, set: &str) {
 /// If the system ends a process for lack of memory, or a person does, no package is at fault. The failure is not
 /// remembered, and the image is not made without its optional packages.
 #[test]
-fn who_was_interrupted_has_not_answered() {
+fn an_interrupted_nix_is_not_remembered_as_a_failure() {
     let (dir, random) = (TempDir::new().expect("a directory"), Random::seeded("who_was_interrupted"));
     let (program, interrupts) = (dir.path().join("nix-instantiate"), dir.path().join("interrupts"));
     // Interrupted by the signal in the file whenever it is asked about `nano`.

@@ -160,7 +160,7 @@ fn the_command_is_bash_or_the_only_program() {
 }
 
 #[test]
-fn user_starts_as_nobody_in_particular() {
+fn user_images_run_unprivileged() {
     let script = "id -u; id -g; id -un; echo $HOME; pwd; touch ~/file && echo may write; touch /etc/file 2>/dev/null || echo may not";
     let said = dockerd().run(&[], &image("user/shell/git"), &["bash", "-c", script]).succeeded();
     assert_eq!(said, "1000\n1000\nuser\n/home/user\n/home/user\nmay write\nmay not");

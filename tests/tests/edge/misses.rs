@@ -23,7 +23,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const TAG: &str = "/v2/shell/git/manifests/latest";
 
 #[tokio::test]
-async fn requests_are_made_anew_and_signed() {
+async fn headers_of_clients_are_not_forwarded_and_requests_are_signed() {
     let (edge, origin) = pair(|settings| settings.with("FIRN_SECRET", "s3cret")).await;
     let unwanted = [
         ("x-forwarded-for", "1.2.3.4"),
@@ -54,7 +54,7 @@ async fn requests_are_made_anew_and_signed() {
 }
 
 #[tokio::test]
-async fn one_question_for_everybody() {
+async fn concurrent_clients_share_one_request() {
     let (edge, origin) = pair(|settings| settings).await;
     origin.behave(Behaviour::Slow(Duration::from_millis(1500)));
     // The isolate has just started, and HEAD joins GET.
@@ -189,7 +189,7 @@ async fn joining_what_others_ask_for_is_no_miss() {
 }
 
 #[tokio::test]
-async fn a_client_is_a_network() {
+async fn limits_count_ipv6_networks_as_one_client() {
     let (edge, _origin) = pair(|settings| Settings { misses: Some(3), ..settings }).await;
     let ask = async |name: &str, address: &str| {
         let request = edge.request(Method::GET, &format!("/v2/{name}/manifests/latest"));
@@ -203,7 +203,7 @@ async fn a_client_is_a_network() {
 
 /// Clients that verify signatures request these at each pull.
 #[tokio::test]
-async fn tags_of_signatures_cost_nothing() {
+async fn tags_of_signatures_do_not_reach_the_backend() {
     let limits = |settings| Settings { look_ups: Some(1), misses: Some(1), ..settings };
     let (edge, origin) = pair(limits).await;
     let digest = Digest::of(b"a manifest").hex();
@@ -263,7 +263,7 @@ async fn an_old_image_is_better_than_being_put_off() {
 }
 
 #[tokio::test]
-async fn patience_ends_before_containerds() {
+async fn a_slow_backend_gives_429_before_containerd_gives_up() {
     let (edge, origin) = pair(|settings| settings).await;
     origin.behave(Behaviour::Slow(LONG));
     // The timeout is a constant. It is compared with containerd's where it is defined.
@@ -274,7 +274,7 @@ async fn patience_ends_before_containerds() {
 
 /// No other request to a backend takes longer. This backend accepts connections and sends nothing.
 #[tokio::test]
-async fn patience_ends_for_everything() {
+async fn no_request_waits_longer_for_a_silent_backend() {
     let silence = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", silence.local_addr().expect("an address"));
     let edge = Edge::start(Settings::new(&url)).await;

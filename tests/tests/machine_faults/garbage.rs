@@ -33,7 +33,7 @@ fn seed() -> u64 {
 }
 
 #[test]
-fn what_nobody_pulls_goes() {
+fn unused_images_are_collected() {
     let data = TempDir::new().expect("a temporary directory");
     let set = package_set::many(4, seed());
     let serve = || Backend::serving_expression(&set).data(data.path()).start();
@@ -79,7 +79,7 @@ fn what_nobody_pulls_goes() {
 /// Edges compose images from layers that no image of the backend may need any more, and write blobs that the backend
 /// does not know.
 #[test]
-fn what_edges_need_stays() {
+fn what_edges_compose_from_is_kept() {
     let data = TempDir::new().expect("a temporary directory");
     let set = package_set::many(2, seed());
     let mut backend = Backend::serving_expression(&set).data(data.path()).start();
@@ -216,7 +216,7 @@ fn a_flood_of_names_does_not_fill_the_disk() {
 
 /// The same commands on a real S3 server.
 #[test]
-fn buckets_are_looked_after_too() {
+fn gc_and_fsck_work_on_buckets() {
     let s3 = S3::start();
     let data = TempDir::new().expect("a temporary directory");
     let storage = format!("s3://{BUCKET}/looked-after");

@@ -182,7 +182,7 @@ fn a_killed_server_loses_nothing() {
 
 /// What a killed process left is removed by the next one, including GC roots.
 #[test]
-fn the_next_process_tidies_up() {
+fn the_next_process_removes_what_a_killed_one_left() {
     let data = TempDir::new().expect("a temporary directory");
     let set = package_set::small("tidy");
     let backend = Backend::serving_expression(&set).data(data.path()).start();

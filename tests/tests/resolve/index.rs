@@ -32,7 +32,7 @@ fn large(more: &str) -> String {
 }
 
 #[test]
-fn lists_what_it_is_told_to_look_at() {
+fn lists_the_requested_names() {
     for nix in evaluators() {
         let top = nix.index(&request(fixture(), json!([]), false)).expect("lists");
         assert_eq!(keys(&top["names"]), [""]);
@@ -51,7 +51,7 @@ fn lists_what_it_is_told_to_look_at() {
 }
 
 #[test]
-fn says_where_it_was() {
+fn a_failing_index_traces_the_last_name() {
     for nix in evaluators() {
         for bad in ["missingAttribute", "aborts", "infiniteRecursion"] {
             let look = json!(["hello", "python3Packages", bad, "gitFull"]);

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn is_whole_or_as_before() {
+    fn an_interrupted_write_leaves_the_old_file() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("file");
         for text in ["first", "second"] {

@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt;
 
 /// Where to write an image, and in which format.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Output {
+pub(crate) enum ImageOutput {
     /// `oci:DIR`, a directory in the OCI image layout.
     OciLayout(PathBuf),
     /// `docker-archive:FILE`, a tar as `docker save` writes it.
@@ -52,7 +52,7 @@ pub(crate) enum OutputError {
     },
 }
 
-impl FromStr for Output {
+impl FromStr for ImageOutput {
     type Err = ParseOutputError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -64,7 +64,7 @@ impl FromStr for Output {
     }
 }
 
-impl Output {
+impl ImageOutput {
     /// Writes an image. What existed there before stays until the new image is complete.
     ///
     /// # Errors

@@ -3,7 +3,7 @@ use crate::store::RecordKind;
 use crate::store::recorded_images::{IndexImage, OldStore};
 
 #[tokio::test]
-async fn what_was_stored_before_records_had_documents_is_whole() {
+async fn an_image_with_an_old_record_is_complete() {
     let old = OldStore::before_documents();
     let records: Vec<ImageRecord> = old.store.records(RecordKind::Image).await.expect("read");
     let [record] = &records[..] else { panic!("one image, not {records:?}") };
@@ -13,7 +13,7 @@ async fn what_was_stored_before_records_had_documents_is_whole() {
 
 /// Whatever is missing of an image of several platforms is missed.
 #[tokio::test]
-async fn an_index_is_whole_with_all_that_it_leads_to() {
+async fn an_index_is_complete_with_all_that_it_refers_to() {
     let old = OldStore::new();
     let image = IndexImage::stored(&old.store).await;
     let damage = async || damage(&old.store, &image.record).await.expect("the store works");

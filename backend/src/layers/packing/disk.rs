@@ -3,7 +3,7 @@
 use super::PackingError;
 use super::file_content::FileContent;
 use super::source_file::SourceFile;
-use super::tree_reader::{Node, Step, TreeReader};
+use super::tree_reader::{Step, TreeEntry, TreeReader};
 use std::fs::{self, DirEntry, Metadata};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
@@ -25,7 +25,7 @@ impl DiskTree {
         Self { root, is_at_root: true, inside: Vec::new() }
     }
 
-    fn visit(&mut self, path: PathBuf, metadata: &Metadata) -> Result<Node, PackingError> {
+    fn visit(&mut self, path: PathBuf, metadata: &Metadata) -> Result<TreeEntry, PackingError> {
         let file_type = metadata.file_type();
         let read = |source| PackingError::Read { path: path.clone(), source };
         if file_type.is_dir() {
@@ -33,14 +33,14 @@ impl DiskTree {
                 fs::read_dir(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(read)?;
             entries.sort_by_cached_key(DirEntry::file_name);
             self.inside.push(entries.into_iter());
-            Ok(Node::Directory)
+            Ok(TreeEntry::Directory)
         } else if file_type.is_symlink() {
-            Ok(Node::Symlink(fs::read_link(&path).map_err(read)?.into_os_string().into_vec()))
+            Ok(TreeEntry::Symlink(fs::read_link(&path).map_err(read)?.into_os_string().into_vec()))
         } else if file_type.is_file() {
             // The owner's bit, as Nix decides it.
             let is_executable = metadata.mode() & 0o100 != 0;
             let content = FileContent::File(Arc::new(SourceFile::new(path, metadata)));
-            Ok(Node::File { is_executable, content })
+            Ok(TreeEntry::File { is_executable, content })
         } else {
             Err(PackingError::Unsupported { path })
         }

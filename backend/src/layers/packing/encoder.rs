@@ -14,14 +14,8 @@ const FORMAT: u32 = 2;
 /// A compression method and its level, written `gzip`, `gzip:LEVEL`, `zstd` or `zstd:LEVEL`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Encoder {
-    method: Method,
+    compression: LayerCompression,
     level: i32,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Method {
-    Gzip,
-    Zstd,
 }
 
 /// The text does not name an encoder.
@@ -34,11 +28,11 @@ impl Encoder {
     ///
     /// Level 2 takes a tenth less time than level 3. Its layers are 1 % larger, and still smaller than zlib's at
     /// level 6. Level 1 takes a quarter less time than that, but its layers are 5 % larger in every pull.
-    pub const GZIP: Self = Self { method: Method::Gzip, level: 2 };
+    pub const GZIP: Self = Self { compression: LayerCompression::Gzip, level: 2 };
     /// One zstd frame per block, for clients that know OCI media types (since about 2023).
     ///
     /// Level 2 takes a sixth less time than level 3, and its layers are still smaller than those of gzip.
-    pub const ZSTD: Self = Self { method: Method::Zstd, level: 2 };
+    pub const ZSTD: Self = Self { compression: LayerCompression::Zstd, level: 2 };
 
     /// Everything that a layer's bytes depend on, other than its files. It is part of a layer's key.
     pub fn identity(&self) -> String {
@@ -47,10 +41,7 @@ impl Encoder {
 
     /// The compression that manifests name in the layers' media types.
     pub fn compression(&self) -> LayerCompression {
-        match self.method {
-            Method::Gzip => LayerCompression::Gzip,
-            Method::Zstd => LayerCompression::Zstd,
-        }
+        self.compression
     }
 
     /// What is known about an image's layers before they are packed.
@@ -60,22 +51,22 @@ impl Encoder {
 
     /// How many bytes of tar are compressed at once, independently of other blocks.
     pub(super) fn block_size(&self) -> usize {
-        match self.method {
+        match self.compression {
             // Deflate refers back at most 32 KiB, so larger blocks save almost nothing.
-            Method::Gzip => 1 << 20,
+            LayerCompression::Gzip => 1 << 20,
             // zstd can refer back to the beginning of a block.
-            Method::Zstd => 2 << 20,
+            LayerCompression::Zstd => 2 << 20,
         }
     }
 
     pub(super) fn compressor(&self) -> io::Result<Compressor> {
-        Ok(match self.method {
-            Method::Gzip => Compressor::Gzip {
+        Ok(match self.compression {
+            LayerCompression::Gzip => Compressor::Gzip {
                 at_level: libdeflate(self.level),
                 fast: libdeflate(1),
                 store: libdeflate(0),
             },
-            Method::Zstd => Compressor::Zstd(zstd::bulk::Compressor::new(self.level)?),
+            LayerCompression::Zstd => Compressor::Zstd(zstd::bulk::Compressor::new(self.level)?),
         })
     }
 }
@@ -100,9 +91,9 @@ impl FromStr for Encoder {
 
 impl fmt::Display for Encoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let method = match self.method {
-            Method::Gzip => "gzip",
-            Method::Zstd => "zstd",
+        let method = match self.compression {
+            LayerCompression::Gzip => "gzip",
+            LayerCompression::Zstd => "zstd",
         };
         write!(f, "{method}:{}", self.level)
     }

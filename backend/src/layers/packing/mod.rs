@@ -42,4 +42,4 @@ pub use file_content::FileContent;
 pub use packer::{PackedLayer, Packer};
 pub use source_file::SourceFile;
 pub use tree::FileTree;
-pub use tree_reader::{Node, Step, TreeReader};
+pub use tree_reader::{Step, TreeEntry, TreeReader};

@@ -22,14 +22,14 @@ pub trait TreeReader: Send {
 #[derive(Debug)]
 pub enum Step {
     /// To what has this name in the directory. The name of the root does not count.
-    Enter(Vec<u8>, Node),
+    Enter(Vec<u8>, TreeEntry),
     /// Out of the directory.
     Leave,
 }
 
 /// What a file tree consists of.
 #[derive(Debug)]
-pub enum Node {
+pub enum TreeEntry {
     /// A directory. What it holds comes next.
     Directory,
     /// A symlink with its target.

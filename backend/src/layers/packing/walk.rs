@@ -4,7 +4,7 @@ use super::PackingError;
 use super::file_content::FileContent;
 use super::nar_size;
 use super::tree::FileTree;
-use super::tree_reader::{Node, Step, TreeReader};
+use super::tree_reader::{Step, TreeEntry, TreeReader};
 use super::twins::Twins;
 use firn_shared::archive::{ImagePath, Permissions};
 use std::collections::VecDeque;
@@ -142,20 +142,20 @@ impl OpenTree {
     fn visit(
         &mut self,
         at: ImagePath,
-        node: Node,
+        node: TreeEntry,
         nar_size: &mut u64,
     ) -> Result<(ImagePath, Found), PackingError> {
         let found = match node {
-            Node::Directory => {
+            TreeEntry::Directory => {
                 self.inside.push(OpenDirectory { at: at.clone(), last: None });
                 *nar_size += nar_size::DIRECTORY;
                 Found::Directory(Permissions::STORE_DIRECTORY)
             }
-            Node::Symlink(target) => {
+            TreeEntry::Symlink(target) => {
                 *nar_size += nar_size::symlink(target.len());
                 Found::Symlink(target)
             }
-            Node::File { is_executable, content } => {
+            TreeEntry::File { is_executable, content } => {
                 *nar_size += nar_size::file(content.size(), is_executable);
                 let permissions =
                     if is_executable { Permissions::STORE_EXECUTABLE } else { Permissions::STORE_FILE };

@@ -34,7 +34,7 @@ fn derivations() -> (TempDir, String, String) {
 }
 
 #[test]
-fn every_entry_is_reached() {
+fn every_message_in_the_table_is_recognised() {
     for (words, expect) in MEANINGS {
         assert_eq!(meaning(&format!("error: x {words} y")), Some(expect), "{words}");
     }
@@ -111,7 +111,7 @@ fn what_is_under_way_when_time_runs_out_tells_why() {
 }
 
 #[test]
-fn a_binary_cache_that_fails_is_in_the_way_of_everything() {
+fn an_unreachable_binary_cache_makes_any_failure_passing() {
     let mut said =
         errors(&["error: a 'sparc-linux' with features {} is required to build '/nix/store/x.drv', but"]);
     assert_eq!(blames(&said.judge(1)), [Blame::Machine]);
@@ -133,7 +133,7 @@ fn what_is_not_understood_counts_by_its_exit_code() {
 }
 
 #[test]
-fn a_fault_names_whom_it_is_about() {
+fn a_fault_knows_its_derivation() {
     let said = errors(&[
         "error: cycle detected in build of '/nix/store/3pmppdlqjx4i0ww255kg6wjzlvg8shdc-a.drv' in the references",
     ]);

@@ -54,7 +54,7 @@ impl Subject {
         Self { data, checkouts }
     }
 
-    async fn get(&self, url: &SourceUrl, commit: &Commit) -> Outcome {
+    async fn get(&self, url: &SourceUrl, commit: &Commit) -> FetchResult {
         self.checkouts.get(url, commit, &Audience::of(Client::NOBODY)).await.expect("it is not dismissed")
     }
 

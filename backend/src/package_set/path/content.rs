@@ -50,6 +50,8 @@ pub(super) struct Content {
 pub(super) struct Way {
     path: PathBuf,
     end: Option<End>,
+    /// Whether the end is watched.
+    is_watched: bool,
 }
 
 /// The real path, device and inode.
@@ -58,12 +60,19 @@ type End = (PathBuf, u64, u64);
 impl Way {
     fn new(path: PathBuf) -> Self {
         let end = end(&path).ok();
-        Self { path, end }
+        Self { path, end, is_watched: false }
     }
 
-    /// Whether it still leads to the same.
+    /// Whether it still leads to the same. If the end is watched, its device and inode suffice: before the inode belongs to
+    /// something else, the kernel tells that the end is gone. Then this takes one system call, else one for each name in
+    /// the path.
     pub(super) fn is_same(&self) -> bool {
-        end(&self.path).ok() == self.end
+        match &self.end {
+            Some((_, device, inode)) if self.is_watched => {
+                self.path.metadata().is_ok_and(|meta| (meta.dev(), meta.ino()) == (*device, *inode))
+            }
+            _ => end(&self.path).ok() == self.end,
+        }
     }
 }
 
@@ -92,7 +101,7 @@ impl Content {
         watch: Option<&mut Watch>,
     ) -> io::Result<Self> {
         // The path itself may be a symlink to where the set is today.
-        let way = Way::new(path.to_owned());
+        let way = Way { is_watched: true, ..Way::new(path.to_owned()) };
         let root = match &way.end {
             Some((real, ..)) => real.clone(),
             None => path.canonicalize()?,
@@ -231,6 +240,7 @@ impl Walk<'_> {
     fn outside(&mut self, link: &Path) -> io::Result<Option<Digest>> {
         let way = Way::new(link.to_owned());
         let real = way.end.as_ref().map(|(real, ..)| real.clone());
+        let number = self.content.ways.len();
         self.content.ways.push(way);
         let Some(real) = real else { return Ok(None) };
         let is_in = |place: &Path| real.starts_with(place);
@@ -252,7 +262,10 @@ impl Walk<'_> {
             self.room = None;
         }
         match added {
-            Ok(()) => Ok(Some(Digest::from_hasher(hasher))),
+            Ok(()) => {
+                self.content.ways[number].is_watched = true;
+                Ok(Some(Digest::from_hasher(hasher)))
+            }
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                 if is_part {
                     return Err(error);

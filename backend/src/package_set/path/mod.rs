@@ -3,6 +3,11 @@
 //! It is watched ([`watch`]): as long as nothing happens in it, its content is what it was. Whatever happens, it is read
 //! again ([`content`]), and what is found counts only if nothing happened meanwhile.
 //!
+//! **Every request asks whether something has happened.** That takes two system calls, or more if links lead out of it:
+//! whether the kernel's queue is empty, and whether the path still leads to the same directory. Requests do this at the same
+//! time, because nothing is changed by it. Only a request that finds events takes them out of the queue, and for that it
+//! needs the state for itself.
+//!
 //! - **Where watching is impossible**, for want of watches or on a network file system, it is read again when
 //!   [`INTERVAL`] has passed. Watching is tried again every [`WATCH_AGAIN`].
 //! - **What the kernel does not tell** is found within [`DOUBT`] by reading it again in the background: writing through
@@ -15,7 +20,7 @@ use content::{Content, Files, Way};
 use firn_shared::{Digest, naming::package_source::Revision};
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 use watch::{Unfit, Watch};
 
@@ -33,7 +38,7 @@ const ATTEMPTS: usize = 2;
 /// The content of a path, as it was last seen.
 #[derive(Debug)]
 pub(super) struct WatchedPath {
-    state: Arc<Mutex<State>>,
+    state: Arc<RwLock<State>>,
     /// Held while it is read: everybody else wants the same answer.
     reading: tokio::sync::Mutex<()>,
 }
@@ -93,7 +98,7 @@ impl WatchedPath {
     fn with(path: PathBuf, interval: Duration, doubt: Duration) -> Self {
         let (known, files, watch, unfit, too_large, doubted) = Default::default();
         let state = State { path, interval, doubt, known, files, watch, unfit, too_large, doubted };
-        Self { state: Arc::new(Mutex::new(state)), reading: tokio::sync::Mutex::default() }
+        Self { state: Arc::new(RwLock::new(state)), reading: tokio::sync::Mutex::default() }
     }
 
     /// What it holds now.
@@ -128,13 +133,17 @@ impl WatchedPath {
 
     /// What it holds, if that is known and nobody is reading.
     fn at_once(&self, certainty: Certainty) -> Option<Digest> {
-        let mut state = self.state.try_lock().ok()?;
+        {
+            let state = self.state.try_read().ok()?;
+            if let Some(digest) = state.undisturbed(certainty)
+                && !state.is_doubtful()
+            {
+                return Some(digest);
+            }
+        }
+        let mut state = self.state.try_write().ok()?;
         let digest = state.believed(certainty)?;
-        let is_doubtful = state
-            .known
-            .as_ref()
-            .is_some_and(|k| matches!(k.belief, Belief::Silence(_)) && k.seen.elapsed() >= state.doubt);
-        if is_doubtful && !state.doubted {
+        if state.is_doubtful() && !state.doubted {
             state.doubted = true;
             let (state, path, files) =
                 (Arc::clone(&self.state), state.path.clone(), Arc::clone(&state.files));
@@ -147,30 +156,37 @@ impl WatchedPath {
     }
 }
 
-fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
-    state.lock().expect("nothing panics while holding the lock")
+fn lock(state: &RwLock<State>) -> RwLockWriteGuard<'_, State> {
+    state.write().expect("nothing panics while holding the lock")
 }
 
 impl State {
-    /// What is known, if it still counts.
-    fn believed(&mut self, certainty: Certainty) -> Option<Digest> {
+    /// What is known, if it still counts and the kernel has told of no event since.
+    fn undisturbed(&self, certainty: Certainty) -> Option<Digest> {
         let known = self.known.as_ref()?;
-        let is_believed = match (&known.belief, &mut self.watch) {
-            (Belief::Silence(ways), Some(watch)) => watch.is_quiet() && ways.iter().all(Way::is_same),
-            (Belief::Interval, _) => {
-                return (certainty == Certainty::Recent && known.seen.elapsed() < self.interval)
-                    .then_some(known.digest);
-            }
+        let counts = match (&known.belief, &self.watch) {
+            (Belief::Silence(ways), Some(watch)) => watch.is_empty() && ways.iter().all(Way::is_same),
+            (Belief::Interval, _) => certainty == Certainty::Recent && known.seen.elapsed() < self.interval,
             _ => false,
         };
-        if is_believed {
-            return Some(known.digest);
+        counts.then_some(known.digest)
+    }
+
+    /// What is known, if it still counts. Events are taken out of the queue, so what they say is kept.
+    fn believed(&mut self, certainty: Certainty) -> Option<Digest> {
+        let is_quiet = self.watch.as_mut().is_none_or(Watch::is_quiet);
+        let digest = self.undisturbed(certainty).filter(|_| is_quiet);
+        if let (None, Some(Known { belief: belief @ Belief::Silence(_), .. })) = (digest, &mut self.known) {
+            *belief = Belief::Never;
         }
-        // What has happened is told once.
-        if let Some(known) = &mut self.known {
-            known.belief = Belief::Never;
-        }
-        None
+        digest
+    }
+
+    /// Whether silence has been believed for so long that it is to be read in the background.
+    fn is_doubtful(&self) -> bool {
+        self.known
+            .as_ref()
+            .is_some_and(|k| matches!(k.belief, Belief::Silence(_)) && k.seen.elapsed() >= self.doubt)
     }
 
     /// Reads it, again if it changes meanwhile.

@@ -441,6 +441,29 @@ fn those_who_wait_for_it_share_what_is_read() {
 }
 
 #[test]
+fn requests_look_at_it_at_the_same_time() {
+    let (_dir, root) = set();
+    let watched = WatchedPath::with(root.clone(), LONG, LONG);
+    block_on(async {
+        ask(&watched).await;
+        let other = watched.state.read().expect("nobody panics");
+        assert!(watched.at_once(Certainty::Exact).is_some());
+        // An event that does not count is taken out of the queue by a request that is alone.
+        fs::create_dir(root.join(".git")).expect("made");
+        assert!(watched.at_once(Certainty::Exact).is_none());
+        drop(other);
+        assert!(watched.at_once(Certainty::Exact).is_some());
+        let other = watched.state.read().expect("nobody panics");
+        assert!(watched.at_once(Certainty::Exact).is_some(), "the queue is empty again");
+        write(root.join("default.nix"), "other");
+        assert!(watched.at_once(Certainty::Exact).is_none());
+        drop(other);
+        assert!(watched.at_once(Certainty::Exact).is_none(), "a change counts until it is read");
+        assert!(watched.at_once(Certainty::Exact).is_none());
+    });
+}
+
+#[test]
 fn digests_stay_what_they_were() {
     let dir = TempDir::new().expect("a directory");
     let root = dir.path();

@@ -15,7 +15,7 @@ use rustix::{
         inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags},
         statfs,
     },
-    io::Errno,
+    io::{Errno, ioctl_fionread},
 };
 use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
@@ -151,6 +151,11 @@ impl Watch {
         }
         self.set.clone_from(&self.wanted);
         Ok(())
+    }
+
+    /// Whether nothing is in the queue. Something may be in it that does not count.
+    pub(super) fn is_empty(&self) -> bool {
+        ioctl_fionread(&self.queue) == Ok(0)
     }
 
     /// Whether nothing has happened since the last call.

@@ -44,7 +44,7 @@ impl NixStore {
         self
     }
 
-    fn read(&self, outputs: &[char], closure: &[char]) -> Result<Listing, ListingError> {
+    fn read(&self, outputs: &[char], closure: &[char]) -> Result<Listing, ReadListingError> {
         self.read_within(LIMITS, outputs, closure)
     }
 
@@ -53,7 +53,7 @@ impl NixStore {
         limits: ListingLimits,
         outputs: &[char],
         closure: &[char],
-    ) -> Result<Listing, ListingError> {
+    ) -> Result<Listing, ReadListingError> {
         let [outputs, closure] =
             [outputs, closure].map(|letters| letters.iter().copied().map(store_path).collect::<Vec<_>>());
         read_within(limits, &outputs, &Links::new(&self.root(), outputs.iter().chain(&closure)))
@@ -68,14 +68,14 @@ fn text(listing: &Listing) -> Vec<String> {
             Node::Dangling => all.push(format!("{at} -> ?")),
             Node::Link(index) => {
                 let Target { directory, path, below } = listing.target(index);
-                let below: Vec<_> = below.iter().map(|name| String::from(name.clone())).collect();
-                let names: Vec<_> = listing.directory(*directory).keys().cloned().map(String::from).collect();
+                let below: Vec<_> = below.iter().map(FileName::to_string).collect();
+                let names: Vec<_> = listing.directory(*directory).keys().map(FileName::to_string).collect();
                 all.push(format!("{at} -> {}:{} [{}]", path.name(), below.join("/"), names.join(" ")));
             }
             Node::Directory(index) => {
                 all.push(format!("{at}/"));
                 for (name, node) in listing.directory(index) {
-                    walk(listing, *node, &format!("{at}/{}", String::from(name.clone())), all);
+                    walk(listing, *node, &format!("{at}/{name}"), all);
                 }
             }
         }
@@ -190,7 +190,7 @@ fn there_are_limits() {
     let check = |limits: ListingLimits, fits: bool| {
         let read = store.read_within(limits, &['a'], &[]);
         assert_eq!(read.is_ok(), fits, "{limits:?}: {read:?}");
-        assert!(fits || matches!(read, Err(ListingError::TooLarge)), "{read:?}");
+        assert!(fits || matches!(read, Err(ReadListingError::TooLarge)), "{read:?}");
     };
     check(ListingLimits { files: 2, ..LIMITS }, true);
     check(ListingLimits { files: 1, ..LIMITS }, false);

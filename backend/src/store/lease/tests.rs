@@ -22,7 +22,7 @@ async fn next_lease(store: &Store, length: Duration) -> Lease {
 
 /// Holders end the lease or die. There is never more than one holder.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_one_holds_it() {
+async fn one_of_many_processes_gets_the_lease() {
     const TASKS: usize = 8;
     const TERMS: usize = 24;
     const DEATHS: [usize; 2] = [7, 15];
@@ -61,12 +61,12 @@ async fn of_many_one_holds_it() {
 
 /// If many processes see that a holder has died, one takes over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_takes_over() {
+async fn one_process_takes_over_an_expired_lease() {
     for Subject { store, url, .. } in subjects() {
         for _ in 0..5 {
             drop(next_lease(&store, Duration::ZERO).await);
             let latest = store.terms().await.expect("the store works").pop().expect("a term");
-            while store.standing(latest).await.expect("the store works") != Standing::Free {
+            while store.term_state(latest).await.expect("the store works") != TermState::Free {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             let tries = (0..8).map(|_| {
@@ -83,7 +83,7 @@ async fn one_takes_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn who_works_for_long_renews_it() {
+async fn long_work_renews_the_lease() {
     const LENGTH: Duration = Duration::from_secs(4);
     let all = subjects().into_iter().map(|subject| async move {
         let Subject { store, url, dir: _dir } = subject;
@@ -104,7 +104,7 @@ async fn who_works_for_long_renews_it() {
 
 /// A holder that was replaced cannot end another holder's term.
 #[tokio::test]
-async fn only_ones_own_is_given_up() {
+async fn a_replaced_holder_cannot_end_the_new_term() {
     for Subject { store, url, .. } in subjects() {
         let first = lease(&store, Duration::ZERO).await.expect("nobody else");
         let second = next_lease(&store, HOUR).await;
@@ -116,7 +116,7 @@ async fn only_ones_own_is_given_up() {
 }
 
 #[tokio::test]
-async fn who_was_slow_holds_nothing() {
+async fn a_term_with_an_old_number_has_no_effect() {
     for Subject { store, url, .. } in subjects() {
         for _ in 0..3 {
             next_lease(&store, HOUR).await.end().await.expect("given up");
@@ -130,7 +130,7 @@ async fn who_was_slow_holds_nothing() {
 
 /// A client that retries is told that its object exists already.
 #[tokio::test]
-async fn what_an_earlier_attempt_has_written_is_ones_own() {
+async fn a_retry_that_finds_its_own_term_succeeds() {
     for Subject { store, url, .. } in subjects() {
         store.create(&location(1), Term::of("it", HOUR).bytes()).await.expect("written");
         assert!(store.begin(1, "it", HOUR).await.expect("the store works"), "{url}");
@@ -140,7 +140,7 @@ async fn what_an_earlier_attempt_has_written_is_ones_own() {
 
 /// The holder stops, and no other process takes over before its term would have expired.
 #[tokio::test]
-async fn a_clock_that_was_set_back_leaves_nobody_with_it() {
+async fn a_term_from_the_future_stops_its_holder() {
     let dir = tempfile::tempdir().expect("a directory");
     let url = format!("file://{}", dir.path().join("storage").display());
     let store = Store::open(&url, &dir.path().join("staging")).expect("a store");
@@ -157,7 +157,7 @@ async fn a_clock_that_was_set_back_leaves_nobody_with_it() {
 
 /// A holder that cannot reach the store stops before others take over.
 #[tokio::test]
-async fn who_cannot_renew_stops() {
+async fn a_holder_that_cannot_renew_stops() {
     let dir = tempfile::tempdir().expect("a directory");
     let storage = dir.path().join("storage");
     let store =
@@ -170,7 +170,7 @@ async fn who_cannot_renew_stops() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_passes() {
+async fn an_unreadable_term_expires() {
     let dir = tempfile::tempdir().expect("a directory");
     let url = format!("file://{}", dir.path().join("storage").display());
     let store = Store::open(&url, &dir.path().join("staging")).expect("a store");

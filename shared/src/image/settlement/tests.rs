@@ -80,7 +80,7 @@ fn the_smallest_hash_wins_in_any_order() {
 }
 
 #[test]
-fn what_was_decided_wins() {
+fn decided_contents_win_over_smaller_hashes() {
     let (a, b) = (record('a', &[('t', 1), ('u', 1)]), record('b', &[('t', 2), ('u', 2)]));
     // This Nix store has the losing content of t, and the winning content of u.
     let mut made_anew = record('a', &[('t', 2), ('u', 1), ('v', 5)]);
@@ -100,7 +100,7 @@ fn what_was_decided_wins() {
 }
 
 #[test]
-fn renewed_records_agree_and_stay_in_line() {
+fn renewed_records_agree_with_the_settlement() {
     let (a, b) = (record('a', &[('t', 2), ('u', 7)]), record('b', &[('t', 1), ('u', 7)]));
     let settlement = Settlement::new(&[&a, &b]).expect("settled");
     assert_eq!(settlement.renewed(&b), None);
@@ -116,7 +116,7 @@ fn renewed_records_agree_and_stay_in_line() {
 }
 
 #[test]
-fn what_records_cannot_tell_is_not_guessed() {
+fn unknown_files_of_a_content_are_a_contradiction() {
     // The files in t are known only for the losing content.
     let (own, other) = (record('t', &[]), record('a', &[('t', 1)]));
     assert_eq!(settled(&[&own, &other], 't'), Ok(0));
@@ -179,7 +179,7 @@ fn records() -> impl Strategy<Value = Vec<PackageRecord>> {
 proptest! {
     /// All images settle on the same contents, whatever the order of the records, and whichever are renewed first.
     #[test]
-    fn all_come_to_the_same(records in records(), shift in 0..5usize, first in 0..5usize) {
+    fn any_order_and_any_renewal_settles_on_the_same_contents(records in records(), shift in 0..5usize, first in 0..5usize) {
         let all: Vec<_> = records.iter().collect();
         let expect = closure(&all).expect("nothing is claimed");
         let mut rotated = all.clone();
@@ -202,7 +202,7 @@ proptest! {
 
     /// The contents in one Nix store win over all contents in earlier records.
     #[test]
-    fn a_decision_wins(records in records(), contents in proptest::collection::vec(0..3u8, 3)) {
+    fn decided_contents_win_over_earlier_records(records in records(), contents in proptest::collection::vec(0..3u8, 3)) {
         let before: Vec<_> = records.iter().collect();
         let store: Vec<_> = "tuv".chars().zip(contents).collect();
         let mut new = record('z', &store);

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 /// The parts of a text that are shown.
 fn shown(text: &str) -> Option<String> {
-    Reason::new(text, &["/srv/my packages", "/"]).ok().map(String::from)
+    Reason::new(text, &["/srv/my packages", "/"]).ok().map(|reason| reason.to_string())
 }
 
 fn check(text: &str, expect: &str) {
@@ -106,7 +106,7 @@ proptest! {
         after in "([ '\"’)>.,:;][a-z /]{0,8}){0,3}",
     ) {
         let reason = Reason::new(&format!("x{before}{path}{after}"), &[]);
-        let shown = reason.map(String::from).unwrap_or_default();
+        let shown = reason.map(|reason| reason.to_string()).unwrap_or_default();
         let first: String = path.chars().take_while(|c| !c.is_ascii_uppercase()).collect();
         prop_assert!(!shown.contains(&path), "{}", shown);
         prop_assert!(!shown.contains(first.trim_end_matches('/')) || first.len() < 2, "{}", shown);

@@ -1,13 +1,16 @@
 //! The names of files in store paths.
 
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
+use std::{
+    fmt::{self, Write},
+    str::FromStr,
+};
 
 /// The name of a file. It consists of bytes, as on Linux.
 ///
 /// It is serialised as text, because JSON has no bytes. `%` and everything that is not printable ASCII is
 /// percent-encoded.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct FileName(Box<[u8]>);
 
 /// The bytes or the text are not the name of a file.
@@ -33,24 +36,20 @@ impl FileName {
     }
 }
 
-impl From<FileName> for String {
-    fn from(name: FileName) -> Self {
-        let mut text = Self::with_capacity(name.0.len());
-        for byte in &*name.0 {
-            match byte {
-                b'%' | 0..=0x1f | 0x7f.. => text.push_str(&format!("%{byte:02x}")),
-                _ => text.push(char::from(*byte)),
-            }
-        }
-        text
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| match byte {
+            b'%' | 0..=0x1f | 0x7f.. => write!(f, "%{byte:02x}"),
+            _ => f.write_char(char::from(*byte)),
+        })
     }
 }
 
-impl TryFrom<String> for FileName {
-    type Error = FileNameError;
+impl FromStr for FileName {
+    type Err = FileNameError;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let error = || FileNameError(text.clone());
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = || FileNameError(text.to_owned());
         let mut bytes = Vec::with_capacity(text.len());
         let mut rest = text.as_bytes();
         while let [first, tail @ ..] = rest {
@@ -76,13 +75,13 @@ mod tests {
         #[test]
         fn names_round_trip(bytes in proptest::collection::vec(any::<u8>(), 1..20)) {
             if let Ok(name) = FileName::new(&bytes) {
-                prop_assert_eq!(FileName::try_from(String::from(name.clone())), Ok(name));
+                prop_assert_eq!(name.to_string().parse(), Ok(name));
             }
         }
 
         #[test]
         fn never_panics(text in "\\PC{0,20}|(%[0-9a-g]{0,2}){0,4}") {
-            let _ = FileName::try_from(text);
+            let _ = text.parse::<FileName>();
         }
     }
 
@@ -92,7 +91,7 @@ mod tests {
             assert!(FileName::new(bytes.as_bytes()).is_err(), "{bytes:?}");
         }
         for text in ["%2f", "%2e%2e", "%00", "%zz", "%1", "%"] {
-            assert!(FileName::try_from(text.to_owned()).is_err(), "{text}");
+            assert!(text.parse::<FileName>().is_err(), "{text}");
         }
     }
 }

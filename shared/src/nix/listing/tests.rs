@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn name(text: &str) -> FileName {
-    FileName::try_from(text.to_owned()).expect("a file name")
+    text.parse().expect("a file name")
 }
 
 /// Builds a listing from lines such as `bin/git`, `share/empty/`, `sbin -> bin`, `lib -> b:lib/x` (a link into another

@@ -230,7 +230,7 @@ fn lists_of_tags_link_to_the_next_page() {
 }
 
 #[test]
-fn nothing_refers_to_images() {
+fn referrers_are_an_empty_index() {
     let url = format!("/v2/git/referrers/{}", Digest::of(b"blob"));
     let answer = |text: &str| referrers(&request(text));
     check(

@@ -145,7 +145,7 @@ fn all_shapes_at_one_name() {
 
 /// If buildenv fails, the image has the first one that does not dangle.
 #[test]
-fn where_buildenv_ends() {
+fn combinations_where_buildenv_fails() {
     let (backend, set) = backend();
     let mut combinations = Vec::new();
     for a in SINGLES {

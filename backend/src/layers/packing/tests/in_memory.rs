@@ -1,7 +1,7 @@
 //! Trees that are on no disk.
 
 use super::*;
-use crate::layers::packing::{FileContent, Node, Step, TreeReader};
+use crate::layers::packing::{FileContent, Step, TreeEntry, TreeReader};
 use bytes::Bytes;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
@@ -27,7 +27,7 @@ fn in_memory(steps: Vec<Step>) -> Vec<FileTree> {
 fn steps(path: &Path, name: Vec<u8>, largest: u64, steps: &mut Vec<Step>) {
     let metadata = path.symlink_metadata().expect("it is there");
     if metadata.is_dir() {
-        steps.push(Step::Enter(name, Node::Directory));
+        steps.push(Step::Enter(name, TreeEntry::Directory));
         let mut names: Vec<_> =
             fs::read_dir(path).expect("a directory").map(|e| e.expect("an entry").file_name()).collect();
         names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
@@ -37,14 +37,14 @@ fn steps(path: &Path, name: Vec<u8>, largest: u64, steps: &mut Vec<Step>) {
         steps.push(Step::Leave);
     } else if metadata.is_symlink() {
         let target = fs::read_link(path).expect("a link").into_os_string().into_vec();
-        steps.push(Step::Enter(name, Node::Symlink(target)));
+        steps.push(Step::Enter(name, TreeEntry::Symlink(target)));
     } else {
         let content = match metadata.len() <= largest {
             true => FileContent::Bytes(Bytes::from(fs::read(path).expect("a file"))),
             false => FileContent::File(SourceFile::new(path.to_owned(), &metadata).into()),
         };
         let is_executable = metadata.permissions().mode() & 0o100 != 0;
-        steps.push(Step::Enter(name, Node::File { is_executable, content }));
+        steps.push(Step::Enter(name, TreeEntry::File { is_executable, content }));
     }
 }
 
@@ -66,8 +66,8 @@ fn where_a_tree_is_read_from_leaves_no_trace() {
 #[test]
 fn a_tree_that_is_no_nar_is_refused() {
     let check = |steps: Vec<Step>| pack(&packer("gzip", 1), in_memory(steps)).expect_err("refused");
-    let directory = |name: &str| Step::Enter(name.into(), Node::Directory);
-    let link = |name: &str| Step::Enter(name.into(), Node::Symlink(b"x".to_vec()));
+    let directory = |name: &str| Step::Enter(name.into(), TreeEntry::Directory);
+    let link = |name: &str| Step::Enter(name.into(), TreeEntry::Symlink(b"x".to_vec()));
     let out_of_order = |steps: Vec<Step>, at: &str| {
         let error = check(steps);
         assert!(matches!(&error, PackingError::Order { path } if path == Path::new(at)), "{error:?}");
