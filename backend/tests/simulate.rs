@@ -38,17 +38,17 @@ fn sharing_makes_pulls_short() {
     // Upper limits: bytes fetched by content, by chain; average number of layers; seconds for all images, and for one
     // alone.
     let table = [
-        ("images-1.txt", 1.11, 2.6, 23.5, 165.0, 4.4),
-        ("images-2.txt", 1.10, 2.4, 23.5, 172.0, 4.2),
-        ("images-3.txt", 1.11, 2.55, 23.5, 168.0, 4.2),
+        ("images-1.txt", 1.25, 2.62, 16.0, 172.0, 4.0),
+        ("images-2.txt", 1.21, 2.46, 16.0, 179.0, 3.85),
+        ("images-3.txt", 1.25, 2.55, 16.0, 176.0, 3.85),
         // Lines of the above combined until an image has 300 paths.
-        ("large-1.txt", 1.11, 2.62, 72.0, 165.0, 14.8),
-        ("large-2.txt", 1.10, 2.4, 70.0, 170.0, 14.9),
-        ("large-3.txt", 1.11, 2.5, 68.0, 168.0, 13.7),
+        ("large-1.txt", 1.25, 2.7, 47.0, 171.0, 13.8),
+        ("large-2.txt", 1.21, 2.46, 47.0, 175.0, 13.8),
+        ("large-3.txt", 1.25, 2.55, 46.0, 175.0, 12.8),
         // The same line of all three files.
-        ("together.txt", 1.19, 3.7, 48.0, 355.0, 9.6),
+        ("together.txt", 1.33, 3.75, 32.0, 370.0, 8.9),
         // Drawn anew until an image has 300 paths: 358 on average.
-        ("drawn.txt", 1.43, 3.7, 71.0, 625.0, 14.0),
+        ("drawn.txt", 1.39, 3.65, 49.0, 585.0, 13.2),
     ];
     let workloads: Vec<&str> = table.iter().map(|row| row.0).collect();
     for ((workload, content, chain, layers, time, first), score) in
@@ -76,8 +76,8 @@ fn scores_other_strategies() {
         assert_eq!(score["distinct_bytes"], alone["distinct_bytes"]);
     }
     // Nothing is known of the package set. Most bytes are still shared, in few layers.
-    assert!(number(&alone, "ratio") < 1.12 && number(&alone, "layers_mean") < 28.0, "{alone}");
-    assert!(number(&alone, "time_seconds") < 185.0 && number(&alone, "first_seconds") < 4.6, "{alone}");
+    assert!(number(&alone, "ratio") < 1.18 && number(&alone, "layers_mean") < 21.0, "{alone}");
+    assert!(number(&alone, "time_seconds") < 179.0 && number(&alone, "first_seconds") < 4.4, "{alone}");
     assert_eq!(alone["composable"], 1.0);
     // All bytes of all images make 5.22; a few of the images are equal.
     assert!((number(&one, "chain_ratio") - 5.183).abs() < 0.001, "{one}");
@@ -90,12 +90,12 @@ fn scores_other_strategies() {
 /// The cost of a layer decides how many there are.
 #[test]
 fn layers_have_a_price() {
-    let [free, cheap, dear] = ["0", "0.01", "0.1"]
+    let [free, cheap, dear] = ["0", "0.005", "0.1"]
         .map(|seconds| scores(&["--layer-seconds", seconds], &["images-3.txt"]).remove(0));
     // Layers are so cheap that an image has as many as the budget allows. A lower cost would change nothing.
     assert_eq!(free["transferred_bytes"], cheap["transferred_bytes"]);
-    assert!(number(&cheap, "ratio") < 1.10 && number(&cheap, "layers_mean") > 30.0, "{cheap}");
-    assert!(number(&dear, "ratio") < 1.3 && number(&dear, "layers_mean") < 18.0, "{dear}");
+    assert!(number(&cheap, "ratio") < 1.07 && number(&cheap, "layers_mean") > 27.0, "{cheap}");
+    assert!(number(&dear, "ratio") < 1.4 && number(&dear, "layers_mean") < 12.0, "{dear}");
 }
 
 #[test]
@@ -114,9 +114,9 @@ fn holds_up_when_the_revision_changes() {
     // An updated leaf changes the layers of what only its package needs. An updated library changes the layers of
     // what needs it.
     assert!(after(0, "kept", "ratio") < 3.1 && after(0, "kept", "chain_ratio") < 3.1, "{score}");
-    assert!(after(1, "kept", "ratio") < 1.6 && after(1, "kept", "chain_ratio") < 6.0, "{score}");
+    assert!(after(1, "kept", "ratio") < 1.65 && after(1, "kept", "chain_ratio") < 6.0, "{score}");
     // A new profile chooses other paths for layers of their own.
-    assert!(after(1, "renewed", "ratio") < 1.6, "{score}");
+    assert!(after(1, "renewed", "ratio") < 1.75, "{score}");
     // An update does not change the figures without it.
     assert_eq!(scores(&[], &["images-1.txt"])[0]["transferred_bytes"], score["transferred_bytes"]);
 }

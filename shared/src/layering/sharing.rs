@@ -19,16 +19,16 @@ pub struct Sharing {
     profile: Arc<RevisionProfile>,
 }
 
-/// The number of steps. The least size of a head's layer doubles from step to step, up to 384 MB with the default
+/// The number of steps. The least size of a head's layer doubles from step to step, up to 768 MB with the default
 /// price. The last step has no heads.
 const STEPS: usize = 9;
 /// The least size of a head's layer at the first step, as a share of the price of a layer. At that step, heads that the
 /// profile chose may be smaller. `docs/layering.md` has results for other values.
-const LEAST: f64 = 0.6;
+const LEAST: f64 = 0.4;
 /// A lower bound for the same size, in bytes. With a price of zero the size would otherwise be zero at every step.
 const LEAST_BYTES: u64 = 100_000;
-/// The least bytes of the layer of a head that a profile did not choose, as a multiple of what a layer costs. With it
-/// clients fetch fewer bytes, above all after updates, in three layers more; `docs/layering.md` has other values.
+/// The least bytes of the layer of a head that a profile did not choose, as a multiple of the price. With it
+/// clients fetch fewer bytes, above all after updates, in two layers more; `docs/layering.md` has other values.
 const LARGE: u64 = 2;
 /// The layers of an image may together hold at most this many times the bytes of its closure. Without this limit, an
 /// image of many packages that share a large closure could take the last step, where each package's layer holds all of
@@ -129,7 +129,7 @@ impl Strategy for Sharing {
     }
 
     fn version(&self) -> String {
-        format!("sharing-5-{}-{}", self.profile.layer_bytes(), self.profile.id())
+        format!("sharing-6-{}-{}", self.profile.layer_bytes(), self.profile.id())
     }
 
     fn sharing(&self) -> Option<&Sharing> {
