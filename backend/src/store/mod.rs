@@ -34,6 +34,7 @@ pub use blobs::{BlobReader, SMALL, StagedBlob};
 pub use budget::{BudgetSpent, footprint};
 pub use lease::Lease;
 pub use medium::is_variable_of;
+pub(crate) use medium::s3_bucket;
 pub use objects::{ObjectKind, StoredObject};
 pub use quarantine::Verdict;
 #[cfg(test)]

@@ -1,0 +1,5 @@
+//! NARs as file trees.
+
+mod tree;
+
+pub use tree::NarTree;
