@@ -29,6 +29,19 @@ impl FileContent {
         }
     }
 
+    /// The first bytes, at most `limit`.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or has changed.
+    pub fn beginning(&self, limit: u64) -> Result<Vec<u8>, PackingError> {
+        let length = usize::try_from(self.size().min(limit)).expect("a limit that fits into memory");
+        let mut bytes = vec![0; length];
+        let open = self.open()?;
+        open.read(0, &mut bytes)?;
+        open.finish()?;
+        Ok(bytes)
+    }
+
     pub(super) fn open(&self) -> Result<OpenFileContent<'_>, PackingError> {
         Ok(match self {
             Self::Bytes(bytes) => OpenFileContent::Bytes(bytes),

@@ -36,6 +36,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+pub use disk::DiskTree;
 pub use encoder::{Encoder, ParseEncoderError};
 pub use error::PackingError;
 pub use file_content::FileContent;
