@@ -105,7 +105,10 @@ impl OpenTree {
         loop {
             match self.reader.step()? {
                 Some(Step::Enter(name, node)) => {
-                    let at = self.enter(name, nar_size)?;
+                    let at = match self.enter(name, nar_size) {
+                        Ok(at) => at,
+                        Err(error) => return Err(self.reader.confirm().err().unwrap_or(error)),
+                    };
                     return self.visit(at, node, nar_size).map(Some);
                 }
                 Some(Step::Leave) => drop(self.inside.pop()),
