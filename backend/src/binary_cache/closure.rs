@@ -78,6 +78,23 @@ impl BinaryCaches {
         Ok(closure)
     }
 
+    /// Where the NAR of a path is now, whatever is on record: sources with the same content that are not among the
+    /// path's.
+    pub(super) async fn sources_now(&self, path: &CachedPath) -> Vec<Source> {
+        let caches = self.by_priority().await;
+        let answers = caches.iter().map(|cache| cache.find(&path.info.path, &self.0.keys));
+        let is_known = |source: &Source| {
+            path.sources
+                .iter()
+                .any(|known| (&known.cache, &known.location) == (&source.cache, &source.location))
+        };
+        let found = futures::future::join_all(answers).await.into_iter().flatten().flatten();
+        found
+            .filter(|(info, source)| *info == path.info && !is_known(source))
+            .map(|(_, source)| source)
+            .collect()
+    }
+
     /// The caches, the one of the highest priority first.
     async fn by_priority(&self) -> Vec<&Cache> {
         let priorities = self.0.caches.iter().map(Cache::priority);

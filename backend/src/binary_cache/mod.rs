@@ -35,6 +35,9 @@ pub use transport::TransportError;
 use cache::Cache;
 use limits::Limits;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use tokio::sync::Semaphore;
 use transport::Transport;
 
 /// The binary caches that Firn substitutes from. Clones share connections and what is known of caches.
@@ -47,7 +50,18 @@ struct Inner {
     caches: Vec<Cache>,
     keys: TrustedKeys,
     limits: Limits,
+    /// The turns of downloads whose bytes wait in memory.
+    ahead: Arc<Semaphore>,
+    /// Sources that delivered something else than they should, by cache and location.
+    distrusted: moka::sync::Cache<(String, String), ()>,
 }
+
+/// How many downloads wait in memory.
+const AHEAD: usize = 16;
+/// How long a source that delivered something else is not used.
+const DISTRUST: Duration = Duration::from_secs(600);
+/// How many of these are remembered.
+const DISTRUSTED: u64 = 10_000;
 
 impl BinaryCaches {
     /// The caches at these URLs. Of equal URLs, the first counts. `netrc` has the passwords of private ones.
@@ -81,7 +95,9 @@ impl BinaryCaches {
                 caches.push(Cache::new(url.clone(), transport, limits.clone()));
             }
         }
-        Ok(Self(Arc::new(Inner { caches, keys, limits })))
+        let distrusted = moka::sync::Cache::builder().time_to_live(DISTRUST).max_capacity(DISTRUSTED).build();
+        let ahead = Arc::new(Semaphore::new(AHEAD));
+        Ok(Self(Arc::new(Inner { caches, keys, limits, ahead, distrusted })))
     }
 
     /// Whether there are none.
@@ -93,7 +109,28 @@ impl BinaryCaches {
     ///
     /// Must be called in a Tokio runtime. The tree is read by a thread that may wait. An error at the end says that what
     /// was read before is wrong: nothing of it may be kept. [`NarError::has_other`] tells whether to open it anew.
+    ///
+    /// A few of the paths that are open are downloaded ahead. So all paths of a layer should be opened before it is packed.
     pub fn open(&self, path: &CachedPath) -> NarTree {
-        NarTree::new(self.clone(), path.clone())
+        self.open_counting(path, &Arc::default())
+    }
+
+    /// Like [`Self::open`]. Adds to `fetched` how many bytes are downloaded.
+    pub fn open_counting(&self, path: &CachedPath, fetched: &Arc<AtomicU64>) -> NarTree {
+        NarTree::new(self.clone(), path.clone(), Arc::clone(fetched))
+    }
+
+    /// The cache of this name.
+    fn cache(&self, name: &str) -> Option<&Cache> {
+        self.0.caches.iter().find(|cache| cache.url.name() == name)
+    }
+
+    /// Remembers that a source delivered something else than it should.
+    fn distrust(&self, source: &Source) {
+        self.0.distrusted.insert((source.cache.clone(), source.location.clone()), ());
+    }
+
+    fn is_distrusted(&self, source: &Source) -> bool {
+        self.0.distrusted.contains_key(&(source.cache.clone(), source.location.clone()))
     }
 }

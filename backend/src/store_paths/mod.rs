@@ -62,7 +62,7 @@ impl StorePaths {
         fetched: &Arc<AtomicU64>,
     ) -> Box<dyn TreeReader> {
         match source {
-            Some(source) => Box::new(self.caches.open(source).counting(fetched)),
+            Some(source) => Box::new(self.caches.open_counting(source, fetched)),
             None => Box::new(DiskTree::new(path.as_str().into())),
         }
     }

@@ -1,13 +1,13 @@
 //! Recording the tree of a store path while something else reads it.
 
 use super::tree::{LinkTarget, PathTree, TreeNode};
-use crate::layers::packing::{FileContent, Node, PackingError, Step, TreeReader};
+use crate::layers::packing::{Node, PackingError, Step, TreeReader};
 use firn_shared::nix::listing::FileName;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The longest file of propagated packages that is kept, in bytes.
+/// The longest file of propagated packages that is read, in bytes.
 const MAX_PROPAGATED: u64 = 1 << 20;
 /// Where that file is, from the root.
 const PROPAGATED: [&[u8]; 2] = [b"nix-support", b"propagated-user-env-packages"];
@@ -43,8 +43,8 @@ impl Recorder {
         Self { inner, nodes: Vec::new(), inside: Vec::new(), result, at_end: Some(Box::new(at_end)) }
     }
 
-    /// Notes a node. What packing would refuse need not be noted: nothing is kept of such a tree.
-    fn note(&mut self, name: &[u8], node: &Node) -> Result<(), PackingError> {
+    /// Notes a node, and returns it. What packing would refuse need not be noted: nothing is kept of such a tree.
+    fn note(&mut self, name: &[u8], node: Node) -> Result<Node, PackingError> {
         let index = self.nodes.len();
         if let Some((directory, _)) = self.inside.last()
             && let TreeNode::Directory(entries) = &mut self.nodes[*directory]
@@ -52,29 +52,26 @@ impl Recorder {
         {
             entries.insert(name, index);
         }
-        let noted = match node {
+        let (noted, node) = match node {
             Node::Directory => {
                 self.inside.push((index, name.to_vec()));
-                TreeNode::Directory(BTreeMap::new())
+                (TreeNode::Directory(BTreeMap::new()), Node::Directory)
             }
-            Node::Symlink(target) => TreeNode::Symlink(LinkTarget(target.clone())),
-            Node::File { content, .. } if self.is_propagated(name) => {
-                TreeNode::Propagated(self.beginning(content)?)
+            Node::Symlink(target) => (TreeNode::Symlink(LinkTarget(target.clone())), Node::Symlink(target)),
+            Node::File { is_executable, content } if self.is_propagated(name) => {
+                let (bytes, content) = content.peek(MAX_PROPAGATED)?;
+                let text = bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+                (text.map_or(TreeNode::File, TreeNode::Propagated), Node::File { is_executable, content })
             }
-            Node::File { .. } => TreeNode::File,
+            file @ Node::File { .. } => (TreeNode::File, file),
         };
         self.nodes.push(noted);
-        Ok(())
+        Ok(node)
     }
 
     fn is_propagated(&self, name: &[u8]) -> bool {
         matches!(&*self.inside, [_root, (_, directory)] if directory == PROPAGATED[0])
             && name == PROPAGATED[1]
-    }
-
-    /// The beginning of a file of store paths. What is no text is no store path.
-    fn beginning(&self, content: &FileContent) -> Result<String, PackingError> {
-        Ok(String::from_utf8_lossy(&content.beginning(MAX_PROPAGATED)?).into_owned())
     }
 }
 
@@ -84,10 +81,15 @@ impl TreeReader for Recorder {
     }
 
     fn step(&mut self) -> Result<Option<Step>, PackingError> {
-        let step = self.inner.step()?;
+        let step = match self.inner.step()? {
+            Some(Step::Enter(name, node)) => {
+                let node = self.note(&name, node)?;
+                return Ok(Some(Step::Enter(name, node)));
+            }
+            step => step,
+        };
         match &step {
-            Some(Step::Enter(name, node)) => self.note(name, node)?,
-            Some(Step::Leave) => drop(self.inside.pop()),
+            Some(_) => drop(self.inside.pop()),
             None => {
                 let nodes = std::mem::take(&mut self.nodes);
                 if !nodes.is_empty() {
@@ -99,5 +101,9 @@ impl TreeReader for Recorder {
             }
         }
         Ok(step)
+    }
+
+    fn confirm(&mut self) -> Result<(), PackingError> {
+        self.inner.confirm()
     }
 }

@@ -21,7 +21,7 @@ pub enum TreeNode {
     Symlink(LinkTarget),
     /// A regular file.
     File,
-    /// A regular file that says which other packages a package brings along, with its beginning.
+    /// A regular file that says which other packages a package brings along, with its text.
     Propagated(String),
 }
 
