@@ -1,6 +1,9 @@
 //! Images out of binary caches: real nginx, real caches of the bundled set, and Nix stores that are empty.
 
 mod digests;
+mod faults;
+mod missing;
+mod platforms;
 mod sharing;
 
 use firn_tests::{
