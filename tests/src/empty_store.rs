@@ -7,7 +7,8 @@ const SCRIPT: &str = "mount -t tmpfs -o mode=755 firn-test /nix && exec \"$@\"";
 
 /// What precedes a program so that its Nix store is empty. The program becomes the process that was started. Needs root
 /// and, in a container, `--cap-add SYS_ADMIN`.
-pub const WITHIN: [&str; 7] = ["unshare", "--mount", "--propagation=private", "bash", "-c", SCRIPT, "empty-store"];
+pub const WITHIN: [&str; 7] =
+    ["unshare", "--mount", "--propagation=private", "bash", "-c", SCRIPT, "empty-store"];
 
 /// Where a process that was started [within](WITHIN) an empty store has its store.
 pub fn of_process(process: u32) -> PathBuf {

@@ -50,7 +50,8 @@ impl CacheDir {
     pub fn bundled(compression: Compression) -> Self {
         let set = package_set::bundled().file_name().expect("a name").to_str().expect("UTF-8");
         let version = set.trim_start_matches("package-set-");
-        let file = |name| cached(&format!("binary-cache-{compression}-{version}/{name}"), "setup/binary-cache");
+        let file =
+            |name| cached(&format!("binary-cache-{compression}-{version}/{name}"), "setup/binary-cache");
         let read = |name| std::fs::read_to_string(file(name)).expect("the file can be read");
         let path = file("paths").with_file_name("cache");
         Self {

@@ -103,7 +103,8 @@ impl Cache {
         let file = scratch.join("nginx.conf");
         std::fs::write(&file, config).expect("the configuration");
         let arguments = ["-e", "stderr", "-p", scratch.to_str().expect("UTF-8"), "-c"].map(Into::into);
-        let command = [vec![program.into_os_string()], arguments.to_vec(), vec![file.into_os_string()]].concat();
+        let command =
+            [vec![program.into_os_string()], arguments.to_vec(), vec![file.into_os_string()]].concat();
         let service = Service::start("nginx", scratch, GRACE, &[], command);
         service.until("answers", LONG, || TcpStream::connect(&address).ok());
         Self { service, address, key: key.to_owned() }

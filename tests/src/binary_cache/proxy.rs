@@ -2,10 +2,14 @@
 
 use crate::{binary_cache::Cache, registry::Registry};
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+/// How often a connection that has stalled looks whether it may go on.
+const STEP: Duration = Duration::from_millis(20);
 
 /// What a client asked the proxy for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +45,7 @@ pub enum Reaction {
     Redirect(String),
     /// Ends the connection after so many bytes of the cache's content, as if the network had failed.
     Cut(usize),
-    /// Sends so many bytes of the cache's content, and then keeps the connection open.
+    /// Sends so many bytes of the cache's content, and the rest only when the test [releases](FaultyCache::release) it.
     Stall(usize),
     /// Answers with this content.
     Content(Vec<u8>),
@@ -55,6 +59,7 @@ struct State {
     behaviour: Box<Behaviour>,
     asked: Vec<Asked>,
     times: HashMap<String, usize>,
+    released: bool,
 }
 
 /// A binary cache behind a proxy.
@@ -74,7 +79,12 @@ impl FaultyCache {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
         let behaviour: Box<Behaviour> = Box::new(|_| Reaction::Pass);
-        let state = Arc::new(Mutex::new(State { behaviour, asked: Vec::new(), times: HashMap::new() }));
+        let state = Arc::new(Mutex::new(State {
+            behaviour,
+            asked: Vec::new(),
+            times: HashMap::new(),
+            released: false,
+        }));
         let sent = Arc::new(AtomicU64::new(0));
         let (shared, counter, upstream) =
             (Arc::clone(&state), Arc::clone(&sent), Registry::at(cache.address()));
@@ -95,7 +105,13 @@ impl FaultyCache {
         state.behaviour = Box::new(behaviour);
         state.asked.clear();
         state.times.clear();
+        state.released = false;
         self.sent.store(0, Ordering::Relaxed);
+    }
+
+    /// Lets everything that has stalled go on.
+    pub fn release(&self) {
+        self.state().released = true;
     }
 
     /// What clients have asked for since the behaviour was set.
@@ -151,7 +167,8 @@ fn answer(stream: &TcpStream, state: &Mutex<State>, sent: &AtomicU64, upstream: 
         (state.behaviour)(&asked)
     };
     let mut out = stream;
-    let mut head = |text: String| out.write_all(format!("HTTP/1.1 {text}\r\nconnection: close\r\n\r\n").as_bytes());
+    let mut head =
+        |text: String| out.write_all(format!("HTTP/1.1 {text}\r\nconnection: close\r\n\r\n").as_bytes());
     let body = |content: &[u8]| {
         for part in content.chunks(1 << 16) {
             // Counted before the client can have it.
@@ -165,12 +182,14 @@ fn answer(stream: &TcpStream, state: &Mutex<State>, sent: &AtomicU64, upstream: 
             .into_iter()
             .filter_map(|name| Some((name.to_owned(), header(name)?)))
             .collect();
-        let kept: Vec<(&str, &str)> = kept.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let kept: Vec<(&str, &str)> =
+            kept.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         upstream.try_request(&method, &path, &kept).ok()
     };
     // The cache's head, with the length of all that was asked for.
     let passed = |answer: &crate::registry::Answer| {
-        let named = ["content-length", "content-type", "content-range", "accept-ranges", "etag", "last-modified"];
+        let named =
+            ["content-length", "content-type", "content-range", "accept-ranges", "etag", "last-modified"];
         let lines = named.iter().filter_map(|name| Some(format!("\r\n{name}: {}", answer.header(name)?)));
         format!("{} Passed{}", answer.status, lines.collect::<String>())
     };
@@ -182,7 +201,8 @@ fn answer(stream: &TcpStream, state: &Mutex<State>, sent: &AtomicU64, upstream: 
         }
         Reaction::Status(status) => {
             let page = b"<html>no</html>";
-            head(format!("{status} Fault\r\ncontent-length: {}\r\ncontent-type: text/html", page.len())).ok()?;
+            head(format!("{status} Fault\r\ncontent-length: {}\r\ncontent-type: text/html", page.len()))
+                .ok()?;
             body(page)
         }
         Reaction::Redirect(url) => head(format!("302 Found\r\ncontent-length: 0\r\nlocation: {url}")).ok(),
@@ -194,9 +214,20 @@ fn answer(stream: &TcpStream, state: &Mutex<State>, sent: &AtomicU64, upstream: 
         Reaction::Stall(bytes) => {
             let answer = fetch()?;
             head(passed(&answer)).ok()?;
-            body(&answer.body[..bytes.min(answer.body.len())])?;
-            // Until the client has had enough.
-            { stream }.read_to_end(&mut Vec::new()).ok().map(|_| ())
+            let (start, rest) = answer.body.split_at(bytes.min(answer.body.len()));
+            body(start)?;
+            stream.set_read_timeout(Some(STEP)).ok()?;
+            while !state.lock().expect("nothing panics while holding the lock").released {
+                // The client has nothing more to say, but it may have had enough.
+                match { stream }.read(&mut [0]) {
+                    Ok(0) => return None,
+                    Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                        return None;
+                    }
+                    _ => {}
+                }
+            }
+            body(rest)
         }
         Reaction::Content(content) => {
             head(format!("200 OK\r\ncontent-length: {}", content.len())).ok()?;

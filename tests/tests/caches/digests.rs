@@ -41,7 +41,8 @@ fn all_images() -> Vec<String> {
     let index = std::fs::read(package_set::bundled().join("index.json")).expect("the set has an index");
     let index: Value = serde_json::from_slice(&index).expect("JSON");
     let words = |node: &Value| {
-        let parts: Vec<_> = node["attribute"].as_array().expect("a path").iter().filter_map(Value::as_str).collect();
+        let parts: Vec<_> =
+            node["attribute"].as_array().expect("a path").iter().filter_map(Value::as_str).collect();
         parts.join(".").to_lowercase()
     };
     let nodes = index["nodes"].as_object().expect("an object").values().map(words);

@@ -46,7 +46,10 @@ fn narinfos(reaction: Reaction) -> impl Fn(&Asked) -> Reaction + Send {
 }
 
 /// Answers with the description of each path after changing its text.
-fn lie<C: Fn(String) -> String + Send>(dir: &CacheDir, change: C) -> impl Fn(&Asked) -> Reaction + Send + use<C> {
+fn lie<C: Fn(String) -> String + Send>(
+    dir: &CacheDir,
+    change: C,
+) -> impl Fn(&Asked) -> Reaction + Send + use<C> {
     let root = dir.path().to_owned();
     move |asked| {
         if !asked.is_narinfo() {
@@ -72,7 +75,8 @@ fn set(text: &str, field: &str, change: impl Fn(&str) -> String) -> String {
 /// Compresses with a program of this name.
 fn compressed(with: &str, content: &[u8]) -> Vec<u8> {
     let mut program = Command::new(find(with));
-    let mut child = program.arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut child =
+        program.arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
     let mut input = child.stdin.take().expect("piped");
     std::thread::scope(|scope| {
         scope.spawn(move || input.write_all(content).expect("it reads"));
@@ -113,31 +117,52 @@ fn faults(dir: &CacheDir) -> Vec<Fault> {
     vec![
         fault("descriptions: 500", "1password", narinfos(Reaction::Status(500))),
         fault("descriptions: 429", "nested.camelcase", narinfos(Reaction::Status(429))),
-        fault("descriptions: a page of HTML", "nested.deeper.evendeeper", narinfos(Reaction::Content(b"<html>".into()))),
+        fault(
+            "descriptions: a page of HTML",
+            "nested.deeper.evendeeper",
+            narinfos(Reaction::Content(b"<html>".into())),
+        ),
         fault("descriptions: cut", "empty-directory", narinfos(Reaction::Cut(100))),
-        fault("descriptions: without end", "hardlink", narinfos(Reaction::Endless(
-            b"StorePath: ".into(),
-            vec![b'a'; 1 << 16],
-        ))),
-        fault("descriptions: of another path", "long-names", lie(dir, |text| {
-            set(&text, "StorePath", |path| path.replace(|c: char| c.is_ascii_digit(), "0"))
-        })),
-        fault("descriptions: another size", "unusual-names", lie(dir, |text| {
-            set(&text, "NarSize", |size| (size.parse::<u64>().expect("a number") + 8).to_string())
-        })),
-        fault("descriptions: more references", "odd-links", lie(dir, |text| {
-            set(&text, "References", |_| "00000000000000000000000000000000-evil".to_owned())
-        })),
-        fault("descriptions: another signature", "file-output", lie(dir, |text| {
-            set(&text, "Sig", |signature| {
-                let (name, value) = signature.split_once(':').expect("NAME:SIGNATURE");
-                let flipped = if value.starts_with('A') { "B" } else { "A" };
-                format!("{name}:{flipped}{}", &value[1..])
-            })
-        })),
-        fault("descriptions: no signature", "image-paths", lie(dir, |text| {
-            text.lines().filter(|line| !line.starts_with("Sig")).map(|line| format!("{line}\n")).collect()
-        })),
+        fault(
+            "descriptions: without end",
+            "hardlink",
+            narinfos(Reaction::Endless(b"StorePath: ".into(), vec![b'a'; 1 << 16])),
+        ),
+        fault(
+            "descriptions: of another path",
+            "long-names",
+            lie(dir, |text| set(&text, "StorePath", |path| path.replace(|c: char| c.is_ascii_digit(), "0"))),
+        ),
+        fault(
+            "descriptions: another size",
+            "unusual-names",
+            lie(dir, |text| {
+                set(&text, "NarSize", |size| (size.parse::<u64>().expect("a number") + 8).to_string())
+            }),
+        ),
+        fault(
+            "descriptions: more references",
+            "odd-links",
+            lie(dir, |text| set(&text, "References", |_| "00000000000000000000000000000000-evil".to_owned())),
+        ),
+        fault(
+            "descriptions: another signature",
+            "file-output",
+            lie(dir, |text| {
+                set(&text, "Sig", |signature| {
+                    let (name, value) = signature.split_once(':').expect("NAME:SIGNATURE");
+                    let flipped = if value.starts_with('A') { "B" } else { "A" };
+                    format!("{name}:{flipped}{}", &value[1..])
+                })
+            }),
+        ),
+        fault(
+            "descriptions: no signature",
+            "image-paths",
+            lie(dir, |text| {
+                text.lines().filter(|line| !line.starts_with("Sig")).map(|line| format!("{line}\n")).collect()
+            }),
+        ),
         fault("contents: 404", "conflict-b", nars(Reaction::Status(404))),
         fault("contents: 403", "conflict-file", nars(Reaction::Status(403))),
         fault("contents: 500", "conflict-directory", nars(Reaction::Status(500))),
@@ -145,7 +170,11 @@ fn faults(dir: &CacheDir) -> Vec<Fault> {
         fault("contents: cut at once", "helloworld", nars(Reaction::Cut(0))),
         fault("contents: always cut", "hardlink", nars(Reaction::Cut(60))),
         fault("contents: of another path", "1password", nars(Reaction::Content(other))),
-        fault("contents: not compressed", "nested.camelcase", nars(Reaction::Content(b"nix-archive-1".into()))),
+        fault(
+            "contents: not compressed",
+            "nested.camelcase",
+            nars(Reaction::Content(b"nix-archive-1".into())),
+        ),
         fault("contents: a redirect to itself", "long-names", |asked: &Asked| {
             if asked.is_nar() { Reaction::Redirect(asked.path.clone()) } else { Reaction::Pass }
         }),
@@ -207,8 +236,7 @@ fn another_cache_makes_up_for_a_bad_one() {
     for fault in faults(&dir) {
         // The bad one is asked first.
         let caches = [format!("{}?priority=1", faulty.url()), format!("{}?priority=2", good.url())];
-        let backend =
-            backend(&caches.each_ref().map(String::as_str), &[faulty.key(), good.key()]).start();
+        let backend = backend(&caches.each_ref().map(String::as_str), &[faulty.key(), good.key()]).start();
         faulty.behave(fault.reaction);
         let image = Image::pull(&backend.registry(), fault.package);
         image.layers(&backend.registry());
@@ -252,7 +280,10 @@ fn a_download_that_was_cut_is_resumed() {
     let asked = faulty.asked();
     let large = format!("/{}", dir.field(&package("incompressible"), "URL"));
     let ranges: Vec<_> = asked.iter().filter(|asked| asked.path == large).map(|asked| &asked.range).collect();
-    assert!(ranges.len() == 4 && ranges[0].is_none() && ranges[1..].iter().all(|range| range.is_some()), "{ranges:?}");
+    assert!(
+        ranges.len() == 4 && ranges[0].is_none() && ranges[1..].iter().all(|range| range.is_some()),
+        "{ranges:?}"
+    );
     assert!(faulty.sent() < size + size / 10, "{} bytes sent for {size}", faulty.sent());
 }
 

@@ -3,8 +3,11 @@
 mod digests;
 mod faults;
 mod missing;
+mod no_store;
 mod platforms;
+mod progress;
 mod sharing;
+mod trust;
 
 use firn_tests::{
     backend::{Backend, Starting},

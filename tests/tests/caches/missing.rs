@@ -42,7 +42,8 @@ fn only_what_no_cache_has_is_built() {
     let expect: BTreeSet<_> = [&built, &chained].map(|path| base_name(path)).into();
     assert_eq!(outputs, expect, "only the two paths are in the store");
     // Everything else came out of the cache.
-    let git: BTreeSet<String> = nix::closure(&nix::build(package_set::bundled(), &["git", "cacert", "iana-etc"]));
+    let git: BTreeSet<String> =
+        nix::closure(&nix::build(package_set::bundled(), &["git", "cacert", "iana-etc"]));
     assert_eq!(cache.nars().len(), git.len());
 }
 
@@ -80,7 +81,11 @@ fn an_image_may_need_only_so_many_builds() {
     assert_eq!((answer.status, code.as_str()), (404, "MANIFEST_UNKNOWN"), "{message}");
     let expect = "needs 9 derivations built, this server builds at most 5";
     assert!(message.contains(expect), "{message}");
-    assert_eq!(stored(&backend).iter().filter(|name| !name.ends_with(".drv")).count(), 0, "nothing was begun");
+    assert_eq!(
+        stored(&backend).iter().filter(|name| !name.ends_with(".drv")).count(),
+        0,
+        "nothing was begun"
+    );
     // Three are fine. Then five more are missing, and that is fine too.
     Image::pull(&backend.registry(), "p0");
     Image::pull(&backend.registry(), "p0/p1/p2");

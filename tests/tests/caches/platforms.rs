@@ -7,24 +7,11 @@ use firn_tests::{
     image::Image,
     nix, package_set,
 };
-use std::path::Path;
 use tempfile::TempDir;
 
 /// The system that this machine is not, as Nix and as Docker call it.
 fn other() -> (&'static str, &'static str) {
     if cfg!(target_arch = "aarch64") { ("x86_64-linux", "amd64") } else { ("aarch64-linux", "arm64") }
-}
-
-/// Builds the package for the other system here, as if it were supported. It consists of text.
-fn build(set: &Path, system: &str) -> Vec<String> {
-    let platforms = format!("{}\nextra-platforms = {system}\n", nix::config());
-    let built = nix::program("nix-build")
-        .env("NIX_CONFIG", platforms)
-        .args(["--no-out-link", "--argstr", "system", system, "--attr", "greeting"])
-        .args([set])
-        .run()
-        .succeeded();
-    built.lines().map(str::to_owned).collect()
 }
 
 #[test]
@@ -33,7 +20,7 @@ fn another_platform_comes_out_of_a_cache() {
     let set = TempDir::new().expect("a temporary directory");
     let place = set.path().join("set");
     package_set::write(&place, &package_set::small(&format!("from afar, {}", std::process::id())));
-    let outputs = build(&place, system);
+    let outputs = nix::build_for(&place, "greeting", Some(system));
     let dir = CacheDir::new(Compression::Xz, "firn-test", &outputs);
     let cache = Cache::serve(&dir);
     let backend = with_caches(Backend::serving(&place), &[&cache.url()], &[cache.key()]).start();
@@ -47,7 +34,8 @@ fn another_platform_comes_out_of_a_cache() {
 
     // This machine's own is in no cache, and another server without a cache cannot make the other one.
     assert_eq!(registry.settled("greeting", "latest").status, 404);
-    let alone = Backend::serving(&place).env("FIRN_CACHES", "").within(&firn_tests::empty_store::WITHIN).start();
+    let alone =
+        Backend::serving(&place).env("FIRN_CACHES", "").within(&firn_tests::empty_store::WITHIN).start();
     let answer = alone.registry().settled(&format!("{architecture}/greeting"), "latest");
     assert_eq!(answer.status, 404, "{}", answer.text());
 }
