@@ -8,7 +8,6 @@ pub use content::{CacheDir, Compression};
 pub use proxy::{Asked, FaultyCache, Reaction};
 
 use crate::{
-    program::cached,
     service::{Service, scratch},
     wait::LONG,
 };
@@ -72,39 +71,18 @@ impl Cache {
 
     fn start(files: &Path, key: &str, account: Option<(&str, &str)>) -> Self {
         let scratch = scratch("nginx");
-        let program = cached("nginx-1/usr/sbin/nginx", "setup/nginx");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../setup/lib/serve-cache");
         // nginx cannot be given port 0.
         let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = free.local_addr().expect("an address").to_string();
         drop(free);
-        let private = account.map_or_else(String::new, |(name, password)| {
+        let mut command = vec![script.to_owned(), files.display().to_string(), address.clone()];
+        command.push(scratch.display().to_string());
+        if let Some((name, password)) = account {
             let users = scratch.join("users");
             std::fs::write(&users, format!("{name}:{{PLAIN}}{password}\n")).expect("a file");
-            format!("auth_basic cache; auth_basic_user_file {};", users.display())
-        });
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|name| format!("{name}_temp_path {};\n", scratch.join(name).display()))
-            .concat();
-        let config = format!(
-            "daemon off;
-            master_process off;
-            pid {dir}/pid;
-            error_log stderr;
-            events {{}}
-            http {{
-                {temporary}
-                log_format firn '$uri $status $body_bytes_sent $http_range';
-                access_log {dir}/requests firn;
-                server {{ listen {address}; root {files}; {private} }}
-            }}",
-            dir = scratch.display(),
-            files = files.display(),
-        );
-        let file = scratch.join("nginx.conf");
-        std::fs::write(&file, config).expect("the configuration");
-        let arguments = ["-e", "stderr", "-p", scratch.to_str().expect("UTF-8"), "-c"].map(Into::into);
-        let command =
-            [vec![program.into_os_string()], arguments.to_vec(), vec![file.into_os_string()]].concat();
+            command.push(users.display().to_string());
+        }
         let service = Service::start("nginx", scratch, GRACE, &[], command);
         service.until("answers", LONG, || TcpStream::connect(&address).ok());
         Self { service, address, key: key.to_owned() }

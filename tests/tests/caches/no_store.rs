@@ -50,7 +50,9 @@ fn in_container(dockerd: &Dockerd) -> Vec<String> {
     let read_only = |path: &Path| format!("--volume={0}:{0}:ro", path.display());
     let docker = find("docker").display().to_string();
     let mut command: Vec<String> =
-        [&docker, "--host", &dockerd.host(), "run", "--rm", "--network=host"].map(str::to_owned).to_vec();
+        [&docker, "--host", &dockerd.host(), "run", "--rm", "--read-only", "--network=host"]
+            .map(str::to_owned)
+            .to_vec();
     command.extend([
         read_only(Path::new("/usr")),
         read_only(Path::new("/etc/passwd")),
