@@ -9,6 +9,7 @@ use firn_tests::{
     nix, package_set,
     program::{Program, find},
     registry::Answer,
+    wait::{LONG, until},
 };
 use std::collections::BTreeSet;
 use std::fs;
@@ -219,8 +220,11 @@ fn what_is_wrong_is_neither_served_nor_kept() {
         assert_eq!(blobs(data.path()), BTreeSet::new(), "{}: nothing is kept", fault.name);
         assert!(peak_memory(&backend) < BOMB_LIMIT, "{}: {} MB", fault.name, peak_memory(&backend));
 
-        // When the cache is well again, so is the image.
+        // When the cache is well again, so is the image, at the latest after the time for which the cache was set aside.
         faulty.behave(|_| Reaction::Pass);
+        until(&format!("{}: the cache is asked again", fault.name), LONG, || {
+            (backend.registry().settled(fault.package, "latest").status == 200).then_some(())
+        });
         let image = Image::pull(&backend.registry(), fault.package);
         image.layers(&backend.registry());
         let expect = Image::pull(&from_store().registry(), fault.package);

@@ -7,6 +7,7 @@ use firn_tests::{
     image::Image,
     layer::sha256,
     nix, package_set,
+    program::Program,
     s3::{self, S3},
 };
 use std::fs;
@@ -159,13 +160,10 @@ fn directories_and_buckets_are_caches_too() {
     let bucket = S3::start();
     let hello = nix::build(package_set::bundled(), &["hello", "cacert", "iana-etc"]);
     let dir = CacheDir::new(Compression::Xz, "firn-test", &hello);
-    let place = bucket.objects().join("cache");
-    firn_tests::program::Program::new("cp")
-        .args(["--recursive"])
-        .args([dir.path(), &place])
-        .run()
-        .succeeded();
-    let url = format!("s3://{}/cache", s3::BUCKET);
+    // A bucket is a cache as a whole, as for Nix.
+    let files = dir.path().join(".");
+    Program::new("cp").args(["--recursive"]).args([files, bucket.objects()]).run().succeeded();
+    let url = format!("s3://{}", s3::BUCKET);
     let starting = bucket
         .environment()
         .into_iter()
