@@ -73,11 +73,33 @@ fn set(text: &str, field: &str, change: impl Fn(&str) -> String) -> String {
     text.lines().map(line).collect()
 }
 
+/// Answers with each path's contents after changing them. They are compressed as before.
+fn alter<C: Fn(&mut Vec<u8>) + Send>(
+    dir: &CacheDir,
+    change: C,
+) -> impl Fn(&Asked) -> Reaction + Send + use<C> {
+    let root = dir.path().to_owned();
+    move |asked| {
+        if !asked.is_nar() {
+            return Reaction::Pass;
+        }
+        let file = fs::read(root.join(asked.path.trim_start_matches('/'))).expect("the cache has it");
+        let mut nar = through("zstd", &["-d", "-c"], &file);
+        change(&mut nar);
+        Reaction::Content(compressed("zstd", &nar))
+    }
+}
+
 /// Compresses with a program of this name.
 fn compressed(with: &str, content: &[u8]) -> Vec<u8> {
-    let mut program = Command::new(find(with));
+    through(with, &["-c"], content)
+}
+
+/// What a program makes of this content.
+fn through(program: &str, arguments: &[&str], content: &[u8]) -> Vec<u8> {
+    let mut command = Command::new(find(program));
     let mut child =
-        program.arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
     let mut input = child.stdin.take().expect("piped");
     std::thread::scope(|scope| {
         scope.spawn(move || input.write_all(content).expect("it reads"));
@@ -100,9 +122,10 @@ fn start_of_a_large_file() -> Vec<u8> {
     nar
 }
 
-/// Zeros, as the bombs are made of.
-fn zeros(megabytes: usize) -> Vec<u8> {
-    vec![0; megabytes << 20]
+/// The beginning of such an archive, a gigabyte of it, compressed by a program to a few kilobytes.
+fn bomb(with: &str) -> Vec<u8> {
+    let script = format!("{{ cat; head -c {} /dev/zero; }} | {with} -1 -c", 1 << 30);
+    through("bash", &["-c", &script], &start_of_a_large_file())
 }
 
 /// All objects in a backend's storage that have contents: layers, configs, manifests.
@@ -113,8 +136,8 @@ fn blobs(data: &Path) -> BTreeSet<String> {
 
 fn faults(dir: &CacheDir) -> Vec<Fault> {
     let other = fs::read(dir.nar(&package("conflict-a"))).expect("another path's contents");
-    let [one, two] = [start_of_a_large_file(), zeros(64)].map(|content| compressed("zstd", &content));
-    let huge = compressed("zstd", &[start_of_a_large_file(), zeros(1024)].concat());
+    let [one, two] = [start_of_a_large_file(), vec![0; 64 << 20]].map(|content| compressed("zstd", &content));
+    let huge = bomb("zstd");
     vec![
         fault("descriptions: 500", "1password", narinfos(Reaction::Status(500))),
         fault("descriptions: 429", "nested.camelcase", narinfos(Reaction::Status(429))),
@@ -175,6 +198,16 @@ fn faults(dir: &CacheDir) -> Vec<Fault> {
             "contents: not compressed",
             "nested.camelcase",
             nars(Reaction::Content(b"nix-archive-1".into())),
+        ),
+        fault("contents: something after the end", "empty-directory", alter(dir, |nar| nar.extend([0; 8]))),
+        fault("contents: no end", "nested.deeper.evendeeper", alter(dir, |nar| nar.truncate(nar.len() - 16))),
+        fault(
+            "contents: another bit",
+            "file-output",
+            alter(dir, |nar| {
+                let text = nar.windows(6).position(|word| word == b"a file").unwrap_or(nar.len() / 2);
+                nar[text] ^= 1;
+            }),
         ),
         fault("contents: a redirect to itself", "long-names", |asked: &Asked| {
             if asked.is_nar() { Reaction::Redirect(asked.path.clone()) } else { Reaction::Pass }
@@ -248,6 +281,16 @@ fn another_cache_makes_up_for_a_bad_one() {
         let expect = Image::pull(&from_store().registry(), fault.package);
         assert_eq!(image.digests(), expect.digests(), "{}", fault.name);
     }
+}
+
+/// xz needs more memory than zstd to be decompressed, and compresses zeros even better.
+#[test]
+fn xz_may_become_large_too() {
+    let faulty = FaultyCache::before(Cache::bundled(Compression::Xz));
+    let backend = backend(&[&faulty.url()], &[faulty.key()]).start();
+    faulty.behave(nars(Reaction::Content(bomb("xz"))));
+    assert_unavailable(&backend.registry().settled("hello", "latest"), "a bomb");
+    assert!(peak_memory(&backend) < BOMB_LIMIT, "{} MB", peak_memory(&backend));
 }
 
 /// A cache that stops in the middle is left, however it does that.
