@@ -5,6 +5,7 @@ mod faults;
 mod missing;
 mod no_store;
 mod platforms;
+mod private;
 mod progress;
 mod sharing;
 mod trust;
