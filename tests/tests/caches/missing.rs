@@ -79,7 +79,7 @@ fn an_image_may_need_only_so_many_builds() {
     let answer = backend.registry().settled("p0/p1/p2/p3", "latest");
     let (code, message) = answer.error();
     assert_eq!((answer.status, code.as_str()), (404, "MANIFEST_UNKNOWN"), "{message}");
-    let expect = "needs 9 derivations built, this server builds at most 5";
+    let expect = "needs 9 derivations built, and this registry builds at most 5";
     assert!(message.contains(expect), "{message}");
     assert_eq!(
         stored(&backend).iter().filter(|name| !name.ends_with(".drv")).count(),

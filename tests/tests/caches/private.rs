@@ -4,8 +4,9 @@ use crate::{backend, from_store};
 use firn_tests::{
     backend::Backend,
     binary_cache::{Cache, CacheDir, Compression},
+    empty_store,
     image::Image,
-    nix,
+    nix, package_set,
 };
 use std::fs;
 use tempfile::TempDir;
@@ -26,9 +27,20 @@ fn a_private_cache_is_read_with_the_password_of_netrc() {
     let dir = TempDir::new().expect("a temporary directory");
     let netrc = dir.path().join("netrc");
     fs::write(&netrc, format!("machine 127.0.0.1 login {NAME} password {PASSWORD}\n")).expect("a file");
-    let config = format!("{}\nnetrc-file = {}\n", nix::config(), netrc.display());
-    let with = backend(&[&cache.url()], &[cache.key()]).env("NIX_CONFIG", &config).start();
-    assert_serves(&with);
+    let netrc = netrc.to_str().expect("UTF-8");
+    assert_serves(&backend(&[&cache.url()], &[cache.key()]).env("FIRN_CACHE_NETRC", netrc).start());
+    // Where Nix finds it, too.
+    let config = format!(
+        "{}\nsubstitute = true\nsubstituters = {}\nnetrc-file = {netrc}\n",
+        nix::config(),
+        cache.url()
+    );
+    let config = format!("{config}trusted-public-keys = {}\n", cache.key());
+    let of_nix = Backend::serving(package_set::bundled())
+        .within(&empty_store::WITHIN)
+        .env("FIRN_BUILD", "never")
+        .env("NIX_CONFIG", &config);
+    assert_serves(&of_nix.start());
 
     let without = backend(&[&cache.url()], &[cache.key()]).start();
     let answer = without.registry().settled("hello", "latest");
