@@ -5,7 +5,6 @@ use firn_tests::{
     backend::Backend,
     binary_cache::{Cache, CacheDir, Compression},
     image::Image,
-    layer::sha256,
     nix, package_set,
     program::Program,
     s3::{self, S3},
@@ -49,10 +48,12 @@ fn the_operator_may_trust_a_cache() {
     assert_refused(&backend(&[&format!("{}?trusted=0", cache.url())], &[]).start(), "hello", "signature");
 }
 
-/// A package set with one package, whose store path is named after its contents.
+/// A package set with one package, a file with this content, whose store path is named after it.
 fn fixed(content: &str) -> String {
-    let digest = sha256(content.as_bytes()).expect("memory can be read");
-    let hash = digest.trim_start_matches("sha256:");
+    let dir = TempDir::new().expect("a temporary directory");
+    let file = dir.path().join("file");
+    fs::write(&file, content).expect("a file");
+    let hash = nix::program("nix-hash").args(["--type", "sha256"]).args([&file]).run().succeeded();
     format!(
         r#"{{ system, ... }}: {{
   fixed = derivation {{
@@ -60,7 +61,7 @@ fn fixed(content: &str) -> String {
     inherit system;
     builder = "/bin/bash";
     args = [ "-c" "printf %s '{content}' > $out; exit 0" ];
-    outputHashMode = "flat";
+    outputHashMode = "recursive";
     outputHashAlgo = "sha256";
     outputHash = "{hash}";
   }};
