@@ -14,5 +14,6 @@ pub mod package_set;
 pub mod packages;
 pub mod process;
 pub mod store;
+pub mod store_paths;
 pub mod upkeep;
 pub mod waiting;

@@ -2,6 +2,7 @@
 
 mod build;
 mod builder;
+mod caches;
 mod check_config;
 mod data_dir;
 mod fsck;

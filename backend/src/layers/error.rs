@@ -2,8 +2,10 @@
 
 use super::packing::PackingError;
 use crate::{
+    binary_cache::NarError,
     nix::RequisitesError,
     store::{STORE_FAILED, StoreError},
+    store_paths::{CACHES_FAIL, StorePathError},
 };
 use firn_shared::StorePath;
 use std::io::ErrorKind;
@@ -24,6 +26,9 @@ pub enum LayerError {
     /// Nix could not tell what the store paths hold.
     #[error(transparent)]
     Requisites(#[from] RequisitesError),
+    /// It is unknown where a store path can be read.
+    #[error(transparent)]
+    StorePaths(#[from] StorePathError),
     /// The layer could not be packed.
     #[error(transparent)]
     Packing(#[from] PackingError),
@@ -42,6 +47,8 @@ impl LayerError {
             Self::Packing(PackingError::Whiteout { .. }) => Some(self.to_string()),
             Self::Packing(PackingError::Write(_)) | Self::Store(_) => Some(STORE_FAILED.into()),
             Self::Requisites(error) => error.explain(),
+            Self::StorePaths(error) => error.explain(),
+            Self::Packing(error) if NarError::of(error).is_some() => Some(CACHES_FAIL.into()),
             Self::Shared(error) => error.explain(),
             Self::Vanished(_) | Self::Incomplete(_) | Self::OtherContent(_) | Self::Packing(_) => None,
         }

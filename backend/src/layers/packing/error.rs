@@ -53,6 +53,12 @@ pub enum PackingError {
         /// Its path.
         path: PathBuf,
     },
+    /// A file that has to wait for its turn cannot be written to the directory for temporary files.
+    #[error("cannot write a temporary file")]
+    Spool(#[source] io::Error),
+    /// The system has no thread for the layer.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
     /// The layer cannot be written.
     #[error("cannot write the layer")]
     Write(#[source] io::Error),

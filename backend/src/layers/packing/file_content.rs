@@ -1,23 +1,21 @@
-//! The bytes of a regular file: in memory, or in a file on the disk.
+//! The bytes of a regular file: in memory, in a file on the disk, or in a stream.
 
 use super::PackingError;
-use super::source_file::{OpenFile, SourceFile};
-use bytes::Bytes;
+use super::content_stream::ContentStream;
+use super::source_file::SourceFile;
+use super::still_content::StillContent;
+use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 
 /// The bytes of a regular file.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum FileContent {
     /// In memory, where they stay until they are packed: for small files.
     Bytes(Bytes),
     /// In a file, which is read when its turn comes.
     File(Arc<SourceFile>),
-}
-
-/// Content that is being read.
-pub(super) enum OpenFileContent<'a> {
-    Bytes(&'a [u8]),
-    File(OpenFile<'a>),
+    /// In a stream, such as an archive that is being downloaded: for files of any size.
+    Stream(ContentStream),
 }
 
 impl FileContent {
@@ -26,38 +24,44 @@ impl FileContent {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::File(file) => file.size,
+            Self::Stream(stream) => stream.size(),
         }
     }
 
-    pub(super) fn open(&self) -> Result<OpenFileContent<'_>, PackingError> {
-        Ok(match self {
-            Self::Bytes(bytes) => OpenFileContent::Bytes(bytes),
-            Self::File(file) => OpenFileContent::File(file.open()?),
-        })
+    /// All bytes, and the content as it was before. Nothing is read of a file of more than `limit` bytes.
+    ///
+    /// # Errors
+    /// When it cannot be read, or has changed.
+    pub(crate) fn peek(self, limit: u64) -> Result<(Option<Bytes>, Self), PackingError> {
+        if self.size() > limit {
+            return Ok((None, self));
+        }
+        let bytes = match self {
+            Self::Bytes(bytes) => bytes,
+            Self::File(file) => {
+                let mut bytes = vec![0; usize::try_from(file.size).expect("a file that fits into memory")];
+                let open = file.open()?;
+                open.read(0, &mut bytes)?;
+                open.finish()?;
+                return Ok((Some(bytes.into()), Self::File(file)));
+            }
+            Self::Stream(mut stream) => {
+                let mut bytes = BytesMut::new();
+                while stream.left() > 0 {
+                    bytes.extend_from_slice(&stream.read(usize::MAX)?);
+                }
+                bytes.freeze()
+            }
+        };
+        Ok((Some(bytes.clone()), Self::Bytes(bytes)))
     }
 }
 
-impl OpenFileContent<'_> {
-    /// Fills `bytes` with the content from `offset` on, which has as many.
-    pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), PackingError> {
-        match self {
-            Self::Bytes(content) => {
-                let offset = usize::try_from(offset).expect("an offset in memory");
-                bytes.copy_from_slice(&content[offset..][..bytes.len()]);
-                Ok(())
-            }
-            Self::File(file) => file.read(offset, bytes),
-        }
-    }
-
-    /// Ends the reading.
-    ///
-    /// # Errors
-    /// When a file has changed before or meanwhile.
-    pub(super) fn finish(self) -> Result<(), PackingError> {
-        match self {
-            Self::Bytes(_) => Ok(()),
-            Self::File(file) => file.finish(),
+impl From<StillContent> for FileContent {
+    fn from(content: StillContent) -> Self {
+        match content {
+            StillContent::Bytes(bytes) => Self::Bytes(bytes),
+            StillContent::File(file) => Self::File(file),
         }
     }
 }

@@ -10,6 +10,7 @@ pub(super) fn fill(plan: &BlockPlan, block: &mut [u8]) -> Result<(), PackingErro
         let (now, later) = rest.split_at_mut(piece.length());
         match piece {
             Piece::Bytes(bytes) => now.copy_from_slice(bytes),
+            Piece::Shared(bytes) => now.copy_from_slice(bytes),
             Piece::File { file, offset, .. } => {
                 let open = file.open()?;
                 open.read(*offset, now)?;

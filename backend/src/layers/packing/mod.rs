@@ -20,6 +20,7 @@
 
 mod block_pool;
 mod blocks;
+mod content_stream;
 mod disk;
 mod encoder;
 mod error;
@@ -27,7 +28,10 @@ mod file_content;
 mod fill;
 mod nar_size;
 mod packer;
+mod piece_hashes;
 mod source_file;
+mod spool;
+mod still_content;
 mod tree;
 mod tree_reader;
 mod twins;
@@ -36,6 +40,8 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+pub use content_stream::{ContentStream, ReadContent};
+pub use disk::DiskTree;
 pub use encoder::{Encoder, ParseEncoderError};
 pub use error::PackingError;
 pub use file_content::FileContent;

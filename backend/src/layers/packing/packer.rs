@@ -5,7 +5,7 @@ use super::blocks::{BlockPlan, Blocks};
 use super::encoder::Compressor;
 use super::walk::Walk;
 use super::{Encoder, FileTree, PackingError};
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, bounded, unbounded};
 use firn_shared::{DiffId, Digest};
 use sha2::{Digest as _, Sha256};
 use std::collections::VecDeque;
@@ -87,27 +87,63 @@ impl Packer {
     }
 
     fn pack_to(&self, trees: Vec<FileTree>, out: &mut dyn Write) -> Result<PackedLayer, PackingError> {
-        let mut plans = Blocks::new(Walk::new(trees)?, self.encoder.block_size());
+        let mut blocks = Blocks::new(Walk::new(trees)?, self.encoder.block_size());
+        // To plan may mean to wait for a download. Meanwhile the calling thread finishes blocks, so that a layer that waits
+        // holds no block that others need.
+        thread::scope(|scope| {
+            let (sender, plans) = bounded(1);
+            let planner = thread::Builder::new().name("plan".into()).spawn_scoped(scope, move || {
+                // Fails if the layer has failed: then the receiver is gone.
+                let _ = blocks.by_ref().try_for_each(|plan| sender.send(plan));
+                blocks.entries().nar_size
+            });
+            let planner = planner.map_err(PackingError::Thread)?;
+            let written = self.write(plans, out)?;
+            let nar_size = planner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            Ok(PackedLayer { nar_size, ..written })
+        })
+    }
+
+    /// Has the workers make the blocks, and writes them in order. The result lacks the size of the NARs.
+    fn write(
+        &self,
+        plans: Receiver<Result<BlockPlan, PackingError>>,
+        out: &mut dyn Write,
+    ) -> Result<PackedLayer, PackingError> {
+        let mut planned = None;
         let mut all_planned = false;
         let mut under_way: VecDeque<Receiver<Result<Block, PackingError>>> = VecDeque::new();
         let (mut tar, mut compressed) = (Sha256::new(), Sha256::new());
         let (mut uncompressed, mut size) = (0, 0);
         loop {
-            while !all_planned && under_way.len() < self.threads * BLOCKS_PER_THREAD_AND_LAYER {
+            let has_room = under_way.len() < self.threads * BLOCKS_PER_THREAD_AND_LAYER;
+            if planned.is_none() && !all_planned && has_room && is_first_ready(&plans, under_way.front()) {
+                match plans.try_recv() {
+                    Ok(plan) => planned = Some(plan?),
+                    Err(TryRecvError::Disconnected) => all_planned = true,
+                    Err(TryRecvError::Empty) => {}
+                }
+            }
+            if planned.is_some() {
                 // A layer that holds a block must not wait for another: otherwise layers could wait for each other.
                 let free =
                     if under_way.is_empty() { Some(self.blocks.take()) } else { self.blocks.try_take() };
-                let Some(block) = free else { break };
-                match plans.next().transpose()? {
-                    Some(plan) => {
-                        let (done, result) = bounded(1);
-                        self.jobs.send(Job { plan, block, done }).map_err(|_| PackingError::Stopped)?;
-                        under_way.push_back(result);
-                    }
-                    None => all_planned = true,
+                if let Some(block) = free
+                    && let Some(plan) = planned.take()
+                {
+                    let (done, result) = bounded(1);
+                    self.jobs.send(Job { plan, block, done }).map_err(|_| PackingError::Stopped)?;
+                    under_way.push_back(result);
+                    continue;
                 }
             }
-            let Some(oldest) = under_way.pop_front() else { break };
+            let Some(oldest) = under_way.pop_front() else {
+                if all_planned {
+                    break;
+                } else {
+                    continue;
+                };
+            };
             let block = oldest.recv().map_err(|_| PackingError::Stopped)??;
             tar.update(block.tar());
             compressed.update(block.compressed());
@@ -120,9 +156,19 @@ impl Packer {
             diff_id: DiffId::from_hasher(tar),
             size,
             uncompressed,
-            nar_size: plans.entries().nar_size,
+            nar_size: 0,
         })
     }
+}
+
+/// Waits for a message in one of the channels. Returns whether it is in the first, or that has ended.
+fn is_first_ready<A, B>(first: &Receiver<A>, second: Option<&Receiver<B>>) -> bool {
+    let mut select = Select::new_biased();
+    select.recv(first);
+    if let Some(second) = second {
+        select.recv(second);
+    }
+    select.ready() == 0
 }
 
 /// The loop of a worker, which ends when the packer is dropped.

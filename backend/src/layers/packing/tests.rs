@@ -5,6 +5,7 @@ mod hard_links;
 mod in_memory;
 mod independent_readers;
 mod properties;
+mod streams;
 
 use super::source_file::SourceFile;
 use super::twins::Twins;

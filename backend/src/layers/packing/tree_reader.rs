@@ -16,6 +16,15 @@ pub trait TreeReader: Send {
     /// # Errors
     /// When the tree cannot be read, or holds what no store path holds.
     fn step(&mut self) -> Result<Option<Step>, PackingError>;
+
+    /// Whether what was read so far is what the tree really holds. This is called before the tree is blamed for a name
+    /// that no layer can have. No step follows.
+    ///
+    /// # Errors
+    /// When another tree was read, such as one that a binary cache made up.
+    fn confirm(&mut self) -> Result<(), PackingError> {
+        Ok(())
+    }
 }
 
 /// One step through a file tree.

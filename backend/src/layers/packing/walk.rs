@@ -5,7 +5,7 @@ use super::file_content::FileContent;
 use super::nar_size;
 use super::tree::FileTree;
 use super::tree_reader::{Node, Step, TreeReader};
-use super::twins::Twins;
+use super::twins::{Compared, Twins};
 use firn_shared::archive::{ImagePath, Permissions};
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -105,7 +105,10 @@ impl OpenTree {
         loop {
             match self.reader.step()? {
                 Some(Step::Enter(name, node)) => {
-                    let at = self.enter(name, nar_size)?;
+                    let at = match self.enter(name, nar_size) {
+                        Ok(at) => at,
+                        Err(error) => return Err(self.reader.confirm().err().unwrap_or(error)),
+                    };
                     return self.visit(at, node, nar_size).map(Some);
                 }
                 Some(Step::Leave) => drop(self.inside.pop()),
@@ -159,9 +162,9 @@ impl OpenTree {
                 *nar_size += nar_size::file(content.size(), is_executable);
                 let permissions =
                     if is_executable { Permissions::STORE_EXECUTABLE } else { Permissions::STORE_FILE };
-                match self.twins.earlier(&at, permissions, &content)? {
-                    Some(earlier) => Found::HardLink(permissions, earlier),
-                    None => Found::File(permissions, content),
+                match self.twins.compare(&at, permissions, content)? {
+                    Compared::Equal(earlier) => Found::HardLink(permissions, earlier),
+                    Compared::New(content) => Found::File(permissions, content),
                 }
             }
         };

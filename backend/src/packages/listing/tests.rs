@@ -1,4 +1,6 @@
+use super::super::files::Disk;
 use super::*;
+use std::fs;
 use std::os::unix::fs::symlink;
 use tempfile::TempDir;
 
@@ -56,7 +58,7 @@ impl NixStore {
     ) -> Result<Listing, ListingError> {
         let [outputs, closure] =
             [outputs, closure].map(|letters| letters.iter().copied().map(store_path).collect::<Vec<_>>());
-        read_within(limits, &outputs, &Links::new(&self.root(), outputs.iter().chain(&closure)))
+        read_within(limits, &outputs, &Links::new(&Disk, &self.root(), outputs.iter().chain(&closure)))
     }
 }
 

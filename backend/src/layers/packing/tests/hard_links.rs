@@ -1,7 +1,8 @@
 //! Equal files of a store path are stored once in the layer.
 
 use super::*;
-use crate::layers::packing::FileContent;
+use crate::layers::packing::{FileContent, twins::Compared};
+use std::sync::Arc;
 
 /// Type, name and link target of everything in the tree.
 fn entries(trees: Vec<FileTree>) -> Vec<String> {
@@ -108,12 +109,17 @@ fn a_file_that_cannot_be_compared_is_an_error() {
     write(first.clone(), &noise(100_000, 1), 0o644);
     write(second.clone(), &noise(100_000, 1), 0o644);
     let metadata = |path: &Path| fs::symlink_metadata(path).expect("there");
-    let source = |path: &Path| FileContent::File(SourceFile::new(path.into(), &metadata(path)).into());
+    let source = |path: &Path| Arc::new(SourceFile::new(path.into(), &metadata(path)));
     let at = |name: &str| ImagePath::parse(format!("/{name}")).expect("absolute");
     let mut twins = Twins::default();
     let (first_file, second_file) = (source(&first), source(&second));
-    let earlier =
-        |twins: &mut Twins, name: &str, file| twins.earlier(&at(name), Permissions::STORE_FILE, file);
+    let earlier = |twins: &mut Twins, name: &str, file: &Arc<SourceFile>| {
+        let content = FileContent::File(Arc::clone(file));
+        Ok(match twins.compare(&at(name), Permissions::STORE_FILE, content)? {
+            Compared::Equal(earlier) => Some(earlier),
+            Compared::New(_) => None,
+        })
+    };
     assert_eq!(earlier(&mut twins, "first", &first_file).expect("compares"), None);
     assert_eq!(earlier(&mut twins, "second", &second_file).expect("compares"), Some(at("first")));
     fs::write(&second, noise(100_001, 1)).expect("write");

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 /// A tree as a list of steps.
-struct MemoryTree(std::vec::IntoIter<Step>);
+pub(super) struct MemoryTree(pub(super) std::vec::IntoIter<Step>);
 
 impl TreeReader for MemoryTree {
     fn origin(&self) -> &Path {
@@ -18,13 +18,18 @@ impl TreeReader for MemoryTree {
     }
 }
 
-fn in_memory(steps: Vec<Step>) -> Vec<FileTree> {
+pub(super) fn in_memory(steps: Vec<Step>) -> Vec<FileTree> {
     let at = ImagePath::parse(STORE_PATH).expect("absolute");
     vec![FileTree::new(at, MemoryTree(steps.into_iter()))]
 }
 
-/// The steps through what is at this path. Small files are in memory, large ones stay on the disk.
-fn steps(path: &Path, name: Vec<u8>, largest: u64, steps: &mut Vec<Step>) {
+/// The steps through what is at this path. `content` says where the bytes of a file come from.
+pub(super) fn steps(
+    path: &Path,
+    name: Vec<u8>,
+    content: &mut dyn FnMut(&Path) -> FileContent,
+    steps: &mut Vec<Step>,
+) {
     let metadata = path.symlink_metadata().expect("it is there");
     if metadata.is_dir() {
         steps.push(Step::Enter(name, Node::Directory));
@@ -32,19 +37,26 @@ fn steps(path: &Path, name: Vec<u8>, largest: u64, steps: &mut Vec<Step>) {
             fs::read_dir(path).expect("a directory").map(|e| e.expect("an entry").file_name()).collect();
         names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
         for name in names {
-            self::steps(&path.join(&name), name.into_vec(), largest, steps);
+            self::steps(&path.join(&name), name.into_vec(), content, steps);
         }
         steps.push(Step::Leave);
     } else if metadata.is_symlink() {
         let target = fs::read_link(path).expect("a link").into_os_string().into_vec();
         steps.push(Step::Enter(name, Node::Symlink(target)));
     } else {
-        let content = match metadata.len() <= largest {
+        let is_executable = metadata.permissions().mode() & 0o100 != 0;
+        steps.push(Step::Enter(name, Node::File { is_executable, content: content(path) }));
+    }
+}
+
+/// Small files in memory, others on the disk.
+fn up_to(largest: u64) -> impl FnMut(&Path) -> FileContent {
+    move |path| {
+        let metadata = path.symlink_metadata().expect("it is there");
+        match metadata.len() <= largest {
             true => FileContent::Bytes(Bytes::from(fs::read(path).expect("a file"))),
             false => FileContent::File(SourceFile::new(path.to_owned(), &metadata).into()),
-        };
-        let is_executable = metadata.permissions().mode() & 0o100 != 0;
-        steps.push(Step::Enter(name, Node::File { is_executable, content }));
+        }
     }
 }
 
@@ -57,7 +69,7 @@ fn where_a_tree_is_read_from_leaves_no_trace() {
         // Files that are equal may be one in memory and one on the disk.
         for largest in [0, 1_000, 2_600_000, u64::MAX] {
             let mut all = Vec::new();
-            steps(directory.path(), Vec::new(), largest, &mut all);
+            steps(directory.path(), Vec::new(), &mut up_to(largest), &mut all);
             assert!(pack(&packer, in_memory(all)).expect("packs") == from_disk, "{encoder} {largest}");
         }
     }

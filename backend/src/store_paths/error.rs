@@ -1,0 +1,44 @@
+//! What can stop Firn from finding out what store paths hold.
+
+use crate::{
+    binary_cache::{BinaryCacheError, NarError},
+    layers::packing::PackingError,
+    store::{STORE_FAILED, StoreError},
+};
+
+/// Why it is unknown what a store path is or holds.
+#[derive(Debug, thiserror::Error)]
+pub enum StorePathError {
+    /// Binary caches cannot tell what they have.
+    #[error(transparent)]
+    Caches(#[from] BinaryCacheError),
+    /// A tree cannot be read.
+    #[error(transparent)]
+    Tree(#[from] PackingError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl StorePathError {
+    /// The message for clients; `None` if there is nothing that they may know.
+    pub fn explain(&self) -> Option<String> {
+        match self {
+            Self::Caches(_) => Some(CACHES_FAIL.into()),
+            Self::Tree(error) => NarError::of(error).map(|_| CACHES_FAIL.into()),
+            Self::Store(_) => Some(STORE_FAILED.into()),
+        }
+    }
+
+    /// Whether binary caches are the reason, so that it may be over soon.
+    pub fn is_of_caches(&self) -> bool {
+        match self {
+            Self::Caches(_) => true,
+            Self::Tree(error) => NarError::of(error).is_some(),
+            Self::Store(_) => false,
+        }
+    }
+}
+
+/// What clients are told if binary caches fail.
+pub const CACHES_FAIL: &str = "a binary cache that this registry downloads from does not deliver; the operator finds the reason in the log";
