@@ -12,6 +12,7 @@ pub mod layers;
 pub mod nix;
 pub mod package_set;
 pub mod packages;
+pub mod packing;
 pub mod process;
 pub mod store;
 pub mod store_paths;

@@ -80,9 +80,9 @@ pub enum NarError {
 
 impl NarError {
     /// The error of a binary cache that ended packing, if it was one.
-    pub fn of(error: &crate::layers::packing::PackingError) -> Option<&Self> {
+    pub fn of(error: &crate::packing::PackingError) -> Option<&Self> {
         match error {
-            crate::layers::packing::PackingError::Read { source, .. } => source.get_ref()?.downcast_ref(),
+            crate::packing::PackingError::Read { source, .. } => source.get_ref()?.downcast_ref(),
             _ => None,
         }
     }

@@ -7,10 +7,10 @@ use crate::{
         StorageArgs,
     },
     images::{BuildLimits, Builder, Origins, Recipe},
-    layers::packing::Packer,
     nix::{EvaluationStore, IsolationPolicy, Nix, NixLimits, OwnFiles},
     package_set::PackageSet,
     packages::Building,
+    packing::Packer,
     process::own_environment,
     store::Store,
 };

@@ -13,7 +13,8 @@ use std::path::PathBuf;
 /// Binary caches, ready to be asked.
 pub(super) struct Configured {
     pub(super) caches: BinaryCaches,
-    pub(super) urls: Vec<CacheUrl>,
+    /// Whether a key is trusted.
+    pub(super) has_keys: bool,
     /// Where passwords come from, if there is such a file.
     pub(super) netrc: Option<PathBuf>,
 }
@@ -42,6 +43,7 @@ pub(super) async fn configured(args: &CacheArgs, nix: &Nix) -> Result<Configured
         Some(keys) => keys.clone(),
         None => of_nix.trusted_public_keys.join(" "),
     };
+    let has_keys = !is_list_empty(&keys);
     let keys: TrustedKeys = keys.parse().map_err(|error| usage(&"--cache-keys", &error))?;
     let (netrc_file, is_required) = match &args.cache_netrc {
         Some(file) => (Some(file.clone()), true),
@@ -57,7 +59,7 @@ pub(super) async fn configured(args: &CacheArgs, nix: &Nix) -> Result<Configured
     };
     let caches = BinaryCaches::new(&urls, keys, netrc.as_ref());
     let caches = caches.map_err(|error| Failure::Usage(chain(&error)))?;
-    Ok(Configured { caches, urls, netrc: netrc.and(netrc_file) })
+    Ok(Configured { caches, has_keys, netrc: netrc.and(netrc_file) })
 }
 
 /// Nix's settings for the same caches, so that what is built for want of a path uses them too.
@@ -81,6 +83,15 @@ fn substituters(configuration: &CacheConfiguration) -> Vec<CacheUrl> {
             .ok()
     };
     configuration.substituters.iter().filter_map(url).collect()
+}
+
+/// The caches of the option `--caches`, without credentials and settings.
+pub(super) fn names(urls: &str) -> String {
+    let name = |url: &str| match url.parse::<CacheUrl>() {
+        Ok(url) => url.name().to_owned(),
+        Err(_) => "(no URL of a cache)".to_owned(),
+    };
+    list(urls).map(name).collect::<Vec<_>>().join(" ")
 }
 
 fn list(text: &str) -> impl Iterator<Item = &str> {

@@ -107,6 +107,14 @@ impl From<crate::config::ConfigError> for Failure {
 }
 
 impl Failure {
+    /// The reason.
+    fn message(&self) -> &str {
+        match self {
+            Self::Usage(message) | Self::Error(message) => message,
+            Self::Signal(_) => "interrupted",
+        }
+    }
+
     /// Prints the reason and returns the exit code.
     fn exit_code(self) -> ExitCode {
         match self {

@@ -19,10 +19,11 @@ pub use request::{BuildResult, ImageStatus, Waiting};
 
 use crate::{
     binary_cache::BinaryCaches,
-    layers::{LayerPacker, packing::Packer},
+    layers::LayerPacker,
     nix::Nix,
     package_set::PackageSet,
     packages::{Building, Packages},
+    packing::Packer,
     store::Store,
     store_paths::StorePaths,
     waiting::{Builds, Flights, Progress, Queue, Turns, for_a_while},

@@ -1,9 +1,9 @@
 //! What can stop Firn from making a layer.
 
-use super::packing::PackingError;
 use crate::{
     binary_cache::NarError,
     nix::RequisitesError,
+    packing::PackingError,
     store::{STORE_FAILED, StoreError},
     store_paths::{CACHES_FAIL, StorePathError},
 };

@@ -1,18 +1,22 @@
 //! Layers of store paths: found where they were packed before, or packed now.
 //!
-//! [`packing`] makes the bytes. This room decides what has to be packed, from where: from binary caches, or from the Nix
+//! [`crate::packing`] makes the bytes. This room decides what has to be packed, from where: from binary caches, or from the Nix
 //! store, where it keeps the store paths meanwhile. It records the result. It knows nothing of packages and images.
 
 mod completion;
 mod error;
 mod pack;
-pub mod packing;
 
 pub use error::LayerError;
 
-use crate::{nix::Nix, store::Store, store_paths::StorePaths, waiting::Flights};
+use crate::{
+    nix::Nix,
+    packing::{Encoder, Packer},
+    store::Store,
+    store_paths::StorePaths,
+    waiting::Flights,
+};
 use firn_shared::image::layer::LayerRecord;
-use packing::{Encoder, Packer};
 use std::sync::Arc;
 
 /// Packs each layer once, however many images want it at the same time.

@@ -1,10 +1,11 @@
 //! Finding layers that were packed before, and packing the others.
 
-use super::{LayerError, LayerPacker, packing::FileTree};
+use super::{LayerError, LayerPacker};
 use crate::{
     binary_cache::{CachedPath, NarError},
     error_chain::chain,
     nix::{GcRoot, ProcessError, RequisitesError},
+    packing::FileTree,
     store::{LOOKUPS, RecordKind},
     store_paths::{RecordedTree, Recorder},
     waiting::{Flight, Phase, Progress},
@@ -47,6 +48,9 @@ impl LayerPacker {
         let mut records: Vec<Option<LayerRecord>> =
             stream::iter(lookups).buffered(LOOKUPS).try_collect().await?;
         let mut missing: Vec<usize> = (0..plans.len()).filter(|i| records[*i].is_none()).collect();
+        if missing.is_empty() {
+            return Ok(records.into_iter().flatten().collect());
+        }
         let needed = missing.iter().flat_map(|i| plans[*i].paths.iter().zip(&plans[*i].nar_hashes));
         let needed: Vec<(&StorePath, &NarHash)> = needed.collect();
         let is_held = |(path, hash): &(&StorePath, &NarHash)| held.get(*path) == Some(*hash);

@@ -1,6 +1,9 @@
 //! Finding the closures of packages: from binary caches, and from Nix for what no cache has.
 
-use super::{PackageError, Packages, contents, realisation::Realised};
+use super::{
+    PackageError, Packages, contents,
+    realisation::{Realised, outputs_of},
+};
 use crate::{
     binary_cache::CachedClosure,
     config::BuildPolicy,
@@ -96,7 +99,9 @@ impl Packages {
         let closure = match self.paths.closure(&outputs, &asked).await {
             Ok(closure) => closure,
             // Without caches the image can still be made of what is in the Nix store already.
-            Err(error @ StorePathError::Caches(_)) if self.are_in_store(&outputs).await => {
+            Err(error @ StorePathError::Caches(_))
+                if self.building.policy != BuildPolicy::Never && self.are_in_store(&outputs).await =>
+            {
                 tracing::warn!(error = %chain(&error), "binary caches fail; using the Nix store");
                 CachedClosure::default()
             }
@@ -194,9 +199,4 @@ impl Packages {
         let names = packages.iter().map(|(name, _)| name.clone()).collect();
         Err(PackageError::TooManyDerivations { names, count, limit })
     }
-}
-
-pub(super) fn outputs_of<'a>(packages: impl IntoIterator<Item = &'a Package>) -> Vec<StorePath> {
-    let outputs = packages.into_iter().flat_map(|package| &package.outputs);
-    outputs.map(|output| output.path.clone()).collect()
 }

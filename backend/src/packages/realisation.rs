@@ -1,6 +1,6 @@
 //! Realising packages with Nix: what no binary cache has. What is said of those that cannot be realised.
 
-use super::{PackageError, Packages, closures::outputs_of};
+use super::{PackageError, Packages};
 use crate::{
     error_chain::chain,
     nix::{Blame, Fault, GcRoot, Nix, RealiseError},
@@ -117,6 +117,11 @@ fn blame(faults: &[Fault], package: &Package) -> Option<Blame> {
         fault.is_about(&package.drv) || package.outputs.iter().any(|output| fault.is_about(&output.path))
     };
     faults.iter().find(is_about_it).or(faults.first()).map(|fault| fault.blame)
+}
+
+pub(super) fn outputs_of<'a>(packages: impl IntoIterator<Item = &'a Package>) -> Vec<StorePath> {
+    let outputs = packages.into_iter().flat_map(|package| &package.outputs);
+    outputs.map(|output| output.path.clone()).collect()
 }
 
 /// What is said of a package that Nix cannot build.

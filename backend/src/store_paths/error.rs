@@ -2,7 +2,7 @@
 
 use crate::{
     binary_cache::{BinaryCacheError, NarError},
-    layers::packing::PackingError,
+    packing::PackingError,
     store::{STORE_FAILED, StoreError},
 };
 

@@ -17,7 +17,7 @@ pub use tree::{PathTree, TreeNode};
 
 use crate::{
     binary_cache::{BinaryCaches, CachedPath},
-    layers::packing::{DiskTree, TreeReader},
+    packing::{DiskTree, TreeReader},
     store::Store,
 };
 use firn_shared::{StorePath, cache_key::CacheKey};

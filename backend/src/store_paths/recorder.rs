@@ -1,7 +1,7 @@
 //! Recording the tree of a store path while something else reads it.
 
 use super::tree::{LinkTarget, PathTree, TreeNode};
-use crate::layers::packing::{Node, PackingError, Step, TreeReader};
+use crate::packing::{Node, PackingError, Step, TreeReader};
 use firn_shared::nix::listing::FileName;
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -3,7 +3,7 @@
 use super::{PathTree, RecordedTree, Recorder, StorePathError, StorePaths};
 use crate::{
     binary_cache::{CachedPath, NarError},
-    layers::packing::{PackingError, TreeReader},
+    packing::{PackingError, TreeReader},
     store::{LOOKUPS, RecordKind, StoreError, tree_key},
 };
 use firn_shared::{StorePath, nix::closure::PathInfo, oci::digest::NarHash};

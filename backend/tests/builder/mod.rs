@@ -4,10 +4,10 @@ use firn_backend::{
     binary_cache::{BinaryCaches, TrustedKeys},
     config::BuildPolicy,
     images::{BuildLimits, Builder, Origins, Recipe},
-    layers::packing::{Encoder, Packer},
     nix::{EvaluationStore, IsolationPolicy, Nix, NixLimits, OwnFiles},
     package_set::PackageSet,
     packages::Building,
+    packing::{Encoder, Packer},
     store::Store,
 };
 use firn_shared::{layering::Sharing, oci::platform::Platform};
