@@ -5,32 +5,46 @@ use firn_tests::{
     backend::Backend,
     binary_cache::{Cache, CacheDir, Compression, Request},
     image::Image,
+    layer::Layer,
     nix, package_set,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use tempfile::TempDir;
 
-/// The store paths of these packages' closures, and of the certificates and services that every image has.
-fn closure(packages: &[&str]) -> BTreeSet<String> {
-    let everywhere = ["cacert", "iana-etc"];
-    let packages: Vec<&str> = packages.iter().copied().chain(everywhere).collect();
-    nix::closure(&nix::build(package_set::bundled(), &packages))
-}
-
-/// The paths of the requests for these store paths' contents.
-fn nars_of(dir: &CacheDir, paths: &BTreeSet<String>) -> BTreeSet<String> {
-    paths.iter().map(|path| format!("/{}", dir.field(path, "URL"))).collect()
-}
-
-/// Fails if anything was requested twice. Returns the paths.
-fn once(requests: &[Request]) -> BTreeSet<String> {
-    let mut times = BTreeMap::<&str, usize>::new();
-    for request in requests {
-        *times.entry(&request.path).or_default() += 1;
+/// How often each path of the cache is expected to be asked for its contents: once for each layer that has it. A store
+/// path can be in several layers, but each layer is packed once.
+fn expected(dir: &CacheDir, backend: &Backend, images: &[&Image]) -> BTreeMap<String, usize> {
+    let mut seen = HashSet::new();
+    let mut expected = BTreeMap::new();
+    for image in images {
+        let layers = image.layers(&backend.registry());
+        for layer in layers.iter().filter(|layer| seen.insert(layer.digest.clone())) {
+            for path in store_paths(layer) {
+                *expected.entry(format!("/{}", dir.field(&path, "URL"))).or_default() += 1;
+            }
+        }
     }
-    let again: Vec<_> = times.iter().filter(|(_, times)| **times > 1).collect();
-    assert!(again.is_empty(), "requested again: {again:?}");
-    requests.iter().map(|request| request.path.clone()).collect()
+    expected
+}
+
+/// The store paths in a layer.
+fn store_paths(layer: &Layer) -> BTreeSet<String> {
+    let path = |path: &[u8]| {
+        let path = String::from_utf8_lossy(path).trim_start_matches('/').to_owned();
+        let name = path.strip_prefix("nix/store/")?.split('/').next()?;
+        Some(format!("/nix/store/{name}"))
+    };
+    layer.entries.iter().filter_map(|entry| path(&entry.path)).collect()
+}
+
+/// How often each path was asked for.
+fn counted(requests: &[Request]) -> BTreeMap<String, usize> {
+    let mut times = BTreeMap::new();
+    for request in requests {
+        assert!(request.status == 200 && request.range.is_none(), "{request:?}");
+        *times.entry(request.path.clone()).or_default() += 1;
+    }
+    times
 }
 
 #[test]
@@ -38,19 +52,20 @@ fn a_second_image_fetches_only_what_was_never_packed() {
     let dir = CacheDir::bundled(Compression::Zstd);
     let cache = Cache::serve(&dir);
     let backend = backend(&[&cache.url()], &[cache.key()]).start();
-    Image::pull(&backend.registry(), "git").layers(&backend.registry());
-    let first = closure(&["git"]);
-    assert_eq!(once(&cache.nars()), nars_of(&dir, &first), "each path of the closure, once");
+    let first = Image::pull(&backend.registry(), "git");
+    let fetched = counted(&cache.nars());
+    assert_eq!(fetched, expected(&dir, &backend, &[&first]));
+    let wanted = nix::closure(&nix::build(package_set::bundled(), &["git", "cacert", "iana-etc"]));
+    assert_eq!(fetched.len(), wanted.len(), "all of its store paths");
 
     // Nearly all of its paths are in the first image's layers.
-    Image::pull(&backend.registry(), "git/curl/hello").layers(&backend.registry());
-    let second = closure(&["git", "curl", "hello"]);
-    assert!(second.len() > first.len());
-    let both = once(&cache.nars());
-    assert_eq!(both, nars_of(&dir, &first.union(&second).cloned().collect()), "the others, once");
+    let second = Image::pull(&backend.registry(), "git/jq/hello");
+    let both = expected(&dir, &backend, &[&first, &second]);
+    assert_eq!(counted(&cache.nars()), both);
+    assert!(both.len() > fetched.len() && both.values().sum::<usize>() < 2 * fetched.len());
     let narinfos: Vec<_> =
         cache.requests().into_iter().filter(|request| request.path.ends_with(".narinfo")).collect();
-    once(&narinfos);
+    assert!(counted(&narinfos).values().all(|times| *times == 1), "{narinfos:#?}");
     assert_eq!(stored(&backend), Vec::<String>::new());
 }
 
@@ -78,19 +93,18 @@ fn a_known_image_needs_neither_nix_nor_a_cache() {
     assert_eq!(cache.requests()[requests..], [], "nothing is requested after a restart");
 }
 
-/// Images of one server that need the same paths at the same time.
+/// Images of one server that need the same layers at the same time.
 #[test]
 fn what_two_images_need_is_fetched_once() {
-    let cache = Cache::bundled(Compression::Zstd);
+    let dir = CacheDir::bundled(Compression::Zstd);
+    let cache = Cache::serve(&dir);
     let backend = backend(&[&cache.url()], &[cache.key()]).start();
-    let pull = |name: &'static str| Image::pull(&backend.registry(), name).layers(&backend.registry());
-    std::thread::scope(|scope| {
-        let pulls = ["git", "git/curl", "curl/jq", "jq/git"].map(|name| scope.spawn(move || pull(name)));
-        for pull in pulls {
-            pull.join().expect("a pull");
-        }
+    let images = std::thread::scope(|scope| {
+        let pulls = ["git", "git/jq", "jq/hello", "hello/git"];
+        let pulls = pulls.map(|name| scope.spawn(|| Image::pull(&backend.registry(), name)));
+        pulls.map(|pull| pull.join().expect("a pull"))
     });
-    once(&cache.nars());
+    assert_eq!(counted(&cache.nars()), expected(&dir, &backend, &images.each_ref()));
 }
 
 /// A cache may be made anew with another compression: what is recorded of a path is what it is, not where.
