@@ -134,3 +134,6 @@ impl BinaryCaches {
         self.0.distrusted.contains_key(&(source.cache.clone(), source.location.clone()))
     }
 }
+
+#[cfg(test)]
+mod tests;
