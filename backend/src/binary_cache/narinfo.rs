@@ -1,7 +1,7 @@
 //! `.narinfo` files: what a binary cache says of a store path (Nix manual, "HTTP Binary Cache Store").
 
 use firn_shared::{StorePath, nix::closure::PathInfo, oci::digest::NarHash};
-use nix_derivation::StoreDir;
+use nix_derivation::{CAHash, StoreDir};
 use nix_narinfo::{NarInfo, TrustedPublicKey};
 
 /// The size limit of a narinfo, in bytes.
@@ -51,10 +51,19 @@ impl Narinfo {
         Ok(Self { parsed, info })
     }
 
-    /// Whether one of these keys has signed path, hash, size and references, or the path itself is a hash of its content.
+    /// Whether one of these keys has signed path, hash, size and references, or the path itself proves them.
     pub(super) fn is_authentic(&self, keys: &[TrustedPublicKey]) -> bool {
-        let store = StoreDir::default();
-        self.parsed.is_content_addressed(&store) || self.parsed.has_valid_signature(&store, keys)
+        self.is_proved() || self.parsed.has_valid_signature(&StoreDir::default(), keys)
+    }
+
+    /// Whether the path is a hash of the hash of its NAR, and of its references. Other content-addressed paths are hashes
+    /// of something that the narinfo does not have, such as of a single file: they need a signature like all others.
+    fn is_proved(&self) -> bool {
+        let is_of_nar = match self.parsed.content_address() {
+            Some(CAHash::Nar(hash)) => hash == self.parsed.nar_hash(),
+            _ => false,
+        };
+        is_of_nar && self.parsed.is_content_addressed(&StoreDir::default())
     }
 
     /// Where the NAR is, relative to the cache.
