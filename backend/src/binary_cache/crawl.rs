@@ -1,6 +1,10 @@
 //! Follows references through a binary cache: from some store paths to their whole closure.
+//!
+//! Nothing is checked, because layering only counts.
 
-use super::{BinaryCache, Journal, narinfo};
+use super::narinfo::{self, Narinfo};
+use super::transport::{self, Transport, TransportError};
+use super::{CacheUrl, Journal};
 use firn_shared::{StorePath, nix::closure::PathInfo};
 use futures::{StreamExt, stream::FuturesUnordered};
 use std::collections::{HashMap, HashSet};
@@ -27,9 +31,9 @@ pub enum CrawlError {
     /// The journal cannot be written.
     #[error("cannot write the journal")]
     Journal(#[from] std::io::Error),
-    /// An HTTP client cannot be made.
-    #[error("cannot make HTTP requests")]
-    Client(#[source] reqwest::Error),
+    /// A client of the cache cannot be made.
+    #[error("cannot use the binary cache")]
+    Client(#[from] TransportError),
 }
 
 /// The path infos of these store paths and of everything that they refer to. Paths that the cache does not have are
@@ -41,13 +45,13 @@ pub enum CrawlError {
 /// # Errors
 /// If the cache keeps failing, or the journal cannot be written.
 pub async fn crawl(
-    cache: &BinaryCache,
+    cache: &CacheUrl,
     roots: impl IntoIterator<Item = StorePath>,
     known: Vec<PathInfo>,
     journal: &mut Journal,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Vec<PathInfo>, CrawlError> {
-    let client = reqwest::Client::builder().timeout(LIMIT).build().map_err(CrawlError::Client)?;
+    let cache = Transport::new(cache, &transport::client()?, None)?;
     let mut known: HashMap<StorePath, PathInfo> =
         known.into_iter().map(|info| (info.path.clone(), info)).collect();
     let mut waiting: Vec<StorePath> = roots.into_iter().collect();
@@ -59,11 +63,11 @@ pub async fn crawl(
         while under_way.len() < AT_ONCE
             && let Some(path) = waiting.pop()
         {
-            let (client, known) = (&client, known.remove(&path));
+            let (cache, known) = (&cache, known.remove(&path));
             under_way.push(async move {
                 match known {
                     Some(info) => Ok((Some(info), false)),
-                    None => fetch(cache, client, &path).await.map(|info| (info, true)),
+                    None => fetch(cache, &path).await.map(|info| (info, true)),
                 }
             });
         }
@@ -81,40 +85,20 @@ pub async fn crawl(
     Ok(found)
 }
 
-async fn fetch(
-    cache: &BinaryCache,
-    client: &reqwest::Client,
-    path: &StorePath,
-) -> Result<Option<PathInfo>, CrawlError> {
+async fn fetch(cache: &Transport, path: &StorePath) -> Result<Option<PathInfo>, CrawlError> {
     let failed = |reason: String| CrawlError::Fetch { path: path.clone(), reason };
     let name = format!("{}.narinfo", path.hash_part());
-    let text = match cache {
-        BinaryCache::Directory(dir) => match tokio::fs::read_to_string(dir.join(name)).await {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(error.to_string())),
-        },
-        BinaryCache::Http(url) => {
-            let mut attempt = 0;
-            loop {
-                attempt += 1;
-                match get(client, &format!("{url}/{name}")).await {
-                    Ok(Some(text)) => break text,
-                    Ok(None) => return Ok(None),
-                    Err(error) if attempt == ATTEMPTS => return Err(failed(error.to_string())),
-                    Err(_) => tokio::time::sleep(Duration::from_millis(200 << attempt)).await,
-                }
-            }
+    let mut attempt = 0;
+    let text = loop {
+        attempt += 1;
+        let fetched = tokio::time::timeout(LIMIT, cache.small(&name, narinfo::MAX_SIZE)).await;
+        match fetched.unwrap_or(Err(TransportError::Slow)) {
+            Ok(Some(text)) => break text,
+            Ok(None) => return Ok(None),
+            Err(error) if attempt == ATTEMPTS => return Err(failed(error.to_string())),
+            Err(_) => tokio::time::sleep(Duration::from_millis(200 << attempt)).await,
         }
     };
-    narinfo::parse(&text).map(Some).map_err(|error| failed(error.to_string()))
-}
-
-async fn get(client: &reqwest::Client, url: &str) -> Result<Option<String>, reqwest::Error> {
-    let response = client.get(url).send().await?;
-    // A cache in front of a bucket may answer 403 for a missing object.
-    if matches!(response.status().as_u16(), 403 | 404) {
-        return Ok(None);
-    }
-    response.error_for_status()?.text().await.map(Some)
+    let narinfo = Narinfo::parse(&text).map_err(|error| failed(error.to_string()))?;
+    Ok(Some(narinfo.info))
 }

@@ -1,43 +1,140 @@
-//! Reads the references of a whole package set from a binary cache or from Nix's database.
+//! Binary caches: what they say of store paths, and the contents of store paths as streams.
 //!
-//! Layering uses them: how many paths refer to a path, and which paths occur together. Only `.narinfo` files are
-//! downloaded.
+//! Firn substitutes from here: [`BinaryCaches::closure`] reads narinfos and checks them, [`BinaryCaches::open`] reads the
+//! NAR of a path as a file tree, checks it meanwhile, and writes nothing. This room knows nothing of packages, layers and
+//! images; it uses the trait of `packing` for trees.
+//!
+//! `crawl` reads the references of a whole package set, for layering: how many paths refer to a path, and which paths
+//! occur together.
 
+mod cache;
+mod cache_info;
+mod cache_url;
+mod cached_path;
+mod closure;
 mod crawl;
+mod error;
 mod journal;
+mod keys;
+mod limits;
+mod nar;
 mod narinfo;
+mod netrc;
+mod probe;
+mod transport;
 
+pub use cache_url::{CacheUrl, ParseCacheUrlError};
+pub use cached_path::{CachedClosure, CachedPath, CachedPathRecord, KnownPaths, NoneKnown, Source};
 pub use crawl::{CrawlError, crawl};
+pub use error::{BinaryCacheError, CacheFailure, NarError};
 pub use journal::Journal;
+pub use keys::{ParseKeysError, TrustedKeys};
+pub use nar::NarTree;
+pub use netrc::{Netrc, ParseNetrcError};
+pub use transport::TransportError;
 
-use std::path::PathBuf;
-use std::str::FromStr;
+use cache::Cache;
+use limits::Limits;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use transport::Transport;
 
-/// Where the `.narinfo` files are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BinaryCache {
-    /// An HTTP binary cache, such as `https://cache.nixos.org`.
-    Http(String),
-    /// A directory that `nix copy --to file://DIR` wrote.
-    Directory(PathBuf),
+/// The binary caches that Firn substitutes from. Clones share connections and what is known of caches.
+#[derive(Debug, Clone)]
+pub struct BinaryCaches(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// In the order of the configuration.
+    caches: Vec<Cache>,
+    keys: TrustedKeys,
+    limits: Limits,
+    /// The turns of downloads whose bytes wait in memory.
+    ahead: Arc<Semaphore>,
+    /// Sources that delivered something else than they should, by cache and location.
+    distrusted: moka::sync::Cache<(String, String), ()>,
 }
 
-/// The text is not the URL of a binary cache.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a binary cache is an http://, https:// or file:// URL")]
-pub struct ParseBinaryCacheError;
+/// How many downloads wait in memory.
+const AHEAD: usize = 16;
+/// How long a source that delivered something else is not used.
+const DISTRUST: Duration = Duration::from_secs(600);
+/// How many of these are remembered.
+const DISTRUSTED: u64 = 10_000;
 
-impl FromStr for BinaryCache {
-    type Err = ParseBinaryCacheError;
+impl BinaryCaches {
+    /// The caches at these URLs. Of equal URLs, the first counts. `netrc` has the passwords of private ones.
+    ///
+    /// # Errors
+    /// If a client cannot be made, such as for a bucket that the environment does not configure.
+    pub fn new(
+        urls: &[CacheUrl],
+        keys: TrustedKeys,
+        netrc: Option<&Netrc>,
+    ) -> Result<Self, BinaryCacheError> {
+        Self::with_limits(urls, keys, netrc, Limits::default())
+    }
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let text = text.trim_end_matches('/');
-        if let Some(dir) = text.strip_prefix("file://").filter(|dir| dir.starts_with('/')) {
-            Ok(Self::Directory(dir.into()))
-        } else if text.starts_with("https://") || text.starts_with("http://") {
-            Ok(Self::Http(text.into()))
-        } else {
-            Err(ParseBinaryCacheError)
+    fn with_limits(
+        urls: &[CacheUrl],
+        keys: TrustedKeys,
+        netrc: Option<&Netrc>,
+        limits: Limits,
+    ) -> Result<Self, BinaryCacheError> {
+        let mut caches: Vec<Cache> = Vec::new();
+        if let Some(first) = urls.first() {
+            let failed =
+                |url: &CacheUrl, source| BinaryCacheError::Client { cache: url.name().into(), source };
+            let client = transport::client().map_err(|error| failed(first, error))?;
+            for url in urls {
+                if caches.iter().any(|cache| cache.url.name() == url.name()) {
+                    continue;
+                }
+                let transport = Transport::new(url, &client, netrc).map_err(|error| failed(url, error))?;
+                caches.push(Cache::new(url.clone(), transport, limits.clone()));
+            }
         }
+        let distrusted = moka::sync::Cache::builder().time_to_live(DISTRUST).max_capacity(DISTRUSTED).build();
+        let ahead = Arc::new(Semaphore::new(AHEAD));
+        Ok(Self(Arc::new(Inner { caches, keys, limits, ahead, distrusted })))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.caches.is_empty()
+    }
+
+    /// The content of a path, read from the first of its sources that delivers it, and checked meanwhile.
+    ///
+    /// Must be called in a Tokio runtime. The tree is read by a thread that may wait. An error at the end says that what
+    /// was read before is wrong: nothing of it may be kept. [`NarError::has_other`] tells whether to open it anew.
+    ///
+    /// A few of the paths that are open are downloaded ahead. So all paths of a layer should be opened before it is packed.
+    pub fn open(&self, path: &CachedPath) -> NarTree {
+        self.open_counting(path, &Arc::default())
+    }
+
+    /// Like [`Self::open`]. Adds to `fetched` how many bytes are downloaded.
+    pub fn open_counting(&self, path: &CachedPath, fetched: &Arc<AtomicU64>) -> NarTree {
+        NarTree::new(self.clone(), path.clone(), Arc::clone(fetched))
+    }
+
+    /// The cache of this name.
+    fn cache(&self, name: &str) -> Option<&Cache> {
+        self.0.caches.iter().find(|cache| cache.url.name() == name)
+    }
+
+    /// Remembers that a source delivered something else than it should.
+    fn distrust(&self, source: &Source) {
+        self.0.distrusted.insert((source.cache.clone(), source.location.clone()), ());
+    }
+
+    fn is_distrusted(&self, source: &Source) -> bool {
+        self.0.distrusted.contains_key(&(source.cache.clone(), source.location.clone()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,53 +1,99 @@
-//! `.narinfo` files (Nix manual, "HTTP Binary Cache Store"): lines of `Key: value`.
+//! `.narinfo` files: what a binary cache says of a store path (Nix manual, "HTTP Binary Cache Store").
 
-use firn_shared::{
-    StorePath,
-    nix::{
-        closure::PathInfo,
-        store_path::{ParseStorePathError, STORE_DIR},
-    },
-    oci::digest::NarHash,
-};
-use std::collections::HashMap;
+use firn_shared::{StorePath, nix::closure::PathInfo, oci::digest::NarHash};
+use nix_derivation::{CAHash, StoreDir};
+use nix_narinfo::{NarInfo, TrustedPublicKey};
+
+/// The size limit of a narinfo, in bytes.
+pub(super) const MAX_SIZE: usize = nix_narinfo::MAX_NARINFO_SIZE;
+
+/// A narinfo with well-formed fields. Whether they are true, nobody knows yet.
+#[derive(Debug, Clone)]
+pub(super) struct Narinfo {
+    parsed: NarInfo,
+    /// What Nix's database would have of the path.
+    pub(super) info: PathInfo,
+}
 
 /// Why a text is not a narinfo.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NarInfoError {
-    /// A required field is missing.
-    #[error("the field {0} is missing")]
-    Missing(&'static str),
-    /// A store path is invalid.
+pub(super) enum ParseNarinfoError {
+    /// A field is missing or malformed.
     #[error(transparent)]
-    StorePath(#[from] ParseStorePathError),
-    /// A hash that is not sha256 in Nix's base-32 or in hexadecimal.
+    Field(#[from] nix_narinfo::ParseError),
+    /// A store path that the crate allows and Firn does not.
+    #[error(transparent)]
+    StorePath(#[from] firn_shared::nix::store_path::ParseStorePathError),
+    /// Another hash than sha256.
     #[error("NarHash is not a sha256")]
     Hash,
-    /// A size that is not a number.
-    #[error("NarSize is not a number")]
-    Size,
+    /// The location leads out of the cache.
+    #[error("URL {0:?} does not lead to a file of the cache")]
+    Location(String),
 }
 
-/// Reads the path info from the text of a narinfo.
-pub(super) fn parse(text: &str) -> Result<PathInfo, NarInfoError> {
-    let fields: HashMap<&str, &str> = text.lines().filter_map(|line| line.split_once(": ")).collect();
-    let field = |name| fields.get(name).copied().ok_or(NarInfoError::Missing(name));
-    let in_store = |base: &str| format!("{STORE_DIR}/{base}").parse::<StorePath>();
-    // For a path without references, `References:` has no value.
-    let references = fields.get("References").copied().unwrap_or_default();
-    Ok(PathInfo {
-        path: field("StorePath")?.parse()?,
-        nar_hash: nar_hash(field("NarHash")?).ok_or(NarInfoError::Hash)?,
-        nar_size: field("NarSize")?.parse().map_err(|_| NarInfoError::Size)?,
-        references: references.split_whitespace().map(in_store).collect::<Result<_, _>>()?,
-    })
-}
-
-fn nar_hash(text: &str) -> Option<NarHash> {
-    let digits = text.strip_prefix("sha256:")?;
-    match digits.len() {
-        52 => Some(NarHash::from_bytes(nix_base32::from_nix_base32(digits)?.try_into().ok()?)),
-        _ => text.parse().ok(),
+impl Narinfo {
+    /// Reads a narinfo.
+    pub(super) fn parse(text: &[u8]) -> Result<Self, ParseNarinfoError> {
+        let parsed = NarInfo::parse_in(&StoreDir::default(), text)?;
+        let path = |path: &nix_derivation::StorePath| path.to_string().parse::<StorePath>();
+        // The location is not signed. It must not make Firn fetch from elsewhere.
+        if !is_below(parsed.url()) {
+            return Err(ParseNarinfoError::Location(parsed.url().chars().take(200).collect()));
+        }
+        let hash = parsed.nar_hash().to_nix_base16_string();
+        let info = PathInfo {
+            path: path(parsed.store_path())?,
+            nar_hash: hash.parse::<NarHash>().map_err(|_| ParseNarinfoError::Hash)?,
+            nar_size: parsed.nar_size(),
+            references: parsed.references().iter().map(path).collect::<Result<_, _>>()?,
+        };
+        Ok(Self { parsed, info })
     }
+
+    /// Whether one of these keys has signed path, hash, size and references, or the path itself proves them.
+    pub(super) fn is_authentic(&self, keys: &[TrustedPublicKey]) -> bool {
+        self.is_proved() || self.parsed.has_valid_signature(&StoreDir::default(), keys)
+    }
+
+    /// Whether the path is a hash of the hash of its NAR, and of its references. Other content-addressed paths are hashes
+    /// of something that the narinfo does not have, such as of a single file: they need a signature like all others.
+    fn is_proved(&self) -> bool {
+        let is_of_nar = match self.parsed.content_address() {
+            Some(CAHash::Nar(hash)) => hash == self.parsed.nar_hash(),
+            _ => false,
+        };
+        is_of_nar && self.parsed.is_content_addressed(&StoreDir::default())
+    }
+
+    /// Where the NAR is, relative to the cache.
+    pub(super) fn location(&self) -> &str {
+        self.parsed.url()
+    }
+
+    /// The name of the compression.
+    pub(super) fn compression(&self) -> &str {
+        self.parsed.compression().as_str()
+    }
+
+    /// Size of the compressed NAR in bytes, if the cache says it.
+    pub(super) fn file_size(&self) -> Option<u64> {
+        self.parsed.file_size()
+    }
+}
+
+/// Whether a location relative to the cache stays below it. A query may follow.
+fn is_below(location: &str) -> bool {
+    let path = location.split(['?', '#']).next().unwrap_or_default();
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'\\' && byte != b':';
+    !path.is_empty()
+        && location.bytes().all(|byte| byte.is_ascii_graphic())
+        && path.bytes().all(is_plain)
+        && path.split('/').all(|part| {
+            // Also in the form that a server decodes.
+            let part = part.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/");
+            !part.is_empty() && !part.split('/').any(|part| matches!(part, "." | ".." | ""))
+        })
 }
 
 #[cfg(test)]
@@ -59,9 +105,13 @@ mod tests {
         NarHash: sha256:0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73\nNarSize: 120\n\
         References: 3pmppdlqjx4i0ww255kg6wjzlvg8shdc-hello-2.12 qnikzm2hw7glz47yfby8byy4p2hvnckn-libc\n";
 
+    fn parse(text: &str) -> Result<Narinfo, ParseNarinfoError> {
+        Narinfo::parse(text.as_bytes())
+    }
+
     #[test]
     fn reads_what_layering_needs() {
-        let info = parse(NARINFO).expect("a narinfo");
+        let info = parse(NARINFO).expect("a narinfo").info;
         assert_eq!(info.path.name(), "hello-2.12");
         assert_eq!((info.nar_size, info.references.len()), (120, 2));
         // The sha256 of no bytes, as Nix writes it.
@@ -70,7 +120,7 @@ mod tests {
             "References: 3pmppdlqjx4i0ww255kg6wjzlvg8shdc-hello-2.12 qnikzm2hw7glz47yfby8byy4p2hvnckn-libc",
             "References: ",
         );
-        assert!(parse(&none).is_ok_and(|info| info.references.is_empty()));
+        assert!(parse(&none).is_ok_and(|narinfo| narinfo.info.references.is_empty()));
     }
 
     #[test]
@@ -84,6 +134,34 @@ mod tests {
             NARINFO.replace("qnik", "../q"),
         ] {
             assert!(parse(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn refuses_locations_outside_the_cache() {
+        for bad in [
+            "https://169.254.169.254/x",
+            "//elsewhere.example/x",
+            "/etc/passwd",
+            "../x",
+            "nar/../../x",
+            "nar/%2e%2E/x",
+            "nar/..%2fx",
+            "nar\\x",
+            "nar//x",
+            "nar/",
+            "file:///etc/passwd",
+            "nar/x y",
+            "?x",
+        ] {
+            let narinfo = NARINFO.replace("nar/x.nar.xz", bad);
+            assert!(
+                matches!(parse(&narinfo), Err(ParseNarinfoError::Location(_) | ParseNarinfoError::Field(_))),
+                "{bad}"
+            );
+        }
+        for good in ["nar/x.nar", "x", "nar/a.b/x.nar.zst?hash=y/../z"] {
+            assert_eq!(parse(&NARINFO.replace("nar/x.nar.xz", good)).expect(good).location(), good);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{Failure, pull_costs::PullCostsArgs, upkeep};
 use crate::{
-    binary_cache::{BinaryCache, Journal, crawl},
+    binary_cache::{CacheUrl, Journal, crawl},
     commands::output::OutputFile,
     config::StorageArgs,
 };
@@ -24,9 +24,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("from").required(true).args(["cache", "store", "records"])))]
 pub(super) struct PopularityArgs {
-    /// URL of a binary cache (https:// or file://) to read .narinfo files from
+    /// URL of a binary cache (https://, file:// or s3://) to read .narinfo files from
     #[arg(long, value_name = "URL", requires = "paths")]
-    cache: Option<BinaryCache>,
+    cache: Option<CacheUrl>,
 
     /// File with the store paths to start from, one a line, or - for standard input; for example a channel's
     /// store-paths.xz, unpacked
@@ -85,7 +85,7 @@ pub(super) fn run(args: PopularityArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn from_cache(cache: &BinaryCache, args: &PopularityArgs) -> Result<Vec<PathInfo>, Failure> {
+fn from_cache(cache: &CacheUrl, args: &PopularityArgs) -> Result<Vec<PathInfo>, Failure> {
     let paths = args.paths.as_deref().expect("clap requires it");
     let error = |error: std::io::Error| Failure::Error(format!("{}: {error}", paths.display()));
     let text = if paths == Path::new("-") {

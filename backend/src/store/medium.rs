@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Environment variables by name.
-pub(super) type Variables = BTreeMap<String, String>;
+pub(crate) type Variables = BTreeMap<String, String>;
 
 /// Where the objects are.
 #[derive(Debug)]
@@ -152,6 +152,11 @@ impl Provider {
         let ours = variable.starts_with(prefix) || (self == Self::Azure && variable == "IDENTITY_ENDPOINT");
         ours.then(|| variable.to_ascii_lowercase().parse().ok()).flatten()
     }
+}
+
+/// The bucket of this name at S3 or a service like it.
+pub(crate) fn s3_bucket(name: &str, variables: &Variables) -> object_store::Result<Arc<dyn ObjectStore>> {
+    Provider::S3.bucket(name, variables)
 }
 
 /// Whether this environment variable affects the store at this URL.

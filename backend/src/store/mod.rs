@@ -34,12 +34,13 @@ pub use blobs::{BlobReader, SMALL, StagedBlob};
 pub use budget::{BudgetSpent, footprint};
 pub use lease::Lease;
 pub use medium::is_variable_of;
+pub(crate) use medium::s3_bucket;
 pub use objects::{ObjectKind, StoredObject};
 pub use quarantine::BlobCondition;
 #[cfg(test)]
 pub(crate) use records::recorded_images;
 pub use records::{ImageRecipe, ImageRecord, ImageRecordError, RecordKind};
-pub(crate) use records::{NameRecord, names_key, package_key, survey_key};
+pub(crate) use records::{NameRecord, names_key, package_key, path_info_key, survey_key, tree_key};
 pub(crate) use tags::folder as tags_folder;
 pub(crate) use tree::Tree;
 

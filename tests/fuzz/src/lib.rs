@@ -292,7 +292,10 @@ fn composition_set(bytes: &[u8]) -> bool {
 
 /// A narinfo contains store paths and a hash, whatever else is in it.
 fn narinfo_text(bytes: &[u8]) -> bool {
-    let Ok(info) = narinfo::parse(&String::from_utf8_lossy(bytes)) else { return false };
+    let Ok(narinfo) = narinfo::Narinfo::parse(bytes) else { return false };
+    assert!(!narinfo.location().contains("..") || narinfo.location().contains(['?', '#']));
+    assert!(!narinfo.is_authentic(&[]) || String::from_utf8_lossy(bytes).contains("CA:"));
+    let info = narinfo.info;
     for path in info.references.iter().chain([&info.path]) {
         assert_eq!(path.as_str().parse::<StorePath>().as_ref(), Ok(path));
     }

@@ -1,0 +1,131 @@
+//! One binary cache: asked for path infos, and left alone for a while after it failed.
+
+use super::cache_info::CacheInfo;
+use super::error::CacheFailure;
+use super::narinfo::{self, Narinfo};
+use super::transport::{Transport, TransportError};
+use super::{CacheUrl, Limits, Source, TrustedKeys};
+use firn_shared::{StorePath, nix::closure::PathInfo, nix::store_path::STORE_DIR};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{OnceCell, Semaphore};
+
+/// The size limit of `/nix-cache-info`, in bytes.
+const INFO_SIZE: usize = 64 << 10;
+/// How many small files of a cache are fetched at once: enough to hide the network's latency, few enough for a shared
+/// cache.
+const AT_ONCE: usize = 16;
+/// How often a small file is asked for.
+const ATTEMPTS: u32 = 3;
+/// The priority of a cache that does not answer.
+const UNKNOWN_PRIORITY: u32 = 50;
+
+/// A binary cache.
+#[derive(Debug)]
+pub(super) struct Cache {
+    pub(super) url: CacheUrl,
+    pub(super) transport: Transport,
+    limits: Limits,
+    info: OnceCell<CacheInfo>,
+    turns: Semaphore,
+    /// Since when it is left alone, for how long, and why.
+    aside: Mutex<Option<(Instant, Duration, String)>>,
+}
+
+impl Cache {
+    pub(super) fn new(url: CacheUrl, transport: Transport, limits: Limits) -> Self {
+        let (info, aside) = Default::default();
+        Self { url, transport, limits, info, turns: Semaphore::new(AT_ONCE), aside }
+    }
+
+    /// The cache with the lowest number is asked first. The operator's word counts more than the cache's.
+    pub(super) async fn priority(&self) -> u32 {
+        match self.url.priority {
+            Some(priority) => priority,
+            None => self.info().await.map_or(UNKNOWN_PRIORITY, |info| info.priority),
+        }
+    }
+
+    /// What the cache says of itself.
+    pub(super) async fn info(&self) -> Result<&CacheInfo, CacheFailure> {
+        let ask = || async {
+            let text = self.small("nix-cache-info", INFO_SIZE).await?.ok_or(CacheFailure::NoCache)?;
+            Ok::<_, CacheFailure>(CacheInfo::parse(&String::from_utf8_lossy(&text)))
+        };
+        let info = self.info.get_or_try_init(ask).await?;
+        match &*info.store_dir {
+            STORE_DIR => Ok(info),
+            other => Err(CacheFailure::OtherStore(other.chars().take(200).collect())),
+        }
+    }
+
+    /// What the cache has of a path, checked; `None` if it has nothing.
+    pub(super) async fn find(
+        &self,
+        path: &StorePath,
+        keys: &TrustedKeys,
+    ) -> Result<Option<(PathInfo, Source)>, CacheFailure> {
+        self.info().await?;
+        let name = format!("{}.narinfo", path.hash_part());
+        let Some(text) = self.small(&name, narinfo::MAX_SIZE).await? else { return Ok(None) };
+        let text = String::from_utf8(text).map_err(|error| CacheFailure::Malformed(error.to_string()))?;
+        self.check(path, text, keys).map(Some)
+    }
+
+    /// Checks a narinfo: well-formed, of this path, and authentic.
+    pub(super) fn check(
+        &self,
+        path: &StorePath,
+        text: String,
+        keys: &TrustedKeys,
+    ) -> Result<(PathInfo, Source), CacheFailure> {
+        let narinfo = Narinfo::parse(text.as_bytes());
+        let narinfo = narinfo.map_err(|error| CacheFailure::Malformed(error.to_string()))?;
+        if narinfo.info.path != *path {
+            return Err(CacheFailure::OtherPath(narinfo.info.path));
+        }
+        if !self.url.is_trusted && !narinfo.is_authentic(keys.keys()) {
+            return Err(CacheFailure::Unsigned);
+        }
+        let source = Source::new(self.url.name(), &narinfo, text);
+        Ok((narinfo.info, source))
+    }
+
+    /// A small file, asked for more than once if need be. Afterwards the cache is left alone.
+    async fn small(&self, name: &str, limit: usize) -> Result<Option<Vec<u8>>, CacheFailure> {
+        let _turn = self.turns.acquire().await.expect("the semaphore is never closed");
+        if let Some(reason) = self.is_aside() {
+            return Err(CacheFailure::SetAside(reason));
+        }
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let fetched = tokio::time::timeout(self.limits.small_file, self.transport.small(name, limit));
+            let error = match fetched.await.unwrap_or(Err(TransportError::Slow)) {
+                Ok(file) => return Ok(file),
+                Err(error) => error,
+            };
+            let wait = error.retry_after().unwrap_or(self.limits.pause * 4_u32.pow(attempt - 1));
+            if !error.is_transient() || attempt == ATTEMPTS || wait > self.limits.longest_pause {
+                if error.is_transient() {
+                    self.set_aside(wait.max(self.limits.aside), &error);
+                }
+                return Err(error.into());
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    fn set_aside(&self, time: Duration, error: &TransportError) {
+        tracing::warn!(cache = %self.url, reason = %error, seconds = time.as_secs(), "a binary cache fails and is left alone");
+        let aside = (Instant::now(), time, error.to_string());
+        *self.aside.lock().unwrap_or_else(PoisonError::into_inner) = Some(aside);
+    }
+
+    /// Why the cache is left alone, if it is.
+    fn is_aside(&self) -> Option<String> {
+        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        aside.take_if(|(since, time, _)| since.elapsed() >= *time);
+        aside.as_ref().map(|(.., reason)| reason.clone())
+    }
+}
