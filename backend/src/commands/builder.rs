@@ -109,7 +109,9 @@ impl BuilderArgs {
             ));
         }
         let threads = available_parallelism().map_err(|error| Failure::error(&error))?;
-        let packer = Packer::new(self.image.compression, threads).map_err(|error| Failure::error(&error))?;
+        let packer = Packer::new(self.image.compression, threads)
+            .map_err(|error| Failure::error(&error))?
+            .spooling_in(&data);
         let recipe = Recipe {
             strategy: layering_data::strategy(&self.image).await?,
             layer_budget: self.image.layer_budget.into(),
