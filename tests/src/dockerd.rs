@@ -76,9 +76,14 @@ impl Dockerd {
     fn client(&self, docker: &Path) -> Program {
         let dir = self.service.dir();
         Program::at(docker)
-            .env("DOCKER_HOST", format!("unix://{}", dir.join("socket").display()))
+            .env("DOCKER_HOST", self.host())
             .env("DOCKER_CONFIG", dir.join("config"))
             .without_env("DOCKER_CONTEXT")
+    }
+
+    /// Where clients reach it, `unix://…`.
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.service.dir().join("socket").display())
     }
 
     /// Runs the docker command with this daemon.

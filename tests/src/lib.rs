@@ -6,12 +6,14 @@
 
 pub mod azurite;
 pub mod backend;
+pub mod binary_cache;
 pub mod buildenv;
 pub mod caller;
 pub mod composition;
 pub mod containerd;
 pub mod dockerd;
 pub mod edge;
+pub mod empty_store;
 pub mod gates;
 pub mod gcs;
 pub mod git;

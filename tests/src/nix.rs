@@ -49,6 +49,25 @@ pub fn build(package_set: &Path, attributes: &[&str]) -> Vec<String> {
     built.lines().map(str::to_owned).collect()
 }
 
+/// Builds an attribute of a package set that is one small expression. Returns its store paths.
+pub fn build_expression(package_set: &Path, attribute: &str) -> Vec<String> {
+    build_for(package_set, attribute, None)
+}
+
+/// Like [`build_expression`], for another system than this machine's: the builder runs here, as if it were supported.
+pub fn build_for(package_set: &Path, attribute: &str, system: Option<&str>) -> Vec<String> {
+    let settings = system.map_or_else(String::new, |system| format!("\nextra-platforms = {system}\n"));
+    let system = system.map_or_else(|| "builtins.currentSystem".to_owned(), |system| format!("\"{system}\""));
+    let expression =
+        format!("(import {} {{ system = {system}; config = {{ }}; }}).{attribute}", package_set.display());
+    let built = program("nix-build")
+        .env("NIX_CONFIG", format!("{}{settings}", config()))
+        .args(["--no-out-link", "--expr", &expression])
+        .run()
+        .succeeded();
+    built.lines().map(str::to_owned).collect()
+}
+
 /// The outputs of each of these attributes that go into an image. They need not have been built.
 pub fn outputs(package_set: &Path, attributes: &[&str]) -> Vec<Vec<String>> {
     let list: String = attributes.iter().map(|attribute| format!("(set.{attribute}) ")).collect();

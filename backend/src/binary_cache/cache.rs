@@ -46,7 +46,8 @@ impl Cache {
         }
     }
 
-    async fn info(&self) -> Result<&CacheInfo, CacheFailure> {
+    /// What the cache says of itself.
+    pub(super) async fn info(&self) -> Result<&CacheInfo, CacheFailure> {
         let ask = || async {
             let text = self.small("nix-cache-info", INFO_SIZE).await?.ok_or(CacheFailure::NoCache)?;
             Ok::<_, CacheFailure>(CacheInfo::parse(&String::from_utf8_lossy(&text)))

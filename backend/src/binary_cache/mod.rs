@@ -2,7 +2,7 @@
 //!
 //! Firn substitutes from here: [`BinaryCaches::closure`] reads narinfos and checks them, [`BinaryCaches::open`] reads the
 //! NAR of a path as a file tree, checks it meanwhile, and writes nothing. This room knows nothing of packages, layers and
-//! images; it uses the trait of `layers::packing` for trees.
+//! images; it uses the trait of `packing` for trees.
 //!
 //! `crawl` reads the references of a whole package set, for layering: how many paths refer to a path, and which paths
 //! occur together.
@@ -20,6 +20,7 @@ mod limits;
 mod nar;
 mod narinfo;
 mod netrc;
+mod probe;
 mod transport;
 
 pub use cache_url::{CacheUrl, ParseCacheUrlError};

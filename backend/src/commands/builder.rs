@@ -1,12 +1,16 @@
 //! Makes a [`Builder`] from the options of a command.
 
-use super::{Failure, data_dir, layering_data};
+use super::{Failure, caches, data_dir, layering_data};
 use crate::{
-    config::{ConfigError, ImageArgs, IsolationArg, NixArgs, RetentionArgs, SourceArgs, StorageArgs},
-    images::{BuildLimits, Builder, Recipe},
-    layers::packing::Packer,
-    nix::{IsolationPolicy, Nix, NixLimits, OwnFiles},
+    config::{
+        BuildPolicy, CacheArgs, ConfigError, ImageArgs, IsolationArg, NixArgs, RetentionArgs, SourceArgs,
+        StorageArgs,
+    },
+    images::{BuildLimits, Builder, Origins, Recipe},
+    nix::{EvaluationStore, IsolationPolicy, Nix, NixLimits, OwnFiles},
     package_set::PackageSet,
+    packages::Building,
+    packing::Packer,
     process::own_environment,
     store::Store,
 };
@@ -30,6 +34,8 @@ pub(super) struct BuilderArgs {
     pub(super) storage: StorageArgs,
     #[command(flatten)]
     pub(super) nix: NixArgs,
+    #[command(flatten)]
+    pub(super) caches: CacheArgs,
     #[command(flatten)]
     pub(super) image: ImageArgs,
     #[command(flatten)]
@@ -66,11 +72,16 @@ impl BuilderArgs {
         let named =
             ["GOOGLE_APPLICATION_CREDENTIALS", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SHARED_CREDENTIALS_FILE"];
         let named = named.into_iter().filter_map(own_environment::variable).map(PathBuf::from);
-        let secrets = secrets.into_iter().chain(named).collect();
+        let secrets = secrets.into_iter().chain(named).chain(self.caches.cache_netrc.clone()).collect();
         let strangers = self.source.source().is_ok_and(|(_, revisions)| revisions == Revisions::Any);
         let others = OwnFiles { hidden, secrets, strangers, ..OwnFiles::default() };
         let data = data_dir::make(&self.storage).map_err(io::Error::other)?;
-        Nix::new(nix_limits(&self.nix), isolation(self.nix.isolation), &data, others)
+        // Where nothing is realised, evaluation needs no other store than its own.
+        let store = match self.caches.build {
+            BuildPolicy::Never => EvaluationStore::Own,
+            BuildPolicy::Missing => EvaluationStore::OfNix,
+        };
+        Nix::new(nix_limits(&self.nix), isolation(self.nix.isolation), &data, others, store)
     }
 
     /// A builder for a command. It trusts the person at the command line, who chooses what is evaluated.
@@ -108,6 +119,11 @@ impl BuilderArgs {
                     .into(),
             ));
         }
+        let configured = caches::configured(&self.caches, &nix).await?;
+        let nix = nix.with_substituters(caches::settings_for_nix(&self.caches, &configured));
+        let has_caches = !configured.caches.is_empty();
+        let building =
+            Building { policy: self.caches.build, max_derivations: self.caches.derivation_limit(has_caches) };
         let threads = available_parallelism().map_err(|error| Failure::error(&error))?;
         let packer = Packer::new(self.image.compression, threads)
             .map_err(|error| Failure::error(&error))?
@@ -133,7 +149,8 @@ impl BuilderArgs {
             Some(server) => packages.with_channels(server),
             None => packages,
         };
-        Ok(Builder::new(store, nix, packages, packer, recipe, limits))
+        let origins = Origins { nix, caches: configured.caches, set: packages };
+        Ok(Builder::new(store, origins, packer, recipe, building, limits))
     }
 }
 

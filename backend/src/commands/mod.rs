@@ -2,6 +2,7 @@
 
 mod build;
 mod builder;
+mod caches;
 mod check_config;
 mod data_dir;
 mod fsck;
@@ -106,6 +107,14 @@ impl From<crate::config::ConfigError> for Failure {
 }
 
 impl Failure {
+    /// The reason.
+    fn message(&self) -> &str {
+        match self {
+            Self::Usage(message) | Self::Error(message) => message,
+            Self::Signal(_) => "interrupted",
+        }
+    }
+
     /// Prints the reason and returns the exit code.
     fn exit_code(self) -> ExitCode {
         match self {

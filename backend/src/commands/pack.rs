@@ -3,7 +3,7 @@
 use super::Failure;
 use crate::{
     commands::output::OutputFile,
-    layers::packing::{Encoder, FileTree, PackedLayer, Packer},
+    packing::{Encoder, FileTree, PackedLayer, Packer},
 };
 use clap::Args;
 use serde_json::json;

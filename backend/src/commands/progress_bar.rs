@@ -42,8 +42,9 @@ impl Shown {
         let mut changes = progress.watch();
         loop {
             self.show(progress);
-            let is_over = changes.changed().await.is_err();
-            if is_over || progress.has_ended() {
+            // The number of bytes changes without notice.
+            let changed = tokio::time::timeout(LINES, changes.changed()).await;
+            if matches!(changed, Ok(Err(_))) || progress.has_ended() {
                 std::future::pending::<()>().await;
             }
             if self.bar.is_none() {
@@ -54,10 +55,15 @@ impl Shown {
 
     fn show(&mut self, progress: &Progress) {
         let page = progress.page();
-        if let (Some(bar), Phase::Packing { done, total }) = (&self.bar, &page.phase) {
+        let share = match page.phase {
+            Phase::Packing { done, total } => Some((done as u64, total as u64)),
+            Phase::Fetching { done_bytes, total_bytes, .. } => Some((done_bytes, total_bytes)),
+            _ => None,
+        };
+        if let (Some(bar), Some((done, total))) = (&self.bar, share) {
             bar.set_style(style("{spinner} [{bar:30}] {msg} ({elapsed})"));
-            bar.set_length(*total as u64);
-            bar.set_position(*done as u64);
+            bar.set_length(total);
+            bar.set_position(done);
         }
         self.say(&page.summary);
     }

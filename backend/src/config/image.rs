@@ -1,7 +1,7 @@
 //! How images are made.
 
 use super::bounds::mebibytes;
-use crate::layers::packing::Encoder;
+use crate::packing::Encoder;
 use clap::Args;
 use firn_shared::layering::{DEFAULT_BUDGET, StrategyName};
 

@@ -2,6 +2,7 @@
 //! once.
 
 mod bounds;
+mod caches;
 mod clients;
 mod image;
 mod nix;
@@ -12,6 +13,7 @@ mod source;
 mod storage;
 
 pub(crate) use bounds::seconds;
+pub use caches::{BuildPolicy, CacheArgs};
 pub use clients::ClientArgs;
 pub use image::ImageArgs;
 pub use nix::{IsolationArg, NixArgs};

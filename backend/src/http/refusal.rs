@@ -4,13 +4,16 @@
 //! that the next attempt would repeat. An error that may be over soon is a 503.
 
 use crate::{
+    binary_cache::NarError,
     error_chain::chain,
     images::BuildError,
-    layers::{LayerError, packing::PackingError},
+    layers::LayerError,
     nix::{ProcessError, RealiseError, RequisitesError, ResolveError},
     package_set::{RepositoryError, RevisionError},
     packages::PackageError,
+    packing::PackingError,
     store::StoreError,
+    store_paths::StorePathError,
     waiting::QueueError,
 };
 use firn_shared::{
@@ -72,9 +75,11 @@ impl Kind {
             PackageError::Selection(error) | PackageError::Unsuggested(error) if error.is_unknown_name() => {
                 Self::UnknownName
             }
-            PackageError::Selection(_) | PackageError::Unsuggested(_) | PackageError::Undecided { .. } => {
-                Self::Lasting
-            }
+            PackageError::Selection(_)
+            | PackageError::Unsuggested(_)
+            | PackageError::Undecided { .. }
+            | PackageError::TooManyDerivations { .. } => Self::Lasting,
+            PackageError::StorePaths(error) => Self::of_store_paths(error),
             PackageError::Revision(error) => Self::of_revision(error),
             PackageError::Resolve(error) => Self::of_resolve(error),
             PackageError::Realise(error) => Self::of_realise(error),
@@ -89,11 +94,21 @@ impl Kind {
             LayerError::Packing(PackingError::Whiteout { .. }) => Self::Lasting,
             LayerError::Packing(PackingError::Write(_)) | LayerError::Store(_) => Self::Passing,
             LayerError::Requisites(error) => Self::of_requisites(error),
+            LayerError::StorePaths(error) => Self::of_store_paths(error),
+            LayerError::Packing(error) if NarError::of(error).is_some() => Self::Passing,
             LayerError::Shared(error) => Self::of_layers(error),
             LayerError::Vanished(_)
             | LayerError::Incomplete(_)
             | LayerError::OtherContent(_)
             | LayerError::Packing(_) => Self::Defect,
+        }
+    }
+
+    fn of_store_paths(error: &StorePathError) -> Self {
+        match error {
+            StorePathError::Store(_) => Self::Passing,
+            error if error.is_of_caches() => Self::Passing,
+            StorePathError::Caches(_) | StorePathError::Tree(_) => Self::Defect,
         }
     }
 

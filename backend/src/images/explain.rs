@@ -31,7 +31,8 @@ pub struct ExplainedLayer {
 }
 
 impl Builder {
-    /// The layers of store paths that an image has, bottom first. Its packages are realised, nothing is packed.
+    /// The layers of store paths that an image has, bottom first. What no binary cache has of its packages is
+    /// realised, nothing is packed.
     ///
     /// # Errors
     /// When its packages cannot be had.
@@ -64,9 +65,10 @@ impl Builder {
         let trust = self.packages.trust(&set.revision);
         let recalled =
             self.packages.recall(&set.revision, trust, self.platform_of(name), name.candidates()).await?;
-        let (blueprint, _known) = self.prepare(name, &set.revision, recalled, &progress, group).await?;
+        let known = self.find(name, &set.revision, recalled, &progress).await?;
+        let plans = self.plan(name, &known, group)?;
         let mut layers = Vec::new();
-        for (plan, (names, why, packages)) in blueprint.layers.into_iter().zip(told) {
+        for (plan, (names, why, packages)) in plans.into_iter().zip(told) {
             let record = self.store.record(RecordKind::Layer, &plan.key).await?;
             layers.push(ExplainedLayer { plan, record, names, why, packages });
         }

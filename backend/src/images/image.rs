@@ -10,9 +10,15 @@ use crate::{
 use firn_shared::{
     Closure,
     cache_key::CacheKey,
-    image::{self, Blueprint, Ingredients, SmallBlob, layer::LayerRecord, selection::select},
-    layering::{Layers, Part},
+    image::{
+        self, Blueprint, Ingredients, SmallBlob,
+        layer::{LayerPlan, LayerRecord},
+        selection::select,
+        settlement,
+    },
+    layering::{Layer, Layers, Part},
     naming::{image_name::ImageName, package::PackageRecord, package_source::Revision},
+    nix::closure::ClosureError,
     oci::{document::Descriptor, media_type::ManifestFormat},
 };
 use futures::future::try_join_all;
@@ -36,11 +42,16 @@ impl Builder {
         let group = |closure: &Closure, parts: &[Part]| {
             self.recipe.strategy.layers(closure, parts, self.recipe.layer_budget)
         };
-        let (mut blueprint, mut known) = self.prepare(name, revision, recalled, progress, group).await?;
+        let mut known = self.find(name, revision, recalled, progress).await?;
+        if !known.is_described() {
+            self.pack_undescribed(name, &known, progress, group).await?;
+            self.packages.describe(revision, self.platform_of(name), &mut known).await?;
+        }
+        let mut blueprint = self.blueprint(name, revision, &mut known, progress, group).await?;
         let (mut looks, mut realised) = (0, 0);
         let layers = loop {
             let looked = Instant::now();
-            let packed = self.layers.pack_missing(&blueprint.layers, &known.held(), progress).await;
+            let packed = self.layers.pack_missing(&blueprint.layers, known.held(), progress).await;
             let layers = match packed {
                 // The packages are on record, but before this layer was ever packed their store paths were deleted or built
                 // again.
@@ -71,20 +82,67 @@ impl Builder {
         Ok(record)
     }
 
-    /// Everything about an image but the bytes of its layers, and what is known of its packages.
-    pub(super) async fn prepare(
+    /// What is known of an image's packages; with binary caches, not what is in their files if that was never recorded.
+    pub(super) async fn find(
         &self,
         name: &ImageName,
         revision: &Revision,
         recalled: Recalled,
         progress: &Progress,
-        group: impl FnOnce(&Closure, &[Part]) -> Layers,
-    ) -> Result<(Blueprint, Known), BuildError> {
+    ) -> Result<Known, BuildError> {
         let platform = self.platform_of(name);
         let requested: BTreeSet<_> = name.packages().cloned().collect();
-        let mut known = self.packages.find(revision, platform, recalled, &requested, progress).await?;
-        let blueprint = self.blueprint(name, revision, &mut known, progress, group).await?;
-        Ok((blueprint, known))
+        Ok(self.packages.find(revision, platform, recalled, &requested, progress).await?)
+    }
+
+    /// The layers of an image's store paths, which depend on closures alone.
+    ///
+    /// # Errors
+    /// When the packages' closures contradict each other, or the image would be too large.
+    pub(super) fn plan(
+        &self,
+        name: &ImageName,
+        known: &Known,
+        group: impl FnOnce(&Closure, &[Part]) -> Layers,
+    ) -> Result<Vec<LayerPlan>, BuildError> {
+        let is_same = |one: &Arc<PackageRecord>, other: &Arc<PackageRecord>| one.is_same(other);
+        let selected = select(name, is_same, |package| known.package(package))?;
+        let records: Vec<&PackageRecord> = selected.iter().map(|selected| &*selected.package).collect();
+        let closure = settlement::closure(&records)?;
+        self.check_size(closure.paths().iter().map(|path| path.nar_size).sum())?;
+        let parts: Vec<Part> =
+            selected.iter().map(|selected| selected.package.part(&closure, !selected.requested)).collect();
+        let encoding = self.layers.encoder().encoding();
+        let members =
+            |layer: Layer| layer.members.into_iter().map(|i| &closure.paths()[i]).collect::<Vec<_>>();
+        let layers = group(&closure, &parts).layers.into_iter();
+        Ok(layers.map(|layer| LayerPlan::new(members(layer), &encoding)).collect())
+    }
+
+    /// Packs the layers of an image before it is known what is in the files of its packages: that is noted while they are
+    /// packed, so that nothing is downloaded twice.
+    async fn pack_undescribed(
+        &self,
+        name: &ImageName,
+        known: &Known,
+        progress: &Progress,
+        group: impl FnOnce(&Closure, &[Part]) -> Layers,
+    ) -> Result<(), BuildError> {
+        let plans = match self.plan(name, known, group) {
+            // Records are brought in line once all packages are described.
+            Err(BuildError::Closure(ClosureError::Contradiction(_))) => return Ok(()),
+            plans => plans?,
+        };
+        match self.layers.pack_missing(&plans, known.held(), progress).await {
+            // They are realised again once it is known of what.
+            Err(error) if error.is_vanished() => Ok(()),
+            packed => Ok(packed.map(drop)?),
+        }
+    }
+
+    fn check_size(&self, size: u64) -> Result<(), BuildError> {
+        let limit = self.limits.closure_bytes;
+        if size > limit { Err(BuildError::TooLarge { size, limit }) } else { Ok(()) }
     }
 
     /// Everything about an image of known packages but the bytes of its layers. If the packages' records contradict each
@@ -113,10 +171,7 @@ impl Builder {
             group,
             &self.layers.encoder().encoding(),
         )?;
-        let size = blueprint.nar_size;
-        if size > self.limits.closure_bytes {
-            return Err(BuildError::TooLarge { size, limit: self.limits.closure_bytes });
-        }
+        self.check_size(blueprint.nar_size)?;
         for conflict in &blueprint.conflicts {
             tracing::info!(image.name = %name, path = conflict.path, dropped = %conflict.dropped, "conflict");
         }

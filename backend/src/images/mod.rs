@@ -18,11 +18,14 @@ pub use package_set::PackageSetState;
 pub use request::{BuildResult, ImageStatus, Waiting};
 
 use crate::{
-    layers::{LayerPacker, packing::Packer},
+    binary_cache::BinaryCaches,
+    layers::LayerPacker,
     nix::Nix,
     package_set::PackageSet,
-    packages::Packages,
+    packages::{Building, Packages},
+    packing::Packer,
     store::Store,
+    store_paths::StorePaths,
     waiting::{Builds, Flights, Progress, Queue, Turns, for_a_while},
 };
 use composition::Published;
@@ -33,6 +36,16 @@ use moka::sync::Cache;
 use std::sync::Arc;
 use std::time::Duration;
 use whole::WholeImages;
+
+/// What images come from.
+pub struct Origins {
+    /// Evaluates, and builds what no cache has.
+    pub nix: Nix,
+    /// Have most store paths.
+    pub caches: BinaryCaches,
+    /// In which names are looked up.
+    pub set: PackageSet,
+}
 
 /// What all images of this instance have in common.
 #[derive(Debug)]
@@ -97,17 +110,27 @@ impl Builder {
     /// A builder of these parts.
     pub fn new(
         store: Store,
-        nix: Nix,
-        set: PackageSet,
+        Origins { nix, caches, set }: Origins,
         packer: Packer,
         recipe: Recipe,
+        building: Building,
         limits: BuildLimits,
     ) -> Arc<Self> {
         let nix = Arc::new(nix);
+        let paths = StorePaths::new(store.clone(), caches);
         let ttl = limits.failure_ttl;
+        let packages = Packages::new(
+            store.clone(),
+            Arc::clone(&nix),
+            Arc::clone(&paths),
+            building,
+            set,
+            recipe.allow_unfree,
+            ttl,
+        );
         Arc::new(Self {
-            packages: Packages::new(store.clone(), Arc::clone(&nix), set, recipe.allow_unfree, ttl),
-            layers: LayerPacker::new(store.clone(), Arc::clone(&nix), packer),
+            packages,
+            layers: LayerPacker::new(store.clone(), Arc::clone(&nix), paths, packer),
             store,
             nix,
             recipe,

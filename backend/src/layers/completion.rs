@@ -6,7 +6,7 @@ use crate::{
     waiting::{Audience, Client, Progress},
 };
 use firn_shared::{image::layer::LayerPlan, naming::image_name::ImageName};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::slice;
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ impl LayerPacker {
                 if is_ending() {
                     return;
                 }
-                let packed = layers.pack_missing(slice::from_ref(plan), &HashSet::new(), &progress).await;
+                let packed = layers.pack_missing(slice::from_ref(plan), &HashMap::new(), &progress).await;
                 if let Err(error) = packed {
                     // It is packed when an image needs it. Most often the Nix store has lost a path of it.
                     tracing::info!(image.name = %image, error = %chain(&error), "a layer stays unpacked");

@@ -1,9 +1,11 @@
 //! What can stop Firn from making a layer.
 
-use super::packing::PackingError;
 use crate::{
+    binary_cache::NarError,
     nix::RequisitesError,
+    packing::PackingError,
     store::{STORE_FAILED, StoreError},
+    store_paths::StorePathError,
 };
 use firn_shared::StorePath;
 use std::io::ErrorKind;
@@ -24,6 +26,9 @@ pub enum LayerError {
     /// Nix could not tell what the store paths hold.
     #[error(transparent)]
     Requisites(#[from] RequisitesError),
+    /// It is unknown where a store path can be read.
+    #[error(transparent)]
+    StorePaths(#[from] StorePathError),
     /// The layer could not be packed.
     #[error(transparent)]
     Packing(#[from] PackingError),
@@ -42,8 +47,10 @@ impl LayerError {
             Self::Packing(PackingError::Whiteout { .. }) => Some(self.to_string()),
             Self::Packing(PackingError::Write(_)) | Self::Store(_) => Some(STORE_FAILED.into()),
             Self::Requisites(error) => error.explain(),
+            Self::StorePaths(error) => error.explain(),
             Self::Shared(error) => error.explain(),
-            Self::Vanished(_) | Self::Incomplete(_) | Self::OtherContent(_) | Self::Packing(_) => None,
+            Self::Packing(error) => NarError::of(error).map(NarError::explain),
+            Self::Vanished(_) | Self::Incomplete(_) | Self::OtherContent(_) => None,
         }
     }
 

@@ -1,24 +1,29 @@
 //! Layers of store paths: found where they were packed before, or packed now.
 //!
-//! [`packing`] makes the bytes. This room decides what has to be packed, keeps its store paths in the Nix store meanwhile,
-//! and records the result. It knows nothing of packages and images.
+//! [`crate::packing`] makes the bytes. This room decides what has to be packed, from where: from binary caches, or from the Nix
+//! store, where it keeps the store paths meanwhile. It records the result. It knows nothing of packages and images.
 
 mod completion;
 mod error;
 mod pack;
-pub mod packing;
 
 pub use error::LayerError;
 
-use crate::{nix::Nix, store::Store, waiting::Flights};
+use crate::{
+    nix::Nix,
+    packing::{Encoder, Packer},
+    store::Store,
+    store_paths::StorePaths,
+    waiting::Flights,
+};
 use firn_shared::image::layer::LayerRecord;
-use packing::{Encoder, Packer};
 use std::sync::Arc;
 
 /// Packs each layer once, however many images want it at the same time.
 pub struct LayerPacker {
     store: Store,
     nix: Arc<Nix>,
+    paths: Arc<StorePaths>,
     packer: Arc<Packer>,
     flights: Flights<Result<LayerRecord, Arc<LayerError>>>,
     /// Held while layers are packed that no image has asked for yet.
@@ -26,9 +31,9 @@ pub struct LayerPacker {
 }
 
 impl LayerPacker {
-    pub(crate) fn new(store: Store, nix: Arc<Nix>, packer: Packer) -> Arc<Self> {
+    pub(crate) fn new(store: Store, nix: Arc<Nix>, paths: Arc<StorePaths>, packer: Packer) -> Arc<Self> {
         let (flights, completing) = Default::default();
-        Arc::new(Self { store, nix, packer: Arc::new(packer), flights, completing })
+        Arc::new(Self { store, nix, paths, packer: Arc::new(packer), flights, completing })
     }
 
     /// How layers are compressed.

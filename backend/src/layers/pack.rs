@@ -1,17 +1,22 @@
 //! Finding layers that were packed before, and packing the others.
 
-use super::{LayerError, LayerPacker, packing::FileTree};
+use super::{LayerError, LayerPacker};
 use crate::{
+    binary_cache::{CachedPath, NarError},
+    error_chain::chain,
     nix::{GcRoot, ProcessError, RequisitesError},
+    packing::FileTree,
     store::{LOOKUPS, RecordKind},
+    store_paths::{RecordedTree, Recorder},
     waiting::{Flight, Phase, Progress},
 };
 use firn_shared::{
     StorePath,
     image::layer::{LayerPlan, LayerRecord},
+    oci::digest::NarHash,
 };
 use futures::{StreamExt, TryStreamExt, stream};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -20,9 +25,15 @@ use tokio::sync::Semaphore;
 /// while one waits for files. Storing them has no such bound: many syncs at once cost a disk little more than
 /// one, and requests to a bucket wait for each other no more than that.
 const AT_ONCE: usize = 4;
+/// How often a layer is packed anew because a binary cache delivered something wrong.
+const ATTEMPTS: usize = 4;
+
+/// The store paths that binary caches have.
+type Sources = HashMap<StorePath, Arc<CachedPath>>;
 
 impl LayerPacker {
-    /// The packed layers for these plans, in their order. `held` are store paths that stay in the Nix store meanwhile.
+    /// The packed layers for these plans, in their order. `held` are store paths that stay in the Nix store meanwhile, with
+    /// the contents that they have there. Others are downloaded, if a binary cache has them.
     ///
     /// # Errors
     /// [`LayerError::is_vanished`] when a store path that has to be packed is gone or has another content than the
@@ -30,19 +41,37 @@ impl LayerPacker {
     pub(crate) async fn pack_missing(
         self: &Arc<Self>,
         plans: &[LayerPlan],
-        held: &HashSet<&StorePath>,
+        held: &HashMap<StorePath, NarHash>,
         progress: &Progress,
     ) -> Result<Vec<LayerRecord>, LayerError> {
         let lookups: Vec<_> = plans.iter().map(|plan| self.packed(plan)).collect();
         let mut records: Vec<Option<LayerRecord>> =
             stream::iter(lookups).buffered(LOOKUPS).try_collect().await?;
         let mut missing: Vec<usize> = (0..plans.len()).filter(|i| records[*i].is_none()).collect();
-        let mut needed = missing.iter().flat_map(|i| &plans[*i].paths);
-        if let Some(gone) = needed.find(|path| Path::new(path.as_str()).symlink_metadata().is_err()) {
-            return Err(LayerError::Vanished(gone.clone()));
+        if missing.is_empty() {
+            return Ok(records.into_iter().flatten().collect());
         }
-        let _root = self.hold_missing(missing.iter().map(|i| &plans[*i]), held).await?;
+        let needed = missing.iter().flat_map(|i| plans[*i].paths.iter().zip(&plans[*i].nar_hashes));
+        let needed: Vec<(&StorePath, &NarHash)> = needed.collect();
+        let is_held = |(path, hash): &(&StorePath, &NarHash)| held.get(*path) == Some(*hash);
+        let wanted = needed.iter().copied().filter(|member| !is_held(member));
+        let (sources, failure) = match self.paths.sources(wanted).await {
+            Ok(sources) => (sources, None),
+            Err(error) => (HashMap::new(), Some(error)),
+        };
+        let of_store: Vec<_> =
+            needed.iter().copied().filter(|(path, _)| !sources.contains_key(*path)).collect();
+        if let Some((gone, _)) =
+            of_store.iter().find(|(path, _)| Path::new(path.as_str()).symlink_metadata().is_err())
+        {
+            return Err(failure.map_or_else(|| LayerError::Vanished((*gone).clone()), LayerError::StorePaths));
+        }
+        let _root = self.hold(&of_store, held).await?;
         progress.enter(Phase::Packing { done: 0, total: missing.len() });
+        if !sources.is_empty() {
+            progress.fetch(sources.len(), sources.values().map(|source| source.download_size()).sum());
+        }
+        let sources = Arc::new(sources);
 
         // Largest first, so that the last one to finish is a small one.
         missing.sort_by_key(|i| std::cmp::Reverse(plans[*i].nar_size));
@@ -50,7 +79,7 @@ impl LayerPacker {
         let all_at_once = missing.len().max(1);
         let packed: Vec<(usize, LayerRecord)> = stream::iter(missing)
             .map(|i| {
-                let flight = self.pack_once(plans[i].clone(), &turns);
+                let flight = self.pack_once(plans[i].clone(), &sources, progress, &turns);
                 async move {
                     let record = flight.await.map_err(LayerError::Shared)?;
                     progress.layer_packed();
@@ -66,24 +95,24 @@ impl LayerPacker {
         Ok(records.into_iter().map(|record| record.expect("what was missing is packed")).collect())
     }
 
-    /// Checks that the members of layers that have to be packed have the contents that the plans say, and keeps them until
-    /// the returned root is dropped. The key of a layer stands for its members' contents: a layer of other contents would
-    /// end up in every image with that key.
+    /// Checks that members of layers have the contents in the Nix store that the plans say, and keeps them until the
+    /// returned root is dropped. The key of a layer stands for its members' contents: a layer of other contents would end up in
+    /// every image with that key.
     ///
     /// It trusts the hashes that Nix has on record. To hash the files as well would take a tenth of the time of packing.
-    async fn hold_missing(
+    async fn hold(
         &self,
-        missing: impl Iterator<Item = &LayerPlan> + Clone,
-        held: &HashSet<&StorePath>,
+        members: &[(&StorePath, &NarHash)],
+        held: &HashMap<StorePath, NarHash>,
     ) -> Result<Option<GcRoot>, LayerError> {
-        let paths: Vec<_> = missing.clone().flat_map(|plan| &plan.paths).cloned().collect();
+        let paths: Vec<StorePath> = members.iter().map(|(path, _)| (*path).clone()).collect();
         let Some(first) = paths.first() else { return Ok(None) };
         let invalid = |error: ProcessError| match error {
             // Files may be left of a path that Nix has forgotten.
             ProcessError::Failed { .. } => LayerError::Vanished(first.clone()),
             error => LayerError::Requisites(error.into()),
         };
-        let others: Vec<_> = paths.iter().filter(|path| !held.contains(path)).cloned().collect();
+        let others: Vec<_> = paths.iter().filter(|path| !held.contains_key(path)).cloned().collect();
         let root = match others.is_empty() {
             true => None,
             false => Some(self.nix.hold(&others).await.map_err(invalid)?),
@@ -93,9 +122,8 @@ impl LayerPacker {
             error => LayerError::Requisites(error),
         })?;
         let hashes: HashMap<_, _> = infos.into_iter().map(|info| (info.path, info.nar_hash)).collect();
-        let mut planned = missing.flat_map(|plan| plan.paths.iter().zip(&plan.nar_hashes));
-        match planned.find(|(path, hash)| hashes.get(*path) != Some(*hash)) {
-            Some((path, _)) => Err(LayerError::OtherContent(path.clone())),
+        match members.iter().find(|(path, hash)| hashes.get(*path) != Some(*hash)) {
+            Some((path, _)) => Err(LayerError::OtherContent((*path).clone())),
             None => Ok(root),
         }
     }
@@ -117,34 +145,61 @@ impl LayerPacker {
     fn pack_once(
         self: &Arc<Self>,
         plan: LayerPlan,
+        sources: &Arc<Sources>,
+        progress: &Progress,
         turns: &Arc<Semaphore>,
     ) -> Flight<Result<LayerRecord, Arc<LayerError>>> {
         let (packer, turns) = (Arc::clone(self), Arc::clone(turns));
+        let (sources, progress) = (Arc::clone(sources), progress.clone());
         self.flights.join(plan.key, move || async move {
             // Another build may have packed it since it was looked up.
             match packer.packed(&plan).await.map_err(Arc::new)? {
                 Some(record) => Ok(record),
-                None => packer.pack(&plan, &turns).await.map_err(Arc::new),
+                None => packer.pack(&plan, &sources, &progress, &turns).await.map_err(Arc::new),
             }
         })
     }
 
-    async fn pack(self: &Arc<Self>, plan: &LayerPlan, turns: &Semaphore) -> Result<LayerRecord, LayerError> {
+    async fn pack(
+        self: &Arc<Self>,
+        plan: &LayerPlan,
+        sources: &Sources,
+        progress: &Progress,
+        turns: &Semaphore,
+    ) -> Result<LayerRecord, LayerError> {
         let turn = turns.acquire().await.expect("the semaphore is never closed");
-        let mut staged = self.store.stage()?;
-        let packer = Arc::clone(&self.packer);
-        let trees = plan.paths.iter().map(FileTree::store_path).collect();
-        let (staged, packed) = tokio::task::spawn_blocking(move || {
-            let packed = packer.pack(trees, &mut staged);
-            (staged, packed)
-        })
-        .await
-        .expect("packing does not panic");
-        let packed = packed?;
+        let mut attempts = 0;
+        let (staged, packed, trees) = loop {
+            attempts += 1;
+            let mut staged = self.store.stage()?;
+            let packer = Arc::clone(&self.packer);
+            let (files, trees) = self.files(plan, sources, progress);
+            let (staged, packed) = tokio::task::spawn_blocking(move || {
+                let packed = packer.pack(files, &mut staged);
+                (staged, packed)
+            })
+            .await
+            .expect("packing does not panic");
+            match packed {
+                Ok(packed) => break (staged, packed, trees),
+                // Nothing of the attempt is kept. The next one reads from the next cache.
+                Err(error)
+                    if attempts < ATTEMPTS && NarError::of(&error).is_some_and(NarError::has_other) =>
+                {
+                    tracing::warn!(error = %chain(&error), "reading from another binary cache");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
         drop(turn);
         // A store path without a GC root may have been half deleted before or while it was read.
         if packed.nar_size < plan.nar_size {
             return Err(LayerError::Incomplete(plan.paths[0].clone()));
+        }
+        for (tree, (path, hash)) in trees.into_iter().zip(plan.paths.iter().zip(&plan.nar_hashes)) {
+            if let Some(tree) = tree.take() {
+                self.paths.record_tree(path, hash, tree).await?;
+            }
         }
         self.store.commit(staged, &packed.digest).await?;
         let record = LayerRecord {
@@ -157,5 +212,31 @@ impl LayerPacker {
         self.store.put_record(RecordKind::Layer, &plan.key, &record).await?;
         tracing::debug!(layer.digest = %record.digest, size_bytes = record.size, paths = plan.paths.len(), "layer packed");
         Ok(record)
+    }
+
+    /// The files of a layer, and where their trees appear when they have been packed. Without caches nobody needs the trees.
+    fn files(
+        &self,
+        plan: &LayerPlan,
+        sources: &Sources,
+        progress: &Progress,
+    ) -> (Vec<FileTree>, Vec<RecordedTree>) {
+        let fetched = progress.fetched_bytes();
+        let file_tree = |path: &StorePath| {
+            let source = sources.get(path);
+            let reader = self.paths.reader(path, source.map(Arc::as_ref), &fetched);
+            let recorded = RecordedTree::default();
+            if !self.paths.has_caches() {
+                return (FileTree::store_path(path), recorded);
+            }
+            let (progress, is_fetched) = (progress.clone(), source.is_some());
+            let at_end = move || {
+                if is_fetched {
+                    progress.path_fetched();
+                }
+            };
+            (FileTree::of_store_path(path, Recorder::new(reader, recorded.clone(), at_end)), recorded)
+        };
+        plan.paths.iter().map(file_tree).unzip()
     }
 }

@@ -1,6 +1,6 @@
 //! The names of a package set, and what its packages are, from evaluations of `nix/index.nix`.
 
-use super::{Nix, ProcessError, ResolveError, pieces::Pieces};
+use super::{Nix, ProcessError, ResolveError, pieces::Pieces, resolve::Evaluation};
 use crate::{
     package_set::Source,
     waiting::{Audience, Client},
@@ -132,8 +132,8 @@ impl Nix {
         };
         let file = self.expressions.index();
         let _turn = self.evaluations.take(&Audience::of(Client::NOBODY)).await?;
-        let answer =
-            self.evaluate_file(file, source, &request, (self.limits.eval_time, metadata), line).await;
+        let run = Evaluation { time: self.limits.eval_time, gives_way: metadata, writes: true };
+        let answer = self.evaluate_file(file, source, &request, run, line).await;
         match answer {
             Ok(answer) => Ok(Ok(serde_json::from_slice(&answer).map_err(ResolveError::Answer)?)),
             Err(error @ (ProcessError::Failed { .. } | ProcessError::Timeout { .. })) => {

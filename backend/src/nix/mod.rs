@@ -4,6 +4,7 @@
 //! are validated types, and reach Nix as one JSON argument.
 
 mod complaint;
+mod configuration;
 mod derivation;
 mod expressions;
 mod failure;
@@ -21,6 +22,7 @@ mod requisites;
 mod resolve;
 mod restriction;
 
+pub use configuration::{CacheConfiguration, ConfigurationError};
 pub use failure::{Blame, Fault, Obstacle};
 pub use firn_shared::nix::log::BuildLog;
 pub use index::NamesRequest;
@@ -34,14 +36,28 @@ pub use resolve::{Budget, ResolveError, ResolveRequest, Resolved};
 
 use crate::{process::OwnFolder, waiting::Turns};
 use expressions::Expressions;
+use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How often background work checks whether all evaluations have ended.
 const LOOK_FOR_QUIET: Duration = Duration::from_millis(500);
+
+/// The folder of the store for evaluations.
+const OWN_STORE: &str = "expressions";
+
+/// Where evaluations write what their expressions refer to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EvaluationStore {
+    /// The store that Nix is configured with.
+    OfNix,
+    /// A store in Firn's data directory, which holds expressions alone. Then no store is needed at `/nix/store`, but nothing
+    /// that was evaluated can be built.
+    Own,
+}
 
 /// A Nix installation with its limits.
 #[derive(Debug)]
@@ -51,6 +67,10 @@ pub struct Nix {
     isolation: Option<Isolation>,
     /// Links to the store paths that builds need. Links of killed processes have been removed.
     gc_roots: OwnFolder,
+    /// A store for evaluations alone, where nothing is realised.
+    own_store: Option<PathBuf>,
+    /// Settings for processes that realise: which binary caches they use.
+    substituters: Vec<OsString>,
     limits: NixLimits,
     evaluations: Arc<Turns>,
     realisations: Arc<Turns>,
@@ -69,12 +89,22 @@ impl Nix {
         isolation: IsolationPolicy,
         dir: &Path,
         others: OwnFiles,
+        store: EvaluationStore,
     ) -> io::Result<Self> {
         let gc_roots = OwnFolder::new(&dir.join("gcroots"))?;
         let expressions = Expressions::install(&dir.join("nix"))?;
         let mut own = others.clone();
         own.hidden.push(dir.to_owned());
         own.written.extend([dir.join("nix"), dir.join("gcroots")]);
+        let own_store = match store {
+            EvaluationStore::OfNix => None,
+            EvaluationStore::Own => {
+                let store = dir.join(OWN_STORE);
+                std::fs::create_dir_all(&store)?;
+                own.written.push(store.clone());
+                Some(store)
+            }
+        };
         own.read.push(dir.join("sources"));
         let isolation = match isolation {
             IsolationPolicy::Always => Some(Isolation::new(&own).map_err(io::Error::other)?),
@@ -86,12 +116,22 @@ impl Nix {
             expressions,
             isolation,
             gc_roots,
+            own_store,
+            substituters: Vec::new(),
             limits,
             evaluations: Turns::new(limits.evaluations),
             realisations: Turns::new(limits.realisations),
             processes: AtomicU64::new(0),
             groups: Groups::default(),
         })
+    }
+
+    /// Lets what is realised come from these binary caches, in place of those that Nix is configured with. A daemon heeds it
+    /// only for users whom it trusts.
+    #[must_use]
+    pub fn with_substituters(self, settings: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        let option = |(name, value): (&str, String)| ["--option".into(), name.into(), value.into()];
+        Self { substituters: settings.into_iter().flat_map(option).collect(), ..self }
     }
 
     /// Removes the GC roots, before this process ends.

@@ -7,9 +7,11 @@ use super::{
 };
 use crate::waiting::{Abandoned, Audience};
 use firn_shared::naming::package::Package;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Protects store paths from Nix's garbage collection while it exists.
 #[derive(Debug)]
@@ -85,6 +87,36 @@ impl RealiseError {
     }
 }
 
+/// How Nix names the outputs of packages.
+fn wanted(packages: &[&Package]) -> impl Iterator<Item = OsString> {
+    let outputs = packages.iter().flat_map(|package| {
+        package.outputs.iter().map(|output| format!("{}!{}", package.drv, output.name).into())
+    });
+    outputs.collect::<Vec<_>>().into_iter()
+}
+
+/// Time limit for finding out what has to be built. Nix asks its caches about each derivation.
+const LOOK_AHEAD: Duration = Duration::from_secs(120);
+
+/// Counts the derivations in what Nix says before it begins: `these 3 derivations will be built:`, and a line for each.
+#[derive(Debug, Default)]
+struct ToBuild {
+    count: usize,
+    is_listing: bool,
+}
+
+impl ToBuild {
+    fn hear(&mut self, line: &str) {
+        if line.ends_with("will be built:") {
+            self.is_listing = true;
+        } else if !line.starts_with(' ') {
+            self.is_listing = false;
+        } else if self.is_listing && line.ends_with(".drv") {
+            self.count += 1;
+        }
+    }
+}
+
 static NEXT_ROOT: AtomicU64 = AtomicU64::new(0);
 
 impl Nix {
@@ -105,6 +137,21 @@ impl Nix {
         (GcRoot { links: links.collect() }, link)
     }
 
+    /// How many derivations have to be built for these packages. The derivations of the packages must exist.
+    ///
+    /// # Errors
+    /// If Nix cannot be run, or fails.
+    pub async fn to_build(&self, packages: &[&Package]) -> Result<usize, RealiseError> {
+        let mut arguments: Vec<OsString> = vec!["--realise".into(), "--dry-run".into()];
+        arguments.extend(wanted(packages));
+        arguments.extend(self.substituters.iter().cloned());
+        let bounds = Bounds { time: LOOK_AHEAD, memory: Memory::Unbounded, gives_way: false };
+        let mut to_build = ToBuild::default();
+        let looked = self.run("nix-store", arguments, bounds, |line| to_build.hear(line)).await;
+        looked.map_err(RealiseError::Process)?;
+        Ok(to_build.count)
+    }
+
     /// Realises the selected outputs of packages. They stay in the store while the root exists.
     ///
     /// If one package fails, the others are still realised. The call waits for its turn among the clients. `line` is
@@ -121,16 +168,13 @@ impl Nix {
         let _turn = self.realisations.take(audience).await?;
         let timeout = self.limits.build_time.as_secs();
         let mut arguments = vec!["--realise".into()];
-        for package in packages {
-            for output in &package.outputs {
-                arguments.push(format!("{}!{}", package.drv, output.name).into());
-            }
-        }
+        arguments.extend(wanted(packages));
         let outputs = packages.iter().flat_map(|package| &package.outputs);
         let (root, link) = self.new_root(outputs.map(|output| output.name.as_str()));
         arguments.extend(["--add-root".into(), link.into(), "--indirect".into()]);
         arguments.extend(["--keep-going".into(), "--timeout".into(), timeout.to_string().into()]);
         arguments.extend(["--log-format".into(), "internal-json".into()]);
+        arguments.extend(self.substituters.iter().cloned());
         let bounds = Bounds {
             time: self.limits.build_time,
             memory: Memory::Family(self.limits.build_memory),
@@ -158,5 +202,27 @@ impl Nix {
             Verdict::Passing(obstacle) => RealiseError::Passing { obstacle, source },
             Verdict::Unknown => RealiseError::Process(source),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_what_would_be_built() {
+        let check = |text: &str, expect: usize| {
+            let mut to_build = ToBuild::default();
+            text.lines().for_each(|line| to_build.hear(line));
+            assert_eq!(to_build.count, expect, "{text}");
+        };
+        check("", 0);
+        check("this derivation will be built:\n  /nix/store/x-a.drv", 1);
+        check(
+            "warning: x\nthese 2 derivations will be built:\n  /nix/store/x-a.drv\n  /nix/store/x-b.drv\n\
+             these 3 paths will be fetched (1.00 MiB download, 5.00 MiB unpacked):\n  /nix/store/x-c.drv\n  /nix/store/x-d",
+            2,
+        );
+        check("these 3 paths will be fetched (1.00 MiB download, 5.00 MiB unpacked):\n  /nix/store/x-c", 0);
     }
 }

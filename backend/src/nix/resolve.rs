@@ -53,6 +53,9 @@ pub struct ResolveRequest {
     pub config: Config,
     /// The names to resolve.
     pub attributes: BTreeSet<PackageName>,
+    /// Whether the derivations of packages are written to the Nix store. Without it, evaluation writes nothing.
+    #[serde(skip)]
+    writes: bool,
     /// If true, an expression that throws makes the evaluation fail, so that its message can be read. Otherwise the
     /// answer only says that it throws.
     explain: bool,
@@ -168,7 +171,13 @@ impl ResolveRequest {
         attributes: BTreeSet<PackageName>,
     ) -> Self {
         let (system, config) = (platform.system(), config(allow_unfree));
-        Self { source, system, config, attributes, explain: false }
+        Self { source, system, config, attributes, writes: true, explain: false }
+    }
+
+    /// The same, which writes derivations or not.
+    #[must_use]
+    pub fn writing(self, writes: bool) -> Self {
+        Self { writes, ..self }
     }
 
     fn with(&self, attributes: BTreeSet<PackageName>) -> Self {
@@ -327,9 +336,17 @@ impl Nix {
         let _turn = self.evaluations.take(audience).await?;
         let started = Instant::now();
         budget.evaluations = budget.evaluations.saturating_sub(1);
-        let answer = self
-            .evaluate_file(self.expressions.resolve(), &request.source, request, (budget.left, false), |_| {})
-            .await;
+        let run = |writes| {
+            let run = Evaluation { time: budget.left, gives_way: false, writes };
+            self.evaluate_file(self.expressions.resolve(), &request.source, request, run, |_| {})
+        };
+        let answer = match run(request.writes).await {
+            // Some expressions read what they have written to the store.
+            Err(ProcessError::Failed { stderr, .. }) if !request.writes && needs_store(&stderr) => {
+                run(true).await
+            }
+            answer => answer,
+        };
         budget.left = match answer {
             Err(ProcessError::Timeout { .. }) => Duration::ZERO,
             _ => budget.left.saturating_sub(started.elapsed()),
@@ -337,14 +354,14 @@ impl Nix {
         serde_json::from_slice(&answer?).map_err(ResolveError::Answer)
     }
 
-    /// Evaluates one of Firn's expressions for this package set within this time, and returns the JSON that it
-    /// prints. `line` is called with each line of stderr. With `gives_way` it runs at low priority.
+    /// Evaluates one of Firn's expressions for this package set, and returns the JSON that it prints. `line` is called with
+    /// each line of stderr.
     pub(super) async fn evaluate_file(
         &self,
         file: PathBuf,
         source: &Source,
         request: &impl Serialize,
-        (time, gives_way): (Duration, bool),
+        Evaluation { time, gives_way, writes }: Evaluation,
         mut line: impl FnMut(&str),
     ) -> Result<Vec<u8>, ProcessError> {
         let request = serde_json::to_string(request).expect("names and paths serialise");
@@ -352,7 +369,6 @@ impl Nix {
             "--eval",
             "--strict",
             "--json",
-            "--read-write-mode",
             "--option",
             "allow-import-from-derivation",
             "false",
@@ -361,6 +377,12 @@ impl Nix {
         ]
         .map(Into::into)
         .into();
+        if writes {
+            arguments.push("--read-write-mode".into());
+        }
+        if let Some(store) = &self.own_store {
+            arguments.extend(["--store".into(), store.into()]);
+        }
         arguments.extend(restriction::arguments(source, &self.expressions));
         arguments.push(file.into());
         arguments.extend(["--argstr".into(), "request".into(), request.into()]);
@@ -385,6 +407,26 @@ impl Nix {
             }
         })
     }
+}
+
+/// How an expression is evaluated.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Evaluation {
+    /// The time for it.
+    pub(super) time: Duration,
+    /// Whether it runs at low priority.
+    pub(super) gives_way: bool,
+    /// Whether derivations and other results of the expression are written to the Nix store.
+    pub(super) writes: bool,
+}
+
+/// Whether an evaluation that wrote nothing failed for want of something that it would have written.
+fn needs_store(stderr: &[String]) -> bool {
+    let is_missing = |line: &String| {
+        line.contains("/nix/store/")
+            && ["is not valid", "does not exist", "No such file"].iter().any(|why| line.contains(why))
+    };
+    stderr.iter().any(is_missing)
 }
 
 /// The problem of a name that was evaluated alone, from Nix's error.

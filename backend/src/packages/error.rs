@@ -4,6 +4,7 @@ use crate::{
     nix::{ProcessError, RealiseError, RequisitesError, ResolveError},
     package_set::RevisionError,
     store::{STORE_FAILED, StoreError},
+    store_paths::StorePathError,
 };
 use firn_shared::{
     image::selection::SelectionError,
@@ -36,6 +37,24 @@ pub enum PackageError {
     /// Nix could not tell the closures.
     #[error(transparent)]
     Requisites(#[from] RequisitesError),
+    /// Binary caches fail, or what store paths hold cannot be read.
+    #[error(transparent)]
+    StorePaths(#[from] StorePathError),
+    /// More would have to be built than the operator allows.
+    #[error(
+        "{} needs {} derivations built, and this registry builds at most {limit} for an image; ask for what its binary caches \
+         have, such as another version",
+        names.iter().map(PackageName::as_str).collect::<Vec<_>>().join(", "),
+        grouped(*count)
+    )]
+    TooManyDerivations {
+        /// The names that no cache has.
+        names: Vec<PackageName>,
+        /// How many derivations they need.
+        count: usize,
+        /// How many may be built.
+        limit: usize,
+    },
     /// A store path could not be read.
     #[error("cannot read {}", path.display())]
     Read {
@@ -78,7 +97,8 @@ impl PackageError {
             Self::Resolve(error) => error.explain(),
             Self::Realise(error) => error.explain(),
             Self::Requisites(error) => error.explain(),
-            Self::Undecided { .. } => Some(self.to_string()),
+            Self::StorePaths(error) => error.explain(),
+            Self::Undecided { .. } | Self::TooManyDerivations { .. } => Some(self.to_string()),
             Self::Store(_) => Some(STORE_FAILED.into()),
             Self::Read { .. } => None,
         }
@@ -91,6 +111,7 @@ impl PackageError {
             Self::Selection(_)
                 | Self::Resolve(ResolveError::Unloadable { .. })
                 | Self::Undecided { .. }
+                | Self::TooManyDerivations { .. }
                 | Self::Realise(RealiseError::Process(
                     ProcessError::Timeout { .. } | ProcessError::Memory { .. },
                 ))
@@ -105,5 +126,29 @@ impl PackageError {
                 | Self::Resolve(ResolveError::Abandoned(_))
                 | Self::Realise(RealiseError::Abandoned(_))
         )
+    }
+}
+
+/// A number with a comma between thousands.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_apart() {
+        let texts = [0, 50, 999, 1204, 1_000_000].map(grouped);
+        assert_eq!(texts, ["0", "50", "999", "1,204", "1,000,000"]);
     }
 }

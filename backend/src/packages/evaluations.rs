@@ -127,7 +127,7 @@ impl Evaluations {
 
 impl Packages {
     /// Resolves names at exactly this revision. Names that cannot be resolved within the time that an image has are left
-    /// undecided.
+    /// undecided. With binary caches, derivations are not written: they are needed only for what no cache has.
     pub(super) async fn resolve(
         &self,
         revision: &Revision,
@@ -137,11 +137,38 @@ impl Packages {
         requested: &BTreeSet<PackageName>,
         audience: &Arc<Audience>,
     ) -> Result<Resolved, PackageError> {
+        let writes = !self.paths.has_caches();
+        self.resolve_within(revision, trust, platform, names, requested, audience, writes).await
+    }
+
+    /// The same for names that were resolved before, and writes their derivations to the Nix store.
+    pub(super) async fn resolve_and_write(
+        &self,
+        revision: &Revision,
+        trust: Trust,
+        platform: Platform,
+        names: BTreeSet<PackageName>,
+        audience: &Arc<Audience>,
+    ) -> Result<Resolved, PackageError> {
+        self.resolve_within(revision, trust, platform, names, &BTreeSet::new(), audience, true).await
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the two callers above are what others see")]
+    async fn resolve_within(
+        &self,
+        revision: &Revision,
+        trust: Trust,
+        platform: Platform,
+        names: BTreeSet<PackageName>,
+        requested: &BTreeSet<PackageName>,
+        audience: &Arc<Audience>,
+        writes: bool,
+    ) -> Result<Resolved, PackageError> {
         let key = |name: &PackageName| self.key(revision, platform, name);
         let suspected = &self.evaluations.suspected;
         let suspected = names.iter().filter(|name| suspected.contains_key(&key(name))).cloned().collect();
         let source = self.set.files(revision, trust, audience).await?;
-        let request = ResolveRequest::new(source, platform, self.allow_unfree, names);
+        let request = ResolveRequest::new(source, platform, self.allow_unfree, names).writing(writes);
         // One for all attempts.
         let mut budget: Budget = self.nix.budget();
         for _ in 0..ATTEMPTS {

@@ -9,8 +9,9 @@ use firn_shared::{
         package::{Package, PackageProblem, PackageRecord},
         package_name::PackageName,
     },
+    oci::digest::NarHash,
 };
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// The packages behind the names of an image, or why there are none.
@@ -21,8 +22,10 @@ pub(crate) struct Known {
     pub(super) packages: HashMap<PackageName, Result<Arc<PackageRecord>, PackageProblem>>,
     /// Keeps in the Nix store what was realised just now, until its layers are packed.
     pub(super) root: Option<GcRoot>,
-    /// The names that were on record before. The root does not keep their store paths.
-    pub(super) recorded: HashSet<PackageName>,
+    /// What the root keeps, with the content that is there.
+    pub(super) held: HashMap<StorePath, NarHash>,
+    /// The names of packages of which the closure is known, and not what is in their files.
+    pub(super) undescribed: BTreeSet<PackageName>,
     /// The names whose records were replaced.
     pub(super) renewed: BTreeSet<PackageName>,
 }
@@ -31,14 +34,17 @@ impl Known {
     /// Lets Nix delete what was realised.
     pub(crate) fn let_go(&mut self) {
         self.root = None;
+        self.held.clear();
     }
 
-    /// The store paths that stay in the Nix store until [`Known::let_go`].
-    pub(crate) fn held(&self) -> HashSet<&StorePath> {
-        let realised = |name: &PackageName| self.root.is_some() && !self.recorded.contains(name);
-        let records = self.packages.iter().filter(|(name, _)| realised(name));
-        let records = records.filter_map(|(_, package)| package.as_ref().ok());
-        records.flat_map(|record| &record.closure).map(|info| &info.path).collect()
+    /// The store paths that stay in the Nix store until [`Known::let_go`], with the content that is there.
+    pub(crate) fn held(&self) -> &HashMap<StorePath, NarHash> {
+        &self.held
+    }
+
+    /// Whether it is known of all packages what is in their files.
+    pub(crate) fn is_described(&self) -> bool {
+        self.undescribed.is_empty()
     }
 
     /// What is known of a name. Every name that was asked for is there.

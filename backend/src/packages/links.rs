@@ -1,5 +1,6 @@
 //! Following symlinks in the Nix store as in a container that has one closure and nothing else.
 
+use super::files::{Files, Kind};
 use firn_shared::StorePath;
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -25,8 +26,8 @@ pub(super) enum Leads {
 const MAX_LINKS: usize = 40;
 
 /// The store paths that links are followed into.
-#[derive(Debug)]
 pub(super) struct Links<'a> {
+    pub(super) files: &'a dyn Files,
     store: PathBuf,
     members: BTreeMap<&'a [u8], &'a StorePath>,
     /// How many names have been looked at.
@@ -35,9 +36,13 @@ pub(super) struct Links<'a> {
 
 impl<'a> Links<'a> {
     /// Links in a Nix store at this place, as far as they lead to these store paths.
-    pub(super) fn new(store: &Path, closure: impl IntoIterator<Item = &'a StorePath>) -> Self {
+    pub(super) fn new(
+        files: &'a dyn Files,
+        store: &Path,
+        closure: impl IntoIterator<Item = &'a StorePath>,
+    ) -> Self {
         let members = closure.into_iter().map(|path| (path.base_name().as_bytes(), path));
-        Self { store: store.to_owned(), members: members.collect(), steps: Cell::new(0) }
+        Self { files, store: store.to_owned(), members: members.collect(), steps: Cell::new(0) }
     }
 
     /// How many names have been looked at so far: the cost of following links.
@@ -76,7 +81,7 @@ impl<'a> Links<'a> {
     /// # Errors
     /// When something that is there cannot be read.
     pub(super) fn follow_link(&self, directory: &Path, link: &Path) -> io::Result<Leads> {
-        self.walk(directory.to_owned(), link.read_link()?.into_os_string().into_vec(), 1)
+        self.walk(directory.to_owned(), self.files.target(link)?.into_os_string().into_vec(), 1)
     }
 
     /// Where a path leads from a directory, after this many links.
@@ -104,21 +109,21 @@ impl<'a> Links<'a> {
                 None => return Ok(Leads::Nowhere),
             };
             self.steps.set(self.steps.get() + 1);
-            let metadata = match next.symlink_metadata() {
-                Ok(metadata) => metadata,
+            let kind = match self.files.kind(&next) {
+                Ok(kind) => kind,
                 Err(error) if is_nowhere(&error) && !is_store_path => return Ok(Leads::Nowhere),
                 Err(error) => return Err(error),
             };
-            if metadata.is_symlink() {
-                links += 1;
-                if links > MAX_LINKS {
-                    return Ok(Leads::Nowhere);
+            match kind {
+                Kind::Symlink => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Ok(Leads::Nowhere);
+                    }
+                    push(&mut rest, &mut at, self.files.target(&next)?.as_os_str().as_bytes());
                 }
-                push(&mut rest, &mut at, next.read_link()?.as_os_str().as_bytes());
-            } else if metadata.is_dir() {
-                at = next;
-            } else {
-                return Ok(if rest.is_empty() { Leads::File(next) } else { Leads::Nowhere });
+                Kind::Directory => at = next,
+                Kind::File => return Ok(if rest.is_empty() { Leads::File(next) } else { Leads::Nowhere }),
             }
         }
         Ok(if self.inside(&at).is_some() { Leads::Directory(at) } else { Leads::Outside })
@@ -147,6 +152,7 @@ fn push(rest: &mut VecDeque<OsString>, at: &mut PathBuf, path: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::files::Disk;
     use super::*;
     use std::fs;
     use std::os::unix::fs::symlink;
@@ -197,7 +203,7 @@ mod tests {
         for i in 1..=41 {
             symlink(format!("link-{}", i - 1), place(&a).join(format!("link-{i}"))).expect("linked");
         }
-        let links = Links::new(&store, [&a, &b]);
+        let links = Links::new(&Disk, &store, [&a, &b]);
         let check = |link: &str, expect: Leads| {
             let link = place(&a).join(link);
             let parent = link.parent().expect("a directory");
@@ -232,7 +238,10 @@ mod tests {
         assert_eq!(links.follow(&a, "").expect("read"), Leads::Directory(place(&a)));
         assert_eq!(links.follow(&foreign, "z").expect("read"), Leads::Nowhere);
         let gone = store_path('d');
-        assert!(Links::new(&store, [&gone]).follow(&gone, "bin/x").is_err(), "a member that is not there");
+        assert!(
+            Links::new(&Disk, &store, [&gone]).follow(&gone, "bin/x").is_err(),
+            "a member that is not there"
+        );
         let inside = place(&b).join("lib/y");
         let (path, names) = links.inside(&inside).expect("it is in b");
         assert_eq!((path, names.collect::<PathBuf>()), (&b, PathBuf::from("lib/y")));

@@ -1,5 +1,6 @@
 //! Reading the files and directories of a package's outputs.
 
+use super::files::Kind;
 use super::links::{Leads, Links};
 use firn_shared::{
     StorePath,
@@ -7,8 +8,7 @@ use firn_shared::{
 };
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -105,12 +105,7 @@ fn propagated<'a>(links: &Links<'a>, path: &StorePath) -> Result<Vec<&'a StorePa
     let Leads::File(place) = links.follow(path, FILE).map_err(error(&links.place(path).join(FILE)))? else {
         return Ok(Vec::new());
     };
-    let is_file = place.symlink_metadata().map_err(error(&place))?.is_file();
-    let mut bytes = Vec::new();
-    if is_file {
-        let file = File::open(&place).map_err(error(&place))?;
-        file.take(MAX_PROPAGATED).read_to_end(&mut bytes).map_err(error(&place))?;
-    }
+    let bytes = links.files.beginning(&place, MAX_PROPAGATED).map_err(error(&place))?;
     let words = bytes.split(|byte| matches!(byte, b' ' | b'\n')).filter(|word| !word.is_empty());
     let mut found: Vec<&StorePath> = Vec::new();
     for word in words {
@@ -159,8 +154,7 @@ impl<'l, 'a> Reader<'l, 'a> {
     /// Reads a directory, and gives those that it refers to an index.
     fn directory(&mut self, place: &Path) -> Result<Directory, ListingError> {
         let mut directory = Directory::new();
-        for entry in fs::read_dir(place).map_err(error(place))? {
-            let entry = entry.map_err(error(place))?;
+        for (name, kind) in self.links.files.names(place).map_err(error(place))? {
             self.files += 1;
             if self.files > self.limits.files
                 || self.links.steps() > self.limits.steps
@@ -168,17 +162,16 @@ impl<'l, 'a> Reader<'l, 'a> {
             {
                 return Err(ListingError::TooLarge);
             }
-            let below = entry.path();
-            let kind = entry.file_type().map_err(error(&below))?;
-            let node = if kind.is_dir() {
-                Node::Directory(self.index(below))
-            } else if kind.is_symlink() {
-                let leads = self.links.follow_link(place, &below).map_err(error(&below))?;
-                self.node_of(leads, None)
-            } else {
-                Node::File
+            let below = place.join(&name);
+            let node = match kind {
+                Kind::Directory => Node::Directory(self.index(below)),
+                Kind::Symlink => {
+                    let leads = self.links.follow_link(place, &below).map_err(error(&below))?;
+                    self.node_of(leads, None)
+                }
+                Kind::File => Node::File,
             };
-            let name = FileName::new(entry.file_name().as_bytes()).expect("directories hold file names");
+            let name = FileName::new(name.as_bytes()).expect("directories hold file names");
             directory.insert(name, node);
         }
         Ok(directory)

@@ -1,6 +1,9 @@
 //! Finding the packages of an image: on record, or with Nix.
 
-use super::{Known, PackageError, Packages, Recalled};
+use super::{
+    Known, PackageError, Packages, Recalled,
+    closures::{Closures, Origin},
+};
 use crate::{
     package_set::Trust,
     store::{LOOKUPS, NameRecord, RecordKind},
@@ -18,7 +21,6 @@ use firn_shared::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
 impl Packages {
@@ -55,7 +57,6 @@ impl Packages {
         for (name, record) in found {
             if let Some(record) = record {
                 known.revision_date = known.revision_date.or(record.revision_date);
-                known.recorded.insert(name.clone());
                 known.packages.insert(name, record.package.map(Arc::new));
             } else if let Some((revision_date, package)) = self.evaluations.package(&key(&name)) {
                 known.revision_date = known.revision_date.or(revision_date);
@@ -68,7 +69,8 @@ impl Packages {
     }
 
     /// All that is known of the names of an image. Nix is asked only about names that were never seen at this revision.
-    /// `requested` are the names without which there is no image; the others are optional.
+    /// `requested` are the names without which there is no image; the others are optional. With binary caches, packages that were
+    /// not on record are not described yet ([`Known::is_described`]).
     ///
     /// # Errors
     /// When a requested name has no package, or Nix or the store fails.
@@ -83,17 +85,12 @@ impl Packages {
         if recalled.is_complete() {
             return Ok(recalled.known);
         }
-        let Recalled { trust, mut known, resolved: mut packages, mut unknown } = recalled;
+        let Recalled { trust, mut known, resolved: mut packages, unknown } = recalled;
         // Nothing is evaluated for an image with a name that spoils evaluations.
         let hopeless = known.hopeless(requested);
         if hopeless.iter().any(|(_, problem)| problem.kind == ProblemKind::EvalError) {
             return Err(SelectionError(hopeless).into());
         }
-        // No GC root keeps the derivation of a package that is not realised.
-        packages.retain(|(name, package)| {
-            let is_there = Path::new(package.drv.as_str()).exists();
-            is_there || !unknown.insert(name.clone())
-        });
         let mut undecided = BTreeSet::new();
         if !unknown.is_empty() {
             progress.enter(Phase::Resolving);
@@ -113,22 +110,26 @@ impl Packages {
         if !undecided.is_empty() {
             return Err(self.undecided(undecided));
         }
-        progress.enter(Phase::Realising);
-        let (root, realised) = self.realise(packages, platform, progress).await?;
-        known.root = root;
-        let mut records = Vec::new();
-        for (name, package) in realised {
-            let key = self.key(revision, platform, &name);
-            match &package {
-                Ok(record) => {
-                    let (revision_date, package) = (known.revision_date, Ok(record.clone()));
-                    records.push((key, NameRecord { revision_date, package }));
+        let origin = Origin { revision, trust, platform };
+        let Closures { root, held, packages } = self.closures(origin, packages, progress).await?;
+        (known.root, known.held) = (root, held);
+        for (name, closed) in packages {
+            match closed {
+                Ok(closed) => {
+                    known.undescribed.insert(name.clone());
+                    known.packages.insert(name, Ok(Arc::new(closed.undescribed())));
                 }
-                Err(problem) => self.problems.insert(trust.failure_key(key), problem.clone()),
+                Err(problem) => {
+                    self.problems
+                        .insert(trust.failure_key(self.key(revision, platform, &name)), problem.clone());
+                    known.packages.insert(name, Err(problem));
+                }
             }
-            known.packages.insert(name, package.map(Arc::new));
         }
-        self.put_records(records).await?;
+        // Without caches nothing has to be downloaded for it.
+        if !self.paths.has_caches() {
+            self.describe(revision, platform, &mut known).await?;
+        }
         Ok(known)
     }
 

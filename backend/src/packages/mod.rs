@@ -1,14 +1,17 @@
 //! Which packages a name means: looked up in records, or found out with Nix and recorded.
 //!
 //! Read in this order: `lookup` finds what is on record and asks Nix for the rest, `evaluations` resolves names,
-//! `realisation` realises the packages, `contents` reads their closures and files (`listing`, `links`). `renewal` replaces
-//! records that no longer agree with the Nix store. `names` and `survey` make the index of all names of the package set.
+//! `closures` finds their closures in binary caches, and has those realised that no cache has (`realisation`), `description` says
+//! what is in their files (`contents`, `listing`, `links`, `files`). `renewal` replaces records that no longer agree with the Nix store. `names` and `survey` make the index of all names of the package set.
 //!
 //! Nothing here knows layers or images.
 
+mod closures;
 mod contents;
+mod description;
 mod error;
 mod evaluations;
+mod files;
 mod known;
 mod links;
 mod listing;
@@ -23,9 +26,11 @@ pub(crate) use known::{Known, Recalled};
 pub use names::IndexOutcome;
 
 use crate::{
+    config::BuildPolicy,
     nix::Nix,
     package_set::{PackageSet, Trust},
     store::{Store, package_key},
+    store_paths::StorePaths,
     waiting::{Client, Flights, QueueError, for_a_while},
 };
 use evaluations::Evaluations;
@@ -42,10 +47,21 @@ use std::time::Duration;
 /// How many indexes of names are kept in memory; one of nixpkgs takes some 20 MB.
 const MAX_INDEXES: u64 = 4;
 
+/// What is built that no binary cache has.
+#[derive(Debug, Clone, Copy)]
+pub struct Building {
+    /// Whether anything is.
+    pub policy: BuildPolicy,
+    /// How many derivations may be built for one image; none where there is no bound.
+    pub max_derivations: Option<usize>,
+}
+
 /// The packages of a package set.
 pub struct Packages {
     store: Store,
     nix: Arc<Nix>,
+    paths: Arc<StorePaths>,
+    building: Building,
     set: PackageSet,
     /// Whether packages with unfree licences are served.
     allow_unfree: bool,
@@ -65,6 +81,8 @@ impl Packages {
     pub(crate) fn new(
         store: Store,
         nix: Arc<Nix>,
+        paths: Arc<StorePaths>,
+        building: Building,
         set: PackageSet,
         allow_unfree: bool,
         failure_ttl: Duration,
@@ -72,6 +90,8 @@ impl Packages {
         Arc::new(Self {
             store,
             nix,
+            paths,
+            building,
             set,
             allow_unfree,
             problems: for_a_while(failure_ttl),

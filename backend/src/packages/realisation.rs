@@ -1,6 +1,6 @@
-//! Realising packages with Nix, and what is said of those that cannot be realised.
+//! Realising packages with Nix: what no binary cache has. What is said of those that cannot be realised.
 
-use super::{PackageError, Packages, contents};
+use super::{PackageError, Packages};
 use crate::{
     error_chain::chain,
     nix::{Blame, Fault, GcRoot, Nix, RealiseError},
@@ -9,7 +9,7 @@ use crate::{
 use firn_shared::{
     StorePath,
     naming::{
-        package::{Package, PackageProblem, PackageRecord, ProblemKind},
+        package::{Package, PackageProblem, ProblemKind},
         package_name::PackageName,
     },
     nix::closure::PathInfo,
@@ -18,8 +18,18 @@ use firn_shared::{
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
+/// Packages that Nix has realised.
+pub(super) struct Realised {
+    /// Keeps them in the Nix store.
+    pub(super) root: Option<GcRoot>,
+    /// Their store paths, and all that these refer to.
+    pub(super) infos: BTreeMap<StorePath, PathInfo>,
+    pub(super) built: Vec<(PackageName, Package)>,
+    pub(super) failed: Vec<(PackageName, PackageProblem)>,
+}
+
 impl Packages {
-    /// Realises packages and reads their closures and contents. The root keeps them in the Nix store.
+    /// Realises packages and reads their closures. The root keeps them in the Nix store.
     ///
     /// # Errors
     /// When Nix fails, and not because of one of the packages: those that cannot be built are problems in the result.
@@ -28,11 +38,7 @@ impl Packages {
         packages: Vec<(PackageName, Package)>,
         platform: Platform,
         progress: &Progress,
-    ) -> Result<(Option<GcRoot>, Vec<(PackageName, Result<PackageRecord, PackageProblem>)>), PackageError>
-    {
-        if packages.is_empty() {
-            return Ok((None, Vec::new()));
-        }
+    ) -> Result<Realised, PackageError> {
         let wanted: Vec<_> = packages.iter().map(|(_, package)| package).collect();
         let realising = self.nix.realise(&wanted, progress.audience(), |line| progress.nix_line(line));
         let (realised, early) = tokio::join!(realising, self.closures_in_store(&wanted));
@@ -76,16 +82,10 @@ impl Packages {
             packages.into_iter().partition(|(_, package)| is_built(package, &invalid));
         let failed = failed.into_iter().map(|(name, package)| {
             let blame = blame(&hopeless, &package).unwrap_or(Blame::Output);
-            (name, Err(not_built(&self.nix, blame, platform, progress)))
+            (name, not_built(&self.nix, blame, platform, progress))
         });
-        let mut records: Vec<_> = failed.collect();
-        // It can be a million files.
-        let reading = tokio::task::spawn_blocking(move || {
-            built.into_iter().map(|(name, package)| Ok((name, contents::read(package, &infos)?))).collect()
-        });
-        let read: Result<Vec<_>, PackageError> = reading.await.expect("reading does not panic");
-        records.extend(read?);
-        Ok((root, records))
+        let failed = failed.collect();
+        Ok(Realised { root, infos, built, failed })
     }
 
     /// The closures of packages whose store paths all exist. They are read while Nix still makes the root, which saves the
@@ -119,7 +119,7 @@ fn blame(faults: &[Fault], package: &Package) -> Option<Blame> {
     faults.iter().find(is_about_it).or(faults.first()).map(|fault| fault.blame)
 }
 
-fn outputs_of<'a>(packages: impl IntoIterator<Item = &'a Package>) -> Vec<StorePath> {
+pub(super) fn outputs_of<'a>(packages: impl IntoIterator<Item = &'a Package>) -> Vec<StorePath> {
     let outputs = packages.into_iter().flat_map(|package| &package.outputs);
     outputs.map(|output| output.path.clone()).collect()
 }

@@ -1,6 +1,9 @@
 //! Replacing records of packages that contradict each other or the Nix store.
 
-use super::{Known, PackageError, Packages};
+use super::{
+    Known, PackageError, Packages,
+    closures::{Closures, Origin},
+};
 use crate::{
     store::NameRecord,
     waiting::{Phase, Progress},
@@ -87,11 +90,19 @@ impl Packages {
         if !problems.is_empty() {
             return Err(SelectionError(problems).into());
         }
-        progress.enter(Phase::Realising);
-        let (root, realised) = self.realise(packages, platform, progress).await?;
+        let origin = Origin { revision, trust, platform };
+        let Closures { root, held, packages } = self.closures(origin, packages, progress).await?;
+        let mut closed = Vec::new();
+        for (name, package) in packages {
+            match package {
+                Ok(package) => closed.push((name, package)),
+                Err(problem) => problems.push((name, problem)),
+            }
+        }
+        let described = self.described(closed).await?;
         let records: Vec<&PackageRecord> = before.values().map(Arc::as_ref).collect();
         let mut renewed = Vec::new();
-        for (name, package) in realised {
+        for (name, package) in described {
             match package {
                 Ok(mut record) => {
                     settlement::decide(&mut record, &records);
@@ -106,8 +117,7 @@ impl Packages {
             return Err(SelectionError(problems).into());
         }
         self.replace(revision, platform, known, renewed).await?;
-        known.root = root;
-        known.recorded = known.packages.keys().filter(|name| !before.contains_key(name)).cloned().collect();
+        (known.root, known.held) = (root, held);
         Ok(())
     }
 

@@ -40,7 +40,7 @@ pub use quarantine::Verdict;
 #[cfg(test)]
 pub(crate) use records::recorded_images;
 pub use records::{ImageRecipe, ImageRecord, ImageRecordError, RecordKind};
-pub(crate) use records::{NameRecord, names_key, package_key, survey_key};
+pub(crate) use records::{NameRecord, names_key, package_key, path_info_key, survey_key, tree_key};
 pub(crate) use tags::folder as tags_folder;
 pub(crate) use tree::Tree;
 

@@ -291,7 +291,7 @@ async fn promise(store: &Store, kind: RecordKind, object: StoredObject) -> Resul
                 name: record.name,
             })
         }
-        RecordKind::Package | RecordKind::Names => None,
+        RecordKind::Package | RecordKind::PathInfo | RecordKind::Tree | RecordKind::Names => None,
     };
     Ok(promise.map_or(Read::Nothing, Read::Promise))
 }

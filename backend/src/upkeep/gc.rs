@@ -101,6 +101,8 @@ struct Inventory {
     layers: Vec<StoredObject>,
     /// Records of packages and of names.
     others: Vec<StoredObject>,
+    /// What is known of store paths.
+    paths: Vec<StoredObject>,
     tags: Vec<StoredObject>,
     /// Records that edges compose images from.
     compositions: Vec<StoredObject>,
@@ -123,6 +125,7 @@ impl Inventory {
                 ObjectKind::Record(RecordKind::Image) => inventory.images.push(object),
                 ObjectKind::Record(RecordKind::Layer) => inventory.layers.push(object),
                 ObjectKind::Record(RecordKind::Package | RecordKind::Names) => inventory.others.push(object),
+                ObjectKind::Record(RecordKind::PathInfo | RecordKind::Tree) => inventory.paths.push(object),
                 ObjectKind::Tag => inventory.tags.push(object),
                 ObjectKind::Composition => inventory.compositions.push(object),
                 ObjectKind::Composed(digest) => inventory.composed.push((digest, object)),
@@ -283,6 +286,11 @@ impl<'a> Run<'a> {
             }
         }
         let before_ms = if self.policy.budget.is_some() { self.before_ms } else { unused_before_ms };
+        // What is known of store paths can be found out again.
+        for object in inventory.paths.iter().filter(|object| object.modified_ms <= before_ms) {
+            self.remove(object).await?;
+            self.done.records += 1;
+        }
         for object in &inventory.compositions {
             let layers = self.layers_for_edges(object).await?;
             let is_needed = layers.iter().flatten().all(|digest| held.contains(digest));

@@ -4,6 +4,7 @@ use super::audience::Audience;
 use firn_shared::nix::log::BuildLog;
 use serde::Serialize;
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
@@ -22,8 +23,26 @@ pub enum Phase {
     Waiting,
     /// Nix evaluates the package set.
     Resolving,
-    /// Nix builds or downloads store paths.
+    /// Binary caches are asked what they have of the packages.
+    Asking {
+        /// Store paths that are known.
+        done: usize,
+        /// Store paths that have turned up so far.
+        total: usize,
+    },
+    /// Nix builds what no binary cache has.
     Realising,
+    /// Store paths are downloaded, and layers are packed meanwhile.
+    Fetching {
+        /// Store paths that have been downloaded.
+        done: usize,
+        /// Store paths that have to be.
+        total: usize,
+        /// Bytes that have been downloaded.
+        done_bytes: u64,
+        /// Bytes that have to be.
+        total_bytes: u64,
+    },
     /// Layers are packed.
     Packing {
         /// Layers that are packed.
@@ -62,7 +81,32 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     phase: Phase,
+    /// What packing downloads.
+    fetch: Option<Fetch>,
     log: BuildLog,
+}
+
+/// A download of several store paths.
+#[derive(Debug)]
+struct Fetch {
+    done: usize,
+    total: usize,
+    done_bytes: Arc<AtomicU64>,
+    total_bytes: u64,
+}
+
+impl State {
+    /// The phase as it is shown: downloads take longer than packing, so they are what is told first.
+    fn shown(&self) -> Phase {
+        match (&self.phase, &self.fetch) {
+            (Phase::Packing { .. }, Some(Fetch { done, total, done_bytes, total_bytes })) if done < total => {
+                // What is read again after a failure counts twice.
+                let done_bytes = done_bytes.load(Ordering::Relaxed).min(*total_bytes);
+                Phase::Fetching { done: *done, total: *total, done_bytes, total_bytes: *total_bytes }
+            }
+            (phase, _) => phase.clone(),
+        }
+    }
 }
 
 /// A build as its page shows it.
@@ -93,7 +137,7 @@ impl Progress {
         getrandom::fill(&mut random).expect("the system has random numbers");
         let id = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let started = now();
-        let state = Mutex::new(State { phase: Phase::Waiting, log: BuildLog::default() });
+        let state = Mutex::new(State { phase: Phase::Waiting, fetch: None, log: BuildLog::default() });
         Self(Arc::new(Shared { id, image, audience, started, state, changes: watch::Sender::new(0) }))
     }
 
@@ -114,7 +158,29 @@ impl Progress {
 
     /// The build goes on to another phase.
     pub fn enter(&self, phase: Phase) {
-        self.state().phase = phase;
+        let mut state = self.state();
+        (state.phase, state.fetch) = (phase, None);
+        drop(state);
+        self.changed();
+    }
+
+    /// The layers that are being packed need these downloads: how many store paths, and how many bytes.
+    pub fn fetch(&self, paths: usize, bytes: u64) {
+        self.state().fetch =
+            Some(Fetch { done: 0, total: paths, done_bytes: Arc::default(), total_bytes: bytes });
+        self.changed();
+    }
+
+    /// Counts the bytes that are downloaded.
+    pub fn fetched_bytes(&self) -> Arc<AtomicU64> {
+        self.state().fetch.as_ref().map_or_else(Arc::default, |fetch| Arc::clone(&fetch.done_bytes))
+    }
+
+    /// One more store path is downloaded.
+    pub fn path_fetched(&self) {
+        if let Some(fetch) = &mut self.state().fetch {
+            fetch.done += 1;
+        }
         self.changed();
     }
 
@@ -155,10 +221,16 @@ impl Progress {
     /// In a few words, for an error message: `building 12 of 40, python3-3.11`.
     pub fn summary(&self) -> String {
         let state = self.state();
-        match &state.phase {
+        match state.shown() {
             Phase::Waiting => "waiting for its turn".into(),
             Phase::Resolving => "evaluating the package set".into(),
             Phase::Realising => state.log.summary().unwrap_or_else(|| "starting its build".into()),
+            Phase::Asking { done, total } => format!("asking binary caches, {done} of {total} store paths"),
+            Phase::Fetching { done, total, done_bytes, total_bytes } => {
+                let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
+                let (have, all) = (megabytes(done_bytes), megabytes(total_bytes));
+                format!("fetching {done} of {total} store paths, {have} of {all} MB")
+            }
             Phase::Packing { done, total } => format!("packing layers, {done} of {total} done"),
             Phase::Done { digest } => format!("done, {digest}"),
             Phase::Failed { message } => format!("failed: {message}"),
@@ -174,7 +246,7 @@ impl Progress {
             image: self.0.image.clone(),
             started: self.0.started,
             summary,
-            phase: state.phase.clone(),
+            phase: state.shown(),
             nix: state.log.clone(),
         }
     }
@@ -273,6 +345,20 @@ mod tests {
         });
         assert!(ended.join().is_err());
         assert!(progress.summary().starts_with("failed: a defect"), "{}", progress.summary());
+    }
+
+    #[test]
+    fn tells_of_downloads_before_packing() {
+        let progress = progress();
+        progress.enter(Phase::Packing { done: 0, total: 2 });
+        progress.fetch(2, 142_000_000);
+        progress.fetched_bytes().fetch_add(60_500_000, Ordering::Relaxed);
+        progress.path_fetched();
+        assert_eq!(progress.summary(), "fetching 1 of 2 store paths, 61 of 142 MB");
+        let page = serde_json::to_value(progress.page()).expect("serialises");
+        assert_eq!((&page["phase"], &page["done_bytes"]), (&"fetching".into(), &60_500_000.into()));
+        progress.path_fetched();
+        assert_eq!(progress.summary(), "packing layers, 0 of 2 done");
     }
 
     #[test]

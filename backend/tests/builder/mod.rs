@@ -1,10 +1,13 @@
 //! Builders for tests of the library.
 
 use firn_backend::{
-    images::{BuildLimits, Builder, Recipe},
-    layers::packing::{Encoder, Packer},
-    nix::{IsolationPolicy, Nix, NixLimits, OwnFiles},
+    binary_cache::{BinaryCaches, TrustedKeys},
+    config::BuildPolicy,
+    images::{BuildLimits, Builder, Origins, Recipe},
+    nix::{EvaluationStore, IsolationPolicy, Nix, NixLimits, OwnFiles},
     package_set::PackageSet,
+    packages::Building,
+    packing::{Encoder, Packer},
     store::Store,
 };
 use firn_shared::{layering::Sharing, oci::platform::Platform};
@@ -24,7 +27,7 @@ const NIX_LIMITS: NixLimits = NixLimits {
 
 /// A builder of images from a package set. Results go to the store, Nix's state to a directory.
 pub(crate) fn builder(store: Store, packages: PackageSet, state: &Path) -> Arc<Builder> {
-    let nix = Nix::new(NIX_LIMITS, IsolationPolicy::Auto, state, OwnFiles::default())
+    let nix = Nix::new(NIX_LIMITS, IsolationPolicy::Auto, state, OwnFiles::default(), EvaluationStore::OfNix)
         .expect("a directory for state");
     let packer = Packer::new(Encoder::GZIP, std::num::NonZeroUsize::MIN).expect("threads");
     let recipe = Recipe {
@@ -42,5 +45,7 @@ pub(crate) fn builder(store: Store, packages: PackageSet, state: &Path) -> Arc<B
         grace: Duration::from_secs(60),
         bounded: false,
     };
-    Builder::new(store, nix, packages, packer, recipe, limits)
+    let caches = BinaryCaches::new(&[], TrustedKeys::default(), None).expect("no client is needed");
+    let building = Building { policy: BuildPolicy::Missing, max_derivations: None };
+    Builder::new(store, Origins { nix, caches, set: packages }, packer, recipe, building, limits)
 }

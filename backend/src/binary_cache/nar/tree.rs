@@ -4,7 +4,7 @@ use super::delivery::{Delivery, Order};
 use super::download::Download;
 use super::reader::{Chunks as _, Entry, Item, NarReader, ReadNarError};
 use crate::binary_cache::{BinaryCaches, CachedPath, NarError};
-use crate::layers::packing::{ContentStream, FileContent, Node, PackingError, ReadContent, Step, TreeReader};
+use crate::packing::{ContentStream, FileContent, Node, PackingError, ReadContent, Step, TreeReader};
 use bytes::Bytes;
 use std::io;
 use std::path::{Path, PathBuf};

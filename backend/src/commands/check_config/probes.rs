@@ -2,7 +2,9 @@
 
 use super::{Finding, Level};
 use crate::{
-    commands::{builder::BuilderArgs, data_dir, layering_data},
+    binary_cache::CacheFailure,
+    commands::{builder::BuilderArgs, caches, data_dir, layering_data},
+    config::BuildPolicy,
     error_chain::chain,
     nix::{Nix, ResolveRequest},
     package_set::{PackageSet, RepositoryError, RevisionError, Trust},
@@ -14,6 +16,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 const NIX: &str = "nix";
+const CACHES: &str = "caches";
 const STORAGE: &str = "storage";
 const PACKAGES: &str = "packages";
 const LAYERS: &str = "layers";
@@ -35,7 +38,11 @@ pub(super) async fn all(args: &BuilderArgs) -> Vec<Finding> {
         }
     };
     let works = nix_finding.level == Level::Ok;
-    let mut findings = vec![nix_finding, probe_storage(args, &data).await];
+    let mut findings = vec![nix_finding];
+    if let Some(nix) = nix.as_ref().filter(|_| works) {
+        findings.extend(probe_caches(args, nix).await);
+    }
+    findings.push(probe_storage(args, &data).await);
     findings.push(probe_packages(args, &data, nix.filter(|_| works).as_ref()).await);
     if let Err(error) = layering_data::strategy(&args.image).await {
         findings.push(Finding::new(Level::Invalid, LAYERS, error.to_string()));
@@ -61,6 +68,35 @@ async fn probe_nix(nix: &Nix) -> Finding {
             Finding::new(Level::Error, NIX, format!("{version} does not evaluate: {}; {hint}", chain(&error)))
         }
     }
+}
+
+async fn probe_caches(args: &BuilderArgs, nix: &Nix) -> Vec<Finding> {
+    let configured = match caches::configured(&args.caches, nix).await {
+        Ok(configured) => configured,
+        Err(failure) => return vec![Finding::new(Level::Invalid, CACHES, failure.message())],
+    };
+    let never = args.caches.build == BuildPolicy::Never;
+    if configured.caches.is_empty() {
+        return vec![match never {
+            true => {
+                Finding::new(Level::Invalid, CACHES, "there are none, and nothing is built: set FIRN_CACHES")
+            }
+            false => Finding::new(Level::Ok, CACHES, "there are none; Nix builds everything"),
+        }];
+    }
+    let keys =
+        if configured.has_keys { "" } else { "; no key is trusted: set FIRN_CACHE_KEYS, or ?trusted=1" };
+    let finding = |(name, answer): (String, Result<u32, CacheFailure>)| match answer {
+        Ok(priority) => {
+            Finding::new(Level::Ok, CACHES, format!("{name} answers, and has priority {priority}{keys}"))
+        }
+        Err(error) => Finding::new(
+            Level::Warning,
+            CACHES,
+            format!("{name}: {}; check the URL in FIRN_CACHES", chain(&error)),
+        ),
+    };
+    configured.caches.probe().await.into_iter().map(finding).collect()
 }
 
 async fn probe_storage(args: &BuilderArgs, data: &Path) -> Finding {

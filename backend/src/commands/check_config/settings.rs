@@ -2,7 +2,7 @@
 
 use super::{Finding, Level};
 use crate::{
-    commands::{Cli, builder::BuilderArgs},
+    commands::{Cli, builder::BuilderArgs, caches},
     config::{Alias, nixery_variables},
     store::is_variable_of,
 };
@@ -89,7 +89,11 @@ pub(super) fn effective(matches: &ArgMatches, aliases: &[Alias]) -> Vec<Setting>
             };
             // `--help` hides the values of these options. Here a URL is shown without its credentials.
             let hidden = arg.is_hide_env_values_set() && !URLS.contains(&id);
-            let value = raw.map(|value| if hidden { "(set)".to_owned() } else { redact(&value) });
+            let value = raw.map(|value| match id {
+                "caches" => caches::names(&value),
+                _ if hidden => "(set)".to_owned(),
+                _ => redact(&value),
+            });
             let option = arg.get_long().map_or_else(|| id.to_owned(), |long| format!("--{long}"));
             Setting { option, variable, value, origin }
         })

@@ -5,11 +5,13 @@
 
 mod image;
 mod package;
+mod path;
 
 #[cfg(test)]
 pub(crate) use image::tests as recorded_images;
 pub use image::{ImageRecipe, ImageRecord, ImageRecordError};
 pub(crate) use package::{NameRecord, names_key, package_key, survey_key};
+pub(crate) use path::{path_info_key, tree_key};
 
 use super::{Store, StoreError};
 use firn_shared::{Digest, cache_key::CacheKey};
@@ -25,8 +27,12 @@ pub enum RecordKind {
     Image,
     /// A packed layer.
     Layer,
-    /// A package that has been realised.
+    /// A package whose contents are known.
     Package,
+    /// What binary caches say of a store path.
+    PathInfo,
+    /// The tree of a store path; it can have a million names, so it is compressed.
+    Tree,
     /// The names of a package set: megabytes of text, so it is compressed.
     Names,
 }
@@ -43,11 +49,13 @@ impl RecordKind {
             Self::Image => "images",
             Self::Layer => "layers",
             Self::Package => "packages",
+            Self::PathInfo => "paths",
+            Self::Tree => "trees",
             Self::Names => "names",
         }
     }
 
-    const ALL: [Self; 4] = [Self::Image, Self::Layer, Self::Package, Self::Names];
+    const ALL: [Self; 6] = [Self::Image, Self::Layer, Self::Package, Self::PathInfo, Self::Tree, Self::Names];
 
     /// The kind of the records in this folder.
     pub(super) fn from_folder(folder: &str) -> Option<Self> {
@@ -55,7 +63,7 @@ impl RecordKind {
     }
 
     const fn is_compressed(self) -> bool {
-        matches!(self, Self::Names)
+        matches!(self, Self::Names | Self::Tree)
     }
 
     /// Where the record with this key is.

@@ -1,5 +1,6 @@
 //! The names of files in store paths.
 
+use super::byte_text;
 use serde::{Deserialize, Serialize};
 
 /// The name of a file. It consists of bytes, as on Linux.
@@ -35,14 +36,7 @@ impl FileName {
 
 impl From<FileName> for String {
     fn from(name: FileName) -> Self {
-        let mut text = Self::with_capacity(name.0.len());
-        for byte in &*name.0 {
-            match byte {
-                b'%' | 0..=0x1f | 0x7f.. => text.push_str(&format!("%{byte:02x}")),
-                _ => text.push(char::from(*byte)),
-            }
-        }
-        text
+        byte_text::encode(&name.0)
     }
 }
 
@@ -50,19 +44,7 @@ impl TryFrom<String> for FileName {
     type Error = FileNameError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let error = || FileNameError(text.clone());
-        let mut bytes = Vec::with_capacity(text.len());
-        let mut rest = text.as_bytes();
-        while let [first, tail @ ..] = rest {
-            rest = tail;
-            if *first == b'%' {
-                let (digits, tail) = rest.split_at_checked(2).ok_or_else(error)?;
-                bytes.extend(hex::decode(digits).map_err(|_| error())?);
-                rest = tail;
-            } else {
-                bytes.push(*first);
-            }
-        }
+        let bytes = byte_text::decode(&text).ok_or_else(|| FileNameError(text.clone()))?;
         Self::new(&bytes)
     }
 }

@@ -5,6 +5,7 @@
 //! link costs one entry, whatever it leads to. A loop of links is just a cycle in the graph. Reading a listing needs
 //! no recursion, however deep the directories are nested.
 
+pub mod byte_text;
 mod file_name;
 
 pub use file_name::{FileName, FileNameError};

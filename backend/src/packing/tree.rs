@@ -22,6 +22,11 @@ impl FileTree {
         Self::relocated(path.into(), path.as_str().into())
     }
 
+    /// A store path, read by this.
+    pub fn of_store_path(path: &StorePath, reader: impl TreeReader + 'static) -> Self {
+        Self::new(path.into(), reader)
+    }
+
     /// Any absolute path. It has the same path in the image.
     pub fn absolute(path: &Path) -> Result<Self, PackingError> {
         let at = ImagePath::parse(path.as_os_str().as_bytes())

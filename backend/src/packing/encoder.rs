@@ -182,7 +182,7 @@ fn is_incompressible(block: &[u8], fast: &mut libdeflater::Compressor, out: &mut
 #[cfg(test)]
 mod tests {
     use super::{is_incompressible, libdeflate};
-    use crate::layers::packing::tests::{noise, text};
+    use crate::packing::tests::{noise, text};
 
     #[test]
     fn recognises_what_does_not_compress() {

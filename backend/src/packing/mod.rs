@@ -41,6 +41,7 @@ mod walk;
 mod tests;
 
 pub use content_stream::{ContentStream, ReadContent};
+pub use disk::DiskTree;
 pub use encoder::{Encoder, ParseEncoderError};
 pub use error::PackingError;
 pub use file_content::FileContent;

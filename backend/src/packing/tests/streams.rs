@@ -2,7 +2,7 @@
 
 use super::in_memory::{in_memory, steps};
 use super::*;
-use crate::layers::packing::{ContentStream, FileContent, ReadContent, Step};
+use crate::packing::{ContentStream, FileContent, ReadContent, Step};
 use bytes::Bytes;
 
 /// Bytes that come in small pieces of different lengths.

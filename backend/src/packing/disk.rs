@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::vec;
 
 /// Reads a tree from the file system. Holds the names in the directories that it is inside of.
-pub(super) struct DiskTree {
+pub struct DiskTree {
     root: PathBuf,
     is_at_root: bool,
     /// The rest of each directory that it is inside of, outermost first.
@@ -21,7 +21,7 @@ pub(super) struct DiskTree {
 
 impl DiskTree {
     /// The tree whose root is this path, which need not be a directory.
-    pub(super) fn new(root: PathBuf) -> Self {
+    pub fn new(root: PathBuf) -> Self {
         Self { root, is_at_root: true, inside: Vec::new() }
     }
 

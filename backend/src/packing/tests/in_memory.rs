@@ -1,7 +1,7 @@
 //! Trees that are on no disk.
 
 use super::*;
-use crate::layers::packing::{FileContent, Node, Step, TreeReader};
+use crate::packing::{FileContent, Node, Step, TreeReader};
 use bytes::Bytes;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 

@@ -1,7 +1,7 @@
 //! Equal files of a store path are stored once in the layer.
 
 use super::*;
-use crate::layers::packing::{FileContent, twins::Compared};
+use crate::packing::{FileContent, twins::Compared};
 use std::sync::Arc;
 
 /// Type, name and link target of everything in the tree.
