@@ -1,7 +1,7 @@
 //! `.narinfo` files: what a binary cache says of a store path (Nix manual, "HTTP Binary Cache Store").
 
 use firn_shared::{StorePath, nix::closure::PathInfo, oci::digest::NarHash};
-use nix_derivation::StoreDir;
+use nix_derivation::{CAHash, StoreDir};
 use nix_narinfo::{NarInfo, TrustedPublicKey};
 
 /// The size limit of a narinfo, in bytes.
@@ -51,10 +51,20 @@ impl Narinfo {
         Ok(Self { parsed, info })
     }
 
-    /// Whether one of these keys has signed path, hash, size and references, or the path itself is a hash of its content.
+    /// Whether one of these keys has signed path, hash, size and references, or the path itself proves them.
     pub(super) fn is_authentic(&self, keys: &[TrustedPublicKey]) -> bool {
         let store = StoreDir::default();
-        self.parsed.is_content_addressed(&store) || self.parsed.has_valid_signature(&store, keys)
+        (self.hash_is_proved() && self.parsed.is_content_addressed(&store))
+            || self.parsed.has_valid_signature(&store, keys)
+    }
+
+    /// Whether the path is made from the very hash with which the content will be compared. Other content addresses, of
+    /// flat files or in other algorithms, say nothing of the NAR's hash, so these paths need a signature.
+    fn hash_is_proved(&self) -> bool {
+        match self.parsed.content_address() {
+            Some(CAHash::Nar(hash)) => hash == self.parsed.nar_hash(),
+            _ => false,
+        }
     }
 
     /// Where the NAR is, relative to the cache.
