@@ -5,7 +5,7 @@ use super::fixture::{Facts, compress, store_path};
 use super::*;
 use server::Fault;
 
-const SIZE: usize = 1_500_000;
+const SIZE: usize = 600_000;
 
 /// A cache whose NAR file has other bytes than the narinfo says.
 async fn lying(facts: &Facts, bytes: Vec<u8>) -> Server {
@@ -111,7 +111,7 @@ async fn a_nar_that_is_replaced_is_not_mixed() {
     let server = Server::start(files).await;
     let caches = caches(&[&server.url]);
     let found = find(&caches, &facts.path).await;
-    server.fault(&facts.location, Fault::Replace(700_000, other), 1);
+    server.fault(&facts.location, Fault::Replace(300_000, other), 1);
     let error = nar_error(pack(&caches, &found).await);
     assert!(error.to_string().contains("replaced the file"), "{error}");
 }
@@ -125,7 +125,7 @@ async fn a_wrong_beginning_is_noticed_by_the_next_cache() {
     let mut wrong = files.0[&facts.location].clone();
     wrong[1000] ^= 1;
     let liar = lying(&facts, wrong).await;
-    liar.fault(&facts.location, Fault::Cut(1_000_000), usize::MAX);
+    liar.fault(&facts.location, Fault::Cut(400_000), usize::MAX);
     let caches = caches(&[&liar.url, &honest.url]);
     let found = find(&caches, &facts.path).await;
     let error = nar_error(pack(&caches, &found).await);
