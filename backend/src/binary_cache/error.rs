@@ -27,6 +27,34 @@ pub enum BinaryCacheError {
     },
 }
 
+impl BinaryCacheError {
+    /// The message for clients. It says no more of the cache than that it fails, and how.
+    pub fn explain(&self) -> String {
+        let reason = match self {
+            Self::Client { .. } => "it cannot be used",
+            Self::Unknown { source, .. } => source.explain(),
+        };
+        format!("a binary cache that this registry downloads from fails: {reason}; {ASK_AGAIN}")
+    }
+}
+
+/// What clients can do about a cache.
+const ASK_AGAIN: &str = "pull again later, its operator finds more in the log";
+
+impl CacheFailure {
+    fn explain(&self) -> &'static str {
+        match self {
+            Self::Transport(TransportError::Slow) => "it is too slow",
+            Self::Transport(TransportError::Status { .. }) => "it refuses to answer",
+            Self::Transport(_) => "it cannot be reached",
+            Self::SetAside(_) => "it failed a moment ago",
+            Self::NoCache | Self::OtherStore(_) => "it is no binary cache for this registry",
+            Self::Malformed(_) | Self::OtherPath(_) => "it describes a store path wrongly",
+            Self::Unsigned => "its description of a store path lacks the signature of a trusted key",
+        }
+    }
+}
+
 /// What is wrong with a cache, or with its answer about a path.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CacheFailure {
@@ -79,6 +107,15 @@ pub enum NarError {
 }
 
 impl NarError {
+    /// The message for clients.
+    pub fn explain(&self) -> String {
+        let what = match self {
+            Self::Unavailable { .. } => "no binary cache delivers a store path of this image",
+            Self::Wrong { .. } => "a binary cache delivers something else than it has described",
+        };
+        format!("{what}; {ASK_AGAIN}")
+    }
+
     /// The error of a binary cache that ended packing, if it was one.
     pub fn of(error: &crate::packing::PackingError) -> Option<&Self> {
         match error {

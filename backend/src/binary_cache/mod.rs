@@ -135,3 +135,6 @@ impl BinaryCaches {
         self.0.distrusted.contains_key(&(source.cache.clone(), source.location.clone()))
     }
 }
+
+#[cfg(test)]
+mod tests;

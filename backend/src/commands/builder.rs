@@ -125,7 +125,9 @@ impl BuilderArgs {
         let building =
             Building { policy: self.caches.build, max_derivations: self.caches.derivation_limit(has_caches) };
         let threads = available_parallelism().map_err(|error| Failure::error(&error))?;
-        let packer = Packer::new(self.image.compression, threads).map_err(|error| Failure::error(&error))?;
+        let packer = Packer::new(self.image.compression, threads)
+            .map_err(|error| Failure::error(&error))?
+            .spooling_in(&data);
         let recipe = Recipe {
             strategy: layering_data::strategy(&self.image).await?,
             layer_budget: self.image.layer_budget.into(),

@@ -5,7 +5,7 @@ use crate::{
     nix::RequisitesError,
     packing::PackingError,
     store::{STORE_FAILED, StoreError},
-    store_paths::{CACHES_FAIL, StorePathError},
+    store_paths::StorePathError,
 };
 use firn_shared::StorePath;
 use std::io::ErrorKind;
@@ -48,9 +48,9 @@ impl LayerError {
             Self::Packing(PackingError::Write(_)) | Self::Store(_) => Some(STORE_FAILED.into()),
             Self::Requisites(error) => error.explain(),
             Self::StorePaths(error) => error.explain(),
-            Self::Packing(error) if NarError::of(error).is_some() => Some(CACHES_FAIL.into()),
             Self::Shared(error) => error.explain(),
-            Self::Vanished(_) | Self::Incomplete(_) | Self::OtherContent(_) | Self::Packing(_) => None,
+            Self::Packing(error) => NarError::of(error).map(NarError::explain),
+            Self::Vanished(_) | Self::Incomplete(_) | Self::OtherContent(_) => None,
         }
     }
 

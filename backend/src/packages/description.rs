@@ -14,10 +14,11 @@ use firn_shared::{
         package_name::PackageName,
         package_source::Revision,
     },
-    nix::{closure::PathInfo, listing::Listing},
+    nix::{closure::PathInfo, listing::Listing, store_path::STORE_DIR},
     oci::platform::Platform,
 };
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 impl Closed {
@@ -83,7 +84,7 @@ impl Packages {
                 let infos = packages.iter().flat_map(|(_, closed)| &closed.closure);
                 let infos: BTreeMap<&StorePath, &PathInfo> = infos.map(|info| (&info.path, info)).collect();
                 let infos: Vec<PathInfo> = infos.into_values().cloned().collect();
-                Some(Trees::new(self.paths.trees(&infos).await?))
+                Some(Trees::new(Path::new(STORE_DIR), self.paths.trees(&infos).await?))
             }
         };
         // It can be a million files.

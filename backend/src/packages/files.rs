@@ -1,7 +1,7 @@
 //! Where the files of store paths are looked at: on the disk, or in recorded trees.
 
 use crate::store_paths::{PathTree, TreeNode};
-use firn_shared::{StorePath, nix::store_path::STORE_DIR};
+use firn_shared::{StorePath, nix::listing::FileName};
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, FileType};
@@ -73,19 +73,23 @@ impl Files for Disk {
     }
 }
 
-/// Recorded trees of the Nix store.
+/// Recorded trees of store paths.
 #[derive(Debug)]
-pub(super) struct Trees(HashMap<Box<[u8]>, Arc<PathTree>>);
+pub(super) struct Trees {
+    store: PathBuf,
+    by_name: HashMap<Box<[u8]>, Arc<PathTree>>,
+}
 
 impl Trees {
-    pub(super) fn new(trees: impl IntoIterator<Item = (StorePath, Arc<PathTree>)>) -> Self {
+    /// These trees, as if they were in a Nix store at this place.
+    pub(super) fn new(store: &Path, trees: impl IntoIterator<Item = (StorePath, Arc<PathTree>)>) -> Self {
         let tree = |(path, tree): (StorePath, _)| (path.base_name().as_bytes().into(), tree);
-        Self(trees.into_iter().map(tree).collect())
+        Self { store: store.to_owned(), by_name: trees.into_iter().map(tree).collect() }
     }
 
     fn tree(&self, place: &Path) -> Option<(&PathTree, &TreeNode)> {
-        let mut names = place.strip_prefix(STORE_DIR).ok()?.iter().map(OsStrExt::as_bytes);
-        let tree = self.0.get(names.next()?)?;
+        let mut names = place.strip_prefix(&self.store).ok()?.iter().map(OsStrExt::as_bytes);
+        let tree = self.by_name.get(names.next()?)?;
         Some((tree, tree.node(names)?))
     }
 
@@ -119,7 +123,7 @@ impl Files for Trees {
     fn names(&self, directory: &Path) -> io::Result<Vec<(OsString, Kind)>> {
         let (tree, node) = self.tree(directory).ok_or(ErrorKind::NotFound)?;
         let TreeNode::Directory(entries) = node else { return Err(ErrorKind::NotADirectory.into()) };
-        let entry = |(name, index): (&firn_shared::nix::listing::FileName, &u32)| {
+        let entry = |(name, index): (&FileName, &u32)| {
             let kind = tree.at(*index).ok_or(ErrorKind::InvalidData)?.into();
             Ok((OsStr::from_bytes(name.as_bytes()).to_owned(), kind))
         };

@@ -5,6 +5,7 @@ use super::piece_hashes::{PieceHasher, PieceHashes};
 use super::spool::Spool;
 use bytes::Bytes;
 use std::fmt;
+use std::path::Path;
 
 /// Where the bytes of a [`ContentStream`] come from.
 pub trait ReadContent: Send {
@@ -65,14 +66,15 @@ impl ContentStream {
         self.hasher = None;
     }
 
-    /// Reads one more piece and keeps it until its turn comes. Returns false if there is none.
-    pub(super) fn read_piece_ahead(&mut self) -> Result<bool, PackingError> {
+    /// Reads one more piece and keeps it until its turn comes, in memory or in a file in this directory. Returns false if
+    /// there is none.
+    pub(super) fn read_piece_ahead(&mut self, directory: &Path) -> Result<bool, PackingError> {
         let mut wanted = self.in_source.min(PieceHashes::PIECE);
         let is_one = wanted > 0;
         while wanted > 0 {
             let bytes = self.read_source(usize::try_from(wanted).expect("a piece is small"))?;
             wanted -= bytes.len() as u64;
-            self.spool.add(bytes)?;
+            self.spool.add(bytes, directory)?;
         }
         Ok(is_one)
     }

@@ -53,7 +53,7 @@ pub enum PackingError {
         /// Its path.
         path: PathBuf,
     },
-    /// A file that has to wait for its turn cannot be written to the directory for temporary files.
+    /// A file that has to wait for its turn cannot be written to the disk.
     #[error("cannot write a temporary file")]
     Spool(#[source] io::Error),
     /// The system has no thread for the layer.

@@ -11,6 +11,8 @@ use sha2::{Digest as _, Sha256};
 use std::collections::VecDeque;
 use std::io::Write;
 use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -46,6 +48,8 @@ pub struct Packer {
     jobs: Sender<Job>,
     blocks: BlockPool,
     layers: AtomicUsize,
+    /// Where files wait that came too early.
+    spool: Arc<Path>,
 }
 
 struct Job {
@@ -65,7 +69,21 @@ impl Packer {
             thread::Builder::new().name(format!("pack-{index}")).spawn(move || work(&queue, compressor))?;
         }
         let blocks = BlockPool::new(threads * BLOCKS_PER_THREAD);
-        Ok(Self { encoder, threads, jobs, blocks, layers: AtomicUsize::new(0) })
+        Ok(Self {
+            encoder,
+            threads,
+            jobs,
+            blocks,
+            layers: AtomicUsize::new(0),
+            spool: std::env::temp_dir().into(),
+        })
+    }
+
+    /// Has large files of streams wait in this directory, if they have to, instead of in that for temporary files. The files
+    /// have no names there.
+    #[must_use]
+    pub fn spooling_in(self, directory: &Path) -> Self {
+        Self { spool: directory.into(), ..self }
     }
 
     /// The encoder of this packer.
@@ -87,7 +105,7 @@ impl Packer {
     }
 
     fn pack_to(&self, trees: Vec<FileTree>, out: &mut dyn Write) -> Result<PackedLayer, PackingError> {
-        let mut blocks = Blocks::new(Walk::new(trees)?, self.encoder.block_size());
+        let mut blocks = Blocks::new(Walk::new(trees, &self.spool)?, self.encoder.block_size());
         // To plan may mean to wait for a download. Meanwhile the calling thread finishes blocks, so that a layer that waits
         // holds no block that others need.
         thread::scope(|scope| {

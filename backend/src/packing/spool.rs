@@ -5,6 +5,7 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 /// How many bytes of a file wait in memory.
 const IN_MEMORY: usize = 1 << 20;
@@ -28,7 +29,8 @@ impl Spool {
         self.in_memory as u64 + self.in_file - self.read_from_file
     }
 
-    pub(super) fn add(&mut self, bytes: Bytes) -> Result<(), PackingError> {
+    /// Adds bytes. Too many for the memory go to a file in this directory.
+    pub(super) fn add(&mut self, bytes: Bytes, directory: &Path) -> Result<(), PackingError> {
         if self.file.is_none() && self.in_memory + bytes.len() <= IN_MEMORY {
             self.in_memory += bytes.len();
             self.memory.push_back(bytes);
@@ -36,7 +38,7 @@ impl Spool {
         }
         let file = match &self.file {
             Some(file) => file,
-            None => self.file.insert(tempfile::tempfile().map_err(PackingError::Spool)?),
+            None => self.file.insert(tempfile::tempfile_in(directory).map_err(PackingError::Spool)?),
         };
         file.write_all_at(&bytes, self.in_file).map_err(PackingError::Spool)?;
         self.in_file += bytes.len() as u64;

@@ -20,6 +20,8 @@ use super::piece_hashes::{PieceHash, PieceHasher, PieceHashes};
 use super::still_content::StillContent;
 use firn_shared::archive::{ImagePath, Permissions};
 use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
 
 /// In bytes. This also limits the memory: at most one entry for this many bytes of a path.
 const SMALLEST: u64 = 64 << 10;
@@ -29,9 +31,10 @@ const COMPARED: usize = 4;
 const PIECE: u64 = PieceHashes::PIECE;
 
 /// The files of one store path that later files are compared to.
-#[derive(Default)]
 pub(super) struct Twins {
     by_size: HashMap<(u64, Permissions), Vec<Seen>>,
+    /// Where files wait while they may be equal to an earlier one.
+    spool: Arc<Path>,
 }
 
 /// What became of a file.
@@ -54,6 +57,10 @@ enum Remembered {
 }
 
 impl Twins {
+    pub(super) fn new(spool: &Arc<Path>) -> Self {
+        Self { by_size: HashMap::new(), spool: Arc::clone(spool) }
+    }
+
     /// Compares a file to the earlier ones. If it is new, remembers it.
     pub(super) fn compare(
         &mut self,
@@ -69,7 +76,7 @@ impl Twins {
         match content {
             FileContent::Bytes(bytes) => compare_still(same_size, at, StillContent::Bytes(bytes)),
             FileContent::File(file) => compare_still(same_size, at, StillContent::File(file)),
-            FileContent::Stream(stream) => compare_stream(same_size, at, stream),
+            FileContent::Stream(stream) => compare_stream(same_size, at, stream, &self.spool),
         }
     }
 }
@@ -94,12 +101,13 @@ fn compare_stream(
     same_size: &mut Vec<Seen>,
     at: &ImagePath,
     mut stream: ContentStream,
+    spool: &Path,
 ) -> Result<Compared, PackingError> {
     let hashes = stream.hash();
     let mut maybe_equal: Vec<&Seen> = same_size.iter().collect();
     let mut piece = 0;
     while !maybe_equal.is_empty() {
-        if !stream.read_piece_ahead()? {
+        if !stream.read_piece_ahead(spool)? {
             return Ok(Compared::Equal(maybe_equal[0].at.clone()));
         }
         let hash = hashes.get(piece);

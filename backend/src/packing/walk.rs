@@ -10,7 +10,8 @@ use firn_shared::archive::{ImagePath, Permissions};
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::vec;
 
 /// What the walk found at a path.
@@ -33,6 +34,8 @@ fn is_whiteout(name: &[u8]) -> bool {
 /// once. Remembers the large files of the tree.
 pub(super) struct Walk {
     trees: vec::IntoIter<FileTree>,
+    /// Where files wait that came too early.
+    spool: Arc<Path>,
     /// Directories above the next tree, then the tree itself.
     ancestors: VecDeque<ImagePath>,
     last_tree: Option<ImagePath>,
@@ -58,7 +61,7 @@ struct OpenDirectory {
 }
 
 impl Walk {
-    pub(super) fn new(mut trees: Vec<FileTree>) -> Result<Self, PackingError> {
+    pub(super) fn new(mut trees: Vec<FileTree>, spool: &Arc<Path>) -> Result<Self, PackingError> {
         trees.sort_by(|a, b| a.at.cmp(&b.at));
         for pair in trees.windows(2) {
             // The trees are sorted by component, so a tree inside another one comes directly after it.
@@ -72,7 +75,8 @@ impl Walk {
             }
         }
         let trees = trees.into_iter();
-        Ok(Self { trees, ancestors: VecDeque::new(), last_tree: None, tree: None, nar_size: 0 })
+        let spool = Arc::clone(spool);
+        Ok(Self { trees, spool, ancestors: VecDeque::new(), last_tree: None, tree: None, nar_size: 0 })
     }
 
     fn next_entry(&mut self) -> Result<Option<(ImagePath, Found)>, PackingError> {
@@ -91,14 +95,14 @@ impl Walk {
             let is_new =
                 |above: &ImagePath| !last.iter().any(|last| last.ancestors().any(|old| old == *above));
             self.ancestors = at.ancestors().filter(is_new).collect();
-            self.tree = Some(OpenTree::new(at, reader));
+            self.tree = Some(OpenTree::new(at, reader, &self.spool));
         }
     }
 }
 
 impl OpenTree {
-    fn new(at: ImagePath, reader: Box<dyn TreeReader>) -> Self {
-        Self { at, reader, is_at_root: true, inside: Vec::new(), twins: Twins::default() }
+    fn new(at: ImagePath, reader: Box<dyn TreeReader>, spool: &Arc<Path>) -> Self {
+        Self { at, reader, is_at_root: true, inside: Vec::new(), twins: Twins::new(spool) }
     }
 
     fn next_entry(&mut self, nar_size: &mut u64) -> Result<Option<(ImagePath, Found)>, PackingError> {

@@ -24,8 +24,8 @@ impl StorePathError {
     /// The message for clients; `None` if there is nothing that they may know.
     pub fn explain(&self) -> Option<String> {
         match self {
-            Self::Caches(_) => Some(CACHES_FAIL.into()),
-            Self::Tree(error) => NarError::of(error).map(|_| CACHES_FAIL.into()),
+            Self::Caches(error) => Some(error.explain()),
+            Self::Tree(error) => NarError::of(error).map(NarError::explain),
             Self::Store(_) => Some(STORE_FAILED.into()),
         }
     }
@@ -39,6 +39,3 @@ impl StorePathError {
         }
     }
 }
-
-/// What clients are told if binary caches fail.
-pub const CACHES_FAIL: &str = "a binary cache that this registry downloads from does not deliver; the operator finds the reason in the log";

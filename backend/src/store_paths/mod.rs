@@ -11,7 +11,7 @@ mod recorder;
 mod tree;
 mod trees;
 
-pub use error::{CACHES_FAIL, StorePathError};
+pub use error::StorePathError;
 pub use recorder::{RecordedTree, Recorder};
 pub use tree::{PathTree, TreeNode};
 

@@ -9,6 +9,7 @@ use crate::{
 use firn_shared::{StorePath, nix::closure::PathInfo, oci::digest::NarHash};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 /// How many trees are read at once that are not on record.
@@ -83,8 +84,9 @@ impl StorePaths {
         let tree = loop {
             attempts += 1;
             let reader = self.reader(&info.path, source.map(Arc::as_ref), &Arc::default());
-            let read =
-                tokio::task::spawn_blocking(move || read(reader)).await.expect("reading does not panic");
+            let read = tokio::task::spawn_blocking(move || PathTree::read(reader))
+                .await
+                .expect("reading does not panic");
             match read {
                 Err(error)
                     if attempts < ATTEMPTS && NarError::of(&error).is_some_and(NarError::has_other) => {}
@@ -95,10 +97,17 @@ impl StorePaths {
     }
 }
 
-/// Reads a tree to its end, for nothing but its names.
-fn read(reader: Box<dyn TreeReader>) -> Result<PathTree, PackingError> {
-    let recorded = RecordedTree::default();
-    let mut reader = Recorder::new(reader, recorded.clone(), || {});
-    while reader.step()?.is_some() {}
-    Ok(recorded.take().expect("it was read to its end"))
+impl PathTree {
+    /// Reads a tree to its end, for nothing but its names.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(reader: Box<dyn TreeReader>) -> Result<Self, PackingError> {
+        let recorded = RecordedTree::default();
+        let mut reader = Recorder::new(reader, recorded.clone(), || {});
+        while reader.step()?.is_some() {}
+        let nothing =
+            || PackingError::Read { path: reader.origin().into(), source: ErrorKind::UnexpectedEof.into() };
+        recorded.take().ok_or_else(nothing)
+    }
 }

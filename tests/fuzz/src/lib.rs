@@ -36,16 +36,20 @@ use firn_shared::{
 };
 use std::collections::{BTreeMap, HashMap};
 
-// The backend's parser without the rest of the backend, which is not fuzzed and takes minutes to instrument.
+// The backend's parsers without the rest of the backend, which is not fuzzed and takes minutes to instrument.
+#[path = "../../../backend/src/binary_cache/nar/reader.rs"]
+mod nar_reader;
 #[path = "../../../backend/src/binary_cache/narinfo.rs"]
 mod narinfo;
+
+mod nar;
 
 /// A function that takes bytes and returns whether the parser understood them, rather than rejecting them
 /// immediately. If no input of a corpus is understood, the corpus is outdated.
 pub type Target = fn(&[u8]) -> bool;
 
 /// All targets, by the names of their corpora.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("image-name", image_name),
     ("reference", reference),
     ("digest", digest),
@@ -61,6 +65,7 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("composition-package", composition_package),
     ("composition-set", composition_set),
     ("narinfo", narinfo_text),
+    ("nar", nar::target),
 ];
 
 /// The target of this name.
@@ -294,6 +299,8 @@ fn composition_set(bytes: &[u8]) -> bool {
 fn narinfo_text(bytes: &[u8]) -> bool {
     let Ok(narinfo) = narinfo::Narinfo::parse(bytes) else { return false };
     assert!(!narinfo.location().contains("..") || narinfo.location().contains(['?', '#']));
+    assert!(bytes.len() <= narinfo::MAX_SIZE && !narinfo.compression().contains('\n'));
+    assert!(narinfo.file_size().is_none() || String::from_utf8_lossy(bytes).contains("FileSize:"));
     assert!(!narinfo.is_authentic(&[]) || String::from_utf8_lossy(bytes).contains("CA:"));
     let info = narinfo.info;
     for path in info.references.iter().chain([&info.path]) {

@@ -108,6 +108,10 @@ impl Wanted {
             if at.offset == 0 || !error.is_transient() || resumes == RESUMES {
                 return Err(error);
             }
+            // To be slow takes long, and another cache may be faster.
+            if error == TransportError::Slow {
+                resumes = RESUMES - 1;
+            }
             resumes += 1;
             tracing::debug!(location = self.location, offset = at.offset, reason = %error, "a download is resumed");
             tokio::time::sleep(

@@ -128,3 +128,33 @@ impl Transport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::TryStreamExt;
+    use object_store::{ObjectStoreExt, PutPayload, memory::InMemory, path::Path};
+
+    /// The same files in a directory and in a bucket. (Those of an HTTP server are in the tests of the room.)
+    #[tokio::test]
+    async fn directories_and_buckets_have_files() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        std::fs::create_dir(directory.path().join("nar")).expect("mkdir");
+        std::fs::write(directory.path().join("nar/x"), b"0123456789").expect("written");
+        let bucket = InMemory::new();
+        let object = PutPayload::from_static(b"0123456789");
+        bucket.put(&Path::from("nar/x"), object).await.expect("put");
+        for transport in
+            [Transport::Directory(directory.path().to_owned()), Transport::Bucket(Arc::new(bucket))]
+        {
+            assert_eq!(transport.small("nar/x", 10).await, Ok(Some(b"0123456789".to_vec())));
+            assert_eq!(transport.small("nar/x", 9).await, Err(TransportError::TooLarge(9)));
+            for missing in ["nar/y", "nar"] {
+                assert_eq!(transport.small(missing, 9).await, Ok(None), "{transport:?} {missing}");
+            }
+            let body = transport.body("nar/x", 4, None).await.expect("a file");
+            assert_eq!((body.start, body.total), (4, Some(10)));
+            assert_eq!(body.chunks.try_collect::<Vec<_>>().await.expect("bytes").concat(), b"456789");
+        }
+    }
+}

@@ -1,7 +1,9 @@
-use super::super::files::Disk;
+use super::super::files::{Disk, Trees};
 use super::*;
+use crate::{packing::DiskTree, store_paths::PathTree};
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::sync::Arc;
 use tempfile::TempDir;
 
 /// A Nix store of packages `a`, `b`, ….
@@ -58,7 +60,18 @@ impl NixStore {
     ) -> Result<Listing, ListingError> {
         let [outputs, closure] =
             [outputs, closure].map(|letters| letters.iter().copied().map(store_path).collect::<Vec<_>>());
-        read_within(limits, &outputs, &Links::new(&Disk, &self.root(), outputs.iter().chain(&closure)))
+        let root = self.root();
+        let members = || outputs.iter().chain(&closure);
+        let listing = read_within(limits, &outputs, &Links::new(&Disk, &root, members()));
+        // What was recorded of the same files says the same.
+        let tree = |path: &StorePath| {
+            let tree = PathTree::read(Box::new(DiskTree::new(root.join(path.base_name())))).ok()?;
+            Some((path.clone(), Arc::new(tree)))
+        };
+        let trees = Trees::new(&root, members().filter_map(tree));
+        let recorded = read_within(limits, &outputs, &Links::new(&trees, &root, members()));
+        assert_eq!(recorded.as_ref().ok().map(text), listing.as_ref().ok().map(text));
+        listing
     }
 }
 

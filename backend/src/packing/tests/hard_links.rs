@@ -111,7 +111,7 @@ fn a_file_that_cannot_be_compared_is_an_error() {
     let metadata = |path: &Path| fs::symlink_metadata(path).expect("there");
     let source = |path: &Path| Arc::new(SourceFile::new(path.into(), &metadata(path)));
     let at = |name: &str| ImagePath::parse(format!("/{name}")).expect("absolute");
-    let mut twins = Twins::default();
+    let mut twins = Twins::new(&Path::new("/nowhere").into());
     let (first_file, second_file) = (source(&first), source(&second));
     let earlier = |twins: &mut Twins, name: &str, file: &Arc<SourceFile>| {
         let content = FileContent::File(Arc::clone(file));
