@@ -156,7 +156,7 @@ impl Nix {
         }
     }
 
-    /// How many Nix processes have been started so far. Images of known packages start none.
+    /// How many Nix processes have been started for images so far. Images of known packages start none.
     pub fn processes(&self) -> u64 {
         self.processes.load(Ordering::Relaxed)
     }

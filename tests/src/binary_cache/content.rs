@@ -82,6 +82,17 @@ impl CacheDir {
         Self { path: path("cache"), key, outputs: outputs.to_vec(), temporary: Some(temporary) }
     }
 
+    /// A cache that has nothing.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn empty() -> Self {
+        let temporary = TempDir::with_prefix("firn-test-cache-").expect("a temporary directory");
+        let path = temporary.path().to_owned();
+        std::fs::write(path.join("nix-cache-info"), "StoreDir: /nix/store\n").expect("a file");
+        Self { path, key: String::new(), outputs: Vec::new(), temporary: Some(temporary) }
+    }
+
     /// A new cache with what another one has, which may be changed. Its files are hard links.
     ///
     /// # Panics

@@ -40,11 +40,11 @@ const TOGETHER: usize = 8;
 fn all_images() -> Vec<String> {
     let index = std::fs::read(package_set::bundled().join("index.json")).expect("the set has an index");
     let index: Value = serde_json::from_slice(&index).expect("JSON");
-    // A name with a dot cannot be asked for. What it means is in the closures of others.
+    // Names with dots or plus signs cannot be asked for. Their packages are in the closures of others.
     let words = |node: &Value| {
         let parts: Vec<_> =
             node["attribute"].as_array().expect("a path").iter().filter_map(Value::as_str).collect();
-        let can_be_asked_for = !parts.iter().any(|part| part.contains('.'));
+        let can_be_asked_for = !parts.iter().any(|part| part.contains(['.', '+']));
         can_be_asked_for.then(|| parts.join(".").to_lowercase())
     };
     let nodes = index["nodes"].as_object().expect("an object").values().filter_map(words);
@@ -84,7 +84,7 @@ fn every_package_has_the_same_layers_from_a_store_and_from_caches() {
     }
     let (paths, links) = (paths.len(), links);
     println!("{paths} store paths with {links} hard links");
-    assert!(paths > 330 && links > 20, "{paths} store paths with {links} hard links");
+    assert!(paths > 330 && links > 5, "{paths} store paths with {links} hard links");
     for backend in &backends {
         assert_eq!(stored(backend), Vec::<String>::new(), "nothing is written to the Nix store");
     }

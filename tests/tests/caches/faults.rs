@@ -192,7 +192,7 @@ fn faults(dir: &CacheDir) -> Vec<Fault> {
         fault("contents: 500", "conflict-directory", nars(Reaction::Status(500))),
         fault("contents: 429", "conflict-link", nars(Reaction::Status(429))),
         fault("contents: cut at once", "helloworld", nars(Reaction::Cut(0))),
-        fault("contents: always cut", "hardlink", nars(Reaction::Cut(60))),
+        fault("contents: always cut", "hardlink", nars(Reaction::Cut(10))),
         fault("contents: of another path", "1password", nars(Reaction::Content(other))),
         fault(
             "contents: not compressed",

@@ -56,6 +56,7 @@ fn in_container(dockerd: &Dockerd) -> Vec<String> {
     command.extend([
         read_only(Path::new("/usr")),
         read_only(Path::new("/etc/passwd")),
+        read_only(Path::new("/etc/ssl")),
         read_only(program.parent().expect("a directory")),
         read_only(package_set::bundled()),
         read_only(nix.parent().expect("a directory")),

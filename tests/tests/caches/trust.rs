@@ -20,12 +20,13 @@ fn assert_right(backend: &Backend, name: &str) {
     assert_eq!(image.digests(), Image::pull(&from_store().registry(), name).digests());
 }
 
-/// Fails unless the client is told to come again because of the cache.
-fn assert_refused(backend: &Backend, name: &str, says: &str) {
+/// Fails unless the client is told to come again because of a cache, and the operator why.
+fn assert_refused(backend: &Backend, name: &str, why: &str) {
     let answer = backend.registry().settled(name, "latest");
     let (code, message) = answer.error();
     assert_eq!((answer.status, code.as_str()), (503, "UNAVAILABLE"), "{message}");
-    assert!(message.contains(says), "{message}");
+    assert!(message.contains("binary cache"), "{message}");
+    assert!(backend.log().contains(why), "{}", backend.log());
 }
 
 #[test]
@@ -35,7 +36,7 @@ fn signatures_must_be_of_a_trusted_key() {
     let (name, _) = zstd.key().split_once(':').expect("NAME:KEY");
     let (_, other) = xz.key().split_once(':').expect("NAME:KEY");
     for key in [xz.key(), "", &format!("{name}:{other}")] {
-        assert_refused(&backend(&[&zstd.url()], &[key]).start(), "hello", "signature");
+        assert_refused(&backend(&[&zstd.url()], &[key]).start(), "hello", "no trusted key has signed");
     }
     // One signature of several is enough.
     assert_right(&backend(&[&zstd.url()], &[xz.key(), zstd.key()]).start(), "hello");
@@ -45,7 +46,11 @@ fn signatures_must_be_of_a_trusted_key() {
 fn the_operator_may_trust_a_cache() {
     let cache = Cache::bundled(Compression::Zstd);
     assert_right(&backend(&[&format!("{}?trusted=1", cache.url())], &[]).start(), "hello");
-    assert_refused(&backend(&[&format!("{}?trusted=0", cache.url())], &[]).start(), "hello", "signature");
+    assert_refused(
+        &backend(&[&format!("{}?trusted=0", cache.url())], &[]).start(),
+        "hello",
+        "no trusted key has signed",
+    );
 }
 
 /// A package set with one package, a file with this content, whose store path is named after it.
@@ -116,12 +121,12 @@ fn paths_named_after_their_contents_need_no_signature() {
     let bad = CacheDir::copy_of(&other);
     bad.rewrite(&bad.narinfo(&path), lie.as_bytes());
     let (_cache, backend) = serve(&bad, &place("right"));
-    assert_refused(&backend, "fixed", "binary cache");
+    assert_refused(&backend, "fixed", "no trusted key has signed");
     // The same, and the name of the contents that are there.
     let lie = lie.replace(&ca, &format!("CA: {}", other.field(&other_path, "CA")));
     bad.rewrite(&bad.narinfo(&path), lie.as_bytes());
     let (_cache, backend) = serve(&bad, &place("right"));
-    assert_refused(&backend, "fixed", "binary cache");
+    assert_refused(&backend, "fixed", "no trusted key has signed");
 }
 
 #[test]
