@@ -52,7 +52,6 @@ pub fn firn() -> PathBuf {
 pub fn command(arguments: &[&str]) -> Program {
     let command = Program::at(firn()).args(arguments).env("NIX_CONFIG", nix::config());
     let command = unconfigured().into_iter().fold(command, |command, name| command.without_env(&name));
-    let command = command.env("FIRN_CACHES", "");
     match isolation() {
         Some(isolation) => command.env("FIRN_ISOLATION", &isolation),
         None => command,
@@ -240,8 +239,6 @@ impl Starting {
         // A test that is over does not wait for builds.
         environment.push(("FIRN_GRACE".into(), Some("0".into())));
         // Tests count the Nix processes of requests only.
-        // Tests of binary caches have caches of their own.
-        environment.push(("FIRN_CACHES".into(), Some(String::new())));
         environment.push(("FIRN_SURVEY".into(), Some("false".into())));
         environment.push(("FIRN_METRICS_TOKEN".into(), Some(METRICS_TOKEN.into())));
         environment.extend(isolation().map(|isolation| ("FIRN_ISOLATION".into(), Some(isolation))));

@@ -68,7 +68,7 @@ impl Nix {
             let mut arguments: Vec<_> =
                 ["--extra-experimental-features", "nix-command"].map(Into::into).into();
             arguments.extend(words.iter().map(Into::into));
-            self.run("nix", arguments, LIMIT, |_| {}).await
+            self.run_uncounted("nix", arguments, LIMIT, |_| {}).await
         };
         let answer = match ask(&["config", "show", "--json"]).await {
             // Before Nix 2.20 it had another name.

@@ -136,6 +136,11 @@ impl Nix {
         Self { substituters: settings.into_iter().flat_map(option).collect(), ..self }
     }
 
+    /// The arguments that say in which store something is evaluated.
+    fn store_for_evaluations(&self) -> impl Iterator<Item = OsString> {
+        self.own_store.iter().flat_map(|store| ["--store".into(), store.into()])
+    }
+
     /// Removes the GC roots, before this process ends.
     pub(crate) fn remove_roots(&self) {
         self.gc_roots.remove();
@@ -158,7 +163,7 @@ impl Nix {
         }
     }
 
-    /// How many Nix processes have been started so far. Images of known packages start none.
+    /// How many Nix processes have been started for images so far. Images of known packages start none.
     pub fn processes(&self) -> u64 {
         self.processes.load(Ordering::Relaxed)
     }

@@ -21,7 +21,8 @@ impl Nix {
     /// # Errors
     /// If Nix cannot be run, or fails.
     pub async fn evaluates(&self) -> Result<bool, ProcessError> {
-        let arguments = ["--eval", "--expr", "1 + 1"].map(Into::into).into();
+        let mut arguments: Vec<_> = ["--eval", "--expr", "1 + 1"].map(Into::into).into();
+        arguments.extend(self.store_for_evaluations());
         let answer = self.run("nix-instantiate", arguments, LIMIT, |_| {}).await?;
         Ok(answer.trim_ascii() == b"2")
     }

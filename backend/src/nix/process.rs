@@ -183,10 +183,21 @@ impl Nix {
         program: &'static str,
         arguments: Vec<OsString>,
         bounds: Bounds,
+        line: impl FnMut(&str),
+    ) -> Result<Vec<u8>, ProcessError> {
+        self.processes.fetch_add(1, Ordering::Relaxed);
+        self.run_uncounted(program, arguments, bounds, line).await
+    }
+
+    /// The same for a process that no image is the reason of.
+    pub(super) async fn run_uncounted(
+        &self,
+        program: &'static str,
+        arguments: Vec<OsString>,
+        bounds: Bounds,
         mut line: impl FnMut(&str),
     ) -> Result<Vec<u8>, ProcessError> {
         let io = |source| ProcessError::Io { program, source };
-        self.processes.fetch_add(1, Ordering::Relaxed);
         let began = std::time::Instant::now();
         let Bounds { memory, gives_way, .. } = bounds;
         let limits = ProcessLimits { memory, files: descriptors::original(), gives_way };

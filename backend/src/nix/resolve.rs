@@ -384,9 +384,7 @@ impl Nix {
         if writes {
             arguments.push("--read-write-mode".into());
         }
-        if let Some(store) = &self.own_store {
-            arguments.extend(["--store".into(), store.into()]);
-        }
+        arguments.extend(self.store_for_evaluations());
         arguments.extend(restriction::arguments(source, &self.expressions));
         arguments.push(file.into());
         arguments.extend(["--argstr".into(), "request".into(), request.into()]);

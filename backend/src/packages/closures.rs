@@ -52,6 +52,9 @@ pub(super) struct Closures {
     pub(super) packages: Vec<(PackageName, Result<Closed, PackageProblem>)>,
 }
 
+/// Packages whose derivations exist, and those that cannot be resolved.
+type WithDerivations = (Vec<(PackageName, Package)>, Vec<(PackageName, PackageProblem)>);
+
 impl Packages {
     /// The closures of resolved packages. What no cache has is realised.
     ///
@@ -133,7 +136,7 @@ impl Packages {
             let packages = packages.into_iter().map(problem).collect();
             return Ok(Closures { packages, ..Closures::default() });
         }
-        let packages = self.with_derivations(origin, packages, progress).await?;
+        let (packages, gone) = self.with_derivations(origin, packages, progress).await?;
         progress.enter(Phase::Realising);
         self.check_number(&packages).await?;
         let Realised { root, infos, built, failed } =
@@ -157,21 +160,22 @@ impl Packages {
             let closure = contents::closure(&package, &infos);
             (name, Ok(Closed { package, closure }))
         };
-        let failed = failed.into_iter().map(|(name, problem)| (name, Err(problem)));
+        let failed = failed.into_iter().chain(gone).map(|(name, problem)| (name, Err(problem)));
         Ok(Closures { root, held, packages: failed.chain(built.into_iter().map(closed)).collect() })
     }
 
-    /// The same packages, all with derivations that exist in the Nix store: they were resolved without writing any.
+    /// The same packages, all with derivations that exist in the Nix store: they were resolved without writing any. And those
+    /// that cannot be resolved any more.
     async fn with_derivations(
         &self,
         Origin { revision, trust, platform }: Origin<'_>,
         packages: Vec<(PackageName, Package)>,
         progress: &Progress,
-    ) -> Result<Vec<(PackageName, Package)>, PackageError> {
+    ) -> Result<WithDerivations, PackageError> {
         let is_there = |(_, package): &(PackageName, Package)| Path::new(package.drv.as_str()).exists();
         let (mut there, missing): (Vec<_>, Vec<_>) = packages.into_iter().partition(is_there);
         if missing.is_empty() {
-            return Ok(there);
+            return Ok((there, Vec::new()));
         }
         progress.enter(Phase::Resolving);
         let names = missing.into_iter().map(|(name, _)| name).collect();
@@ -180,12 +184,14 @@ impl Packages {
         if !resolved.undecided.is_empty() {
             return Err(self.undecided(resolved.undecided));
         }
-        there.extend(resolved.packages.into_iter().filter_map(|(name, resolution)| match resolution {
-            Resolution::Ok(package) => Some((name, package)),
-            // It was resolved a moment ago.
-            Resolution::Problem(_) => None,
-        }));
-        Ok(there)
+        let mut gone = Vec::new();
+        for (name, resolution) in resolved.packages {
+            match resolution {
+                Resolution::Ok(package) => there.push((name, package)),
+                Resolution::Problem(problem) => gone.push((name.clone(), problem.settle(&name))),
+            }
+        }
+        Ok((there, gone))
     }
 
     /// Refuses to build more derivations than the operator allows.
