@@ -4,7 +4,7 @@ use super::PackingError;
 use super::file_content::FileContent;
 use super::nar_size;
 use super::tree::FileTree;
-use super::tree_reader::{TreeEntry, Step, TreeReader};
+use super::tree_reader::{Step, TreeEntry, TreeReader};
 use super::twins::{Compared, Twins};
 use firn_shared::archive::{ImagePath, Permissions};
 use std::collections::VecDeque;

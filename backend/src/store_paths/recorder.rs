@@ -1,7 +1,7 @@
 //! Recording the tree of a store path while something else reads it.
 
 use super::tree::{LinkTarget, PathTree, TreeNode};
-use crate::packing::{TreeEntry, PackingError, Step, TreeReader};
+use crate::packing::{PackingError, Step, TreeEntry, TreeReader};
 use firn_shared::nix::listing::FileName;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -57,11 +57,16 @@ impl Recorder {
                 self.inside.push((index, name.to_vec()));
                 (TreeNode::Directory(BTreeMap::new()), TreeEntry::Directory)
             }
-            TreeEntry::Symlink(target) => (TreeNode::Symlink(LinkTarget(target.clone())), TreeEntry::Symlink(target)),
+            TreeEntry::Symlink(target) => {
+                (TreeNode::Symlink(LinkTarget(target.clone())), TreeEntry::Symlink(target))
+            }
             TreeEntry::File { is_executable, content } if self.is_propagated(name) => {
                 let (bytes, content) = content.peek(MAX_PROPAGATED)?;
                 let text = bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-                (text.map_or(TreeNode::File, TreeNode::Propagated), TreeEntry::File { is_executable, content })
+                (
+                    text.map_or(TreeNode::File, TreeNode::Propagated),
+                    TreeEntry::File { is_executable, content },
+                )
             }
             file @ TreeEntry::File { .. } => (TreeNode::File, file),
         };

@@ -4,7 +4,7 @@ use super::delivery::{Delivery, Order};
 use super::download::Download;
 use super::reader::{Chunks as _, Entry, Item, NarReader, ReadNarError};
 use crate::binary_cache::{BinaryCaches, CachedPath, NarError};
-use crate::packing::{ContentStream, FileContent, TreeEntry, PackingError, ReadContent, Step, TreeReader};
+use crate::packing::{ContentStream, FileContent, PackingError, ReadContent, Step, TreeEntry, TreeReader};
 use bytes::Bytes;
 use std::io;
 use std::path::{Path, PathBuf};

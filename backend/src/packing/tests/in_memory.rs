@@ -1,7 +1,7 @@
 //! Trees that are on no disk.
 
 use super::*;
-use crate::packing::{FileContent, TreeEntry, Step, TreeReader};
+use crate::packing::{FileContent, Step, TreeEntry, TreeReader};
 use bytes::Bytes;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 

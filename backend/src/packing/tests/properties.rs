@@ -84,7 +84,9 @@ fn read_back(tar: &[u8], root: &str) -> TreeEntry {
                 assert_eq!(mode, if *executable { 0o555 } else { 0o444 });
                 at.clone()
             }
-            tar::EntryType::Symlink => TreeEntry::Symlink(entry.link_name_bytes().expect("link").into_owned()),
+            tar::EntryType::Symlink => {
+                TreeEntry::Symlink(entry.link_name_bytes().expect("link").into_owned())
+            }
             other => panic!("unexpected {other:?}"),
         };
         let mut at = &mut top;
