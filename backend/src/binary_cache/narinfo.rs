@@ -53,17 +53,18 @@ impl Narinfo {
 
     /// Whether one of these keys has signed path, hash, size and references, or the path itself proves them.
     pub(super) fn is_authentic(&self, keys: &[TrustedPublicKey]) -> bool {
-        self.is_proved() || self.parsed.has_valid_signature(&StoreDir::default(), keys)
+        let store = StoreDir::default();
+        (self.hash_is_proved() && self.parsed.is_content_addressed(&store))
+            || self.parsed.has_valid_signature(&store, keys)
     }
 
-    /// Whether the path is a hash of the hash of its NAR, and of its references. Other content-addressed paths are hashes
-    /// of something that the narinfo does not have, such as of a single file: they need a signature like all others.
-    fn is_proved(&self) -> bool {
-        let is_of_nar = match self.parsed.content_address() {
+    /// Whether the path is made from the very hash with which the content will be compared. Other content addresses, of
+    /// flat files or in other algorithms, say nothing of the NAR's hash, so these paths need a signature.
+    fn hash_is_proved(&self) -> bool {
+        match self.parsed.content_address() {
             Some(CAHash::Nar(hash)) => hash == self.parsed.nar_hash(),
             _ => false,
-        };
-        is_of_nar && self.parsed.is_content_addressed(&StoreDir::default())
+        }
     }
 
     /// Where the NAR is, relative to the cache.

@@ -1,7 +1,7 @@
 //! What comes from a binary cache is what is on the disk.
 
 use super::*;
-use crate::layers::packing::{Step, TreeReader};
+use crate::packing::{Step, TreeReader};
 use fixture::store_path;
 use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;

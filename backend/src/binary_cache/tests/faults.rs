@@ -135,7 +135,7 @@ async fn a_nar_that_has_moved_is_found() {
 /// A tree that nobody reads to its end, and a runtime that is busy, leave nothing behind that waits.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_has_to_read_on() {
-    use crate::layers::packing::TreeReader;
+    use crate::packing::TreeReader;
     let (server, facts, _) = serve().await;
     let caches = caches(&[&server.url]);
     let found = find(&caches, &facts.path).await;

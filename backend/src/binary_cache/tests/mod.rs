@@ -9,7 +9,7 @@ mod nar;
 mod server;
 
 use super::*;
-use crate::layers::packing::{Encoder, FileTree, PackedLayer, Packer, PackingError};
+use crate::packing::{Encoder, FileTree, PackedLayer, Packer, PackingError};
 use firn_shared::StorePath;
 use fixture::CacheFiles;
 use server::Server;
