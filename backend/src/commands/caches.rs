@@ -62,9 +62,10 @@ pub(super) async fn configured(args: &CacheArgs, nix: &Nix) -> Result<Configured
     Ok(Configured { caches, has_keys, netrc: netrc.and(netrc_file) })
 }
 
-/// Nix's settings for the same caches, so that what is built for want of a path uses them too.
+/// Nix's settings for the same caches, so that what is built for want of a path uses them too. Without caches, Nix downloads
+/// as it is configured.
 pub(super) fn settings_for_nix(args: &CacheArgs, configured: &Configured) -> Vec<(&'static str, String)> {
-    let Some(urls) = &args.caches else { return Vec::new() };
+    let Some(urls) = args.caches.as_ref().filter(|urls| !is_list_empty(urls)) else { return Vec::new() };
     let mut settings = vec![("substituters", list(urls).collect::<Vec<_>>().join(" "))];
     if let Some(keys) = &args.cache_keys {
         settings.push(("trusted-public-keys", list(keys).collect::<Vec<_>>().join(" ")));
@@ -78,7 +79,13 @@ pub(super) fn settings_for_nix(args: &CacheArgs, configured: &Configured) -> Vec
 /// Nix has kinds of substituters that are no binary caches, such as other machines by SSH.
 fn substituters(configuration: &CacheConfiguration) -> Vec<CacheUrl> {
     let url = |text: &String| {
-        text.parse()
+        let settings = match configuration.requires_signatures {
+            true => "",
+            false if text.contains('?') => "&trusted=1",
+            false => "?trusted=1",
+        };
+        format!("{text}{settings}")
+            .parse()
             .inspect_err(|_| tracing::info!("a substituter of Nix is no binary cache that Firn can read"))
             .ok()
     };

@@ -10,8 +10,8 @@ const MAX_DERIVATIONS: usize = 50;
 #[derive(Debug, Clone, Args)]
 pub struct CacheArgs {
     /// Binary caches to download store paths from, with spaces or commas between them: https://HOST, http://HOST,
-    /// file:///DIR or s3://BUCKET, each with ?priority=N and ?trusted=1 as in Nix; empty for none [default: Nix's
-    /// substituters]
+    /// file:///DIR or s3://BUCKET, each with ?priority=N and ?trusted=1 as in Nix; if empty, Nix downloads into its store
+    /// instead [default: Nix's substituters]
     #[arg(long, env = "FIRN_CACHES", value_name = "URLS", hide_env_values = true)]
     pub caches: Option<String>,
 

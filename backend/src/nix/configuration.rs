@@ -13,6 +13,8 @@ const LIMIT: Bounds = Bounds { time: Duration::from_secs(30), memory: Memory::Un
 pub struct CacheConfiguration {
     /// URLs, in Nix's order; none if Nix does not substitute.
     pub substituters: Vec<String>,
+    /// Whether store paths must be signed.
+    pub requires_signatures: bool,
     /// `NAME:BASE64`.
     pub trusted_public_keys: Vec<String>,
     /// Where the passwords of private caches are.
@@ -41,6 +43,7 @@ struct Value<T> {
 struct Settings {
     substitute: Value<bool>,
     substituters: Value<Vec<String>>,
+    require_sigs: Value<bool>,
     trusted_public_keys: Value<Vec<String>>,
     netrc_file: Option<Value<PathBuf>>,
 }
@@ -54,7 +57,12 @@ impl CacheConfiguration {
         };
         let netrc_file =
             settings.netrc_file.map(|file| file.value).filter(|file| !file.as_os_str().is_empty());
-        Ok(Self { substituters, trusted_public_keys: settings.trusted_public_keys.value, netrc_file })
+        Ok(Self {
+            substituters,
+            requires_signatures: settings.require_sigs.value,
+            trusted_public_keys: settings.trusted_public_keys.value,
+            netrc_file,
+        })
     }
 }
 
@@ -87,13 +95,14 @@ mod tests {
     fn reads_what_nix_says() {
         let text = |substitute| {
             format!(
-                r#"{{"cores":{{"value":0}},"netrc-file":{{"value":"/etc/nix/netrc"}},"substitute":{{"value":{substitute}}},
+                r#"{{"cores":{{"value":0}},"netrc-file":{{"value":"/etc/nix/netrc"}},"substitute":{{"value":{substitute}}},"require-sigs":{{"value":true}},
                 "substituters":{{"value":["https://cache.nixos.org/"]}},"trusted-public-keys":{{"value":["a:b"]}}}}"#
             )
         };
         let parsed = CacheConfiguration::parse(text(true).as_bytes()).expect("settings");
         let expect = CacheConfiguration {
             substituters: vec!["https://cache.nixos.org/".into()],
+            requires_signatures: true,
             trusted_public_keys: vec!["a:b".into()],
             netrc_file: Some("/etc/nix/netrc".into()),
         };

@@ -349,7 +349,8 @@ fn a_binary_cache_that_fails_says_nothing_about_a_package() {
                 "{}\ndownload-attempts = 1\nsubstitute = true\nrequire-sigs = false\nsubstituters = {cache}\n",
                 nix::config()
             );
-            backend(&set(&cases, salt), nix).env("NIX_CONFIG", &config).start()
+            // Nix downloads by itself.
+            backend(&set(&cases, salt), nix).env("NIX_CONFIG", &config).env("FIRN_CACHES", "").start()
         };
         let dir = TempDir::new().expect("a directory");
         // A cache that works but lacks the package.

@@ -48,6 +48,8 @@ fn nix_builds_packages_and_nothing_else() {
                 ),
             ),
             ("nix-store", "--query" | "--dump-db") => {}
+            // At the start, for the binary caches that Nix is configured with.
+            ("nix", _) => assert!(call.contains("config"), "{call}"),
             _ => panic!("Nix was asked for something else: {call}"),
         }
     }
