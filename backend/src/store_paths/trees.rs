@@ -47,20 +47,11 @@ impl StorePaths {
     }
 
     /// Records the tree of a path with this content.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub(crate) async fn record_tree(
-        &self,
-        path: &StorePath,
-        nar_hash: &NarHash,
-        tree: PathTree,
-    ) -> Result<Arc<PathTree>, StoreError> {
-        let key = tree_key(path, nar_hash);
-        self.store.put_record(RecordKind::Tree, &key, &tree).await?;
-        let tree = Arc::new(tree);
+    pub(crate) fn record_tree(&self, path: &StorePath, nar_hash: &NarHash, tree: PathTree) -> Arc<PathTree> {
+        let (key, tree) = (tree_key(path, nar_hash), Arc::new(tree));
         self.trees.insert(key, Arc::clone(&tree));
-        Ok(tree)
+        self.writing.begin(&self.store, RecordKind::Tree, key, Arc::clone(&tree));
+        tree
     }
 
     async fn recorded_tree(&self, info: &PathInfo) -> Result<Option<Arc<PathTree>>, StoreError> {
@@ -93,7 +84,7 @@ impl StorePaths {
                 read => break read?,
             }
         };
-        Ok((info.path.clone(), self.record_tree(&info.path, &info.nar_hash, tree).await?))
+        Ok((info.path.clone(), self.record_tree(&info.path, &info.nar_hash, tree)))
     }
 }
 
