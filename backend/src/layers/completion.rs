@@ -43,8 +43,9 @@ impl LayerPacker {
         });
     }
 
-    /// Returns when nothing is packed in the background.
+    /// Returns when nothing is packed or written in the background.
     pub(crate) async fn completed(&self) {
         drop(self.completing.lock().await);
+        self.paths.written().await;
     }
 }

@@ -198,7 +198,7 @@ impl LayerPacker {
         }
         for (tree, (path, hash)) in trees.into_iter().zip(plan.paths.iter().zip(&plan.nar_hashes)) {
             if let Some(tree) = tree.take() {
-                self.paths.record_tree(path, hash, tree).await?;
+                self.paths.record_tree(path, hash, tree);
             }
         }
         self.store.commit(staged, &packed.digest).await?;

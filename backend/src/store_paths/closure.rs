@@ -4,10 +4,10 @@ use super::{StorePathError, StorePaths};
 use crate::{
     binary_cache::{CachedClosure, CachedPath, CachedPathRecord, KnownPaths},
     error_chain::chain,
-    store::{LOOKUPS, RecordKind, path_info_key},
+    store::{RecordKind, path_info_key},
 };
 use firn_shared::{StorePath, oci::digest::NarHash};
-use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use futures::{FutureExt, future::BoxFuture};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -32,22 +32,18 @@ impl StorePaths {
     /// and how many are known so far.
     ///
     /// # Errors
-    /// When no cache has a path and one of them cannot tell, or the store fails.
+    /// When no cache has a path and one of them cannot tell.
     pub(crate) async fn closure(
         &self,
         roots: &[StorePath],
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<CachedClosure, StorePathError> {
         let closure = self.caches.closure(roots, self, progress).await?;
-        let new = closure.paths.iter().filter(|path| path.is_new);
-        let writes: Vec<_> = new
-            .map(|path| async move {
-                let key = path_info_key(&path.info.path);
-                self.store.put_record(RecordKind::PathInfo, &key, &path.record()).await
-            })
-            .collect();
-        stream::iter(writes).buffer_unordered(LOOKUPS).try_collect::<()>().await?;
         for path in &closure.paths {
+            if path.is_new {
+                let key = path_info_key(&path.info.path);
+                self.writing.begin(&self.store, RecordKind::PathInfo, key, Arc::new(path.record()));
+            }
             let path = CachedPath { is_new: false, ..path.clone() };
             self.known.insert(path.info.path.clone(), Arc::new(path));
         }

@@ -10,6 +10,7 @@ mod error;
 mod recorder;
 mod tree;
 mod trees;
+mod writing;
 
 pub use error::StorePathError;
 pub use recorder::{RecordedTree, Recorder};
@@ -24,6 +25,7 @@ use firn_shared::{StorePath, cache_key::CacheKey};
 use moka::sync::Cache;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use writing::Writing;
 
 /// How many path infos are kept in memory; one takes 1 to 2 kB.
 const MAX_PATHS: u64 = 20_000;
@@ -38,6 +40,7 @@ pub struct StorePaths {
     known: Cache<StorePath, Arc<CachedPath>>,
     /// Trees that were needed not long ago.
     trees: Cache<CacheKey, Arc<PathTree>>,
+    writing: Writing,
 }
 
 impl StorePaths {
@@ -45,7 +48,7 @@ impl StorePaths {
     pub(crate) fn new(store: Store, caches: BinaryCaches) -> Arc<Self> {
         let weight = |_: &CacheKey, tree: &Arc<PathTree>| tree.weight();
         let trees = Cache::builder().max_capacity(MAX_TREES).weigher(weight).build();
-        Arc::new(Self { store, caches, known: Cache::new(MAX_PATHS), trees })
+        Arc::new(Self { store, caches, known: Cache::new(MAX_PATHS), trees, writing: Writing::default() })
     }
 
     /// Whether there are binary caches. Otherwise all store paths come from the Nix store.

@@ -10,6 +10,7 @@ use firn_shared::{StorePath, nix::closure::PathInfo, oci::digest::NarHash};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::HashMap;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 
 /// How many trees are read at once that are not on record.
@@ -38,7 +39,13 @@ impl StorePaths {
                 None => missing.push(info),
             }
         }
-        let sources = self.sources(missing.iter().map(|info| (&info.path, &info.nar_hash))).await?;
+        let sources = match self.sources(missing.iter().map(|info| (&info.path, &info.nar_hash))).await {
+            // What is known of them comes from the Nix store.
+            Err(StorePathError::Caches(_)) if missing.iter().all(|info| is_in_store(&info.path)) => {
+                HashMap::new()
+            }
+            sources => sources?,
+        };
         let reads: Vec<_> =
             missing.into_iter().map(|info| self.read_tree(info, sources.get(&info.path))).collect();
         let read: Vec<_> = stream::iter(reads).buffer_unordered(AT_ONCE).try_collect().await?;
@@ -47,20 +54,11 @@ impl StorePaths {
     }
 
     /// Records the tree of a path with this content.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub(crate) async fn record_tree(
-        &self,
-        path: &StorePath,
-        nar_hash: &NarHash,
-        tree: PathTree,
-    ) -> Result<Arc<PathTree>, StoreError> {
-        let key = tree_key(path, nar_hash);
-        self.store.put_record(RecordKind::Tree, &key, &tree).await?;
-        let tree = Arc::new(tree);
+    pub(crate) fn record_tree(&self, path: &StorePath, nar_hash: &NarHash, tree: PathTree) -> Arc<PathTree> {
+        let (key, tree) = (tree_key(path, nar_hash), Arc::new(tree));
         self.trees.insert(key, Arc::clone(&tree));
-        Ok(tree)
+        self.writing.begin(&self.store, RecordKind::Tree, key, Arc::clone(&tree));
+        tree
     }
 
     async fn recorded_tree(&self, info: &PathInfo) -> Result<Option<Arc<PathTree>>, StoreError> {
@@ -93,8 +91,12 @@ impl StorePaths {
                 read => break read?,
             }
         };
-        Ok((info.path.clone(), self.record_tree(&info.path, &info.nar_hash, tree).await?))
+        Ok((info.path.clone(), self.record_tree(&info.path, &info.nar_hash, tree)))
     }
+}
+
+fn is_in_store(path: &StorePath) -> bool {
+    Path::new(path.as_str()).symlink_metadata().is_ok()
 }
 
 impl PathTree {
