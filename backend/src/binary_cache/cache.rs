@@ -30,12 +30,14 @@ pub(super) struct Cache {
     turns: Semaphore,
     /// Since when it is left alone, for how long, and why.
     aside: Mutex<Option<(Instant, Duration, String)>>,
+    /// When it did not deliver a NAR.
+    unreliable: Mutex<Option<Instant>>,
 }
 
 impl Cache {
     pub(super) fn new(url: CacheUrl, transport: Transport, limits: Limits) -> Self {
-        let (info, aside) = Default::default();
-        Self { url, transport, limits, info, turns: Semaphore::new(AT_ONCE), aside }
+        let (info, aside, unreliable) = Default::default();
+        Self { url, transport, limits, info, turns: Semaphore::new(AT_ONCE), aside, unreliable }
     }
 
     /// The cache with the lowest number is asked first. The operator's word counts more than the cache's.
@@ -114,6 +116,18 @@ impl Cache {
             }
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// Remembers that the cache did not deliver a NAR. For a while, other caches come first then. It is still asked what it
+    /// has: it may be the only one.
+    pub(super) fn note_unreliable(&self) {
+        *self.unreliable.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether other caches come first.
+    pub(super) fn is_unreliable(&self) -> bool {
+        let since = *self.unreliable.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| since.elapsed() < self.limits.aside)
     }
 
     fn set_aside(&self, time: Duration, error: &TransportError) {

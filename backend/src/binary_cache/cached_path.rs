@@ -18,7 +18,7 @@ pub struct CachedPath {
 }
 
 /// A store path's NAR in one cache.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// [`CacheUrl::name`](super::CacheUrl::name) of the cache.
     pub cache: String,

@@ -26,12 +26,21 @@ const CHUNKS: usize = 8;
 const ROUNDS: u32 = 3;
 
 /// The verified bytes of a NAR, decompressed by a thread of their own.
-pub(super) struct Delivery(Receiver<Result<Option<Bytes>, NarError>>);
+pub(super) struct Delivery {
+    chunks: Receiver<Result<Option<Bytes>, NarError>>,
+    is_at_end: bool,
+}
+
+/// A download that began before anybody wanted it.
+pub(super) struct Ahead {
+    source: Source,
+    download: Download,
+}
 
 impl Delivery {
-    /// Begins. `ahead` is the download of the first source, if it has begun already.
-    pub(super) fn begin(order: Order, ahead: Option<Download>) -> io::Result<Self> {
-        let (sender, receiver) = bounded(CHUNKS);
+    /// Begins. `ahead` is the download of a source, if it has begun already.
+    pub(super) fn begin(order: Order, ahead: Option<Ahead>) -> io::Result<Self> {
+        let (sender, chunks) = bounded(CHUNKS);
         let run = move || {
             let mut to = Delivered { to: sender, size: 0, hasher: Sha256::new(), from: Vec::new() };
             let end = match order.deliver(&mut to, ahead) {
@@ -42,7 +51,7 @@ impl Delivery {
             let _ = to.to.send(end);
         };
         thread::Builder::new().name("nar".into()).spawn(run)?;
-        Ok(Self(receiver))
+        Ok(Self { chunks, is_at_end: false })
     }
 }
 
@@ -51,7 +60,12 @@ impl Chunks for Delivery {
 
     /// The next bytes. At the end, they are what the narinfo says.
     fn next(&mut self) -> Result<Option<Bytes>, NarError> {
-        self.0.recv().expect("the thread says how it ends")
+        if self.is_at_end {
+            return Ok(None);
+        }
+        let chunk = self.chunks.recv().expect("the thread says how it ends");
+        self.is_at_end = !matches!(chunk, Ok(Some(_)));
+        chunk
     }
 }
 
@@ -107,33 +121,45 @@ impl Order {
         Some((cache, wanted))
     }
 
-    /// The first source that has not delivered wrong bytes lately.
-    pub(super) fn first_source(&self) -> Option<&Source> {
-        self.path.sources.iter().find(|source| !self.caches.is_distrusted(source))
+    /// The sources that have not delivered something else lately, those of caches that did not deliver last.
+    fn sources(&self) -> Vec<Source> {
+        let mut sources = self.path.sources.clone();
+        sources.retain(|source| !self.caches.is_distrusted(source));
+        sources.sort_by_key(|source| self.caches.cache(&source.cache).is_some_and(Cache::is_unreliable));
+        sources
     }
 
-    fn deliver(&self, to: &mut Delivered, mut ahead: Option<Download>) -> Result<(), Stop> {
+    /// Begins to download the first source as soon as few enough other downloads wait.
+    pub(super) fn ahead(&self) -> Option<Ahead> {
+        let source = self.sources().into_iter().next()?;
+        let (_, wanted) = self.wanted(&source)?;
+        let download = Download::ahead(&self.runtime, wanted, &self.caches.0.ahead);
+        Some(Ahead { source, download })
+    }
+
+    fn deliver(&self, to: &mut Delivered, mut ahead: Option<Ahead>) -> Result<(), Stop> {
         let mut reasons: HashMap<String, String> = HashMap::new();
-        let mut sources = self.path.sources.clone();
+        let mut sources = self.sources();
+        for source in self.path.sources.iter().filter(|source| self.caches.is_distrusted(source)) {
+            reasons.insert(source.cache.clone(), "it delivered something else".into());
+        }
         let mut asked_again = false;
         let mut round = 0;
         loop {
             let mut pause = None;
             let mut left = Vec::new();
             for source in sources {
-                if self.caches.is_distrusted(&source) {
-                    reasons
-                        .entry(source.cache.clone())
-                        .or_insert_with(|| "it delivered something else".into());
-                    continue;
-                }
-                let Some((_, wanted)) = self.wanted(&source) else { continue };
-                let download = ahead.take().unwrap_or_else(|| Download::begin(&self.runtime, wanted));
+                let Some((cache, wanted)) = self.wanted(&source) else { continue };
+                let download = match ahead.take_if(|ahead| ahead.source == source) {
+                    Some(ahead) => ahead.download,
+                    None => Download::begin(&self.runtime, wanted),
+                };
                 let reason = match self.read(&source, download, to) {
                     Ok(()) => return Ok(()),
                     Err(Failure::Unwanted) => return Err(Stop::Unwanted),
                     Err(Failure::Transport(error)) => {
                         if error.is_transient() {
+                            cache.note_unreliable();
                             let wait =
                                 error.retry_after().unwrap_or(self.caches.0.limits.pause * 4_u32.pow(round));
                             pause = Some(pause.map_or(wait, |pause: Duration| pause.min(wait)));
@@ -184,7 +210,7 @@ impl Order {
             path: self.path.info.path.clone(),
             cache: source.cache.clone(),
             reason,
-            has_other: self.first_source().is_some(),
+            has_other: !self.sources().is_empty(),
         }
     }
 

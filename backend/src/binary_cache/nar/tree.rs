@@ -1,7 +1,6 @@
 //! The file tree of a store path, read from a NAR while it is downloaded.
 
-use super::delivery::{Delivery, Order};
-use super::download::Download;
+use super::delivery::{Ahead, Delivery, Order};
 use super::reader::{Chunks as _, Entry, Item, NarReader, ReadNarError};
 use crate::binary_cache::{BinaryCaches, CachedPath, NarError};
 use crate::packing::{ContentStream, FileContent, PackingError, ReadContent, Step, TreeEntry, TreeReader};
@@ -24,7 +23,7 @@ pub struct NarTree {
 
 enum Stage {
     /// Not read yet. Its beginning may be downloaded already.
-    Ordered(Box<Order>, Option<Download>),
+    Ordered(Box<Order>, Option<Ahead>),
     Open(Arc<Mutex<OpenNar>>),
     /// At the end, or after an error.
     Closed,
@@ -45,8 +44,7 @@ impl NarTree {
     ) -> Self {
         let origin = path.info.path.as_str().into();
         let order = Order { caches, path, runtime: Handle::current(), fetched };
-        let ahead = order.first_source().and_then(|source| order.wanted(source));
-        let ahead = ahead.map(|(_, wanted)| Download::ahead(&order.runtime, wanted, &order.caches.0.ahead));
+        let ahead = order.ahead();
         Self { origin, stage: Stage::Ordered(Box::new(order), ahead) }
     }
 

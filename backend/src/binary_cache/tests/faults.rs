@@ -101,6 +101,21 @@ async fn a_cache_that_does_not_recover_is_named() {
     }
 }
 
+/// After a cache has not delivered, others come first for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_that_does_not_deliver_is_asked_last() {
+    let (server, facts, expect) = serve().await;
+    let (files, _) = CacheFiles::of_file(50, &noise(3_000_000, 5), "none");
+    let other = Server::start(files).await;
+    let caches = caches(&[&server.url, &other.url]);
+    let found = find(&caches, &facts.path).await;
+    server.fault(&facts.location, Fault::Status(500, vec![]), usize::MAX);
+    for _ in 0..3 {
+        assert!(pack(&caches, &found).await.expect("packs") == expect);
+    }
+    assert_eq!(server.requests(&facts.location).len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn redirects_are_followed() {
     let (server, facts, expect) = serve().await;

@@ -86,6 +86,23 @@ async fn lies_are_noticed() {
     }
 }
 
+/// The cache is honest, but what was signed is no NAR.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signed_nar_may_be_malformed() {
+    let nar = nar::of_file(&noise(SIZE, 5));
+    for bad in [&nar[..nar.len() - 16], &nar[..SIZE / 2], b"no NAR", &[&nar[..], b"more"].concat()] {
+        let mut files = CacheFiles::new(40);
+        let path = store_path('a', "file");
+        files.add(&path, bad, "zstd", &[]);
+        let server = Server::start(files).await;
+        let caches = caches(&[&server.url]);
+        let error = pack(&caches, &find(&caches, &path).await).await.expect_err("malformed");
+        assert!(NarError::of(&error).is_none(), "{error:?}");
+        let chain = crate::error_chain::chain(&error);
+        assert!(chain.contains("its NAR is malformed"), "{chain}");
+    }
+}
+
 /// A stream that never ends and gives no byte: empty frames, of which every format allows any number.
 #[tokio::test(flavor = "multi_thread")]
 async fn endless_streams_end() {

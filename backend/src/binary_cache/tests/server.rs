@@ -143,10 +143,16 @@ async fn answer(State(state): State<Arc<Mutex<Content>>>, request: Request) -> R
         response = response.header(header::CONTENT_LENGTH, rest.len());
     }
     let up_to = |length: usize| Ok(rest.slice(..length.min(rest.len())));
-    let broken = || Err(io::Error::other("cut"));
+    // What was sent before must have left first.
+    let broken = || {
+        stream::once(async {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            Err::<Bytes, _>(io::Error::other("cut"))
+        })
+    };
     let body = match fault {
         None | Some(Fault::Status(..)) => Body::from(rest),
-        Some(Fault::Cut(after)) => Body::from_stream(stream::iter([up_to(after), broken()])),
+        Some(Fault::Cut(after)) => Body::from_stream(stream::iter([up_to(after)]).chain(broken())),
         Some(Fault::Stall(after)) => {
             Body::from_stream(stream::iter([up_to(after)]).chain(stream::pending::<io::Result<Bytes>>()))
         }
@@ -158,7 +164,7 @@ async fn answer(State(state): State<Arc<Mutex<Content>>>, request: Request) -> R
             }
         })),
         Some(Fault::Replace(after, other)) => {
-            let body = Body::from_stream(stream::iter([up_to(after), broken()]));
+            let body = Body::from_stream(stream::iter([up_to(after)]).chain(broken()));
             content.files.0.insert(name, other);
             body
         }
