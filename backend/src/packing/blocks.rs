@@ -74,7 +74,7 @@ enum Rest {
     Bytes(Bytes),
     /// From this offset on.
     File(Arc<SourceFile>, u64),
-    Stream(ContentStream),
+    Stream(Box<ContentStream>),
 }
 
 impl Rest {

@@ -15,7 +15,7 @@ pub enum FileContent {
     /// In a file, which is read when its turn comes.
     File(Arc<SourceFile>),
     /// In a stream, such as an archive that is being downloaded: for files of any size.
-    Stream(ContentStream),
+    Stream(Box<ContentStream>),
 }
 
 impl FileContent {

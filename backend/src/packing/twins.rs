@@ -100,7 +100,7 @@ fn compare_still(
 fn compare_stream(
     same_size: &mut Vec<Seen>,
     at: &ImagePath,
-    mut stream: ContentStream,
+    mut stream: Box<ContentStream>,
     spool: &Path,
 ) -> Result<Compared, PackingError> {
     let hashes = stream.hash();

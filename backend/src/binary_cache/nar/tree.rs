@@ -83,7 +83,7 @@ impl TreeReader for NarTree {
                             let whole = |reader: &mut NarReader<_>| reader.whole_content(size as usize);
                             FileContent::Bytes(OpenNar::lock(&nar).read(whole)?)
                         } else {
-                            FileContent::Stream(ContentStream::new(size, Content(nar)))
+                            FileContent::Stream(Box::new(ContentStream::new(size, Content(nar))))
                         };
                         TreeEntry::File { is_executable, content }
                     }

@@ -13,12 +13,16 @@ fn chain() -> (CacheFiles, [Facts; 3]) {
     let mut add = |path: &StorePath, references: &[StorePath]| {
         files.add(path, &nar::of_file(path.as_str().as_bytes()), "none", references)
     };
-    let facts = [add(&a, &[b.clone()]), add(&b, &[c.clone()]), add(&c, &[c.clone()])];
+    let facts = [
+        add(&a, std::slice::from_ref(&b)),
+        add(&b, std::slice::from_ref(&c)),
+        add(&c, std::slice::from_ref(&c)),
+    ];
     (files, facts)
 }
 
 async fn closure(caches: &BinaryCaches, root: &StorePath) -> Result<CachedClosure, BinaryCacheError> {
-    caches.closure(&[root.clone()], &NoneKnown, &|_, _| {}).await
+    caches.closure(std::slice::from_ref(root), &NoneKnown, &|_, _| {}).await
 }
 
 fn names(closure: &CachedClosure) -> Vec<&str> {
@@ -237,7 +241,7 @@ async fn records_replace_requests() {
     let records = Recorded(records.collect());
     let before = server.all_requests();
     let again = caches(&[&format!("{}?priority=1", server.url)]);
-    let second = again.closure(&[a.path.clone()], &records, &|_, _| {}).await.expect("closed");
+    let second = again.closure(std::slice::from_ref(&a.path), &records, &|_, _| {}).await.expect("closed");
     assert!(second.paths.iter().all(|path| !path.is_new));
     assert_eq!((names(&second), server.all_requests()), (vec!["a", "b", "c"], before));
     // The key is not trusted any more.

@@ -44,7 +44,8 @@ fn caches(urls: &[&str]) -> BinaryCaches {
 
 /// What the caches say of one path.
 async fn find(caches: &BinaryCaches, path: &StorePath) -> CachedPath {
-    let closure = caches.closure(&[path.clone()], &NoneKnown, &|_, _| {}).await.expect("the caches answer");
+    let closure =
+        caches.closure(std::slice::from_ref(path), &NoneKnown, &|_, _| {}).await.expect("the caches answer");
     closure.paths.into_iter().find(|found| found.info.path == *path).expect("a cache has it")
 }
 

@@ -21,7 +21,7 @@ impl ReadContent for Trickle {
 
 fn stream(path: &Path) -> FileContent {
     let bytes = Bytes::from(fs::read(path).expect("a file"));
-    FileContent::Stream(ContentStream::new(bytes.len() as u64, Trickle { bytes, piece: 1 }))
+    FileContent::Stream(Box::new(ContentStream::new(bytes.len() as u64, Trickle { bytes, piece: 1 })))
 }
 
 /// The layer of a tree whose files are streams, or every other one of them.
