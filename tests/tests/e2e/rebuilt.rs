@@ -51,7 +51,7 @@ let
     salt = "{salt}";
   }};
   random = "/proc/sys/kernel/random/uuid";
-  shared = make "shared-1.0" "read name < ${{random}}; head -c 4000000 /dev/urandom > $out/share/shared; touch $out/share/$name";
+  shared = make "shared-1.0" "read name < ${{random}}; head -c 8000000 /dev/urandom > $out/share/shared; touch $out/share/$name";
   user = name: make "${{name}}-1.0" "echo ${{shared}} > $out/share/${{name}}";
 in
 {{ inherit shared; a = user "a"; b = user "b"; c = user "c"; }}
