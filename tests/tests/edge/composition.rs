@@ -85,7 +85,7 @@ fn package_record(name: &str, libc: NarHash, sh: Option<&str>) -> PackageRecord 
         path: store_path(path),
         nar_hash: if path == "libc" { libc } else { NarHash::of(path.as_bytes()) },
         // Large enough for a layer of its own.
-        nar_size: if path == "libc" { 4_000_000 } else { 1000 },
+        nar_size: if path == "libc" { 8_000_000 } else { 1000 },
         references,
     };
     let file = |name: &str| FileName::new(name.as_bytes()).expect("a file name");
