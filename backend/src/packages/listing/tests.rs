@@ -77,9 +77,13 @@ impl NixStore {
 
 /// A listing as text: a link is an arrow to what it leads to, and what it leads to is entered only where it is.
 fn text(listing: &Listing) -> Vec<String> {
-    fn walk(listing: &Listing, node: Node, at: &str, all: &mut Vec<String>) {
+    let mut all = Vec::new();
+    // Not by recursion, because directories may be deep.
+    let roots = listing.roots().iter().rev();
+    let mut next: Vec<(Node, String)> = roots.map(|root| (root.node, root.path.name().to_owned())).collect();
+    while let Some((node, at)) = next.pop() {
         match node {
-            Node::File => all.push(at.to_owned()),
+            Node::File => all.push(at),
             Node::Dangling => all.push(format!("{at} -> ?")),
             Node::Link(index) => {
                 let Target { directory, path, below } = listing.target(index);
@@ -88,16 +92,11 @@ fn text(listing: &Listing) -> Vec<String> {
                 all.push(format!("{at} -> {}:{} [{}]", path.name(), below.join("/"), names.join(" ")));
             }
             Node::Directory(index) => {
+                let entries = listing.directory(index).iter().rev();
+                next.extend(entries.map(|(name, node)| (*node, format!("{at}/{name}"))));
                 all.push(format!("{at}/"));
-                for (name, node) in listing.directory(index) {
-                    walk(listing, *node, &format!("{at}/{name}"), all);
-                }
             }
         }
-    }
-    let mut all = Vec::new();
-    for root in listing.roots() {
-        walk(listing, root.node, root.path.name(), &mut all);
     }
     all
 }
