@@ -2,12 +2,12 @@
 
 use super::{LayerError, LayerPacker};
 use crate::{
-    binary_cache::{CachedPath, NarError},
+    binary_cache::CachedPath,
     error_chain::chain,
     nix::{GcRoot, ProcessError, RequisitesError},
     packing::FileTree,
     store::{LOOKUPS, RecordKind},
-    store_paths::{RecordedTree, Recorder},
+    store_paths::{RecordedTree, Recorder, worth_another_cache},
     waiting::{Flight, Phase, Progress},
 };
 use firn_shared::{
@@ -25,8 +25,6 @@ use tokio::sync::Semaphore;
 /// while one waits for files. Storing them has no such bound: many syncs at once cost a disk little more than
 /// one, and requests to a bucket wait for each other no more than that.
 const AT_ONCE: usize = 4;
-/// How often a layer is packed anew because a binary cache delivered something wrong.
-const ATTEMPTS: usize = 4;
 
 /// The store paths that binary caches have.
 type Sources = HashMap<StorePath, Arc<CachedPath>>;
@@ -183,9 +181,7 @@ impl LayerPacker {
             match packed {
                 Ok(packed) => break (staged, packed, trees),
                 // Nothing of the attempt is kept. The next one reads from the next cache.
-                Err(error)
-                    if attempts < ATTEMPTS && NarError::of(&error).is_some_and(NarError::has_other) =>
-                {
+                Err(error) if worth_another_cache(&error, attempts) => {
                     tracing::warn!(error = %chain(&error), "reading from another binary cache");
                 }
                 Err(error) => return Err(error.into()),
@@ -223,12 +219,12 @@ impl LayerPacker {
     ) -> (Vec<FileTree>, Vec<RecordedTree>) {
         let fetched = progress.fetched_bytes();
         let file_tree = |path: &StorePath| {
-            let source = sources.get(path);
-            let reader = self.paths.reader(path, source.map(Arc::as_ref), &fetched);
             let recorded = RecordedTree::default();
             if !self.paths.has_caches() {
                 return (FileTree::store_path(path), recorded);
             }
+            let source = sources.get(path);
+            let reader = self.paths.reader(path, source.map(Arc::as_ref), &fetched);
             let (progress, is_fetched) = (progress.clone(), source.is_some());
             let at_end = move || {
                 if is_fetched {

@@ -2,6 +2,7 @@
 
 use super::files::Kind;
 use super::links::{Leads, Links};
+use crate::store_paths::MAX_PROPAGATED;
 use firn_shared::{
     StorePath,
     nix::listing::{Directory, FileName, Listing, Node, Root, Target},
@@ -26,8 +27,6 @@ struct ListingLimits {
 
 /// All of texlive has a quarter of these files. As many steps take some ten seconds.
 const LIMITS: ListingLimits = ListingLimits { files: 1_000_000, steps: 10_000_000, path_bytes: 128 << 20 };
-/// The longest `propagated-user-env-packages` that is read, in bytes.
-const MAX_PROPAGATED: u64 = 1 << 20;
 
 /// Why there is no listing of a package.
 #[derive(Debug, thiserror::Error)]

@@ -47,5 +47,7 @@ pub use error::PackingError;
 pub use file_content::FileContent;
 pub use packer::{PackedLayer, Packer};
 pub use source_file::SourceFile;
+#[cfg(test)]
+pub(crate) use tests::noise;
 pub use tree::FileTree;
 pub use tree_reader::{Step, TreeEntry, TreeReader};

@@ -49,7 +49,7 @@ fn decompress(encoder: Encoder, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Bytes that look random to any compressor, the same in every run.
-pub(super) fn noise(length: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;

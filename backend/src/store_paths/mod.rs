@@ -13,8 +13,10 @@ mod trees;
 mod writing;
 
 pub use error::StorePathError;
+pub(crate) use recorder::MAX_PROPAGATED;
 pub use recorder::{RecordedTree, Recorder};
 pub use tree::{PathTree, TreeNode};
+pub(crate) use trees::worth_another_cache;
 
 use crate::{
     binary_cache::{BinaryCaches, CachedPath},

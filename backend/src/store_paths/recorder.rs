@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The longest file of propagated packages that is read, in bytes.
-const MAX_PROPAGATED: u64 = 1 << 20;
+/// The longest `propagated-user-env-packages` that is read, in bytes.
+pub(crate) const MAX_PROPAGATED: u64 = 1 << 20;
 /// Where that file is, from the root.
 const PROPAGATED: [&[u8]; 2] = [b"nix-support", b"propagated-user-env-packages"];
 

@@ -15,8 +15,6 @@ use std::sync::Arc;
 
 /// How many trees are read at once that are not on record.
 const AT_ONCE: usize = 4;
-/// How often a path is read anew from the next cache.
-const ATTEMPTS: usize = 4;
 
 /// Trees by store path.
 pub(crate) type Trees = HashMap<StorePath, Arc<PathTree>>;
@@ -86,13 +84,20 @@ impl StorePaths {
                 .await
                 .expect("reading does not panic");
             match read {
-                Err(error)
-                    if attempts < ATTEMPTS && NarError::of(&error).is_some_and(NarError::has_other) => {}
+                Err(error) if worth_another_cache(&error, attempts) => {}
                 read => break read?,
             }
         };
         Ok((info.path.clone(), self.record_tree(&info.path, &info.nar_hash, tree)))
     }
+}
+
+/// How often a path is read before what binary caches deliver is believed to stay wrong.
+const ATTEMPTS: usize = 4;
+
+/// Whether reading from the next binary cache may succeed, after this many attempts of which the last ended so.
+pub(crate) fn worth_another_cache(error: &PackingError, attempts: usize) -> bool {
+    attempts < ATTEMPTS && NarError::of(error).is_some_and(NarError::has_other)
 }
 
 fn is_in_store(path: &StorePath) -> bool {

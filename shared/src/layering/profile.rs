@@ -116,8 +116,8 @@ impl RevisionProfile {
     }
 
     fn price(costs: PullCosts) -> u64 {
-        (costs.layer_bytes().saturating_mul(Self::PRICE_FACTOR))
-            .clamp(Self::MIN_LAYER_BYTES, Self::MAX_LAYER_BYTES)
+        let price = costs.layer_bytes().saturating_mul(Self::PRICE_FACTOR);
+        price.clamp(Self::MIN_LAYER_BYTES, Self::MAX_LAYER_BYTES)
     }
 
     /// A small part of the profile with this id and price. For images of these store paths it gives the same layers as

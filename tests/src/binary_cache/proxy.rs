@@ -43,9 +43,9 @@ pub enum Reaction {
     Status(u16),
     /// Sends the client to this URL.
     Redirect(String),
-    /// Ends the connection after so many bytes of the cache's content, as if the network had failed.
+    /// Ends the connection after this number of bytes of the cache's content, as if the network had failed.
     Cut(usize),
-    /// Sends so many bytes of the cache's content, and the rest only when the test [releases](FaultyCache::release) it.
+    /// Sends this number of bytes of the cache's content, and the rest only when the test [releases](FaultyCache::release) it.
     Stall(usize),
     /// Answers with this content.
     Content(Vec<u8>),

@@ -1,4 +1,4 @@
-//! Who waits for a download is told how far it is.
+//! A client that waits for a download is told how far it is.
 
 use crate::backend;
 use firn_tests::{

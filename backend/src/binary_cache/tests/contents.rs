@@ -1,26 +1,12 @@
 //! What comes from a binary cache is what is on the disk.
 
 use super::*;
-use crate::packing::{Step, TreeReader};
+use crate::packing::{Step, TreeReader, noise};
 use fixture::store_path;
 use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use tempfile::TempDir;
-
-/// Bytes that look random, the same in every run.
-pub(super) fn noise(length: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    let mut bytes: Vec<u8> = (0..length.div_ceil(8)).flat_map(|_| next()).collect();
-    bytes.truncate(length);
-    bytes
-}
 
 /// Everything that a store path may hold.
 fn specimen() -> TempDir {

@@ -1,7 +1,7 @@
 //! Downloads that break, stop, or go elsewhere.
 
-use super::contents::noise;
 use super::*;
+use crate::packing::noise;
 use server::Fault;
 
 /// A path of three megabytes that does not compress, in a server.

@@ -1,8 +1,8 @@
 //! Caches that deliver something else than they say.
 
-use super::contents::noise;
 use super::fixture::{Facts, compress, store_path};
 use super::*;
+use crate::packing::noise;
 use server::Fault;
 
 const SIZE: usize = 600_000;
