@@ -12,7 +12,7 @@ mod records;
 pub(crate) use blobs::is_kept_here;
 pub(crate) use records::learn;
 
-use crate::{cache::Key, edge::Edge, kv_store::KvStore, manifest::Manifest};
+use crate::{cache::Key, edge::Edge, kv_store::KvStore, manifest::Manifest, tag_pointer};
 use blobs::Shelf;
 use firn_shared::{
     composition::{ComposeError, compose},
@@ -59,7 +59,7 @@ pub(crate) async fn by_tag(
 /// finds a manifest that another location has just composed and that KV does not show yet.
 pub(crate) async fn by_digest(edge: &Rc<Edge>, name: &RepositoryName, digest: &Digest) -> Option<Manifest> {
     let name = ImageName::of(name).ok()?;
-    let pointer = KvStore::open(&edge.env, &edge.config)?.pointer(&Tag::default()).await?;
+    let pointer = tag_pointer::recall(edge, &Tag::default()).await?;
     let composed = image(edge, &pointer.package_set, &name).await?;
     let is = |manifest: &SmallBlob| manifest.digest == *digest;
     let format = if is(&composed.image.oci) {

@@ -31,7 +31,7 @@ pub struct TagPointer {
     /// The package set that the tag named before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<ImageSetId>,
-    /// When the edge learned that the tag names this package set, in seconds since 1970.
+    /// When a backend first said that the tag names this package set, in seconds since 1970.
     #[serde(default)]
     pub moved: u64,
 }
@@ -86,19 +86,6 @@ impl TagPointer {
         CacheKey::builder("tag-1").field(tag.as_str()).build()
     }
 
-    /// The pointer of a tag of which nothing was known.
-    pub const fn first(package_set: ImageSetId, now: u64) -> Self {
-        Self { package_set, previous: None, moved: now }
-    }
-
-    /// The pointer of the tag now that it names this package set.
-    pub fn follow(&self, package_set: ImageSetId, now: u64) -> Self {
-        if self.package_set == package_set {
-            return self.clone();
-        }
-        Self { package_set, previous: Some(self.package_set.clone()), moved: now }
-    }
-
     /// Where to look for an image at `now` (seconds since 1970). `image` is its
     /// [`request_key`](crate::link::edge_cache::request_key). If tags are checked more often than the time over which
     /// images change, they change within `ttl_seconds`.
@@ -123,14 +110,23 @@ fn turn(image: &CacheKey, spread: u64) -> u64 {
 }
 
 impl CheckedPointer {
-    /// A pointer that a backend has just confirmed.
-    pub const fn now(pointer: TagPointer, now: u64) -> Self {
-        Self { pointer, checked: now, failed: None }
-    }
-
     /// A pointer of which it is not known when it was right.
     pub const fn unchecked(pointer: TagPointer) -> Self {
         Self { pointer, checked: 0, failed: None }
+    }
+
+    /// What is known after a backend said that the tag names this package set. It was asked at `asked`, in seconds since
+    /// 1970. What was known from a later question stays.
+    pub fn learn(known: Option<Self>, package_set: ImageSetId, asked: u64) -> Self {
+        let pointer = match known {
+            Some(known) if asked < known.checked => return known,
+            Some(known) if package_set == known.pointer.package_set => known.pointer,
+            Some(known) => {
+                TagPointer { package_set, previous: Some(known.pointer.package_set), moved: asked }
+            }
+            None => TagPointer { package_set, previous: None, moved: asked },
+        };
+        Self { pointer, checked: asked, failed: None }
     }
 
     /// The same after a check failed.
@@ -179,9 +175,17 @@ mod tests {
         request_key(&name, &Tag::default(), ManifestFormat::Oci)
     }
 
+    /// What is known of a tag that named each of these package sets at some time.
+    fn learned(named: &[(&str, u64)]) -> CheckedPointer {
+        let known = named.iter().fold(None, |known, (name, asked)| {
+            Some(CheckedPointer::learn(known, set(name), *asked))
+        });
+        known.expect("a package set")
+    }
+
     #[test]
     fn pointers_age() {
-        let pointer = CheckedPointer::now(TagPointer::first(set("a"), 7), 1_000);
+        let pointer = learned(&[("a", 1_000)]);
         let check = |name: &str, now, expect| {
             assert_eq!(pointer.freshness(&tag(name), now, 300, 0), expect, "{name} at {now}");
         };
@@ -201,27 +205,33 @@ mod tests {
 
     #[test]
     fn a_pointer_that_cannot_be_checked_is_used_and_checked_now_and_then() {
-        let pointer = CheckedPointer::now(TagPointer::first(set("a"), 7), 1_000).failing(5_000);
+        let pointer = learned(&[("a", 1_000)]).failing(5_000);
         let check = |now, expect| assert_eq!(pointer.freshness(&tag("latest"), now, 300, 0), expect, "{now}");
         check(5_029, Freshness::Fresh);
         check(5_030, Freshness::Aging);
         check(1_000_000, Freshness::Aging);
-        assert_eq!(CheckedPointer::now(pointer.pointer, 6_000).failed, None);
+        assert_eq!(CheckedPointer::learn(Some(pointer), set("a"), 6_000).failed, None);
     }
 
     #[test]
     fn pointers_follow_tags() {
-        let first = TagPointer::first(set("a"), 5);
-        assert_eq!(first.follow(set("a"), 9), first);
-        let second = first.follow(set("b"), 9);
-        assert_eq!((second.package_set.as_str(), second.moved), ("b", 9));
-        assert_eq!(second.previous, Some(set("a")));
-        assert_eq!(second.follow(set("c"), 10).previous, Some(set("b")));
+        let check = |named: &[(&str, u64)], pointer: (&str, Option<&str>, u64), checked| {
+            let (package_set, previous, moved) = pointer;
+            let pointer = TagPointer { package_set: set(package_set), previous: previous.map(set), moved };
+            assert_eq!(learned(named), CheckedPointer { pointer, checked, failed: None }, "{named:?}");
+        };
+        check(&[("a", 5)], ("a", None, 5), 5);
+        check(&[("a", 5), ("a", 9)], ("a", None, 5), 9);
+        check(&[("a", 5), ("b", 9)], ("b", Some("a"), 9), 9);
+        check(&[("a", 5), ("b", 9), ("b", 12)], ("b", Some("a"), 9), 12);
+        check(&[("a", 5), ("b", 9), ("c", 12)], ("c", Some("b"), 12), 12);
+        // An answer that took longer than another one.
+        check(&[("a", 5), ("b", 9), ("a", 8)], ("b", Some("a"), 9), 9);
     }
 
     #[test]
     fn images_change_one_after_the_other() {
-        let pointer = TagPointer::first(set("old"), 1).follow(set("new"), 1_000);
+        let pointer = learned(&[("old", 1), ("new", 1_000)]).pointer;
         let (old, new) = (&set("old"), &set("new"));
         let mut changed = Vec::new();
         for second in 0..=SPREAD_SECONDS {
@@ -243,7 +253,7 @@ mod tests {
         assert_eq!(pointer.choice(&image(1), 1_000, 0), Choice::New { new, previous: old });
         assert_eq!(pointer.choice(&image(1), 1_599, 300), Choice::New { new, previous: old });
         assert_eq!(pointer.choice(&image(1), 1_600, 300), Choice::Only(new));
-        assert_eq!(TagPointer::first(set("new"), 1_000).choice(&image(1), 1_000, 300), Choice::Only(new));
+        assert_eq!(learned(&[("new", 1_000)]).pointer.choice(&image(1), 1_000, 300), Choice::Only(new));
     }
 
     #[test]
@@ -253,7 +263,7 @@ mod tests {
             read(r#"{"package_set":"a","checked":1700000000}"#).expect("an older pointer"),
             TagPointer { package_set: set("a"), previous: None, moved: 0 }
         );
-        let pointer = TagPointer::first(set("a"), 1).follow(set("b"), 2);
+        let pointer = learned(&[("a", 1), ("b", 2)]).pointer;
         let json = serde_json::to_string(&pointer).expect("it serialises");
         assert_eq!(json, r#"{"package_set":"b","previous":"a","moved":2}"#);
         assert_eq!(read(&json).expect("a pointer"), pointer);

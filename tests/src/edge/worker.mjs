@@ -2,14 +2,15 @@
 //
 //   x-test-fault: kv-get, kv-put, r2-get, r2-put, repository   those calls fail in this request
 //   x-test-fault: objects-hang                                 no Durable Object answers in this request
+//   x-test-fault: flights-overloaded, flights-reset            those objects throw what Cloudflare's throw
 //   x-test-fault: r2-half-a-million-seconds-old                objects in R2 are that much older in this request
 //   /.test/kv/<key>, /.test/r2/<key>       PUT, GET, DELETE; /.test/kv lists keys with their metadata
 //   /.test/boarded                         how many requests have been sent to the objects that ask the backend
 //   /.test/reads                           how often KV and R2 were read
 //   /.test/points                          what was counted: miniflare's Analytics Engine keeps nothing
-import Inner, { Flight, Repository } from "./index.js";
+import Inner, { Flight, Repository, Tag } from "./index.js";
 import { WorkerEntrypoint } from "cloudflare:workers";
-export { Flight, Repository };
+export { Flight, Repository, Tag };
 
 const points = [];
 const counter = { writeDataPoint: (point) => void points.push(point) };
@@ -106,9 +107,15 @@ function withFaults(env, faults) {
     else if (fault === "r2-get") result.BLOBS = new R2Bucket();
     else if (fault === "repository") result.REPOSITORIES = brokenObjects(env.REPOSITORIES);
     else if (fault === "objects-hang")
-      for (const name of ["FLIGHTS", "REPOSITORIES"])
+      for (const name of ["FLIGHTS", "REPOSITORIES", "TAGS"])
         result[name] = brokenObjects(env[name], () => new Promise(() => {}));
-    else if (fault === "r2-put") result.BLOBS = writeProtected(env.BLOBS);
+    else if (fault === "flights-overloaded" || fault === "flights-reset") {
+      const flag = fault === "flights-reset" ? "retryable" : "overloaded";
+      result.FLIGHTS = brokenObjects(env.FLIGHTS, async () => {
+        boarded += 1;
+        throw Object.assign(new Error("a Durable Object failed"), { [flag]: true });
+      });
+    } else if (fault === "r2-put") result.BLOBS = writeProtected(env.BLOBS);
     else if (fault === "r2-half-a-million-seconds-old") result.BLOBS = older(env.BLOBS, 500_000);
     else throw new Error(`unknown fault ${fault}`);
   }

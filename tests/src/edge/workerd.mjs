@@ -30,6 +30,7 @@ const miniflare = new Miniflare(
     r2Buckets: { BLOBS: "blobs" },
     durableObjects: {
       ...(settings.flights ? { FLIGHTS: { className: "Flight", useSQLite: true } } : {}),
+      ...(settings.tags ? { TAGS: { className: "Tag", useSQLite: true } } : {}),
       ...(settings.repositories ? { REPOSITORIES: { className: "Repository", useSQLite: true } } : {}),
     },
     ratelimits: Object.fromEntries(

@@ -21,6 +21,8 @@ pub struct Settings {
     pub kv: bool,
     /// Whether it has the Durable Objects that ask the backend.
     pub flights: bool,
+    /// Whether it has the Durable Objects that know what tags name.
+    pub tags: bool,
     /// Whether it has the Durable Objects that record which digests belong to a name.
     pub repositories: bool,
     /// Whether the Cache API stores anything.
@@ -59,6 +61,7 @@ impl Settings {
             variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             kv: true,
             flights: true,
+            tags: true,
             repositories: true,
             cache: true,
             look_ups: None,

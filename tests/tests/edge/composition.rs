@@ -10,9 +10,9 @@ use firn_shared::{
     },
     layering::{DEFAULT_BUDGET, Sharing, Strategy},
     link::{
-        edge_cache::TagPointer,
         object_key::{blob_key, composed_key, composition_key},
         protocol::ImageSetId,
+        tag_pointer::TagPointer,
     },
     naming::{
         package::{Output, Package, PackageRecord},
@@ -158,19 +158,18 @@ impl Records {
         for (key, bytes) in self.records() {
             edge.put("kv", &key, bytes, None).await;
         }
-        point(edge, 0).await;
+        point(edge).await;
     }
 }
 
-/// Makes KV say that `latest` named the package set this many seconds ago.
-async fn point(edge: &Edge, age: u64) {
-    point_tag(edge, &Tag::default(), age).await;
+/// Makes KV say that `latest` names the package set.
+async fn point(edge: &Edge) {
+    point_tag(edge, &Tag::default()).await;
 }
 
-async fn point_tag(edge: &Edge, tag: &Tag, age: u64) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-    let pointer = TagPointer { package_set: token(), checked: now - age };
-    let json = serde_json::to_vec(&pointer).expect("strings and numbers serialise");
+async fn point_tag(edge: &Edge, tag: &Tag) {
+    let pointer = TagPointer { package_set: token(), previous: None, moved: 0 };
+    let json = serde_json::to_vec(&pointer).expect("texts and numbers serialise");
     edge.put("kv", &TagPointer::key(tag).to_string(), json, None).await;
 }
 
@@ -251,7 +250,7 @@ async fn tags_of_composed_images_are_listed() {
     };
     for tag in ["stable", "beta"] {
         let tag: Tag = tag.parse().expect("a tag");
-        point_tag(&edge, &tag, 0).await;
+        point_tag(&edge, &tag).await;
         let response = edge.get(&format!("/v2/git/jq/manifests/{tag}")).await;
         assert_eq!(response.status(), 200);
     }
@@ -309,7 +308,7 @@ async fn records_are_found_in_the_bucket() {
     for (key, bytes) in records.records() {
         edge.put("r2", &composition_key(&key.parse().expect("a key")), bytes, None).await;
     }
-    point(&edge, 0).await;
+    point(&edge).await;
     assert_serves(&edge, "git/jq", &records.image("git/jq")).await;
     // KV has them now: pointer, set, four names, and two manifests with two keys each.
     edge.await_keys(10).await;
@@ -329,7 +328,7 @@ async fn copies_of_records_end_with_what_they_are_copies_of() {
         edge.put("r2", &composition_key(&key.parse().expect("a key")), bytes, None).await;
     }
     let written = now();
-    point(&edge, 0).await;
+    point(&edge).await;
     let request = edge.request(Method::GET, IMAGE).header("x-test-fault", "r2-half-a-million-seconds-old");
     assert_eq!(source(&request.send().await.expect("an answer")), "composed");
     edge.await_keys(8).await;
@@ -514,24 +513,20 @@ async fn what_cannot_be_stored_is_the_backends() {
     assert_eq!(source(&request.send().await.expect("an answer")), "composed");
 }
 
-/// A tag may have moved, so the backend decides, as long as there is one.
+/// A tag may have moved, so the backend decides what it names, as long as there is one.
 #[tokio::test]
 async fn old_pointers_do_not_count() {
     let records = Records::new();
-    let (edge, origin) = pair(|settings| settings.forgetful().with("FIRN_TAG_TTL_SECONDS", "60")).await;
+    let (edge, origin) = pair(Settings::forgetful).await;
     records.put_into_kv(&edge).await;
-    point(&edge, 1000).await;
+    origin.move_to("set-2");
     assert_eq!(source(&edge.get(IMAGE).await), "backend");
-    origin.stop();
-    point(&edge, 1000).await;
-    assert_eq!(source(&edge.get("/v2/htop/jq/manifests/latest").await), "composed");
+    assert_eq!(origin.checked(), ["latest"]);
 
-    let (edge, origin) = pair(|settings| settings.forgetful().with("FIRN_TAG_TTL_SECONDS", "3600")).await;
+    let (edge, origin) = pair(Settings::forgetful).await;
     records.put_into_kv(&edge).await;
-    point(&edge, 5400).await;
-    // Young enough for this answer. The backend is asked afterwards.
+    origin.stop();
     assert_eq!(source(&edge.get(IMAGE).await), "composed");
-    eventually("the backend is asked", async || (!origin.seen().is_empty()).then_some(())).await;
 }
 
 #[tokio::test]
