@@ -139,7 +139,8 @@ impl KvStore {
         }
     }
 
-    async fn write(&self, key: CacheKey, manifest: &Manifest) {
+    /// Writes a manifest under one of its keys.
+    pub(crate) async fn write(&self, key: CacheKey, manifest: &Manifest) {
         let (key, Manifest { bytes, metadata }) = (key.to_string(), manifest);
         if let Err(error) = self.kv.put_bytes(&key, bytes, metadata, self.manifest_ttl_seconds).await {
             warn("write a manifest", &error);

@@ -26,6 +26,7 @@ mod object;
 mod observe;
 mod probe;
 mod pulls;
+mod renewal;
 mod repository;
 mod routes;
 mod settle;

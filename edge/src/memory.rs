@@ -7,13 +7,17 @@ use firn_shared::{
     naming::image_name::ImageName,
     oci::{digest::Digest, reference::Tag},
 };
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
+use std::thread::LocalKey;
+use worker::js_sys::Math;
 
 /// How long a backend that failed is asked last, in seconds.
 const DOWN_SECONDS: u64 = 10;
 /// How long something that is being asked for in the background is not asked for again, in seconds.
 const REVALIDATION_SECONDS: u64 = 10;
+/// How long an entry of KV that is being renewed is not renewed again, in seconds. KV takes a minute to show the new one.
+const RENEWAL_SECONDS: u64 = 120;
 /// How long it is remembered that an image is not there any longer, in seconds.
 const ENDED_SECONDS: u64 = 60;
 /// How many entries each table may have: names come from outside.
@@ -24,6 +28,8 @@ const MAX_BELONGING: usize = 512;
 thread_local! {
     static POINTERS: RefCell<HashMap<Tag, CheckedPointer>> = RefCell::default();
     static REVALIDATED: RefCell<HashMap<String, u64>> = RefCell::default();
+    static RENEWED: RefCell<HashMap<String, u64>> = RefCell::default();
+    static LATENESS: Cell<Option<f64>> = const { Cell::new(None) };
     static ENDED: RefCell<HashMap<String, u64>> = RefCell::default();
     static DOWN: RefCell<HashMap<String, u64>> = RefCell::default();
     static EXPOSURES: RefCell<HashMap<String, (BackendExposure, u64)>> = RefCell::default();
@@ -151,14 +157,33 @@ pub(crate) fn note_tag(name: &ImageName, tag: &Tag) -> bool {
 
 /// Whether it is this request's turn to ask for `what` in the background.
 pub(crate) fn begin_revalidation(what: &str) -> bool {
-    REVALIDATED.with_borrow_mut(|times| {
+    begin(&REVALIDATED, what, REVALIDATION_SECONDS)
+}
+
+/// Whether it is this request's turn to renew an entry of KV.
+pub(crate) fn begin_renewal(key: &str) -> bool {
+    begin(&RENEWED, key, RENEWAL_SECONDS)
+}
+
+/// Whether `what` has not begun in the last `seconds`. From now on it has.
+fn begin(times: &'static LocalKey<RefCell<HashMap<String, u64>>>, what: &str, seconds: u64) -> bool {
+    times.with_borrow_mut(|times| {
         let now = now();
-        if times.get(what).is_some_and(|begun| now.saturating_sub(*begun) < REVALIDATION_SECONDS) {
+        if times.get(what).is_some_and(|begun| now.saturating_sub(*begun) < seconds) {
             return false;
         }
         make_room(times);
         times.insert(what.to_owned(), now);
         true
+    })
+}
+
+/// How late this isolate does what all isolates do now and then, so that they do not do it at the same time: 0 to 1.
+pub(crate) fn lateness() -> f64 {
+    LATENESS.get().unwrap_or_else(|| {
+        let lateness = Math::random();
+        LATENESS.set(Some(lateness));
+        lateness
     })
 }
 

@@ -6,17 +6,10 @@ use firn_shared::{
     link::tag_pointer::{CheckedPointer, Freshness, TagPointer, never_moves},
     oci::{error::OciError, reference::Tag},
 };
-use std::cell::Cell;
 use std::rc::Rc;
-use worker::js_sys::Math;
 
 /// How long the Cache API keeps a pointer, in seconds. It is used for as long as it is there if it cannot be checked.
 const CACHE_SECONDS: u64 = 24 * 3600;
-
-thread_local! {
-    /// Where this isolate is in the time in which isolates check a tag: 0 to 1.
-    static LATENESS: Cell<Option<f64>> = const { Cell::new(None) };
-}
 
 /// The pointer of a tag, as it may be used now. None if nobody has pulled by this tag, as far as is known.
 ///
@@ -125,12 +118,7 @@ async fn check_again(edge: &Edge, tag: &Tag, known: Option<CheckedPointer>) {
 
 fn freshness(edge: &Edge, tag: &Tag, known: &CheckedPointer) -> Freshness {
     let ttl = edge.config.tag_ttl_seconds;
-    let lateness = LATENESS.get().unwrap_or_else(|| {
-        let lateness = Math::random();
-        LATENESS.set(Some(lateness));
-        lateness
-    });
-    known.freshness(tag, clock::now(), ttl, (lateness * (ttl / 4) as f64) as u64)
+    known.freshness(tag, clock::now(), ttl, (memory::lateness() * (ttl / 4) as f64) as u64)
 }
 
 /// The pointer in the Cache API.

@@ -14,14 +14,14 @@ use crate::{
     kv_store::KvStore,
     limit::Limit,
     manifest::{Fetched, Manifest},
-    memory, pulls, repository,
+    memory, pulls, renewal, repository,
     tag::Sighting,
     tag_pointer,
     wanted::Wanted,
 };
 use firn_shared::{
     link::{
-        edge_cache::{manifest_key, request_key},
+        edge_cache::{digest_key, manifest_key, request_key},
         protocol::{AnswerSource, ImageSetId},
         tag_pointer::{CheckedPointer, Choice},
         waiting,
@@ -162,13 +162,14 @@ async fn find(
 }
 
 /// The image in a package set, if a cache or KV has it.
-async fn kept(edge: &Edge, set: &ImageSetId, wanted: &Wanted) -> Option<(Manifest, AnswerSource)> {
+async fn kept(edge: &Rc<Edge>, set: &ImageSetId, wanted: &Wanted) -> Option<(Manifest, AnswerSource)> {
     if let Some(found) = cached(edge, set, wanted).await {
         return Some(found);
     }
     let Wanted { image, format, .. } = wanted;
     let manifest = KvStore::open(&edge.env, &edge.config)?.manifest(set, image, *format).await?;
     Key::image(edge, set, image, *format).keep(edge, &manifest);
+    renewal::note(edge, manifest_key(set, image, *format), &manifest);
     Some((manifest, AnswerSource::Kv))
 }
 
@@ -229,6 +230,7 @@ async fn by_digest(
         && let Some(manifest) = store.by_digest(&digest).await
     {
         key.keep(edge, &manifest);
+        renewal::note(edge, digest_key(&digest), &manifest);
         return Ok((manifest, AnswerSource::Kv));
     }
     Limit::LookUps.check(edge).await?;

@@ -37,6 +37,14 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
+impl ManifestMetadata {
+    /// Whether the entry should be written again at `now` (seconds since 1970), because it is kept for `ttl_seconds` and
+    /// half of that has passed. `late` seconds more differ between isolates.
+    pub fn is_due(&self, now: u64, ttl_seconds: u64, late: u64) -> bool {
+        now.saturating_sub(self.created) > (ttl_seconds / 2).saturating_add(late)
+    }
+}
+
 /// The key of the manifest of an image of a package set.
 pub fn manifest_key(package_set: &ImageSetId, name: &ImageName, format: ManifestFormat) -> CacheKey {
     CacheKey::builder("manifest-1")
@@ -138,6 +146,22 @@ mod tests {
             };
             prop_assert_eq!(a == b, request(&a) == request(&b), "{:?} {:?}", a, b);
             prop_assert_ne!(manifest(&a), request(&a));
+        }
+    }
+
+    #[test]
+    fn entries_are_renewed_in_the_second_half_of_their_time() {
+        let metadata = ManifestMetadata {
+            digest: Digest::of(b"x"),
+            media_type: String::new(),
+            revision: None,
+            created: 1_000,
+            composed: false,
+        };
+        for (now, late, expect) in
+            [(0, 0, false), (1_500, 0, false), (1_501, 0, true), (1_501, 200, false), (1_701, 200, true)]
+        {
+            assert_eq!(metadata.is_due(now, 1_000, late), expect, "{now} {late}");
         }
     }
 
