@@ -1,6 +1,7 @@
 // The Worker under test, in a wrapper that can break its bindings for one request, and read them.
 //
 //   x-test-fault: kv-get, kv-put, r2-get, r2-put, repository   those calls fail in this request
+//   x-test-fault: r2-busy                                      another isolate puts the same a moment before
 //   x-test-fault: objects-hang                                 no Durable Object answers in this request
 //   x-test-fault: flights-overloaded, flights-reset            those objects throw what Cloudflare's throw
 //   x-test-fault: r2-half-a-million-seconds-old                objects in R2 are that much older in this request
@@ -63,6 +64,16 @@ const writeProtected = (bucket) => {
   return result;
 };
 
+// R2 takes one write per key and second.
+const busy = (bucket) => {
+  const result = writeProtected(bucket);
+  result.put = async (...rest) => {
+    await bucket.put(...rest);
+    throw new Error("put: Reduce your concurrent request rate for the same object. (10058)");
+  };
+  return result;
+};
+
 // The same bindings, with reads counted.
 function counted(env) {
   const { MANIFESTS: kv, BLOBS: r2 } = env;
@@ -116,6 +127,7 @@ function withFaults(env, faults) {
         throw Object.assign(new Error("a Durable Object failed"), { [flag]: true });
       });
     } else if (fault === "r2-put") result.BLOBS = writeProtected(env.BLOBS);
+    else if (fault === "r2-busy") result.BLOBS = busy(env.BLOBS);
     else if (fault === "r2-half-a-million-seconds-old") result.BLOBS = older(env.BLOBS, 500_000);
     else throw new Error(`unknown fault ${fault}`);
   }
@@ -137,9 +149,11 @@ async function inspect(env, request, url) {
     case "DELETE":
       await binding.delete(key);
       return new Response("deleted");
-    default:
+    default: {
       if (!key) return Response.json((await binding.list()).keys);
-      return new Response(store === "kv" ? await binding.get(key, "arrayBuffer") : (await binding.get(key))?.body);
+      const value = store === "kv" ? await binding.get(key, "arrayBuffer") : (await binding.get(key))?.body;
+      return value ? new Response(value) : new Response("nothing", { status: 404 });
+    }
   }
 }
 

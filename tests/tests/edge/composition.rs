@@ -67,7 +67,10 @@ fn package(name: &str) -> KnownPackage {
 
 /// A package that was recorded when `libc` had this content. Its shell is at this path, if it has one.
 fn package_with(name: &str, libc: NarHash, sh: Option<&str>) -> KnownPackage {
-    let record = package_record(name, libc, sh);
+    known(package_record(name, libc, sh))
+}
+
+fn known(record: PackageRecord) -> KnownPackage {
     let strategy = Sharing::default();
     let closure = Closure::new(&record.closure).expect("a closure");
     let layers = strategy.layers_at(&closure, &[record.part(&closure, false)], 0).into_iter().map(|layer| {
@@ -571,6 +574,47 @@ async fn a_refused_client_makes_nobody_read_records() {
     assert!(after.kv - before.kv <= 2, "the tag's pointer and the manifest: {before:?}, {after:?}");
     assert_eq!(after.r2, before.r2);
     assert_eq!(origin.seen().len(), answered);
+}
+
+/// All isolates that compose an image store the same blobs, and R2 takes one write per key and second.
+#[tokio::test]
+async fn somebody_else_may_be_first() {
+    let records = Records::new();
+    let (edge, origin) = pair(Settings::forgetful).await;
+    records.put_into_kv(&edge).await;
+    let get = async |accept: &str, fault: &str| {
+        let request = edge.request(Method::GET, IMAGE).header("accept", accept);
+        request.header("x-test-fault", fault).send().await.expect("an answer")
+    };
+    assert_eq!(source(&get(OCI_MANIFEST, "r2-busy").await), "composed");
+    // Both formats have the same blobs, and these are not written again.
+    assert_eq!(source(&get(DOCKER_MANIFEST, "r2-put").await), "composed");
+    assert!(origin.seen().is_empty());
+}
+
+/// An isolate has 128 MB, and parsed records take several times their length.
+#[tokio::test]
+async fn records_that_are_too_long_are_not_read() {
+    let mut records = Records::new();
+    let mut long = package_record("git", NarHash::of(b"libc"), None);
+    let file = |name: &str| FileName::new(name.as_bytes()).expect("a file name");
+    let files = (0..60_000).map(|i| (file(&format!("{i:050}")), Node::File)).collect();
+    let root = Root { path: store_path("git"), node: Node::Directory(0), propagated: vec![] };
+    let directories = vec![[(file("lib"), Node::Directory(1))].into(), files];
+    long.listing = Listing::new(directories, vec![], vec![root]).expect("a listing");
+    records.known.insert(package_name("git"), known(long));
+    let (edge, _origin) = pair(Settings::forgetful).await;
+    records.put_into_kv(&edge).await;
+    assert_eq!(source(&edge.get("/v2/htop/jq/manifests/latest").await), "composed");
+    assert_eq!(source(&edge.get(IMAGE).await), "backend");
+    let (edge, origin) = pair(Settings::forgetful).await;
+    origin.stop();
+    for (key, bytes) in records.records() {
+        edge.put("r2", &composition_key(&key.parse().expect("a key")), bytes, None).await;
+    }
+    point(&edge).await;
+    assert_eq!(source(&edge.get("/v2/htop/jq/manifests/latest").await), "composed");
+    assert_eq!(refusal(edge.get(IMAGE).await).await, (503, "UNAVAILABLE".to_owned()));
 }
 
 /// Composed blobs are served by the edge, even if other blobs are elsewhere.

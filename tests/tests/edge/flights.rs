@@ -1,6 +1,6 @@
 //! The Durable Objects that ask the backend, when many clients want one image or the objects fail.
 
-use crate::{header, pair, refusal};
+use crate::{header, pair};
 use firn_shared::oci::error::OciError;
 use firn_tests::edge::{Behaviour, Settings};
 use futures::future::join_all;
