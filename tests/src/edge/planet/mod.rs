@@ -8,7 +8,7 @@ mod bill;
 mod settings;
 
 pub use bill::Bill;
-pub use settings::Settings;
+pub use settings::{Location, Settings};
 
 use crate::{
     service::{Service, scratch},
@@ -51,9 +51,22 @@ impl Planet {
     /// # Panics
     /// If the Worker has not been built, or does not start.
     pub async fn start(settings: Settings) -> Self {
+        Self::start_code(None, settings).await
+    }
+
+    /// Starts a planet with another Worker, of this JavaScript.
+    ///
+    /// # Panics
+    /// See [`Planet::start`].
+    pub async fn start_with(code: &str, settings: Settings) -> Self {
+        Self::start_code(Some(code), settings).await
+    }
+
+    async fn start_code(code: Option<&str>, settings: Settings) -> Self {
         #[derive(Serialize)]
         struct Arguments<'a> {
             build: PathBuf,
+            code: Option<&'a str>,
             state: &'a Path,
             compatibility_date: String,
             lives: u32,
@@ -70,6 +83,7 @@ impl Planet {
         objects.retain(|binding, _| !settings.unbound.contains(binding));
         let arguments = Arguments {
             build,
+            code,
             state: &scratch.join("state"),
             compatibility_date: compatibility_date(root),
             lives: LIVES,
@@ -138,12 +152,16 @@ impl Planet {
     pub async fn settle(&self) {
         let mut quiet = 0;
         eventually("all work is done", async || {
-            let pending: u64 = self.ask(Method::GET, "pending").await;
-            quiet = if pending == 0 { quiet + 1 } else { 0 };
+            quiet = if self.under_way().await == 0 { quiet + 1 } else { 0 };
             // Between two pieces of work there may be none.
             (quiet == 3).then_some(())
         })
         .await;
+    }
+
+    /// How many requests, and pieces of work after an answer, are under way in isolates and objects.
+    pub async fn under_way(&self) -> u64 {
+        self.ask(Method::GET, "pending").await
     }
 
     /// Ends all isolates and resets all Durable Objects, as a deployment does.

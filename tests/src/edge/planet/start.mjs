@@ -16,7 +16,7 @@ const folder = (name) =>
   readdirSync(join(here, name)).map((file) => esModule(join(name, file), readFileSync(join(here, name, file), "utf8")));
 
 // The Worker once for each life of an isolate, all with the same compiled Wasm.
-const code = readFileSync(join(settings.build, "index.js"), "utf8").replace('"./index_bg.wasm"', '"../index_bg.wasm"');
+const code = (settings.code ?? readFileSync(join(settings.build, "index.js"), "utf8")).replace('"./index_bg.wasm"', '"../index_bg.wasm"');
 const wasm = { type: "CompiledWasm", path: "/index_bg.wasm", contents: readFileSync(join(settings.build, "index_bg.wasm")) };
 const lives = Array.from({ length: settings.lives }, (_, life) => esModule(`life${life}/index.js`, code));
 const classes = Object.values(settings.objects);
