@@ -72,6 +72,12 @@ impl Settings {
     }
 }
 
+impl AsRef<Planet> for Edge {
+    fn as_ref(&self) -> &Planet {
+        &self.planet
+    }
+}
+
 impl Edge {
     /// Starts a Worker and waits until it answers.
     ///
