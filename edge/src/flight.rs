@@ -175,7 +175,7 @@ struct Running {
 /// The backend is asked on behalf of one client, whose quota may be used up. Such a refusal applies to that client
 /// only: the next waiting client asks on its own behalf, and the others wait for that. So each client asks at most
 /// once, and if none is refused, there is one request.
-#[durable_object]
+#[durable_object(fetch)]
 pub struct Flight {
     env: Env,
     state: State,

@@ -125,7 +125,7 @@ fn failed(reason: &str) -> OciError {
 }
 
 /// The digests of one name.
-#[durable_object]
+#[durable_object(fetch)]
 pub struct Repository {
     state: State,
 }
