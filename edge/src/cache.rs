@@ -23,7 +23,7 @@ use worker::web_sys;
 #[wasm_bindgen]
 extern "C" {
     #[wasm_bindgen(thread_local_v2, js_namespace = caches, js_name = default)]
-    static DEFAULT: web_sys::Cache;
+    pub(crate) static DEFAULT: web_sys::Cache;
 }
 
 /// How long the answer to a tag is cached here at most, in seconds. This adds to the tag's own TTL.
