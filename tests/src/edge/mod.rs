@@ -4,6 +4,7 @@
 //! or the backend fail.
 
 mod origin;
+pub mod planet;
 mod workerd;
 
 pub use origin::{Behaviour, Origin, Seen};

@@ -119,6 +119,11 @@ impl Origin {
         Self { url, shared, task }
     }
 
+    /// Its URL with a name instead of an address, as it must be in production. The planet finds it.
+    pub fn named(&self) -> String {
+        self.url.replace("127.0.0.1", "backend.example")
+    }
+
     /// Behaves like this from now on.
     pub fn behave(&self, behaviour: Behaviour) {
         self.shared.lock().expect("no panic").behaviour = behaviour;

@@ -1,0 +1,3 @@
+//! The Worker on a planet as strict as Cloudflare's: what holds under its rules, and what a pull costs.
+
+mod rules;
