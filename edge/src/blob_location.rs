@@ -55,9 +55,7 @@ pub(crate) fn locate(
                 }
             })
         }
-        BlobOrigin::Public(base) => {
-            Some(Location::unsigned(format!("{base}/{}", blob_key(digest))))
-        }
+        BlobOrigin::Public(base) => Some(Location::unsigned(format!("{base}/{}", blob_key(digest)))),
         BlobOrigin::Presigned { bucket, seconds } => {
             let now = i64::try_from(clock::now()).expect("clocks stay within i64");
             let url = bucket.presign(method, &blob_key(digest), now, *seconds);

@@ -344,7 +344,9 @@ mod tests {
         check(&[("FIRN_BACKEND_URL", " , ")], "FIRN_BACKEND_URL names no backend");
         check(&[("FIRN_BACKEND_URL", "127.0.0.1:8080")], "FIRN_BACKEND_URL is not an http or https URL");
         check(&[("FIRN_BACKEND_URL", "http://x/?a=b")], "FIRN_BACKEND_URL is not an http or https URL");
-        for address in ["http://192.0.2.1:8080", "https://[2001:db8::1]", "http://127.0.0.1 http://10.0.0.1/firn"] {
+        for address in
+            ["http://192.0.2.1:8080", "https://[2001:db8::1]", "http://127.0.0.1 http://10.0.0.1/firn"]
+        {
             check(&[("FIRN_BACKEND_URL", address)], "FIRN_BACKEND_URL is an IP address");
         }
         check(&[backend, ("FIRN_BLOBS", "x")], "FIRN_BLOBS is none of");

@@ -5,6 +5,7 @@ use firn_shared::{
     link::base_url::host_name,
     oci::{endpoint::Method, error::OciError, request as registry},
 };
+use futures_util::FutureExt;
 use std::borrow::Cow;
 use std::future::Future;
 use std::rc::Rc;
@@ -121,9 +122,10 @@ impl Edge {
         Some(purge.await)
     }
 
-    /// Does work after the response. The runtime allows it 30 s.
+    /// Does work after the response. The runtime allows it 30 s. It is boxed, because each kind of future would take 1 kB
+    /// of the Worker for being a promise.
     pub(crate) fn later(&self, work: impl Future<Output = ()> + 'static) {
-        self.context.wait_until(work);
+        self.context.wait_until(work.boxed_local());
     }
 }
 

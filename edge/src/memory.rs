@@ -119,7 +119,8 @@ pub(crate) fn forget_manifest(key: &str) {
 
 /// Whether the edge keeps a blob, if that is known.
 pub(crate) fn kept_blob(digest: &Digest) -> Option<bool> {
-    KEPT_BLOBS.with_borrow(|blobs| blobs.get(digest).filter(|(_, until)| now() < *until).map(|(kept, _)| *kept))
+    KEPT_BLOBS
+        .with_borrow(|blobs| blobs.get(digest).filter(|(_, until)| now() < *until).map(|(kept, _)| *kept))
 }
 
 /// Remembers for some seconds whether the edge keeps a blob.

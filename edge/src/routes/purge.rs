@@ -38,7 +38,8 @@ async fn authorized(edge: &Edge, token: &Digest) -> Result<Answer, Failure> {
     };
     let refused = |reason: &str| {
         console_error!("{}", serde_json::json!({ "message": "nothing was purged", "error": reason }));
-        OciError::new(ErrorCode::Unavailable, format!("Workers Cache did not forget: {reason}")).retry_after(60)
+        OciError::new(ErrorCode::Unavailable, format!("Workers Cache did not forget: {reason}"))
+            .retry_after(60)
     };
     let Some(outcome) = edge.purge(&what.to_string()).await else {
         return Err(refused("it is not there").into());

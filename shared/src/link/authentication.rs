@@ -95,7 +95,9 @@ mod tests {
 
     #[test]
     fn errors_are_recognised_by_their_messages() {
-        for error in [AuthenticationError::Missing, AuthenticationError::Expired, AuthenticationError::Mismatch] {
+        for error in
+            [AuthenticationError::Missing, AuthenticationError::Expired, AuthenticationError::Mismatch]
+        {
             assert_eq!(AuthenticationError::of_message(&error.to_string()), Some(error));
         }
         assert_eq!(AuthenticationError::of_message("log in first"), None);

@@ -18,6 +18,8 @@ pub struct Settings {
     pub flights: bool,
     /// Whether it has the Durable Objects that record which digests belong to a name.
     pub repositories: bool,
+    /// Whether it has Analytics Engine.
+    pub points: bool,
     /// Whether the Cache API stores anything.
     pub cache: bool,
     /// How many look-ups a client may make in a minute.
@@ -54,6 +56,7 @@ impl Settings {
             kv: true,
             flights: true,
             repositories: true,
+            points: true,
             cache: true,
             look_ups: None,
             misses: None,
@@ -78,8 +81,8 @@ impl Edge {
     /// # Panics
     /// If the Worker has not been built, or does not start.
     pub async fn start(settings: Settings) -> Self {
-        let Settings { variables, kv, flights, repositories, cache, look_ups, misses } = settings;
-        let bound = [("FLIGHTS", flights), ("REPOSITORIES", repositories)];
+        let Settings { variables, kv, flights, repositories, points, cache, look_ups, misses } = settings;
+        let bound = [("FLIGHTS", flights), ("REPOSITORIES", repositories), ("PULLS", points)];
         let unbound = bound.into_iter().filter_map(|(name, is_bound)| (!is_bound).then(|| name.to_owned()));
         let limits = [("LOOKUPS", look_ups), ("MISSES", misses)];
         let limits = limits.into_iter().filter_map(|(name, limit)| Some((name.to_owned(), limit?)));
@@ -112,6 +115,11 @@ impl Edge {
     /// The points that it wrote to Analytics Engine.
     pub async fn points(&self) -> serde_json::Value {
         self.get("/.test/points").await.json().await.expect("a list")
+    }
+
+    /// What it told Workers Cache to forget.
+    pub async fn purged(&self) -> serde_json::Value {
+        self.get("/.test/purged").await.json().await.expect("a list")
     }
 
     /// How many requests it sent to the Durable Objects that ask the backend.

@@ -5,14 +5,18 @@ mod access;
 mod blobs;
 mod broken_upstreams;
 mod builds;
+mod caching;
 mod composition;
+mod health;
 mod lost;
 mod manifests;
 mod misses;
 mod observation;
 mod pulls;
+mod purge;
 mod quotas;
 mod size;
+mod wrangler;
 
 use firn_shared::{
     link::{

@@ -28,7 +28,10 @@ export default class extends WorkerEntrypoint {
     const { default: Inner } = await import(`../life${header("x-test-life")}/index.js`);
     const inner = new Inner(this.ctx, known);
     const { ctx } = this;
-    const context = { waitUntil: (work) => ctx.waitUntil(pending(() => work)), passThroughOnException: () => {}, props: {} };
+    // Workers Cache, as far as the Worker sees it.
+    const purge = async (what) => (tally.purged.push(what), { success: true, errors: [] });
+    const waitUntil = (work) => ctx.waitUntil(pending(() => work));
+    const context = { waitUntil, passThroughOnException: () => {}, props: {}, cache: { purge } };
     Object.defineProperty(inner, "ctx", { value: context });
     return new Invocation(faults).run(() => pending(async () => inner.fetch(request)));
   }

@@ -172,6 +172,7 @@ function end(world, service) {
 //   /.test/pending                     how many requests and pieces of work after an answer are under way
 //   /.test/end?location=&isolate=      ends an isolate; the next request to it finds a new one
 //   /.test/deploy                      ends all isolates and resets all objects
+//   /.test/purged                      what Workers Cache was told to forget
 //   /.test/boarded, reads, points      requests to flights; reads of KV and R2 without those of objects; points
 async function control(world, env, request, url) {
   const [, , what, ...rest] = url.pathname.split("/");
@@ -199,6 +200,8 @@ async function control(world, env, request, url) {
       return Response.json(world.reads);
     case "points":
       return Response.json((await tallies(env)).flatMap((tally) => tally.points));
+    case "purged":
+      return Response.json((await tallies(env)).flatMap((tally) => tally.purged));
     case "kv":
       if (request.method === "PUT") {
         const metadata = url.searchParams.get("metadata");
