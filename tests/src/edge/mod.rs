@@ -5,6 +5,7 @@
 
 mod origin;
 pub mod planet;
+pub mod records;
 mod workerd;
 
 pub use origin::{Behaviour, Origin, Seen};

@@ -75,6 +75,12 @@ impl Settings {
     }
 }
 
+impl AsRef<Planet> for Edge {
+    fn as_ref(&self) -> &Planet {
+        &self.planet
+    }
+}
+
 impl Edge {
     /// Starts a Worker and waits until it answers.
     ///
@@ -115,11 +121,6 @@ impl Edge {
     /// The points that it wrote to Analytics Engine.
     pub async fn points(&self) -> serde_json::Value {
         self.get("/.test/points").await.json().await.expect("a list")
-    }
-
-    /// What it told Workers Cache to forget.
-    pub async fn purged(&self) -> serde_json::Value {
-        self.get("/.test/purged").await.json().await.expect("a list")
     }
 
     /// How many requests it sent to the Durable Objects that ask the backend.

@@ -13,7 +13,6 @@ mod manifests;
 mod misses;
 mod observation;
 mod pulls;
-mod purge;
 mod quotas;
 mod size;
 mod wrangler;

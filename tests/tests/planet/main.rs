@@ -1,3 +1,4 @@
 //! The Worker on a planet as strict as Cloudflare's: what holds under its rules, and what a pull costs.
 
 mod rules;
+mod workers_cache;

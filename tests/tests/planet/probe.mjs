@@ -39,6 +39,7 @@ const operations = {
     await Promise.all([...hanging, read]);
     return first;
   },
+  purge: async (env, method, key, value, ctx) => ctx.cache.purge({ tags: [key] }),
   memory: async () => (requests += 1),
   time: async () => Date.now(),
   limit: async (env, method, key) => env.MISSES.limit({ key }),
@@ -73,8 +74,17 @@ export default class extends WorkerEntrypoint {
   async fetch(request) {
     const url = new URL(request.url);
     const [, what, method, ...key] = url.pathname.split("/");
+    // An answer with the headers in the query, that has how many requests there were in its body.
+    if (what === "answer") {
+      requests += 1;
+      const headers = { etag: '"same"', ...Object.fromEntries(url.searchParams) };
+      const { status = 200, delay = 0, unchanged, ...rest } = headers;
+      await new Promise((resolve) => setTimeout(resolve, Number(delay)));
+      if (unchanged && request.headers.get("if-none-match") === rest.etag) return new Response(null, { status: 304 });
+      return new Response(`${request.method} ${requests}`, { status: Number(status), headers: rest });
+    }
     try {
-      const value = await operations[what](this.env, method, key.join("/"), url.searchParams.get("value"));
+      const value = await operations[what](this.env, method, key.join("/"), url.searchParams.get("value"), this.ctx);
       return Response.json({ value: value ?? null });
     } catch (error) {
       const { message, overloaded = false, retryable = false } = error;

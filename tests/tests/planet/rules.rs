@@ -213,7 +213,7 @@ async fn connections_are_limited() {
 async fn everything_that_costs_is_counted() {
     let planet = planet(|settings| settings).await;
     let lhr = planet.at("lhr");
-    let one = Bill { worker_requests: 1, ..Bill::default() };
+    let one = Bill { worker_requests: 1, worker_runs: 1, ..Bill::default() };
     for (path, expect) in [
         ("/memory//", one),
         ("/kv/get/a", Bill { kv_reads: 1, ..one }),

@@ -8,8 +8,10 @@ use std::ops::Sub;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bill {
-    /// Requests that the Worker answered.
+    /// Requests to the Worker, also those that Workers Cache answers.
     pub worker_requests: u64,
+    /// Runs of the Worker, which use CPU time. Workers Cache also has it run after an answer.
+    pub worker_runs: u64,
     /// Reads of KV, also those that find nothing.
     pub kv_reads: u64,
     /// Writes to KV, also those that are refused.
@@ -36,9 +38,10 @@ pub struct Bill {
 
 impl Bill {
     /// The kinds with their numbers, as they are named in `tests/prices.json`.
-    pub fn lines(&self) -> [(&'static str, u64); 12] {
+    pub fn lines(&self) -> [(&'static str, u64); 13] {
         [
             ("worker_requests", self.worker_requests),
+            ("worker_runs", self.worker_runs),
             ("kv_reads", self.kv_reads),
             ("kv_writes", self.kv_writes),
             ("kv_deletes", self.kv_deletes),
@@ -60,6 +63,7 @@ impl Sub for Bill {
     fn sub(self, before: Self) -> Self {
         Self {
             worker_requests: self.worker_requests - before.worker_requests,
+            worker_runs: self.worker_runs - before.worker_runs,
             kv_reads: self.kv_reads - before.kv_reads,
             kv_writes: self.kv_writes - before.kv_writes,
             kv_deletes: self.kv_deletes - before.kv_deletes,

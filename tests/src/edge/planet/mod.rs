@@ -45,6 +45,12 @@ pub struct Place<'a> {
     isolate: Option<usize>,
 }
 
+impl AsRef<Self> for Planet {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 impl Planet {
     /// Starts a planet and waits until it answers.
     ///
@@ -123,7 +129,13 @@ impl Planet {
 
     /// Moves the clock.
     pub async fn advance(&self, time: Duration) {
-        let _: f64 = self.ask(Method::POST, &format!("advance?ms={}", time.as_millis())).await;
+        let _: u64 = self.ask(Method::POST, &format!("advance?ms={}", time.as_millis())).await;
+    }
+
+    /// The time on the planet, in seconds since 1970.
+    pub async fn now(&self) -> u64 {
+        let millis: u64 = self.ask(Method::POST, "advance?ms=0").await;
+        millis / 1000
     }
 
     /// What Cloudflare charges for so far. Waits for work that is done after answers.

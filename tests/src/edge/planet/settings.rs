@@ -30,6 +30,8 @@ pub struct Settings {
     pub addresses: bool,
     /// Whether this is `workers.dev`, where the Cache API keeps nothing.
     pub workers_dev: bool,
+    /// Whether Workers Cache stands before the Worker.
+    pub workers_cache: bool,
 }
 
 /// A place where Cloudflare has machines.
@@ -58,6 +60,7 @@ impl Settings {
             subrequests: 10_000,
             addresses: false,
             workers_dev: false,
+            workers_cache: false,
         }
         .at("lhr", 2)
         .at("nrt", 2)

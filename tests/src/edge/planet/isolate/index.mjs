@@ -2,7 +2,7 @@
 import { WorkerEntrypoint, env } from "cloudflare:workers";
 import { asker, bindings, checkFaults } from "./bindings.mjs";
 import { setClock } from "./clock.mjs";
-import { Invocation } from "./invocation.mjs";
+import { Invocation, subrequest } from "./invocation.mjs";
 import { useCache } from "./network.mjs";
 import { pending, tally } from "./tally.mjs";
 
@@ -28,10 +28,12 @@ export default class extends WorkerEntrypoint {
     const { default: Inner } = await import(`../life${header("x-test-life")}/index.js`);
     const inner = new Inner(this.ctx, known);
     const { ctx } = this;
-    // Workers Cache, as far as the Worker sees it.
-    const purge = async (what) => (tally.purged.push(what), { success: true, errors: [] });
-    const waitUntil = (work) => ctx.waitUntil(pending(() => work));
-    const context = { waitUntil, passThroughOnException: () => {}, props: {}, cache: { purge } };
+    const context = {
+      waitUntil: (work) => ctx.waitUntil(pending(() => work)),
+      passThroughOnException: () => {},
+      props: {},
+      cache: { purge: (wanted) => subrequest(() => ask("purge", wanted)) },
+    };
     Object.defineProperty(inner, "ctx", { value: context });
     return new Invocation(faults).run(() => pending(async () => inner.fetch(request)));
   }

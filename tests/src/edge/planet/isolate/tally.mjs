@@ -1,6 +1,6 @@
 // What this isolate counts for itself, until the world asks.
 
-export const tally = { pending: 0, points: [], purged: [], log_lines: 0, rows_read: 0, rows_written: 0 };
+export const tally = { pending: 0, points: [], log_lines: 0, rows_read: 0, rows_written: 0 };
 
 for (const level of ["debug", "error", "info", "log", "warn"]) {
   const write = console[level].bind(console);

@@ -8,6 +8,7 @@
 import { WorkerEntrypoint } from "cloudflare:workers";
 import { Bill } from "./bill.mjs";
 import { billedAs, Bucket } from "./bucket.mjs";
+import { Front } from "./front.mjs";
 import { Limiters } from "./limiters.mjs";
 import { LocationCache } from "./location_cache.mjs";
 import { Namespace } from "./kv.mjs";
@@ -31,6 +32,7 @@ class State {
     this.objects = new Objects({ rate: settings.object_rate });
     this.limiters = new Limiters(settings.limits);
     this.caches = new Map(settings.locations.map(({ name }) => [name, new LocationCache()]));
+    this.front = new Front();
     // How often each isolate was ended, and the one of the Durable Objects.
     this.lives = new Map();
   }
@@ -130,6 +132,11 @@ export class World extends WorkerEntrypoint {
     return answer(this.env, (world, now) => world.limiters.use(now, from.location, binding, key));
   }
 
+  // `ctx.cache.purge()`.
+  purge(from, wanted) {
+    return answer(this.env, (world) => world.front.purge(wanted));
+  }
+
   cache(from, method, url, argument) {
     return answer(this.env, (world, now) => {
       const cache = world.caches.get(from.location);
@@ -154,6 +161,8 @@ async function bill(world, env) {
 }
 
 async function deploy(world, env) {
+  // The version is part of Workers Cache's key.
+  world.front = new Front();
   world.lives.set("objects", world.life("objects") + 1);
   await env["control objects"].reset(world.objects.known());
   for (const { name, isolates } of world.settings.locations)
@@ -172,7 +181,6 @@ function end(world, service) {
 //   /.test/pending                     how many requests and pieces of work after an answer are under way
 //   /.test/end?location=&isolate=      ends an isolate; the next request to it finds a new one
 //   /.test/deploy                      ends all isolates and resets all objects
-//   /.test/purged                      what Workers Cache was told to forget
 //   /.test/boarded, reads, points      requests to flights; reads of KV and R2 without those of objects; points
 async function control(world, env, request, url) {
   const [, , what, ...rest] = url.pathname.split("/");
@@ -200,8 +208,6 @@ async function control(world, env, request, url) {
       return Response.json(world.reads);
     case "points":
       return Response.json((await tallies(env)).flatMap((tally) => tally.points));
-    case "purged":
-      return Response.json((await tallies(env)).flatMap((tally) => tally.purged));
     case "kv":
       if (request.method === "PUT") {
         const metadata = url.searchParams.get("metadata");
@@ -239,13 +245,21 @@ export default class extends WorkerEntrypoint {
     const url = new URL(request.url);
     if (url.pathname.startsWith("/.test/")) return control(world, env, request, url);
     const location = request.headers.get("x-test-location") ?? world.settings.locations[0].name;
-    const service = world.isolate(location, request.headers.get("x-test-isolate"));
-    world.bill.count("worker_requests", service, `${request.method} ${url.pathname}`);
-    const inner = new Request(request);
-    inner.headers.delete("x-test-location");
-    inner.headers.delete("x-test-isolate");
-    inner.headers.set("x-test-now", world.now());
-    inner.headers.set("x-test-life", world.life(service));
-    return env[service].fetch(inner);
+    const isolate = request.headers.get("x-test-isolate");
+    const path = `${request.method} ${url.pathname}`;
+    const run = async (asked) => {
+      const service = world.isolate(location, isolate);
+      world.bill.count("worker_runs", service, path);
+      const inner = new Request(asked);
+      inner.headers.delete("x-test-location");
+      inner.headers.delete("x-test-isolate");
+      inner.headers.set("x-test-now", world.now());
+      inner.headers.set("x-test-life", world.life(service));
+      return env[service].fetch(inner);
+    };
+    world.bill.count("worker_requests", location, path);
+    if (!world.settings.workers_cache) return run(request);
+    const later = (work) => this.ctx.waitUntil(work);
+    return world.front.answer(request, location, { now: () => world.now(), run, later });
   }
 }

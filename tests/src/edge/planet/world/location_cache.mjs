@@ -1,17 +1,7 @@
 // The Cache API of one location. Answers are kept as long as their Cache-Control says.
+import { sharedSeconds } from "./cache_control.mjs";
 
 const SECOND = 1000;
-
-// For how many seconds a shared cache may keep an answer. Undefined where its headers do not say so.
-export function sharedSeconds(headers) {
-  const directives = (headers["cache-control"] ?? "").toLowerCase().split(",").map((text) => text.trim());
-  if (directives.some((text) => ["no-store", "private", "no-cache"].includes(text.split("=")[0]))) return 0;
-  for (const name of ["s-maxage", "max-age"]) {
-    const found = directives.find((text) => text.startsWith(`${name}=`));
-    if (found) return Number(found.slice(name.length + 1)) || 0;
-  }
-  return undefined;
-}
 
 export class LocationCache {
   #entries = new Map();
