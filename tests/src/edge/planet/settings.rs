@@ -52,7 +52,8 @@ impl Settings {
             variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             locations: Vec::new(),
             kv: true,
-            unbound: BTreeSet::new(),
+            // Opt-in, as in wrangler.toml.
+            unbound: BTreeSet::from(["PULLS".to_owned()]),
             limits: BTreeMap::new(),
             strict: true,
             standing: true,
