@@ -12,7 +12,7 @@ use crate::{
 };
 use firn_shared::{
     link::{
-        authentication,
+        authentication::{self, AuthenticationError},
         base_url::BaseUrl,
         protocol::{CLIENT, MISSING, PACKAGE_SET, REVISION},
     },
@@ -209,6 +209,30 @@ async fn ask<T>(
     Err(failure.unwrap_or_else(unavailable))
 }
 
+/// Whether a backend answers this edge.
+///
+/// # Errors
+/// What is wrong, in words that everybody may read.
+pub(crate) async fn look(config: &Config, backend: &BaseUrl, millis: u64) -> Result<(), String> {
+    // The cheapest request that must be signed.
+    let path = format!("/v2/firn/referrers/{}", Digest::of(b""));
+    let controller = AbortController::default();
+    let signal = controller.signal();
+    let question = Question::about(Method::Get, &path);
+    match within(millis, send(config, backend.as_str(), &question, &signal)).await {
+        None => {
+            controller.abort();
+            Err("does not answer in time".to_owned())
+        }
+        Some(Err(_)) => Err("cannot be reached".to_owned()),
+        Some(Ok(response)) => match response.status_code() {
+            200 => Ok(()),
+            status @ (401 | 403) => Err(why_refused(status, read_error(response).await)),
+            status => Err(format!("answers with status {status}")),
+        },
+    }
+}
+
 async fn attempt<T>(
     config: &Config,
     backend: &str,
@@ -232,7 +256,7 @@ async fn attempt<T>(
             Ok(answer) => Attempt::Answer(answer),
             Err(reason) => failed(reason),
         },
-        status @ (401 | 403) => failed(format!("status {status}: do edge and backend have the same secret?")),
+        status @ (401 | 403) => failed(why_refused(status, read_error(response).await)),
         // The answer to HEAD has no body with a message.
         404 if question.method == Method::Head => {
             Attempt::Absence(OciError::new(ErrorCode::ManifestUnknown, "there is no such build"))
@@ -244,6 +268,18 @@ async fn attempt<T>(
             (Some(error), 503) => Attempt::Failure(error),
             _ => failed(format!("status {status}")),
         },
+    }
+}
+
+/// Why a backend answers with 401 or 403, for the operator. A proxy in front of it may refuse, too.
+fn why_refused(status: u16, error: Option<OciError>) -> String {
+    let error = error.as_ref().and_then(|error| AuthenticationError::of_message(&error.message));
+    match error {
+        Some(error @ (AuthenticationError::Missing | AuthenticationError::Mismatch)) => {
+            format!("{error}: do edge and backend have the same secret?")
+        }
+        Some(error) => error.to_string(),
+        None => format!("status {status}, but not because of a signature: does something else answer there?"),
     }
 }
 

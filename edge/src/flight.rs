@@ -39,9 +39,9 @@ use worker::{DurableObject, Env, Request, Response, State, console_warn, durable
 const BINDING: &str = "FLIGHTS";
 /// How long a Durable Object may take, in milliseconds. It answers soon after the backend's timeout.
 const JOIN_MILLIS: u64 = backend::PATIENCE_MILLIS + 1_000;
-/// How long a Durable Object repeats a manifest to locations that know nothing of the tag, in seconds, unless the TTL of
-/// tags is shorter. KV takes this long to show the manifest everywhere, and locations that had a miss cache that.
-const LANDED_SECONDS: u64 = 60;
+/// How long a Durable Object repeats a manifest to locations that know nothing of the tag, in seconds. KV takes a minute to
+/// show the manifest everywhere, and a location that has just had a miss repeats that for another minute.
+const LANDED_SECONDS: u64 = 180;
 
 /// The header that tells the Durable Object the [`Purpose`], if that is not [`Purpose::Answer`].
 const PURPOSE: &str = "x-firn-purpose";
@@ -232,7 +232,7 @@ struct Running {
 /// The backend is asked on behalf of one client, whose quota may be used up. Such a refusal applies to that client
 /// only: the next waiting client asks on its own behalf, and the others wait for that. So each client asks at most
 /// once, and if none is refused, there is one request.
-#[durable_object]
+#[durable_object(fetch)]
 pub struct Flight {
     env: Env,
     state: State,
@@ -270,7 +270,7 @@ impl Flight {
         let asker = header(request, CLIENT).and_then(|text| text.parse().ok()).map(ClientNetwork::of);
         let deadline = clock::now_millis() + backend::PATIENCE_MILLIS;
         if purpose.missing().is_none()
-            && let Some(fetched) = self.landed(request, &config)
+            && let Some(fetched) = self.landed(request)
         {
             return Ok(fetched);
         }
@@ -290,7 +290,7 @@ impl Flight {
     }
 
     /// The last answer of the backend, if it is right for a location that knows this of the tag.
-    fn landed(&self, request: &Request, config: &Config) -> Option<Rc<Fetched>> {
+    fn landed(&self, request: &Request) -> Option<Rc<Fetched>> {
         let fetched = self.landed.borrow().clone()?;
         let is_right = match (header(request, PACKAGE_SET), header(request, CHECKED)) {
             (Some(known), Some(checked)) => {
@@ -298,8 +298,7 @@ impl Flight {
                 is_same || checked.parse().is_ok_and(|checked: u64| fetched.asked >= checked)
             }
             _ => {
-                let age = clock::now().saturating_sub(fetched.manifest.metadata.created);
-                age < LANDED_SECONDS.min(config.tag_ttl_seconds)
+                clock::now().saturating_sub(fetched.manifest.metadata.created) < LANDED_SECONDS
             }
         };
         is_right.then_some(fetched)

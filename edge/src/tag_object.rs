@@ -26,7 +26,7 @@ const WAIT_MILLIS: u64 = 4_000;
 type Checked = Result<CheckedPointer, OciError>;
 
 /// One tag. Within one Durable Object, and only there, requests may await each other's promises.
-#[durable_object]
+#[durable_object(fetch)]
 pub struct Tag {
     state: State,
     env: Env,
@@ -71,7 +71,8 @@ impl Tag {
         let config = Config::of(&self.env)?;
         self.load(&config, &tag).await;
         if request.method() == worker::Method::Post {
-            let sighting: Sighting = request.json().await.map_err(|_| invalid())?;
+            let text = request.text().await.map_err(|_| invalid())?;
+            let sighting: Sighting = serde_json::from_str(&text).map_err(|_| invalid())?;
             let scribe = self.scribe(config, tag);
             scribe.add(sighting);
             self.state.wait_until(async move { scribe.write().await });

@@ -1,7 +1,7 @@
 //! What a location knows of what tags name: in the isolate's memory and in the Cache API. It is learned from the tag's
 //! Durable Object about once per TTL. KV has the pointer for when the object does not answer.
 
-use crate::{cache, clock, edge::Edge, kv_store::KvStore, limit::Limit, memory, tag, tag::Sighting};
+use crate::{clock, edge::Edge, kv_store::KvStore, limit::Limit, location, memory, tag, tag::Sighting};
 use firn_shared::{
     link::tag_pointer::{CheckedPointer, Freshness, TagPointer, never_moves},
     oci::{error::OciError, reference::Tag},
@@ -123,8 +123,8 @@ fn freshness(edge: &Edge, tag: &Tag, known: &CheckedPointer) -> Freshness {
 
 /// The pointer in the Cache API.
 async fn cached(edge: &Edge, tag: &Tag) -> Option<CheckedPointer> {
-    let text = cache::text(edge, &path(tag)).await?;
-    let known = serde_json::from_str(&text).ok()?;
+    let value = location::get(edge, &path(tag)).await?;
+    let known = serde_json::from_slice(&value).ok()?;
     memory::remember_pointer(tag, &known);
     Some(known)
 }
@@ -142,13 +142,13 @@ async fn stored(edge: &Edge, tag: &Tag) -> Option<CheckedPointer> {
 
 fn keep(edge: &Edge, tag: &Tag, known: &CheckedPointer) {
     memory::remember_pointer(tag, known);
-    let text = serde_json::to_string(known).expect("texts and numbers serialise");
-    cache::keep_text(edge, &path(tag), text, CACHE_SECONDS);
+    let value = serde_json::to_vec(known).expect("texts and numbers serialise");
+    location::keep(edge, &path(tag), value, CACHE_SECONDS);
 }
 
 async fn forget(edge: &Edge, tag: &Tag) {
     memory::forget_pointer(tag);
-    cache::forget_text(edge, &path(tag)).await;
+    location::forget(edge, &path(tag)).await;
 }
 
 /// Where the Cache API has the pointer.

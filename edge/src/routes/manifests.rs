@@ -72,6 +72,9 @@ pub(crate) async fn manifests(
             found
         }
     };
+    if manifest.metadata.composed {
+        compose::kept::learn(edge, &manifest);
+    }
     Ok(answer::manifest(request, manifest, source))
 }
 

@@ -5,8 +5,10 @@ mod access;
 mod blobs;
 mod broken_upstreams;
 mod builds;
+mod caching;
 mod composition;
 mod flights;
+mod health;
 mod lost;
 mod manifests;
 mod misses;
@@ -16,6 +18,7 @@ mod quotas;
 mod renewal;
 mod size;
 mod tags;
+mod wrangler;
 
 use firn_shared::{
     link::{

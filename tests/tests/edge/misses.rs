@@ -298,3 +298,17 @@ async fn says_what_is_not_configured() {
     assert_eq!(response.status(), 500);
     assert!(response.text().await.expect("a body").contains("FIRN_BLOBS is none of"));
 }
+
+/// Cloudflare refuses requests to IP addresses, so no image would ever be made.
+#[tokio::test]
+async fn backends_need_names() {
+    for (url, is_refused) in [("http://192.0.2.1:8080", true), ("http://127.0.0.1:1", false)] {
+        let response = Edge::start(Settings::new(url)).await.get("/v2/").await;
+        let (status, body) = (response.status(), response.text().await.expect("a body"));
+        assert_eq!(
+            (status == 500, body.contains("is an IP address")),
+            (is_refused, is_refused),
+            "{url}: {body}"
+        );
+    }
+}

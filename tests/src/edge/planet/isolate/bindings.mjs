@@ -147,11 +147,11 @@ function objects(namespace, binding, ask) {
 
 // The environment of the Worker, or of its objects.
 export function bindings(env, ask) {
-  const { variables, kv: hasKv, limits, objects: classes } = env.SETTINGS;
+  const { variables, kv: hasKv, limits, objects: classes, unbound } = env.SETTINGS;
   const result = { ...variables, BLOBS: new R2Bucket(env.BLOBS, ask) };
   if (hasKv) result.MANIFESTS = kv(ask);
   for (const name of Object.keys(limits)) result[name] = new Ratelimit(name, ask);
   for (const name of Object.keys(classes)) result[name] = objects(env[name], name, ask);
-  result.PULLS = { writeDataPoint: (point) => void tally.points.push(point) };
+  if (!unbound.includes("PULLS")) result.PULLS = { writeDataPoint: (point) => void tally.points.push(point) };
   return result;
 }
