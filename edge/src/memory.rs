@@ -7,7 +7,7 @@ use crate::{
     manifest::Manifest,
 };
 use firn_shared::{
-    link::tag_pointer::CheckedPointer,
+    link::tag_pointer::TagPointer,
     naming::image_name::ImageName,
     oci::{digest::Digest, reference::Tag},
 };
@@ -34,7 +34,7 @@ const MAX_BELONGING: usize = 2048;
 const MAX_NAMES: usize = 64;
 
 thread_local! {
-    static POINTERS: RefCell<HashMap<Tag, CheckedPointer>> = RefCell::default();
+    static POINTERS: RefCell<HashMap<Tag, TagPointer>> = RefCell::default();
     static REVALIDATED: RefCell<HashMap<String, u64>> = RefCell::default();
     static RENEWED: RefCell<HashMap<String, u64>> = RefCell::default();
     static LATENESS: Cell<Option<f64>> = const { Cell::new(None) };
@@ -68,7 +68,7 @@ struct Manifests {
 }
 
 /// The pointer of a tag as it was last learned here.
-pub(crate) fn pointer(tag: &Tag) -> Option<CheckedPointer> {
+pub(crate) fn pointer(tag: &Tag) -> Option<TagPointer> {
     POINTERS.with_borrow(|pointers| pointers.get(tag).cloned())
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn tags(limit: usize) -> Vec<Tag> {
 }
 
 /// Remembers the pointer of a tag.
-pub(crate) fn remember_pointer(tag: &Tag, pointer: &CheckedPointer) {
+pub(crate) fn remember_pointer(tag: &Tag, pointer: &TagPointer) {
     POINTERS.with_borrow_mut(|pointers| {
         make_room(pointers);
         pointers.insert(tag.clone(), pointer.clone());

@@ -17,14 +17,14 @@ pub(crate) struct Question {
     pub(crate) path: String,
     /// The headers.
     pub(crate) headers: Vec<(&'static str, String)>,
-    /// The body of a POST request. None for GET.
-    pub(crate) body: Option<String>,
+    /// Whether it is a POST request, which says something. Others ask.
+    pub(crate) is_post: bool,
 }
 
 impl Question {
     /// A GET request without headers.
     pub(crate) const fn get(path: String) -> Self {
-        Self { path, headers: Vec::new(), body: None }
+        Self { path, headers: Vec::new(), is_post: false }
     }
 }
 
@@ -78,8 +78,8 @@ async fn request(stub: Stub, question: &Question) -> worker::Result<Response> {
     for (name, value) in &question.headers {
         init.headers.set(name, value)?;
     }
-    if let Some(body) = &question.body {
-        init.with_method(Method::Post).with_body(Some(JsValue::from_str(body)));
+    if question.is_post {
+        init.with_method(Method::Post);
     }
     let request = Request::new_with_init(&format!("https://object{}", question.path), &init)?;
     stub.fetch_with_request(request).await

@@ -68,7 +68,7 @@ async fn put_image(edge: &Edge, name: &str) -> Digest {
     let metadata = serde_json::to_string(&metadata).expect("texts and numbers serialise");
     let key = manifest_key(&set, &name.parse().expect("a name"), format);
     edge.put("kv", &key.to_string(), bytes, Some(&metadata)).await;
-    let pointer = TagPointer { package_set: set, previous: None, moved: 0 };
+    let pointer = TagPointer { package_set: set, previous: None, moved: 0, checked: 0, failed: None };
     let pointer = serde_json::to_vec(&pointer).expect("it serialises");
     edge.put("kv", &TagPointer::key(&Tag::default()).to_string(), pointer, None).await;
     digest
