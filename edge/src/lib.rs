@@ -27,6 +27,7 @@ mod manifest;
 mod memory;
 mod object;
 mod observe;
+mod outgoing;
 mod probe;
 mod pulls;
 mod renewal;

@@ -3,10 +3,11 @@
 //! One object answers about 1,000 requests a second. Beyond that it throws errors that say so, and whoever asks anyway
 //! keeps it overloaded. A deployment resets all objects; an error from that says that it can be tried again.
 
-use crate::{backend, config::Config};
+use crate::{backend, config::Config, outgoing};
 use worker::js_sys::{Math, Reflect};
 use worker::wasm_bindgen::JsValue;
-use worker::{Env, Method, Request, RequestInit, Response, Stub};
+use worker::web_sys::RequestInit;
+use worker::{Env, Headers, Response, Stub};
 
 /// The longest pause before a request is repeated, in milliseconds.
 const PAUSE_MILLIS: f64 = 500.0;
@@ -74,14 +75,15 @@ pub(crate) async fn ask(
 }
 
 async fn request(stub: Stub, question: &Question) -> worker::Result<Response> {
-    let mut init = RequestInit::new();
+    let (init, headers) = (RequestInit::new(), Headers::new());
     for (name, value) in &question.headers {
-        init.headers.set(name, value)?;
+        headers.set(name, value)?;
     }
+    init.set_headers(&headers.0);
     if question.is_post {
-        init.with_method(Method::Post);
+        init.set_method("POST");
     }
-    let request = Request::new_with_init(&format!("https://object{}", question.path), &init)?;
+    let request = outgoing::request(&format!("https://object{}", question.path), &init)?;
     stub.fetch_with_request(request).await
 }
 

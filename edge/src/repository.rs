@@ -16,7 +16,7 @@ use crate::{
     limit::Limit,
     location,
     manifest::Manifest,
-    memory,
+    memory, outgoing,
 };
 use firn_shared::{
     cache_key::CacheKey,
@@ -28,7 +28,8 @@ use firn_shared::{
     },
 };
 use worker::js_sys::Uint8Array;
-use worker::{Method, Request, RequestInit, Response, Stub, console_error};
+use worker::web_sys::RequestInit;
+use worker::{Response, Stub, console_error};
 
 /// The Durable Object binding, which a private deployment needs.
 const BINDING: &str = "REPOSITORIES";
@@ -55,9 +56,9 @@ pub(crate) async fn note(edge: &Edge, name: &ImageName, manifest: &Manifest) -> 
         ChildKind::Manifest => (child.descriptor.digest, Belonging::Listed),
     });
     let mut entries: Vec<Entry> = [(digest, Belonging::Noted)].into_iter().chain(children).collect();
-    let mut init = RequestInit::new();
-    let body = Uint8Array::from(belonging::encode(&entries).as_slice());
-    init.with_method(Method::Post).with_body(Some(body.into()));
+    let init = RequestInit::new();
+    init.set_method("POST");
+    init.set_body(&Uint8Array::from(belonging::encode(&entries).as_slice()));
     let mut response = ask(edge, name, "/", &init).await?;
     match response.status_code() {
         200 => {
@@ -132,7 +133,7 @@ async fn ask(edge: &Edge, name: &ImageName, path: &str, init: &RequestInit) -> R
         OciError::new(ErrorCode::Internal, format!("{problem} {BINDING}"))
     })?;
     let send = async {
-        let request = Request::new_with_init(&format!("https://repository{path}"), init)?;
+        let request = outgoing::request(&format!("https://repository{path}"), init)?;
         stub.fetch_with_request(request).await
     };
     let answer = backend::within(ASK_MILLIS, send).await;

@@ -107,7 +107,7 @@ impl Tag {
             return;
         }
         let stored = self.state.storage().get::<String>(STORED).await.ok().flatten();
-        let stored: Option<TagPointer> = stored.and_then(|text| serde_json::from_str(&text).ok());
+        let stored: Option<TagPointer> = stored.and_then(|text| serde_json::from_slice(text.as_bytes()).ok());
         let (pointer, is_written) = match (stored, KvStore::open(&self.env, config)) {
             (Some(pointer), _) => (Some(pointer), true),
             // Before there was an object for each tag, others wrote the pointer.

@@ -16,7 +16,7 @@ use crate::{
     clock,
     config::{BlobOrigin, Config},
     kv::Kv,
-    kv_store,
+    kv_store, memory, outgoing,
 };
 use firn_shared::{
     image::SmallBlob,
@@ -27,11 +27,11 @@ use firn_shared::{
     },
     oci::{digest::Digest, endpoint::Method},
 };
-use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::cell::Cell;
 use worker::{
-    Bucket, Env, Request, RequestInit, console_warn,
+    Bucket, Env, Request, console_warn,
     js_sys::{Date, Uint8Array},
+    web_sys::RequestInit,
 };
 
 /// Lifetime in seconds of a URL for storing a blob. It is used at once.
@@ -40,14 +40,10 @@ const PUT_SECONDS: u64 = 60;
 const LOOKS_MILLIS: [u64; 3] = [50, 250, 1_000];
 /// How many blobs one request marks. It may send 50 requests in all on the free plan, and each blob takes two.
 const MAX_MARKED: usize = 16;
-/// How many marked blobs an isolate remembers.
-const MAX_REMEMBERED: usize = 1024;
 
 thread_local! {
     /// Whether a composed blob was found where clients look for it.
     static PUBLISHED: Cell<bool> = const { Cell::new(false) };
-    /// Blobs that this isolate has marked.
-    static MARKED: RefCell<HashSet<Digest>> = RefCell::default();
 }
 
 /// Storage for composed blobs.
@@ -124,18 +120,12 @@ impl Shelf {
     /// Says that an image of the edge goes on needing these blobs. Returns whether that is said of all of them. If there
     /// are many, this takes several calls.
     pub(super) async fn hold(&self, blobs: &[Digest]) -> bool {
-        let is_marked = |digest: &&Digest| MARKED.with_borrow(|marked| marked.contains(digest));
-        let todo: Vec<&Digest> = blobs.iter().filter(|digest| !is_marked(digest)).collect();
+        let todo: Vec<&Digest> = blobs.iter().filter(|digest| !memory::is_marked_blob(digest)).collect();
         for digest in todo.iter().take(MAX_MARKED) {
             if !is_done(self.mark(digest).await) {
                 return false;
             }
-            MARKED.with_borrow_mut(|marked| {
-                if marked.len() >= MAX_REMEMBERED {
-                    marked.clear();
-                }
-                marked.insert(**digest);
-            });
+            memory::mark_blob(digest);
         }
         todo.len() <= MAX_MARKED
     }
@@ -216,9 +206,10 @@ async fn check_url(url: &BaseUrl, key: &str) -> worker::Result<()> {
 
 async fn send(bucket: &SignedBucket, key: &str, bytes: &[u8]) -> worker::Result<()> {
     let url = bucket.presign_put(key, now(), PUT_SECONDS);
-    let mut init = RequestInit::new();
-    init.with_method(worker::Method::Put).with_body(Some(Uint8Array::from(bytes).into()));
-    let response = backend::storage(Request::new_with_init(&url, &init)?).await?;
+    let init = RequestInit::new();
+    init.set_method("PUT");
+    init.set_body(&Uint8Array::from(bytes));
+    let response = backend::storage(outgoing::request(&url, &init)?).await?;
     match response.status_code() {
         200..300 => Ok(()),
         status => Err(worker::Error::RustError(format!("the bucket answers {status}"))),
