@@ -5,10 +5,12 @@
 
 use crate::{backend, clock, edge::Edge, manifest::Fetched};
 use firn_shared::{link::client_network::ClientNetwork, oci::error::OciError};
-use futures_util::FutureExt;
 use std::cell::RefCell;
 use std::future::Future;
 use std::net::IpAddr;
+use std::rc::Rc;
+use worker::wasm_bindgen::JsValue;
+use worker::wasm_bindgen_futures::{JsFuture, future_to_promise};
 
 /// How long the first request waits at most, in milliseconds.
 const LONGEST_MILLIS: u64 = 30_000;
@@ -71,16 +73,19 @@ where
         step = (step * 3 / 2).min(STEPS_MILLIS.1);
     }
     set(key, Boarding { asker, since: clock::now_millis(), answer: None });
-    let (key, asked) = (key.to_owned(), ask());
-    let work = async move {
+    let (own, asked) = (Rc::new(RefCell::new(None)), ask());
+    let (copy, key) = (own.clone(), key.to_owned());
+    // A promise, because a `Shared` future wakes its tasks while it is locked, and `settle` polls at once when woken.
+    let work = future_to_promise(async move {
         let answer = asked.await;
         set(&key, Boarding { asker, since: clock::now_millis(), answer: Some(answer.clone()) });
-        answer
-    };
-    let work = work.boxed_local().shared();
+        copy.replace(Some(answer));
+        Ok(JsValue::UNDEFINED)
+    });
     let rest = work.clone();
-    edge.later(async move { drop(rest.await) });
-    work.await
+    edge.later(async move { drop(JsFuture::from(rest).await) });
+    let _ = JsFuture::from(work).await;
+    own.take().unwrap_or_else(|| Err(backend::taking_long()))
 }
 
 fn set(key: &str, boarding: Boarding) {
