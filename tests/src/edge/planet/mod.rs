@@ -7,7 +7,7 @@
 mod bill;
 mod settings;
 
-pub use bill::Bill;
+pub use bill::{Bill, Prices};
 pub use settings::{Location, Settings};
 
 use crate::{
@@ -162,11 +162,16 @@ impl Planet {
     /// # Panics
     /// If that does not happen.
     pub async fn settle(&self) {
+        // Between two pieces of work there may be none.
+        const QUIET: usize = 3;
         let mut quiet = 0;
         eventually("all work is done", async || {
-            quiet = if self.under_way().await == 0 { quiet + 1 } else { 0 };
-            // Between two pieces of work there may be none.
-            (quiet == 3).then_some(())
+            while quiet < QUIET && self.under_way().await == 0 {
+                quiet += 1;
+            }
+            let is_done = quiet == QUIET;
+            quiet = 0;
+            is_done.then_some(())
         })
         .await;
     }
