@@ -1,8 +1,8 @@
 //! What operators see of requests: lines in the log, and points in Analytics Engine.
 
-use crate::{composition::Records, header, pair};
+use crate::{header, pair};
 use firn_tests::{
-    edge::Edge,
+    edge::{Edge, records::Records},
     wait::{LONG, until},
 };
 use reqwest::Method;
