@@ -75,12 +75,24 @@ pub(crate) struct Question<'a> {
     pub(crate) missing: Option<Digest>,
     /// Whether another backend may have what one does not.
     pub(crate) scattered: bool,
+    /// How long to wait for one backend before asking the next, in milliseconds. Waiting for all of them ends after
+    /// [`PATIENCE_MILLIS`].
+    pub(crate) attempt_millis: u64,
 }
 
 impl<'a> Question<'a> {
     /// A request without query and `Accept`, to which every backend has the same answer.
     pub(crate) fn about(method: Method, path: &'a str) -> Self {
-        Self { method, path, query: None, accept: None, client: None, missing: None, scattered: false }
+        Self {
+            method,
+            path,
+            query: None,
+            accept: None,
+            client: None,
+            missing: None,
+            scattered: false,
+            attempt_millis: PATIENCE_MILLIS,
+        }
     }
 }
 
@@ -93,7 +105,8 @@ pub(crate) async fn manifest(
     question: Question<'_>,
     expected: Option<&Digest>,
 ) -> Result<Fetched, OciError> {
-    ask(config, &question, async |response| read_manifest(response, expected).await).await
+    let asked = clock::now();
+    ask(config, &question, async |response| read_manifest(response, expected, asked).await).await
 }
 
 /// Fetches anything else. The response's body is still to be read.
@@ -104,13 +117,15 @@ pub(crate) async fn response(config: &Config, question: Question<'_>) -> Result<
     ask(config, &question, async |response| Ok(response)).await
 }
 
-/// Reads a response that carries a manifest, from a backend or from the Durable Object.
+/// Reads a response that carries a manifest, from a backend that was asked at `asked` (seconds since 1970), or from the
+/// Durable Object.
 ///
 /// # Errors
 /// A line for the log if the response is invalid.
 pub(crate) async fn read_manifest(
     mut response: Response,
     expected: Option<&Digest>,
+    asked: u64,
 ) -> Result<Fetched, String> {
     let header = |name| response.headers().get(name).ok().flatten();
     let claims = Claims {
@@ -121,7 +136,7 @@ pub(crate) async fn read_manifest(
         package_set: header(PACKAGE_SET),
     };
     let bytes = body(&mut response, document::MAX_BYTES).await?;
-    Fetched::verify(bytes, claims, expected).map_err(|error| error.to_string())
+    Fetched::verify(bytes, claims, expected, asked).map_err(|error| error.to_string())
 }
 
 /// Reads an error response.
@@ -159,15 +174,17 @@ async fn ask<T>(
     let mut failure = None;
     for backend in in_order(&config.backends, question.path) {
         let left = deadline.saturating_sub(clock::now_millis());
+        if left == 0 {
+            break;
+        }
         let controller = AbortController::default();
         let signal = controller.signal();
         let attempt = attempt(config, backend, question, &signal, &read);
-        let attempt = match within(left, attempt).await {
+        let attempt = match within(left.min(question.attempt_millis), attempt).await {
             Some(attempt) => attempt,
             None => {
                 controller.abort();
-                memory::mark_down(backend);
-                return Err(taking_long());
+                Attempt::Failure(taking_long())
             }
         };
         match attempt {

@@ -45,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) access: Access,
     /// `FIRN_COMPOSE`: whether images are composed here.
     pub(crate) compose: bool,
+    /// `FIRN_LOCATION_HINT`: where Durable Objects are created, if the operator says so.
+    pub(crate) location_hint: Option<String>,
     /// `FIRN_LOG`.
     pub(crate) log: Log,
 }
@@ -201,6 +203,7 @@ impl Config {
             cache_api: flag("FIRN_CACHE_API")?,
             blobs,
             compose: flag("FIRN_COMPOSE")?,
+            location_hint: location_hint(optional("FIRN_LOCATION_HINT"))?,
             log: match optional("FIRN_LOG").as_deref() {
                 Some("all") => Log::All,
                 None | Some("misses") => Log::Misses,
@@ -210,6 +213,21 @@ impl Config {
                 }
             },
         })
+    }
+}
+
+/// The regions in which Cloudflare can create Durable Objects.
+const LOCATIONS: [&str; 11] =
+    ["wnam", "enam", "sam", "weur", "eeur", "apac", "apac-ne", "apac-se", "oc", "afr", "me"];
+
+fn location_hint(text: Option<String>) -> Result<Option<String>, ConfigError> {
+    let hint = text.map(|text| text.trim().to_owned());
+    match &hint {
+        Some(hint) if !LOCATIONS.contains(&hint.as_str()) => Err(ConfigError {
+            name: "FIRN_LOCATION_HINT",
+            problem: "is none of wnam, enam, sam, weur, eeur, apac, apac-ne, apac-se, oc, afr, me",
+        }),
+        _ => Ok(hint),
     }
 }
 
@@ -309,5 +327,6 @@ mod tests {
         check(&[backend, private, users, secret, public[0], public[1]], "FIRN_BLOBS is public, but");
         check(&[backend, ("FIRN_LOG", "some")], "FIRN_LOG is none of");
         check(&[backend, ("FIRN_COMPOSE", "yes")], "FIRN_COMPOSE is neither");
+        check(&[backend, ("FIRN_LOCATION_HINT", "Paris")], "FIRN_LOCATION_HINT is none of wnam");
     }
 }

@@ -3,6 +3,7 @@
 use crate::config::Config;
 use firn_shared::oci::{endpoint::Method, error::OciError, request as registry};
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
 use worker::{Context, Env, web_sys};
@@ -13,6 +14,8 @@ pub(crate) struct Edge {
     pub(crate) env: Env,
     /// The operator's settings.
     pub(crate) config: Rc<Config>,
+    /// Whether the request has been counted as a look-up. It counts once, however much is looked up for it.
+    pub(crate) is_counted: Cell<bool>,
     request: web_sys::Request,
     url: Url,
     context: Context,
@@ -33,7 +36,7 @@ impl Edge {
     pub(crate) fn new(request: web_sys::Request, env: Env, context: Context) -> Result<Self, OciError> {
         let config = Config::of(&env)?;
         let url = Url::new(request.url());
-        Ok(Self { env, config, request, url, context })
+        Ok(Self { env, config, is_counted: Cell::new(false), request, url, context })
     }
 
     /// Parses the request to the registry.

@@ -3,28 +3,34 @@
 
 use crate::{clock::now, manifest::Manifest};
 use firn_shared::{
-    link::edge_cache::TagPointer,
+    link::tag_pointer::CheckedPointer,
     naming::image_name::ImageName,
     oci::{digest::Digest, reference::Tag},
 };
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
+use std::thread::LocalKey;
+use worker::js_sys::Math;
 
-/// How long a tag pointer is taken from memory instead of KV, in seconds. Short beside the time that KV
-/// itself takes to show a new value elsewhere.
-const POINTER_SECONDS: u64 = 10;
 /// How long a backend that failed is asked last, in seconds.
 const DOWN_SECONDS: u64 = 10;
-/// How long a tag that is being asked for in the background is not asked for again, in seconds.
+/// How long something that is being asked for in the background is not asked for again, in seconds.
 const REVALIDATION_SECONDS: u64 = 10;
+/// How long an entry of KV that is being renewed is not renewed again, in seconds. KV takes a minute to show the new one.
+const RENEWAL_SECONDS: u64 = 120;
+/// How long it is remembered that an image is not there any longer, in seconds.
+const ENDED_SECONDS: u64 = 60;
 /// How many entries each table may have: names come from outside.
 const MAX_ENTRIES: usize = 256;
 /// How many digests are remembered to belong to one name.
 const MAX_BELONGING: usize = 512;
 
 thread_local! {
-    static POINTERS: RefCell<HashMap<Tag, (TagPointer, u64)>> = RefCell::default();
+    static POINTERS: RefCell<HashMap<Tag, CheckedPointer>> = RefCell::default();
     static REVALIDATED: RefCell<HashMap<String, u64>> = RefCell::default();
+    static RENEWED: RefCell<HashMap<String, u64>> = RefCell::default();
+    static LATENESS: Cell<Option<f64>> = const { Cell::new(None) };
+    static ENDED: RefCell<HashMap<String, u64>> = RefCell::default();
     static DOWN: RefCell<HashMap<String, u64>> = RefCell::default();
     static EXPOSURES: RefCell<HashMap<String, (BackendExposure, u64)>> = RefCell::default();
     static MANIFESTS: RefCell<Manifests> = RefCell::default();
@@ -61,25 +67,27 @@ struct Manifests {
     bytes: u64,
 }
 
-/// The pointer for a tag, if it was read or written a moment ago.
-pub(crate) fn pointer(tag: &Tag) -> Option<TagPointer> {
-    POINTERS.with_borrow(|pointers| {
-        let (pointer, read) = pointers.get(tag)?;
-        (now().saturating_sub(*read) < POINTER_SECONDS).then(|| pointer.clone())
-    })
+/// The pointer of a tag as it was last learned here.
+pub(crate) fn pointer(tag: &Tag) -> Option<CheckedPointer> {
+    POINTERS.with_borrow(|pointers| pointers.get(tag).cloned())
 }
 
-/// Some tags whose pointers were read or written here.
+/// Some tags whose pointers are remembered.
 pub(crate) fn tags(limit: usize) -> Vec<Tag> {
     POINTERS.with_borrow(|pointers| pointers.keys().take(limit).cloned().collect())
 }
 
-/// Remembers the pointer for a tag.
-pub(crate) fn remember_pointer(tag: &Tag, pointer: &TagPointer) {
+/// Remembers the pointer of a tag.
+pub(crate) fn remember_pointer(tag: &Tag, pointer: &CheckedPointer) {
     POINTERS.with_borrow_mut(|pointers| {
         make_room(pointers);
-        pointers.insert(tag.clone(), (pointer.clone(), now()));
+        pointers.insert(tag.clone(), pointer.clone());
     });
+}
+
+/// Forgets the pointer of a tag.
+pub(crate) fn forget_pointer(tag: &Tag) {
+    POINTERS.with_borrow_mut(|pointers| pointers.remove(tag));
 }
 
 /// A manifest that is still remembered.
@@ -149,14 +157,48 @@ pub(crate) fn note_tag(name: &ImageName, tag: &Tag) -> bool {
 
 /// Whether it is this request's turn to ask for `what` in the background.
 pub(crate) fn begin_revalidation(what: &str) -> bool {
-    REVALIDATED.with_borrow_mut(|times| {
+    begin(&REVALIDATED, what, REVALIDATION_SECONDS)
+}
+
+/// Whether it is this request's turn to renew an entry of KV.
+pub(crate) fn begin_renewal(key: &str) -> bool {
+    begin(&RENEWED, key, RENEWAL_SECONDS)
+}
+
+/// Whether `what` has not begun in the last `seconds`. From now on it has.
+fn begin(times: &'static LocalKey<RefCell<HashMap<String, u64>>>, what: &str, seconds: u64) -> bool {
+    times.with_borrow_mut(|times| {
         let now = now();
-        if times.get(what).is_some_and(|begun| now.saturating_sub(*begun) < REVALIDATION_SECONDS) {
+        if times.get(what).is_some_and(|begun| now.saturating_sub(*begun) < seconds) {
             return false;
         }
         make_room(times);
         times.insert(what.to_owned(), now);
         true
+    })
+}
+
+/// How late this isolate does what all isolates do now and then, so that they do not do it at the same time: 0 to 1.
+pub(crate) fn lateness() -> f64 {
+    LATENESS.get().unwrap_or_else(|| {
+        let lateness = Math::random();
+        LATENESS.set(Some(lateness));
+        lateness
+    })
+}
+
+/// Remembers that there is no such image in the package set that its tag names now.
+pub(crate) fn end(what: &str) {
+    ENDED.with_borrow_mut(|times| {
+        make_room(times);
+        times.insert(what.to_owned(), now());
+    });
+}
+
+/// Whether it was found a moment ago that there is no such image.
+pub(crate) fn is_ended(what: &str) -> bool {
+    ENDED.with_borrow(|times| {
+        times.get(what).is_some_and(|since| now().saturating_sub(*since) < ENDED_SECONDS)
     })
 }
 

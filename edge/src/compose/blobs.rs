@@ -24,28 +24,41 @@ use firn_shared::{
         object_key::{blob_key, composed_key},
         presigned_url::SignedBucket,
     },
-    oci::digest::Digest,
+    oci::{digest::Digest, endpoint::Method},
 };
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::thread::LocalKey;
 use worker::{Bucket, Env, Request, RequestInit, console_warn, js_sys::Uint8Array};
 
 /// Lifetime in seconds of a URL for storing a blob. It is used at once.
 const PUT_SECONDS: u64 = 60;
 /// How many stored blobs an isolate remembers.
 const MAX_NOTED: usize = 1024;
+/// After which times it is looked whether another isolate has stored what the bucket refused, in milliseconds.
+const LOOKS_MILLIS: [u64; 3] = [50, 250, 1_000];
+/// How many blobs one request marks. It may send 50 requests in all on the free plan, and each blob takes two.
+const MAX_MARKED: usize = 16;
 
 thread_local! {
     /// Blobs that are known to be marked in KV.
     static NOTED: RefCell<HashSet<Digest>> = RefCell::default();
+    /// Blobs that this isolate has marked in the bucket.
+    static MARKED: RefCell<HashSet<Digest>> = RefCell::default();
 }
 
 /// Storage for composed blobs.
-pub(super) enum Shelf {
+pub(super) struct Shelf {
+    place: Place,
+    /// How long manifests are kept, in seconds.
+    seconds: u64,
+}
+
+enum Place {
     /// The bucket from which all blobs are read.
     Bucket(Bucket),
     /// A bucket from which only blobs marked in KV are read.
-    Noted(Bucket, Kv, u64),
+    Noted(Bucket, Kv),
     /// The bucket that presigned URLs lead to.
     Signed(SignedBucket),
 }
@@ -57,56 +70,119 @@ impl Shelf {
             return None;
         }
         let bucket = || env.bucket(BUCKET).ok();
-        match &config.blobs {
-            BlobOrigin::R2 => Some(Self::Bucket(bucket()?)),
-            BlobOrigin::Presigned { bucket, .. } => Some(Self::Signed(bucket.clone())),
+        let place = match &config.blobs {
+            BlobOrigin::R2 => Place::Bucket(bucket()?),
+            BlobOrigin::Presigned { bucket, .. } => Place::Signed(bucket.clone()),
             BlobOrigin::Backend(_) | BlobOrigin::Public(_) => {
-                Some(Self::Noted(bucket()?, Kv::bound(env, kv_store::BINDING)?, config.manifest_ttl_seconds))
+                Place::Noted(bucket()?, Kv::bound(env, kv_store::BINDING)?)
             }
-        }
+        };
+        Some(Self { place, seconds: config.manifest_ttl_seconds })
     }
 
     /// Stores the blob. Returns whether clients will find it.
     pub(super) async fn keep(&self, blob: SmallBlob) -> bool {
         let SmallBlob { digest, bytes } = blob;
-        let result = match self {
-            Self::Bucket(bucket) => put(bucket, &digest, bytes).await,
-            Self::Signed(bucket) => put_signed(bucket, &digest, bytes).await,
-            Self::Noted(bucket, kv, seconds) => match put(bucket, &digest, bytes).await {
-                Ok(()) => note(kv, &digest, *seconds).await,
-                Err(error) => Err(error),
-            },
-        };
-        if let Err(error) = &result {
-            let line = serde_json::json!({ "message": "a composed blob could not be stored", "error": error.to_string() });
-            console_warn!("{line}");
+        logged(self.put(&digest, bytes).await).is_some()
+    }
+
+    async fn put(&self, digest: &Digest, bytes: Vec<u8>) -> worker::Result<()> {
+        // First marks the blob as one that the edge needs. Otherwise the backend's garbage collection might delete it.
+        self.mark(digest).await?;
+        let key = blob_key(digest);
+        match &self.place {
+            Place::Bucket(bucket) | Place::Noted(bucket, _) => {
+                if bucket.head(&key).await?.is_none() {
+                    put(bucket, &key, bytes).await?;
+                }
+            }
+            Place::Signed(bucket) => {
+                if !is_in(bucket, &key).await? {
+                    send(bucket, &key, &bytes).await?;
+                }
+            }
         }
-        result.is_ok()
+        match &self.place {
+            Place::Noted(_, kv) => note(kv, digest, self.seconds).await,
+            Place::Bucket(_) | Place::Signed(_) => Ok(()),
+        }
+    }
+
+    /// Says that an image of the edge needs a blob, unless that was said not long ago.
+    async fn mark(&self, digest: &Digest) -> worker::Result<()> {
+        let key = composed_key(digest);
+        match &self.place {
+            Place::Bucket(bucket) | Place::Noted(bucket, _) => {
+                let marker = bucket.head(&key).await?;
+                let age = marker.map(|marker| clock::now_millis().saturating_sub(marker.uploaded().as_millis()));
+                if age.is_none_or(|age| age / 1000 >= self.seconds / 2) {
+                    put(bucket, &key, Vec::new()).await?;
+                }
+            }
+            Place::Signed(bucket) => send(bucket, &key, &[]).await?,
+        }
+        Ok(())
+    }
+
+    /// Says that an image of the edge goes on needing these blobs. Returns whether that is said of all of them. If there
+    /// are many, this takes several calls.
+    pub(super) async fn hold(&self, blobs: &[Digest]) -> bool {
+        let is_marked = |digest: &&Digest| MARKED.with_borrow(|marked| marked.contains(digest));
+        let todo: Vec<&Digest> = blobs.iter().filter(|digest| !is_marked(digest)).collect();
+        for digest in todo.iter().take(MAX_MARKED) {
+            if logged(self.mark(digest).await).is_none() {
+                return false;
+            }
+            remember(&MARKED, digest);
+        }
+        todo.len() <= MAX_MARKED
     }
 }
 
-/// First marks the blob as the edge's own. Otherwise the backend's garbage collection might delete it.
-async fn put(bucket: &Bucket, digest: &Digest, bytes: Vec<u8>) -> worker::Result<()> {
-    bucket.put(composed_key(digest), Vec::new()).execute().await?;
-    bucket.put(blob_key(digest), bytes).execute().await.map(|_| ())
+fn logged(result: worker::Result<()>) -> Option<()> {
+    result
+        .map_err(|error| {
+            let line = serde_json::json!({ "message": "a composed blob could not be stored", "error": error.to_string() });
+            console_warn!("{line}");
+        })
+        .ok()
 }
 
-/// Like [`put`], by signed URLs.
-async fn put_signed(bucket: &SignedBucket, digest: &Digest, bytes: Vec<u8>) -> worker::Result<()> {
-    send(bucket, &composed_key(digest), &[]).await?;
-    send(bucket, &blob_key(digest), &bytes).await
+/// Stores an object whose content follows from its key. R2 takes one write per key and second. If it refuses this one,
+/// another isolate has been first with the same content.
+async fn put(bucket: &Bucket, key: &str, bytes: Vec<u8>) -> worker::Result<()> {
+    let Err(error) = bucket.put(key, bytes).execute().await else { return Ok(()) };
+    for millis in LOOKS_MILLIS {
+        backend::sleep(millis).await;
+        if bucket.head(key).await?.is_some() {
+            return Ok(());
+        }
+    }
+    Err(error)
 }
 
+/// Like [`put`], by a signed URL.
 async fn send(bucket: &SignedBucket, key: &str, bytes: &[u8]) -> worker::Result<()> {
-    let now = i64::try_from(clock::now()).expect("clocks stay within i64");
-    let url = bucket.presign_put(key, now, PUT_SECONDS);
+    let url = bucket.presign_put(key, now(), PUT_SECONDS);
     let mut init = RequestInit::new();
     init.with_method(worker::Method::Put).with_body(Some(Uint8Array::from(bytes).into()));
     let response = backend::storage(Request::new_with_init(&url, &init)?).await?;
-    match response.status_code() {
-        200..300 => Ok(()),
-        status => Err(worker::Error::RustError(format!("the bucket answers {status}"))),
+    let status = response.status_code();
+    if (200..300).contains(&status) || (status == 429 && is_in(bucket, key).await?) {
+        return Ok(());
     }
+    Err(worker::Error::RustError(format!("the bucket answers {status}")))
+}
+
+/// Whether the bucket has an object.
+async fn is_in(bucket: &SignedBucket, key: &str) -> worker::Result<bool> {
+    let url = bucket.presign(Method::Head, key, now(), PUT_SECONDS);
+    let request = Request::new(&url, worker::Method::Head)?;
+    Ok(backend::storage(request).await?.status_code() == 200)
+}
+
+fn now() -> i64 {
+    i64::try_from(clock::now()).expect("clocks stay within i64")
 }
 
 /// Marks a blob in KV as stored in the bucket. KV accepts one write per key and second, so another request may have
@@ -118,28 +194,30 @@ async fn note(kv: &Kv, digest: &Digest, seconds: u64) -> worker::Result<()> {
     {
         return Err(error);
     }
-    remember(digest);
+    remember(&NOTED, digest);
     Ok(())
 }
 
-fn remember(digest: &Digest) {
-    NOTED.with_borrow_mut(|noted| {
-        if noted.len() >= MAX_NOTED {
-            noted.clear();
+fn remember(table: &'static LocalKey<RefCell<HashSet<Digest>>>, digest: &Digest) {
+    table.with_borrow_mut(|known| {
+        if known.len() >= MAX_NOTED {
+            known.clear();
         }
-        noted.insert(*digest);
+        known.insert(*digest);
     });
 }
 
 /// Whether a blob was composed, and must be read from the bucket although other blobs are elsewhere.
 pub(crate) async fn is_kept_here(edge: &Edge, digest: &Digest) -> bool {
-    let Some(Shelf::Noted(_, kv, _)) = Shelf::of(&edge.env, &edge.config) else { return false };
+    let Some(Shelf { place: Place::Noted(_, kv), .. }) = Shelf::of(&edge.env, &edge.config) else {
+        return false;
+    };
     if NOTED.with_borrow(|noted| noted.contains(digest)) {
         return true;
     }
     let noted = matches!(kv.text(&composed_blob_key(digest).to_string()).await, Ok(Some(_)));
     if noted {
-        remember(digest);
+        remember(&NOTED, digest);
     }
     noted
 }

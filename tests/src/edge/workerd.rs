@@ -16,6 +16,8 @@ pub struct Settings {
     pub kv: bool,
     /// Whether it has the Durable Objects that ask the backend.
     pub flights: bool,
+    /// Whether it has the Durable Objects that know what tags name.
+    pub tags: bool,
     /// Whether it has the Durable Objects that record which digests belong to a name.
     pub repositories: bool,
     /// Whether the Cache API stores anything.
@@ -53,6 +55,7 @@ impl Settings {
             variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             kv: true,
             flights: true,
+            tags: true,
             repositories: true,
             cache: true,
             look_ups: None,
@@ -84,8 +87,8 @@ impl Edge {
     /// # Panics
     /// If the Worker has not been built, or does not start.
     pub async fn start(settings: Settings) -> Self {
-        let Settings { variables, kv, flights, repositories, cache, look_ups, misses } = settings;
-        let bound = [("FLIGHTS", flights), ("REPOSITORIES", repositories)];
+        let Settings { variables, kv, flights, tags, repositories, cache, look_ups, misses } = settings;
+        let bound = [("FLIGHTS", flights), ("REPOSITORIES", repositories), ("TAGS", tags)];
         let unbound = bound.into_iter().filter_map(|(name, is_bound)| (!is_bound).then(|| name.to_owned()));
         let limits = [("LOOKUPS", look_ups), ("MISSES", misses)];
         let limits = limits.into_iter().filter_map(|(name, limit)| Some((name.to_owned(), limit?)));

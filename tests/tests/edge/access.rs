@@ -1,6 +1,6 @@
 //! A private deployment: which clients may pull, and what.
 
-use crate::{header, now, pair, put_image, refusal, until_limited};
+use crate::{header, pair, put_image, refusal, until_limited};
 use firn_shared::oci::{
     digest::Digest,
     document::Document,
@@ -155,7 +155,7 @@ async fn a_backend_without_a_secret_is_noticed() {
     let origin = Origin::start().await;
     origin.open();
     let edge = Edge::start(private(Settings::new(&origin.url))).await;
-    put_image(&edge, "shell/git", now()).await;
+    put_image(&edge, "shell/git").await;
     for _ in 0..3 {
         assert_eq!(get(&edge, TAG).await.status(), 503, "not even what is in the cache");
     }
@@ -187,7 +187,7 @@ async fn a_backend_that_is_gone_takes_nothing_down() {
     drop(gone);
     for url in urls {
         let edge = Edge::start(private(Settings::new(&url))).await;
-        put_image(&edge, "shell/git", now()).await;
+        put_image(&edge, "shell/git").await;
         for _ in 0..2 {
             let response = get(&edge, TAG).await;
             assert_eq!(response.status(), 200, "{url}");
