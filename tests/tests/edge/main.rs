@@ -2,6 +2,7 @@
 //! the backend sees.
 
 mod access;
+mod blob_rules;
 mod blobs;
 mod broken_upstreams;
 mod builds;
