@@ -2,25 +2,14 @@
 
 use crate::{header, pair};
 use firn_shared::{link::object_key::blob_key, oci::digest::Digest};
-use firn_tests::program::Program;
+use firn_tests::node::{node, run_tests};
 use reqwest::Method;
-use std::path::Path;
 
 const BUCKET: &str = "https://blobs.example/team/firn";
 
-/// Node, with the version that wrangler runs on.
-fn node<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Program {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
-    Program::at(root.join("setup/wasm")).args(["node"]).args(arguments).in_dir(root)
-}
-
-/// The tests of the rules and of the script that stores them, with the test runner of Node.
 #[test]
-fn the_script_and_its_rules() {
-    let files = ["rules", "script"].map(|name| format!("tests/cloudflare/{name}.test.mjs"));
-    let output = node(["--test", "--test-reporter=tap"]).args(files).run().succeeded();
-    let passed = output.lines().find_map(|line| line.strip_prefix("# pass ")).expect("a total");
-    assert!(passed.parse::<usize>().expect("a number") >= 19, "{output}");
+fn the_rules_over_real_paths_and_the_script_that_stores_them() {
+    run_tests(&["tests/cloudflare/rules.test.mjs", "tests/cloudflare/script.test.mjs"], 19);
 }
 
 #[tokio::test]
