@@ -2,6 +2,7 @@
 //! the backend sees.
 
 mod access;
+mod blob_rules;
 mod blobs;
 mod broken_upstreams;
 mod builds;
@@ -14,6 +15,7 @@ mod observation;
 mod pulls;
 mod quotas;
 mod renewal;
+mod scale;
 mod size;
 mod tags;
 
