@@ -36,11 +36,26 @@ fn expressions_may_read_what_they_write() {
     );
     package_set::write(&place, &set);
     let outputs = nix::build_expression(&place, "reads");
-    let cache = Cache::serve(&CacheDir::new(Compression::Zstd, "firn-test", &outputs));
+    let files = CacheDir::new(Compression::Zstd, "firn-test", &outputs);
+    let cache = Cache::serve(&files);
     let start = |policy: &str| {
         let backend = with_caches(Backend::serving(&place), &[&cache.url()], &[cache.key()]);
         backend.env("FIRN_BUILD", policy).start()
     };
     let images = ["never", "missing"].map(|policy| Image::pull(&start(policy).registry(), "reads").digests());
     assert_eq!(images[0], images[1]);
+}
+
+/// Names of one request are evaluated together, and what was found of one counts even if another does not exist.
+#[test]
+fn names_share_an_evaluation_and_what_was_found_is_kept() {
+    let cache = Cache::bundled(Compression::Zstd);
+    let backend = backend(&[&cache.url()], &[cache.key()]).start();
+    Image::pull(&backend.registry(), "hello/which/tree");
+    assert_eq!(backend.nix_processes(), 1, "one evaluation for three names");
+    let answer = backend.registry().settled("jq/no-such-package", "latest");
+    assert_eq!(answer.status, 404, "{}", answer.text());
+    let before = backend.nix_processes();
+    Image::pull(&backend.registry(), "jq");
+    assert_eq!(backend.nix_processes(), before, "it was resolved when the other name was not found");
 }
