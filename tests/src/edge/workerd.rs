@@ -86,7 +86,7 @@ impl Edge {
     pub async fn start(settings: Settings) -> Self {
         let Settings { variables, kv, flights, repositories, cache, look_ups, misses } = settings;
         let bound = [("FLIGHTS", flights), ("REPOSITORIES", repositories)];
-        let unbound = bound.into_iter().filter_map(|(name, is_bound)| (!is_bound).then(|| name.to_owned()));
+        let unbound = bound.into_iter().filter(|(_, is_bound)| !is_bound).map(|(name, _)| name.to_owned());
         let limits = [("LOOKUPS", look_ups), ("MISSES", misses)];
         let limits = limits.into_iter().filter_map(|(name, limit)| Some((name.to_owned(), limit?)));
         let planet = Planet::start(planet::Settings {

@@ -20,7 +20,8 @@
 //! Not imitated: CPU time and memory limits; how long objects run; the time that anything takes; errors 52x of origins (a
 //! connection that is refused throws, as in Miniflare); purge limits; smart placement; redirect rules.
 //!
-//! Time stands still until a test moves it ([`Planet::advance`]); timers run in real time. Each operation that Cloudflare
+//! Time stands still until a test moves it ([`Planet::advance`]). A timer ends when the clock has moved that far, or after
+//! that time. Each operation that Cloudflare
 //! charges for is counted ([`Planet::bill`]), also one that is refused.
 
 mod bill;
