@@ -9,7 +9,7 @@ use firn_shared::{
         layer::{LayerEncoding, LayerPlan, LayerRecord},
     },
     layering::{DEFAULT_BUDGET, Sharing, Strategy},
-    link::{edge_cache::TagPointer, protocol::ImageSetId},
+    link::{protocol::ImageSetId, tag_pointer::TagPointer},
     naming::{
         package::{Output, Package, PackageRecord},
         package_name::PackageName,
@@ -33,7 +33,11 @@ pub fn token() -> ImageSetId {
     "set-1".parse().expect("a token")
 }
 
-fn store_path(name: &str) -> StorePath {
+/// A store path of this name.
+///
+/// # Panics
+/// If the name is invalid.
+pub fn store_path(name: &str) -> StorePath {
     let hash: String = Digest::of(name.as_bytes()).hex().replace('e', "g").chars().take(32).collect();
     format!("/nix/store/{hash}-{name}").parse().expect("a store path")
 }
@@ -61,7 +65,14 @@ fn package(name: &str) -> KnownPackage {
 
 /// A package that was recorded when `libc` had this content. Its shell is at this path, if it has one.
 pub fn package_with(name: &str, libc: NarHash, sh: Option<&str>) -> KnownPackage {
-    let record = package_record(name, libc, sh);
+    known(package_record(name, libc, sh))
+}
+
+/// What is published of a package that was recorded like this.
+///
+/// # Panics
+/// If the record has no closure.
+pub fn known(record: PackageRecord) -> KnownPackage {
     let strategy = Sharing::default();
     let closure = Closure::new(&record.closure).expect("a closure");
     let layers = strategy.layers_at(&closure, &[record.part(&closure, false)], 0).into_iter().map(|layer| {
@@ -170,19 +181,18 @@ impl Records {
         for (key, bytes) in self.records() {
             planet.as_ref().put("kv", &key, bytes, None).await;
         }
-        point(planet, 0).await;
+        point(planet).await;
     }
 }
 
-/// Makes KV say that `latest` named the package set this many seconds ago.
-pub async fn point(planet: &impl AsRef<Planet>, age: u64) {
-    point_tag(planet, &Tag::default(), age).await;
+/// Makes KV say that `latest` names the package set.
+pub async fn point(planet: &impl AsRef<Planet>) {
+    point_tag(planet, &Tag::default()).await;
 }
 
 /// The same for another tag.
-pub async fn point_tag(planet: &impl AsRef<Planet>, tag: &Tag, age: u64) {
-    let now = planet.as_ref().now().await;
-    let pointer = TagPointer { package_set: token(), checked: now - age };
-    let json = serde_json::to_vec(&pointer).expect("strings and numbers serialise");
+pub async fn point_tag(planet: &impl AsRef<Planet>, tag: &Tag) {
+    let pointer = TagPointer { package_set: token(), previous: None, moved: 0, checked: 0, failed: None };
+    let json = serde_json::to_vec(&pointer).expect("texts and numbers serialise");
     planet.as_ref().put("kv", &TagPointer::key(tag).to_string(), json, None).await;
 }

@@ -16,8 +16,12 @@ pub struct Settings {
     pub kv: bool,
     /// Whether it has the Durable Objects that ask the backend.
     pub flights: bool,
+    /// Whether it has the Durable Objects that know what tags name.
+    pub tags: bool,
     /// Whether it has the Durable Objects that record which digests belong to a name.
     pub repositories: bool,
+    /// Whether it has Analytics Engine.
+    pub points: bool,
     /// Whether the Cache API stores anything.
     pub cache: bool,
     /// How many look-ups a client may make in a minute.
@@ -53,7 +57,9 @@ impl Settings {
             variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             kv: true,
             flights: true,
+            tags: true,
             repositories: true,
+            points: true,
             cache: true,
             look_ups: None,
             misses: None,
@@ -84,8 +90,9 @@ impl Edge {
     /// # Panics
     /// If the Worker has not been built, or does not start.
     pub async fn start(settings: Settings) -> Self {
-        let Settings { variables, kv, flights, repositories, cache, look_ups, misses } = settings;
-        let bound = [("FLIGHTS", flights), ("REPOSITORIES", repositories)];
+        let Settings { variables, kv, flights, tags, repositories, points, cache, look_ups, misses } =
+            settings;
+        let bound = [("FLIGHTS", flights), ("REPOSITORIES", repositories), ("TAGS", tags), ("PULLS", points)];
         let unbound = bound.into_iter().filter(|(_, is_bound)| !is_bound).map(|(name, _)| name.to_owned());
         let limits = [("LOOKUPS", look_ups), ("MISSES", misses)];
         let limits = limits.into_iter().filter_map(|(name, limit)| Some((name.to_owned(), limit?)));

@@ -2,7 +2,7 @@
 
 use crate::{header, pair, refusal};
 use firn_shared::{
-    link::edge_cache::TagPointer,
+    link::tag_pointer::TagPointer,
     oci::{
         digest::Digest,
         entity_tag::entity_tag,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 async fn planet(settings: impl FnOnce(Settings) -> Settings) -> Planet {
     let base = Settings::new("https://backend.example").limit("MISSES", 2);
+    let base = Settings { unbound: Default::default(), ..base };
     Planet::start_with(include_str!("probe.mjs"), settings(base)).await
 }
 
