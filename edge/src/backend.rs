@@ -8,11 +8,11 @@ use crate::{
     clock,
     config::Config,
     manifest::{Claims, Fetched},
-    memory,
+    memory, outgoing,
 };
 use firn_shared::{
     link::{
-        authentication,
+        authentication::{self, AuthenticationError},
         base_url::BaseUrl,
         protocol::{CLIENT, MISSING, PACKAGE_SET, REVISION},
     },
@@ -32,10 +32,8 @@ use std::pin::pin;
 use worker::js_sys::{self, Promise};
 use worker::wasm_bindgen::JsCast;
 use worker::wasm_bindgen_futures::JsFuture;
-use worker::{
-    AbortController, AbortSignal, Fetch, Headers, Request, RequestInit, RequestRedirect, Response,
-    console_error, web_sys,
-};
+use worker::web_sys::{self, RequestInit, RequestRedirect};
+use worker::{AbortController, AbortSignal, Fetch, Headers, Request, Response, console_error};
 
 /// How long a client waits at most, in milliseconds. A backend answers within 25 s; containerd gives up after 30 s.
 pub(crate) const PATIENCE_MILLIS: u64 = 28_000;
@@ -209,6 +207,30 @@ async fn ask<T>(
     Err(failure.unwrap_or_else(unavailable))
 }
 
+/// Whether a backend answers this edge.
+///
+/// # Errors
+/// What is wrong, in words that everybody may read.
+pub(crate) async fn look(config: &Config, backend: &BaseUrl, millis: u64) -> Result<(), String> {
+    // The cheapest request that must be signed.
+    let path = format!("/v2/firn/referrers/{}", Digest::of(b""));
+    let controller = AbortController::default();
+    let signal = controller.signal();
+    let question = Question::about(Method::Get, &path);
+    match within(millis, send(config, backend.as_str(), &question, &signal)).await {
+        None => {
+            controller.abort();
+            Err("does not answer in time".to_owned())
+        }
+        Some(Err(_)) => Err("cannot be reached".to_owned()),
+        Some(Ok(response)) => match response.status_code() {
+            200 => Ok(()),
+            status @ (401 | 403) => Err(why_refused(status, read_error(response).await)),
+            status => Err(format!("answers with status {status}")),
+        },
+    }
+}
+
 async fn attempt<T>(
     config: &Config,
     backend: &str,
@@ -232,7 +254,7 @@ async fn attempt<T>(
             Ok(answer) => Attempt::Answer(answer),
             Err(reason) => failed(reason),
         },
-        status @ (401 | 403) => failed(format!("status {status}: do edge and backend have the same secret?")),
+        status @ (401 | 403) => failed(why_refused(status, read_error(response).await)),
         // The answer to HEAD has no body with a message.
         404 if question.method == Method::Head => {
             Attempt::Absence(OciError::new(ErrorCode::ManifestUnknown, "there is no such build"))
@@ -244,6 +266,18 @@ async fn attempt<T>(
             (Some(error), 503) => Attempt::Failure(error),
             _ => failed(format!("status {status}")),
         },
+    }
+}
+
+/// Why a backend answers with 401 or 403, for the operator. A proxy in front of it may refuse, too.
+fn why_refused(status: u16, error: Option<OciError>) -> String {
+    let error = error.as_ref().and_then(|error| AuthenticationError::of_message(&error.message));
+    match error {
+        Some(error @ (AuthenticationError::Missing | AuthenticationError::Mismatch)) => {
+            format!("{error}: do edge and backend have the same secret?")
+        }
+        Some(error) => error.to_string(),
+        None => format!("status {status}, but not because of a signature: does something else answer there?"),
     }
 }
 
@@ -267,13 +301,12 @@ async fn send(
     if let Some(secret) = &config.secret {
         headers.set(authentication::HEADER, &secret.sign(method.as_str(), path, clock::now()))?;
     }
-    let mut init = RequestInit::new();
-    init.with_headers(headers).with_redirect(RequestRedirect::Manual).with_method(match method {
-        Method::Get => worker::Method::Get,
-        Method::Head => worker::Method::Head,
-    });
+    let init = RequestInit::new();
+    init.set_headers(&headers.0);
+    init.set_redirect(RequestRedirect::Manual);
+    init.set_method(method.as_str());
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-    let request = Request::new_with_init(&format!("{backend}{path}{query}"), &init)?;
+    let request = outgoing::request(&format!("{backend}{path}{query}"), &init)?;
     Fetch::Request(request).send_with_signal(signal).await
 }
 

@@ -25,7 +25,7 @@ use worker::web_sys;
 #[wasm_bindgen]
 extern "C" {
     #[wasm_bindgen(thread_local_v2, js_namespace = caches, js_name = default)]
-    static DEFAULT: web_sys::Cache;
+    pub(crate) static DEFAULT: web_sys::Cache;
 }
 
 /// How long a manifest is cached here: a day, in seconds. Under its keys, a manifest never changes.
@@ -118,39 +118,6 @@ impl Key {
         response.body = Body::Manifest;
         let response = Answer::with_buffer(response, bytes).into_response()?;
         put(&self.url, &response).await
-    }
-}
-
-/// A text in the Cache API.
-pub(crate) async fn text(edge: &Edge, path: &str) -> Option<String> {
-    if !edge.config.cache_api {
-        return None;
-    }
-    let text = find(&url(edge, path)).await?.text().ok()?;
-    JsFuture::from(text).await.ok()?.as_string()
-}
-
-/// Puts a text into the Cache API, after the answer.
-pub(crate) fn keep_text(edge: &Edge, path: &str, text: String, seconds: u64) {
-    if !edge.config.cache_api {
-        return;
-    }
-    let url = url(edge, path);
-    edge.later(async move {
-        let mut response =
-            Response::new(200).with("cache-control", format!("max-age={seconds}"));
-        response.body = Body::Bytes(text.into_bytes());
-        // If this fails, the next request has a miss.
-        if let Ok(response) = Answer::from(response).into_response() {
-            let _ = put(&url, &response).await;
-        }
-    });
-}
-
-/// Removes a text from the Cache API.
-pub(crate) async fn forget_text(edge: &Edge, path: &str) {
-    if edge.config.cache_api {
-        remove(&url(edge, path)).await;
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     limit::Limit,
     manifest::Fetched,
     object::{self, ObjectError, Question},
-    tag::{self, Sighting},
+    tag::{self, ASKED, Sighting},
     wanted::Wanted,
 };
 use firn_shared::{
@@ -17,7 +17,7 @@ use firn_shared::{
         client_network::ClientNetwork,
         edge_cache::request_key,
         protocol::{AnswerSource, CLIENT, PACKAGE_SET},
-        tag_pointer::CheckedPointer,
+        tag_pointer::TagPointer,
     },
     naming::image_name::ImageName,
     oci::{
@@ -39,17 +39,15 @@ use worker::{DurableObject, Env, Request, Response, State, console_warn, durable
 const BINDING: &str = "FLIGHTS";
 /// How long a Durable Object may take, in milliseconds. It answers soon after the backend's timeout.
 const JOIN_MILLIS: u64 = backend::PATIENCE_MILLIS + 1_000;
-/// How long a Durable Object repeats a manifest to locations that know nothing of the tag, in seconds, unless the TTL of
-/// tags is shorter. KV takes this long to show the manifest everywhere, and locations that had a miss cache that.
-const LANDED_SECONDS: u64 = 60;
+/// How long a Durable Object repeats a manifest to locations that know nothing of the tag, in seconds. KV takes a minute to
+/// show the manifest everywhere, and a location that has just had a miss repeats that for another minute.
+const LANDED_SECONDS: u64 = 180;
 
 /// The header that tells the Durable Object the [`Purpose`], if that is not [`Purpose::Answer`].
 const PURPOSE: &str = "x-firn-purpose";
 /// The header that tells the Durable Object when [`PACKAGE_SET`], which is what the location knows of the tag, was known
 /// to be right, in seconds since 1970.
 const CHECKED: &str = "x-firn-checked";
-/// The header by which the Durable Object says when it asked the backend, in seconds since 1970.
-const ASKED: &str = "x-firn-asked";
 /// How long a client waits at least that cannot join a flight, in milliseconds, and how much longer at most.
 const PAUSE_MILLIS: u64 = 1_000;
 /// `Retry-After` in seconds for such a client.
@@ -102,7 +100,7 @@ pub(crate) async fn board(
     edge: &Rc<Edge>,
     wanted: &Wanted,
     purpose: Purpose,
-    known: Option<&CheckedPointer>,
+    known: Option<&TagPointer>,
 ) -> Result<Fetched, OciError> {
     match purpose {
         Purpose::Answer => {
@@ -119,7 +117,7 @@ async fn board_alone(
     edge: &Rc<Edge>,
     wanted: &Wanted,
     purpose: Purpose,
-    known: Option<&CheckedPointer>,
+    known: Option<&TagPointer>,
 ) -> Result<Fetched, OciError> {
     let path = format!("/v2/{}/manifests/{}", wanted.image, wanted.tag);
     match backend::within(JOIN_MILLIS, join(edge, wanted, &path, purpose, known)).await {
@@ -168,7 +166,7 @@ async fn join(
     wanted: &Wanted,
     path: &str,
     purpose: Purpose,
-    known: Option<&CheckedPointer>,
+    known: Option<&TagPointer>,
 ) -> Result<Response, ObjectError> {
     let name = request_key(&wanted.image, &wanted.tag, wanted.format).to_string();
     let (accept, client) = asked_with(edge, wanted, purpose);
@@ -176,7 +174,7 @@ async fn join(
         ("accept", Some(accept)),
         (CLIENT, client),
         (PURPOSE, purpose.header()),
-        (PACKAGE_SET, known.map(|known| known.pointer.package_set.as_str().to_owned())),
+        (PACKAGE_SET, known.map(|known| known.package_set.as_str().to_owned())),
         (CHECKED, known.map(|known| known.checked.to_string())),
     ];
     let headers = headers.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
@@ -232,7 +230,7 @@ struct Running {
 /// The backend is asked on behalf of one client, whose quota may be used up. Such a refusal applies to that client
 /// only: the next waiting client asks on its own behalf, and the others wait for that. So each client asks at most
 /// once, and if none is refused, there is one request.
-#[durable_object]
+#[durable_object(fetch)]
 pub struct Flight {
     env: Env,
     state: State,
@@ -270,7 +268,7 @@ impl Flight {
         let asker = header(request, CLIENT).and_then(|text| text.parse().ok()).map(ClientNetwork::of);
         let deadline = clock::now_millis() + backend::PATIENCE_MILLIS;
         if purpose.missing().is_none()
-            && let Some(fetched) = self.landed(request, &config)
+            && let Some(fetched) = self.landed(request)
         {
             return Ok(fetched);
         }
@@ -290,7 +288,7 @@ impl Flight {
     }
 
     /// The last answer of the backend, if it is right for a location that knows this of the tag.
-    fn landed(&self, request: &Request, config: &Config) -> Option<Rc<Fetched>> {
+    fn landed(&self, request: &Request) -> Option<Rc<Fetched>> {
         let fetched = self.landed.borrow().clone()?;
         let is_right = match (header(request, PACKAGE_SET), header(request, CHECKED)) {
             (Some(known), Some(checked)) => {
@@ -298,8 +296,7 @@ impl Flight {
                 is_same || checked.parse().is_ok_and(|checked: u64| fetched.asked >= checked)
             }
             _ => {
-                let age = clock::now().saturating_sub(fetched.manifest.metadata.created);
-                age < LANDED_SECONDS.min(config.tag_ttl_seconds)
+                clock::now().saturating_sub(fetched.manifest.metadata.created) < LANDED_SECONDS
             }
         };
         is_right.then_some(fetched)

@@ -1,9 +1,13 @@
 //! What an isolate remembers between requests: plain data that may be wrong or gone at any time. Never a
 //! promise, which would belong to the request that made it.
 
-use crate::{clock::now, manifest::Manifest};
+use crate::{
+    belonging::{Belonging, Entry},
+    clock::now,
+    manifest::Manifest,
+};
 use firn_shared::{
-    link::tag_pointer::CheckedPointer,
+    link::tag_pointer::TagPointer,
     naming::image_name::ImageName,
     oci::{digest::Digest, reference::Tag},
 };
@@ -22,11 +26,17 @@ const RENEWAL_SECONDS: u64 = 120;
 const ENDED_SECONDS: u64 = 60;
 /// How many entries each table may have: names come from outside.
 const MAX_ENTRIES: usize = 256;
+/// How many blobs are remembered to be kept by the edge, or not.
+const MAX_KEPT_BLOBS: usize = 4096;
+/// How long it is remembered that the edge has said that it needs a blob: a day, in seconds.
+const MARKED_SECONDS: u64 = 24 * 3600;
 /// How many digests are remembered to belong to one name.
-const MAX_BELONGING: usize = 512;
+const MAX_BELONGING: usize = 2048;
+/// For how many names that is done.
+const MAX_NAMES: usize = 64;
 
 thread_local! {
-    static POINTERS: RefCell<HashMap<Tag, CheckedPointer>> = RefCell::default();
+    static POINTERS: RefCell<HashMap<Tag, TagPointer>> = RefCell::default();
     static REVALIDATED: RefCell<HashMap<String, u64>> = RefCell::default();
     static RENEWED: RefCell<HashMap<String, u64>> = RefCell::default();
     static LATENESS: Cell<Option<f64>> = const { Cell::new(None) };
@@ -35,16 +45,9 @@ thread_local! {
     static EXPOSURES: RefCell<HashMap<String, (BackendExposure, u64)>> = RefCell::default();
     static MANIFESTS: RefCell<Manifests> = RefCell::default();
     static NOTED_TAGS: RefCell<HashSet<String>> = RefCell::default();
+    static MARKED_BLOBS: RefCell<HashMap<Digest, (bool, u64)>> = RefCell::default();
+    static KEPT_BLOBS: RefCell<HashMap<Digest, (bool, u64)>> = RefCell::default();
     static BELONGING: RefCell<HashMap<String, HashMap<Digest, Belonging>>> = RefCell::default();
-}
-
-/// How a digest belongs to the images of a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Belonging {
-    /// As a manifest that an index lists. What it refers to has not been noted.
-    Listed,
-    /// With all that it refers to.
-    Noted,
 }
 
 /// Whom a backend answers.
@@ -68,7 +71,7 @@ struct Manifests {
 }
 
 /// The pointer of a tag as it was last learned here.
-pub(crate) fn pointer(tag: &Tag) -> Option<CheckedPointer> {
+pub(crate) fn pointer(tag: &Tag) -> Option<TagPointer> {
     POINTERS.with_borrow(|pointers| pointers.get(tag).cloned())
 }
 
@@ -78,7 +81,7 @@ pub(crate) fn tags(limit: usize) -> Vec<Tag> {
 }
 
 /// Remembers the pointer of a tag.
-pub(crate) fn remember_pointer(tag: &Tag, pointer: &CheckedPointer) {
+pub(crate) fn remember_pointer(tag: &Tag, pointer: &TagPointer) {
     POINTERS.with_borrow_mut(|pointers| {
         make_room(pointers);
         pointers.insert(tag.clone(), pointer.clone());
@@ -125,24 +128,65 @@ pub(crate) fn forget_manifest(key: &str) {
     });
 }
 
+/// Whether the edge keeps a blob, if that is known.
+pub(crate) fn kept_blob(digest: &Digest) -> Option<bool> {
+    KEPT_BLOBS
+        .with_borrow(|blobs| blobs.get(digest).filter(|(_, until)| now() < *until).map(|(kept, _)| *kept))
+}
+
+/// Remembers for some seconds whether the edge keeps a blob.
+pub(crate) fn remember_kept_blob(digest: &Digest, is_kept: bool, seconds: u64) {
+    KEPT_BLOBS.with_borrow_mut(|blobs| {
+        if blobs.len() >= MAX_KEPT_BLOBS {
+            blobs.clear();
+        }
+        blobs.insert(*digest, (is_kept, now() + seconds));
+    });
+}
+
+/// Whether this isolate has said a while ago that the edge needs a blob.
+pub(crate) fn is_marked_blob(digest: &Digest) -> bool {
+    MARKED_BLOBS.with_borrow(|blobs| blobs.get(digest).is_some_and(|(_, until)| now() < *until))
+}
+
+/// Remembers that it has been said that the edge needs a blob.
+pub(crate) fn mark_blob(digest: &Digest) {
+    MARKED_BLOBS.with_borrow_mut(|blobs| {
+        if blobs.len() >= MAX_KEPT_BLOBS {
+            blobs.clear();
+        }
+        blobs.insert(*digest, (true, now() + MARKED_SECONDS));
+    });
+}
+
 /// How a digest is known to belong to an image of a name; it does so forever.
 pub(crate) fn belonging(name: &ImageName, digest: &Digest) -> Option<Belonging> {
     BELONGING.with_borrow(|names| names.get(&name.to_string())?.get(digest).copied())
 }
 
 /// Remembers how digests belong to an image of a name.
-pub(crate) fn remember_belonging(name: &ImageName, digests: &[Digest], belonging: Belonging) {
+pub(crate) fn remember_belonging(name: &ImageName, entries: impl Iterator<Item = Entry>) {
     BELONGING.with_borrow_mut(|names| {
-        make_room(names);
+        if names.len() >= MAX_NAMES {
+            names.clear();
+        }
         let known = names.entry(name.to_string()).or_default();
         if known.len() > MAX_BELONGING {
             known.clear();
         }
-        for digest in digests {
-            let known = known.entry(*digest).or_insert(belonging);
+        for (digest, belonging) in entries {
+            let known = known.entry(digest).or_insert(belonging);
             *known = belonging.max(*known);
         }
     });
+}
+
+/// The digests that are known to belong to a name.
+pub(crate) fn belongings(name: &ImageName) -> Vec<Entry> {
+    BELONGING.with_borrow(|names| {
+        let known = names.get(&name.to_string());
+        known.into_iter().flatten().map(|(digest, belonging)| (*digest, *belonging)).collect()
+    })
 }
 
 /// Whether a tag of a name has not been noted by this isolate; from now on it has.

@@ -7,9 +7,9 @@
 //! backend answers.
 
 mod blobs;
+pub(crate) mod kept;
 mod records;
 
-pub(crate) use blobs::is_kept_here;
 pub(crate) use records::learn;
 
 use crate::{

@@ -192,7 +192,7 @@ pub async fn point(planet: &impl AsRef<Planet>) {
 
 /// The same for another tag.
 pub async fn point_tag(planet: &impl AsRef<Planet>, tag: &Tag) {
-    let pointer = TagPointer { package_set: token(), previous: None, moved: 0 };
+    let pointer = TagPointer { package_set: token(), previous: None, moved: 0, checked: 0, failed: None };
     let json = serde_json::to_vec(&pointer).expect("texts and numbers serialise");
     planet.as_ref().put("kv", &TagPointer::key(tag).to_string(), json, None).await;
 }

@@ -20,6 +20,8 @@ pub struct Settings {
     pub tags: bool,
     /// Whether it has the Durable Objects that record which digests belong to a name.
     pub repositories: bool,
+    /// Whether it has Analytics Engine.
+    pub points: bool,
     /// Whether the Cache API stores anything.
     pub cache: bool,
     /// How many look-ups a client may make in a minute.
@@ -57,6 +59,7 @@ impl Settings {
             flights: true,
             tags: true,
             repositories: true,
+            points: true,
             cache: true,
             look_ups: None,
             misses: None,
@@ -87,9 +90,10 @@ impl Edge {
     /// # Panics
     /// If the Worker has not been built, or does not start.
     pub async fn start(settings: Settings) -> Self {
-        let Settings { variables, kv, flights, tags, repositories, cache, look_ups, misses } = settings;
-        let bound = [("FLIGHTS", flights), ("REPOSITORIES", repositories), ("TAGS", tags)];
-        let unbound = bound.into_iter().filter_map(|(name, is_bound)| (!is_bound).then(|| name.to_owned()));
+        let Settings { variables, kv, flights, tags, repositories, points, cache, look_ups, misses } =
+            settings;
+        let bound = [("FLIGHTS", flights), ("REPOSITORIES", repositories), ("TAGS", tags), ("PULLS", points)];
+        let unbound = bound.into_iter().filter(|(_, is_bound)| !is_bound).map(|(name, _)| name.to_owned());
         let limits = [("LOOKUPS", look_ups), ("MISSES", misses)];
         let limits = limits.into_iter().filter_map(|(name, limit)| Some((name.to_owned(), limit?)));
         let planet = Planet::start(planet::Settings {

@@ -138,6 +138,25 @@ async fn what_cannot_be_told_is_not_served() {
     assert_eq!(refusal(get(&edge, TAG).await).await, (500, "INTERNAL".to_owned()));
 }
 
+/// Clients in Go send the password to where they are redirected, if that is a subdomain.
+#[tokio::test]
+async fn the_password_is_not_sent_to_a_subdomain() {
+    let origin = Origin::start().await;
+    for (blobs, expect) in [
+        ("https://backend.firn.example", 500),
+        ("https://firn.example:8443", 500),
+        ("https://backend.example", 200),
+    ] {
+        let edge = Edge::start(private(Settings::new(&origin.url)).with("FIRN_BLOBS_URL", blobs)).await;
+        let request = edge.request(Method::GET, TAG).basic_auth("ann", Some("secret"));
+        let response = request.header("host", "firn.example").send().await.expect("an answer");
+        assert_eq!(response.status(), expect, "{blobs}");
+        let body = response.text().await.expect("a body");
+        assert_eq!(body.contains("FIRN_BLOBS_URL"), expect == 500, "{body}");
+        assert_eq!(get(&edge, TAG).await.status(), 200, "on one machine, everything has the same name");
+    }
+}
+
 /// A private edge whose backend answers all clients is not private.
 #[tokio::test]
 async fn a_backend_without_a_secret_is_noticed() {

@@ -431,22 +431,6 @@ async fn a_refused_client_makes_nobody_read_records() {
     assert_eq!(origin.seen().len(), answered);
 }
 
-/// All isolates that compose an image store the same blobs, and R2 takes one write per key and second.
-#[tokio::test]
-async fn somebody_else_may_be_first() {
-    let records = Records::new();
-    let (edge, origin) = pair(Settings::forgetful).await;
-    records.put_into_kv(&edge).await;
-    let get = async |accept: &str, fault: &str| {
-        let request = edge.request(Method::GET, IMAGE).header("accept", accept);
-        request.header("x-test-fault", fault).send().await.expect("an answer")
-    };
-    assert_eq!(source(&get(OCI_MANIFEST, "r2-busy").await), "composed");
-    // Both formats have the same blobs, and these are not written again.
-    assert_eq!(source(&get(DOCKER_MANIFEST, "r2-put").await), "composed");
-    assert!(origin.seen().is_empty());
-}
-
 /// An isolate has 128 MB, and parsed records take several times their length.
 #[tokio::test]
 async fn records_that_are_too_long_are_not_read() {
@@ -472,30 +456,25 @@ async fn records_that_are_too_long_are_not_read() {
     assert_eq!(refusal(edge.get(IMAGE).await).await, (503, "UNAVAILABLE".to_owned()));
 }
 
-/// Composed blobs are served by the edge, even if other blobs are elsewhere.
+/// Composed blobs are served by the edge, even if other blobs are at the backend.
 #[tokio::test]
 async fn composed_blobs_are_served_here_when_others_are_not() {
     let records = Records::new();
-    for mode in ["backend", "public"] {
-        let settings = |settings: Settings| {
-            let settings = settings.forgetful().with("FIRN_BLOBS", mode);
-            settings.with("FIRN_BLOBS_URL", "http://blobs.example")
-        };
-        let (edge, origin) = crate::pair(settings).await;
-        origin.stop();
-        records.put_into_kv(&edge).await;
-        let image = records.image("git/jq");
-        assert_serves(&edge, "git/jq", &image).await;
-        let layer = Digest::of(b"a layer");
-        let response = edge.get(&format!("/v2/git/jq/blobs/{layer}")).await;
-        assert_eq!(response.status(), 307);
-        assert!(header(&response, "location").starts_with("http://blobs.example/"));
-        // A mark tells the garbage collection that the blob is the edge's.
-        let note = edge.get(&format!("/.test/r2/{}", composed_key(&image.top.digest))).await;
-        assert_eq!(note.status(), 200);
-        let stored = edge.get(&format!("/.test/r2/{}", blob_key(&image.top.digest))).await;
-        assert_eq!(stored.bytes().await.expect("a body"), image.top.bytes);
-    }
+    let settings = |settings: Settings| settings.forgetful().with("FIRN_BLOBS_URL", "http://blobs.example");
+    let (edge, origin) = crate::pair(settings).await;
+    origin.stop();
+    records.put_into_kv(&edge).await;
+    let image = records.image("git/jq");
+    assert_serves(&edge, "git/jq", &image).await;
+    let layer = Digest::of(b"a layer");
+    let response = edge.get(&format!("/v2/git/jq/blobs/{layer}")).await;
+    assert_eq!(response.status(), 307);
+    assert!(header(&response, "location").starts_with("http://blobs.example/"));
+    // A mark tells the garbage collection that the blob is the edge's.
+    let note = edge.get(&format!("/.test/r2/{}", composed_key(&image.top.digest))).await;
+    assert_eq!(note.status(), 200);
+    let stored = edge.get(&format!("/.test/r2/{}", blob_key(&image.top.digest))).await;
+    assert_eq!(stored.bytes().await.expect("a body"), image.top.bytes);
 }
 
 /// A bucket that accepts connections and sends nothing counts as none.

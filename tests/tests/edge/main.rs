@@ -6,8 +6,10 @@ mod blob_rules;
 mod blobs;
 mod broken_upstreams;
 mod builds;
+mod caching;
 mod composition;
 mod flights;
+mod health;
 mod lost;
 mod manifests;
 mod misses;
@@ -18,6 +20,7 @@ mod renewal;
 mod scale;
 mod size;
 mod tags;
+mod wrangler;
 
 use firn_shared::{
     link::{
@@ -67,7 +70,7 @@ async fn put_image(edge: &Edge, name: &str) -> Digest {
     let metadata = serde_json::to_string(&metadata).expect("texts and numbers serialise");
     let key = manifest_key(&set, &name.parse().expect("a name"), format);
     edge.put("kv", &key.to_string(), bytes, Some(&metadata)).await;
-    let pointer = TagPointer { package_set: set, previous: None, moved: 0 };
+    let pointer = TagPointer { package_set: set, previous: None, moved: 0, checked: 0, failed: None };
     let pointer = serde_json::to_vec(&pointer).expect("it serialises");
     edge.put("kv", &TagPointer::key(&Tag::default()).to_string(), pointer, None).await;
     digest

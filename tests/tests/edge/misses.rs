@@ -81,7 +81,8 @@ async fn a_client_that_hangs_up_does_not_stop_the_others() {
 
 #[tokio::test]
 async fn works_without_durable_objects_and_without_kv() {
-    let (edge, origin) = pair(|settings| Settings { flights: false, tags: false, ..settings.forgetful() }).await;
+    let (edge, origin) =
+        pair(|settings| Settings { flights: false, tags: false, ..settings.forgetful() }).await;
     assert_eq!(edge.get(TAG).await.status(), 200);
     edge.await_keys(3).await;
     assert_eq!(header(&edge.get(TAG).await, "x-firn-source"), "kv");
@@ -297,4 +298,18 @@ async fn says_what_is_not_configured() {
     let response = edge.get(TAG).await;
     assert_eq!(response.status(), 500);
     assert!(response.text().await.expect("a body").contains("FIRN_BLOBS is none of"));
+}
+
+/// Cloudflare refuses requests to IP addresses, so no image would ever be made.
+#[tokio::test]
+async fn backends_need_names() {
+    for (url, is_refused) in [("http://192.0.2.1:8080", true), ("http://127.0.0.1:1", false)] {
+        let response = Edge::start(Settings::new(url)).await.get("/v2/").await;
+        let (status, body) = (response.status(), response.text().await.expect("a body"));
+        assert_eq!(
+            (status == 500, body.contains("is an IP address")),
+            (is_refused, is_refused),
+            "{url}: {body}"
+        );
+    }
 }

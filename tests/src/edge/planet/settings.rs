@@ -13,7 +13,8 @@ pub struct Settings {
     pub locations: Vec<Location>,
     /// Whether the Worker has a KV namespace.
     pub kv: bool,
-    /// The Durable Object bindings of `wrangler.toml` that the Worker does not have here.
+    /// The Durable Object bindings of `wrangler.toml` that the Worker does not have here, and `PULLS` if it has no
+    /// Analytics Engine.
     pub unbound: BTreeSet<String>,
     /// How many uses in a minute each rate limit allows a client, by binding. Others do not exist.
     pub limits: BTreeMap<String, u32>,
@@ -51,7 +52,8 @@ impl Settings {
             variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             locations: Vec::new(),
             kv: true,
-            unbound: BTreeSet::new(),
+            // Opt-in, as in wrangler.toml.
+            unbound: BTreeSet::from(["PULLS".to_owned()]),
             limits: BTreeMap::new(),
             strict: true,
             standing: true,
