@@ -13,6 +13,7 @@ mod misses;
 mod observation;
 mod pulls;
 mod quotas;
+mod release;
 mod scale;
 mod size;
 
