@@ -49,7 +49,7 @@ async fn stored(
     if let Some(response) = respond::known_blob(request, digest, scope(edge)) {
         return Ok(response.into());
     }
-    if compose::is_kept_here(edge, digest).await {
+    if compose::kept::is_kept_here(edge, digest).await {
         return from_r2(edge, request, digest).await;
     }
     let Some(location) = blob_location::locate(&edge.config, request.method, name, digest) else {
@@ -60,7 +60,13 @@ async fn stored(
             let size = size_at(&location.url).await?;
             respond::blob(request, digest, size, scope(edge)).into()
         }
-        Method::Get => respond::blob_elsewhere(digest, location.url, location.seconds).into(),
+        Method::Get => {
+            let scope = match scope(edge) {
+                CacheScope::Public => location.scope,
+                CacheScope::Private => CacheScope::Private,
+            };
+            respond::blob_elsewhere(digest, location.url, location.seconds, scope).into()
+        }
     })
 }
 

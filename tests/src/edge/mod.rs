@@ -4,6 +4,8 @@
 //! or the backend fail.
 
 mod origin;
+pub mod planet;
+pub mod records;
 mod workerd;
 
 pub use origin::{Behaviour, Origin, Seen};

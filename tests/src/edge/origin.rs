@@ -1,5 +1,6 @@
 //! A backend that follows the protocol or breaks it, as a test requires.
 
+use crate::wait::LONG;
 use axum::{
     Router,
     body::Body,
@@ -10,7 +11,7 @@ use firn_shared::{
     composition::PATH,
     link::{
         authentication::HEADER,
-        protocol::{BUILDS, PACKAGE_SET, PULLED, REVISION, read_pulled},
+        protocol::{BUILDS, PACKAGE_SET, PULLED, REVISION, TAGS, read_pulled},
     },
     oci::{
         digest::Digest,
@@ -87,6 +88,8 @@ struct Shared {
     is_open: bool,
     /// How often an edge checked whether it does.
     probed: usize,
+    /// The tags that an edge asked about, without asking for an image.
+    checked: Vec<String>,
     /// Reports of pulls.
     reports: Vec<Vec<Digest>>,
     /// The manifests that it reports as not kept.
@@ -110,6 +113,7 @@ impl Origin {
             asked: Vec::new(),
             is_open: false,
             probed: 0,
+            checked: Vec::new(),
             reports: Vec::new(),
             leaving: Vec::new(),
         };
@@ -117,6 +121,11 @@ impl Origin {
         let router = Router::new().fallback(answer).with_state(shared.clone());
         let task = tokio::spawn(async move { axum::serve(listener, router).await.expect("serves") });
         Self { url, shared, task }
+    }
+
+    /// Its URL with a name instead of an address, as it must be in production. The planet finds it.
+    pub fn named(&self) -> String {
+        self.url.replace("127.0.0.1", "backend.example")
     }
 
     /// Behaves like this from now on.
@@ -142,6 +151,11 @@ impl Origin {
     /// How often it got an unsigned request that checks whether it answers those.
     pub fn probed(&self) -> usize {
         self.shared.lock().expect("no panic").probed
+    }
+
+    /// The tags that an edge asked about so far, without asking for an image.
+    pub fn checked(&self) -> Vec<String> {
+        self.shared.lock().expect("no panic").checked.clone()
     }
 
     /// Reports from now on that it does not keep these manifests.
@@ -230,8 +244,15 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
             shared.reports.push(digests);
             return Response::new(Body::from(body));
         }
+        if let Some(tag) = request.uri().path().strip_prefix(TAGS) {
+            shared.checked.push(tag.to_owned());
+            return named_set(&shared.behaviour, &shared.package_set);
+        }
         if let Ok(Endpoint::Referrers(..)) = Endpoint::parse(request.uri().path()) {
-            assert!(!request.headers().contains_key(HEADER), "only probes ask for referrers");
+            // A look at its health is signed, if there is a secret, and a check whether it refuses clients is not.
+            if request.headers().contains_key(HEADER) {
+                return Response::new(Body::from("{}"));
+            }
             shared.probed += 1;
             return match shared.is_open {
                 true => Response::new(Body::from("{}")),
@@ -276,6 +297,27 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
         Ok(Endpoint::Blob(..)) => error(&OciError::new(ErrorCode::BlobUnknown, "no such blob")),
         Ok(_) => Response::new(Body::from("{}")),
         Err(refusal) => error(&refusal),
+    }
+}
+
+/// What a tag names. Errors about an image are none about its tag.
+fn named_set(behaviour: &Behaviour, package_set: &str) -> Response<Body> {
+    match behaviour {
+        Behaviour::Refuse(refusal) if refusal.code != ErrorCode::NameUnknown && !refusal.is_of_running_build() => {
+            error(refusal)
+        }
+        Behaviour::Garbage(status) => Response::builder()
+            .status(StatusCode::from_u16(*status).expect("a status"))
+            .body(Body::from("<html>garbage</html>"))
+            .expect("a response"),
+        Behaviour::Slow(time) if *time >= LONG => {
+            Response::new(Body::from_stream(futures::stream::pending::<std::io::Result<Vec<u8>>>()))
+        }
+        _ => Response::builder()
+            .header(REVISION, format!("revision of {package_set}"))
+            .header(PACKAGE_SET, package_set)
+            .body(Body::from("{}"))
+            .expect("a response"),
     }
 }
 

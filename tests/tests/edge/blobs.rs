@@ -116,7 +116,7 @@ async fn r2_is_passed_through() {
     }
     let ranged = |range: &str| edge.request(Method::GET, &path).header("range", range).send();
     let response = ranged(&format!("bytes={size}-")).await.expect("an answer");
-    describes(&response, 416, 0);
+    assert_eq!((response.status().as_u16(), header(&response, "content-length")), (416, "0"));
     assert_eq!(header(&response, "content-range"), format!("bytes */{size}"));
     describes(&ranged("lines=1-2").await.expect("an answer"), 200, size);
     // A range of another version is useless.
