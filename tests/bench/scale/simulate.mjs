@@ -4,7 +4,9 @@ import { readFileSync } from "node:fs";
 import { After, Before, simulate } from "./tag.mjs";
 import { RollOutAfter, RollOutBefore, rollOut } from "./new-image.mjs";
 
-const PRICES = JSON.parse(readFileSync(new URL("../../prices.json", import.meta.url), "utf8")).dollars_per_million;
+const { dollars_per_million: PRICES, assumed_cdn_hit_ratio: CDN_HITS } = JSON.parse(
+    readFileSync(new URL("../../prices.json", import.meta.url), "utf8"),
+);
 const [LOCATIONS, IMAGES] = [300, 1000];
 // How long the object of an image repeats its answer, in seconds. KV shows a value everywhere after a minute, and a
 // location that has just read that there is nothing repeats that for another minute.
@@ -23,9 +25,10 @@ function table(title, rows) {
     console.log();
 }
 
-/** Dollars for a million pulls. */
-function price({ bill, pulls }) {
-    const dollars = Object.entries(bill).map(([kind, count]) => (count * PRICES[kind]) / 1e6);
+/** Dollars for a million pulls. Each request that the Worker answers runs it. */
+function price({ bill, pulls, blobs, behindCdn }) {
+    const all = { ...bill, worker_runs: bill.worker_requests, r2_class_b: behindCdn ? blobs * (1 - CDN_HITS) : blobs };
+    const dollars = Object.entries(all).map(([kind, count]) => (count * PRICES[kind]) / 1e6);
     return (dollars.reduce((a, b) => a + b) / pulls) * 1e6;
 }
 

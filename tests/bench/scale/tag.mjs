@@ -19,6 +19,8 @@ const SPREAD = 60;
 // How many requests a second one isolate answers.
 const ISOLATE_RATE = 500;
 const POINTER = "tag";
+// 58 layers and a config: `shell/git`.
+const BLOBS = 59;
 
 /** Runs a design at this many pulls a second, and returns what was counted. */
 export function simulate(Design, { rate, locations, images, landed }) {
@@ -62,8 +64,9 @@ export function simulate(Design, { rate, locations, images, landed }) {
             kv_reads: kv.reads + rate * END * Design.KV_READS_PER_PULL,
             kv_writes: kv.writes.total,
             object_requests: objects.requests.total,
-            r2_class_b: rate * END * Design.R2_READS_PER_PULL,
         },
+        blobs: rate * END * BLOBS,
+        behindCdn: Design.BEHIND_CDN,
     };
 }
 
@@ -100,10 +103,11 @@ class Flights {
 
 /** The design before: each image's object writes the pointer of the tag, which all share, and overload falls through. */
 export class Before {
-    static REQUESTS_PER_PULL = 62;
-    // `is_kept_here`, for each blob; and each blob out of R2, because the CDN keeps nothing without a file extension.
-    static KV_READS_PER_PULL = 59;
-    static R2_READS_PER_PULL = 59;
+    static REQUESTS_PER_PULL = 3 + BLOBS;
+    // `is_kept_here`, for each blob.
+    static KV_READS_PER_PULL = BLOBS;
+    // The CDN keeps nothing whose name has no extension.
+    static BEHIND_CDN = false;
     #world;
     #flights;
     #memory = new Map();
@@ -161,7 +165,7 @@ export class After {
     // `/v2/`, HEAD and GET of the manifest. The redirect rule answers for blobs, and the CDN keeps them.
     static REQUESTS_PER_PULL = 3;
     static KV_READS_PER_PULL = 0;
-    static R2_READS_PER_PULL = 0;
+    static BEHIND_CDN = true;
     #world;
     #flights;
     #tag = { set: 1, previous: undefined, moved: 0, checked: 0, jitter: 0 };

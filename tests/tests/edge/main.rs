@@ -16,6 +16,7 @@ mod misses;
 mod observation;
 mod pulls;
 mod quotas;
+mod release;
 mod renewal;
 mod scale;
 mod size;
