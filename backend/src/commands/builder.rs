@@ -55,8 +55,9 @@ impl BuilderArgs {
     pub(super) fn source(&self) -> Result<(PackageSource, Revisions), ConfigError> {
         let (source, revisions) = self.source.source()?;
         match &source {
-            PackageSource::Path(path) if !path.exists() => {
-                Err(ConfigError(format!("--pkgs-path {} does not exist", path.display())))
+            PackageSource::Path { path, flake } if !path.exists() => {
+                let option = if flake.is_some() { "--flake path:" } else { "--pkgs-path " };
+                Err(ConfigError(format!("{option}{} does not exist", path.display())))
             }
             _ => Ok((source, revisions)),
         }

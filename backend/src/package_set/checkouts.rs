@@ -6,7 +6,7 @@
 //! fetched is visible in another.
 //!
 //! **Where it is.** `sources/<key>/` holds the files (`source`), the commit time (`date`) and `lock`. The folder is
-//! created whole, by renaming. It is locked while it is read. If there are more than [`KEPT`] folders, the least
+//! created whole, by renaming. The hash of a flake's files (`nar-hash`) is added when it is needed. It is locked while it is read. If there are more than [`KEPT`] folders, the least
 //! recently used ones are removed. Several processes may use the same data directory.
 
 use super::{
@@ -19,14 +19,16 @@ use crate::{
     waiting::Turns,
     waiting::{Abandoned, Audience},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use firn_shared::{
     cache_key::CacheKey,
     naming::{package_source::Commit, source_url::SourceUrl},
 };
 use moka::sync::Cache;
+use sha2::{Digest as _, Sha256};
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,6 +48,11 @@ const AT_ONCE: usize = 2;
 const FAILURE_INTERVAL: Duration = Duration::from_secs(10);
 /// How many failed fetches are remembered. There must be a limit because callers choose commits.
 const MAX_FAILURES: u64 = 1000;
+
+/// How the hash of the files begins.
+const NAR_HASH: &str = "sha256-";
+/// How much of the files is read at a time, in bytes.
+const NAR_BUFFER: usize = 64 << 10;
 
 /// Git's messages if a host cannot serve single commits: it has an old protocol, or is a plain web server.
 const NO_SINGLE_COMMITS: [&str; 2] = ["unadvertised object", "does not support shallow capabilities"];
@@ -83,6 +90,42 @@ impl Checkout {
     /// Commit time in seconds since 1970.
     pub(super) fn date(&self) -> Option<i64> {
         self.date
+    }
+
+    /// The SHA-256 of the files as a NAR, in the form that lock files of flakes have. It is computed once.
+    ///
+    /// # Errors
+    /// If the files cannot be read.
+    pub(super) async fn nar_hash(&self) -> Result<String, RepositoryError> {
+        let (files, known) = (self.path(), self.dir.join("nar-hash"));
+        let read = move || {
+            if let Ok(hash) = fs::read_to_string(&known)
+                && hash.starts_with(NAR_HASH)
+            {
+                return Ok(hash);
+            }
+            let mut hasher = Sha256::new();
+            let encoder = nix_nar::Encoder::builder(&files).internal_buffer_size(NAR_BUFFER).build();
+            let mut nar = encoder.map_err(io::Error::other)?;
+            let mut buffer = vec![0; NAR_BUFFER];
+            loop {
+                match nar.read(&mut buffer)? {
+                    0 => break,
+                    length => hasher.update(&buffer[..length]),
+                }
+            }
+            let hash = format!("{NAR_HASH}{}", BASE64.encode(hasher.finalize()));
+            // A reader must not see half of it. On a read-only file system, it is computed each time.
+            let _ = tempfile::NamedTempFile::new_in(known.parent().expect("it is in a folder")).and_then(
+                |file| {
+                    fs::write(file.path(), &hash)?;
+                    Ok(file.persist(&known)?)
+                },
+            );
+            Ok(hash)
+        };
+        let hash = tokio::task::spawn_blocking(read).await.map_err(io::Error::other).flatten();
+        hash.map_err(|error: io::Error| RepositoryError::Disk(error.to_string()))
     }
 }
 

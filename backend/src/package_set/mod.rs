@@ -15,8 +15,10 @@ use crate::waiting::{Abandoned, Audience, Client, QueueError};
 use channels::Channels;
 use checkouts::{Checkout, Checkouts};
 use firn_shared::{
+    cache_key::CacheKey,
     naming::{
-        package_source::{PackageSource, Revision, Revisions, SelectError, Selector},
+        flake_dir::FlakeDir,
+        package_source::{Commit, PackageSource, Revision, Revisions, SelectError, Selector},
         source_url::SourceUrl,
     },
     oci::reference::Tag,
@@ -118,6 +120,8 @@ pub struct PackageSetFiles {
     /// The time of the commit that the files belong to, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     date: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flake: Option<FlakeFiles>,
     /// Keeps the files.
     #[serde(skip)]
     _checkout: Option<Checkout>,
@@ -125,15 +129,33 @@ pub struct PackageSetFiles {
     trust: Trust,
 }
 
+/// What is known of a flake besides its files.
+#[derive(Debug, Clone, Serialize)]
+struct FlakeFiles {
+    /// The directory of `flake.nix` in them.
+    dir: FlakeDir,
+    /// The commit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rev: Option<Commit>,
+    /// The hash of the files, as lock files have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nar_hash: Option<String>,
+}
+
 impl PackageSetFiles {
     /// A directory or file that belongs to no commit.
     pub fn path(path: PathBuf, trust: Trust) -> Self {
-        Self { path, date: None, _checkout: None, trust }
+        Self { path, date: None, flake: None, _checkout: None, trust }
     }
 
     /// The path of the files.
     pub fn as_path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether it is a flake. A flake is evaluated in the Nix store.
+    pub fn is_flake(&self) -> bool {
+        self.flake.is_some()
     }
 
     /// Who chose this code. Code that a caller chose is evaluated under restrictions.
@@ -155,7 +177,7 @@ impl PackageSet {
         fetch_limit: Duration,
     ) -> std::io::Result<Self> {
         let path = match &source {
-            PackageSource::Path(path) => Some(WatchedPath::new(path.clone())),
+            PackageSource::Path { path, .. } => Some(WatchedPath::new(path.clone())),
             _ => None,
         };
         let configured = Default::default();
@@ -200,7 +222,7 @@ impl PackageSet {
     /// configured `latest`.
     pub fn trust(&self, revision: &Revision) -> Trust {
         let callers_choose = self.revisions != Revisions::Fixed
-            && !matches!(self.source, PackageSource::Path(_))
+            && !matches!(self.source, PackageSource::Path { .. })
             && !self.callers_are_trusted;
         let configured = self.configured.lock().expect("nothing panics while holding the lock");
         if callers_choose && !configured.contains(revision) { Trust::Caller } else { Trust::Operator }
@@ -212,12 +234,12 @@ impl PackageSet {
             return Ok(revision);
         }
         match selector {
-            Selector::Path(_) => self.content(Certainty::Recent).await,
-            Selector::Git { url, version } => {
+            Selector::Path => self.content(Certainty::Recent).await,
+            Selector::Git { url, version, flake } => {
                 let name = version.map(|version| version.to_string());
                 let repository = self.source.repository().unwrap_or_else(|| url.as_str().into());
                 let rev = self.refs.commit(&repository, name.as_deref(), client).await??;
-                Ok(Revision::Git { url, rev })
+                Ok(Revision::of_commit(url, rev, flake))
             }
         }
     }
@@ -229,7 +251,7 @@ impl PackageSet {
     pub async fn is_current(&self, revision: &Revision) -> Result<bool, RevisionError> {
         match revision {
             Revision::Path { .. } => Ok(self.content(Certainty::Exact).await? == *revision),
-            Revision::Git { .. } => Ok(true),
+            Revision::Git { .. } | Revision::Flake { .. } => Ok(true),
         }
     }
 
@@ -244,20 +266,40 @@ impl PackageSet {
         trust: Trust,
         audience: &Arc<Audience>,
     ) -> Result<PackageSetFiles, RevisionError> {
-        match (&self.source, &self.checkouts, self.source.repository(), revision) {
-            (_, Some(checkouts), Some(url), Revision::Git { rev, .. }) => {
+        let flake = self.source.flake().cloned();
+        match (&self.source, &self.checkouts, self.source.repository(), revision.commit()) {
+            (_, Some(checkouts), Some(url), Some((_, rev))) => {
                 let checkout = checkouts.get(&url, rev, audience).await??;
                 let (path, date) = (checkout.path(), checkout.date());
-                Ok(PackageSetFiles { path, date, _checkout: Some(checkout), trust })
+                let flake = match flake {
+                    Some(dir) => {
+                        let nar_hash = Some(checkout.nar_hash().await?);
+                        Some(FlakeFiles { dir, rev: Some(rev.clone()), nar_hash })
+                    }
+                    None => None,
+                };
+                Ok(PackageSetFiles { path, date, flake, _checkout: Some(checkout), trust })
             }
-            (PackageSource::Path(path), ..) => Ok(PackageSetFiles::path(path.clone(), trust)),
+            (PackageSource::Path { path, .. }, ..) => {
+                let flake = flake.map(|dir| FlakeFiles { dir, rev: None, nar_hash: None });
+                Ok(PackageSetFiles { flake, ..PackageSetFiles::path(path.clone(), trust) })
+            }
             _ => unreachable!("revisions of repositories come from repositories"),
         }
     }
 
     async fn content(&self, certainty: Certainty) -> Result<Revision, RevisionError> {
         let path = self.path.as_ref().expect("only a path has a content");
-        Ok(path.revision(certainty).await?)
+        let content = path.content(certainty).await?.hex();
+        Ok(Revision::Path {
+            content: match self.source.flake() {
+                // What it means depends on where its `flake.nix` is.
+                Some(dir) => {
+                    CacheKey::builder("flake-1").field(&content).field(dir.as_str()).build().to_string()
+                }
+                None => content,
+            },
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Images out of binary caches: real nginx, real caches of the bundled set, and Nix stores that are empty.
 
 mod digests;
+mod evaluation;
 mod faults;
 mod missing;
 mod no_store;

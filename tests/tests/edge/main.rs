@@ -2,6 +2,7 @@
 //! the backend sees.
 
 mod access;
+mod blob_rules;
 mod blobs;
 mod broken_upstreams;
 mod builds;
@@ -15,7 +16,9 @@ mod misses;
 mod observation;
 mod pulls;
 mod quotas;
+mod release;
 mod renewal;
+mod scale;
 mod size;
 mod tags;
 mod wrangler;
