@@ -8,7 +8,7 @@ use crate::{
     clock,
     config::Config,
     manifest::{Claims, Fetched},
-    memory,
+    memory, subrequest,
 };
 use firn_shared::{
     link::{
@@ -32,10 +32,7 @@ use std::pin::pin;
 use worker::js_sys::{self, Promise};
 use worker::wasm_bindgen::JsCast;
 use worker::wasm_bindgen_futures::JsFuture;
-use worker::{
-    AbortController, AbortSignal, Fetch, Headers, Request, RequestInit, RequestRedirect, Response,
-    console_error, web_sys,
-};
+use worker::{AbortController, AbortSignal, Fetch, Headers, Request, Response, console_error, web_sys};
 
 /// How long a client waits at most, in milliseconds. A backend answers within 25 s; containerd gives up after 30 s.
 pub(crate) const PATIENCE_MILLIS: u64 = 28_000;
@@ -303,13 +300,8 @@ async fn send(
     if let Some(secret) = &config.secret {
         headers.set(authentication::HEADER, &secret.sign(method.as_str(), path, clock::now()))?;
     }
-    let mut init = RequestInit::new();
-    init.with_headers(headers).with_redirect(RequestRedirect::Manual).with_method(match method {
-        Method::Get => worker::Method::Get,
-        Method::Head => worker::Method::Head,
-    });
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-    let request = Request::new_with_init(&format!("{backend}{path}{query}"), &init)?;
+    let request = subrequest::to_server(method.as_str(), &format!("{backend}{path}{query}"), &headers, None)?;
     Fetch::Request(request).send_with_signal(signal).await
 }
 

@@ -33,6 +33,7 @@ mod renewal;
 mod repository;
 mod routes;
 mod settle;
+mod subrequest;
 mod tag;
 mod tag_object;
 mod tag_pointer;

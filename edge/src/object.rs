@@ -3,10 +3,10 @@
 //! One object answers about 1,000 requests a second. Beyond that it throws errors that say so, and whoever asks anyway
 //! keeps it overloaded. A deployment resets all objects; an error from that says that it can be tried again.
 
-use crate::{backend, config::Config};
+use crate::{backend, config::Config, subrequest};
 use worker::js_sys::{Math, Reflect};
 use worker::wasm_bindgen::JsValue;
-use worker::{Env, Method, Request, RequestInit, Response, Stub};
+use worker::{Env, Headers, Response, Stub};
 
 /// The longest pause before a request is repeated, in milliseconds.
 const PAUSE_MILLIS: f64 = 500.0;
@@ -18,7 +18,7 @@ pub(crate) struct Question {
     /// The headers.
     pub(crate) headers: Vec<(&'static str, String)>,
     /// The body of a POST request. None for GET.
-    pub(crate) body: Option<String>,
+    pub(crate) body: Option<JsValue>,
 }
 
 impl Question {
@@ -74,14 +74,13 @@ pub(crate) async fn ask(
 }
 
 async fn request(stub: Stub, question: &Question) -> worker::Result<Response> {
-    let mut init = RequestInit::new();
+    let headers = Headers::new();
     for (name, value) in &question.headers {
-        init.headers.set(name, value)?;
+        headers.set(name, value)?;
     }
-    if let Some(body) = &question.body {
-        init.with_method(Method::Post).with_body(Some(JsValue::from_str(body)));
-    }
-    let request = Request::new_with_init(&format!("https://object{}", question.path), &init)?;
+    let method = if question.body.is_some() { "POST" } else { "GET" };
+    let url = format!("https://object{}", question.path);
+    let request = subrequest::to_server(method, &url, &headers, question.body.as_ref())?;
     stub.fetch_with_request(request).await
 }
 

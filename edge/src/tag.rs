@@ -19,6 +19,7 @@ use firn_shared::{
     },
 };
 use serde::{Deserialize, Serialize};
+use worker::wasm_bindgen::JsValue;
 use worker::{Env, console_warn};
 
 /// The binding of the Durable Objects. Without it, every location asks the backend itself.
@@ -94,7 +95,7 @@ async fn ask_backend(
 /// Tells the tag's object what a response of the backend has shown.
 pub(crate) async fn tell(env: &Env, config: &Config, tag: &Tag, sighting: Sighting) {
     let body = serde_json::to_string(&sighting).expect("texts and numbers serialise");
-    let question = Question { body: Some(body), ..Question::get(format!("/{tag}")) };
+    let question = Question { body: Some(JsValue::from_str(&body)), ..Question::get(format!("/{tag}")) };
     match object::ask(env, config, BINDING, tag.as_str(), &question).await {
         Ok(_) => {}
         Err(ObjectError::Unbound) => {

@@ -8,10 +8,7 @@
 //! This module has no clock and does no I/O.
 
 use crate::{
-    cache_key::CacheKey,
-    link::protocol::ImageSetId,
-    naming::package_source::Commit,
-    oci::reference::Tag,
+    cache_key::CacheKey, link::protocol::ImageSetId, naming::package_source::Commit, oci::reference::Tag,
 };
 use serde::{Deserialize, Serialize};
 
@@ -177,9 +174,9 @@ mod tests {
 
     /// What is known of a tag that named each of these package sets at some time.
     fn learned(named: &[(&str, u64)]) -> CheckedPointer {
-        let known = named.iter().fold(None, |known, (name, asked)| {
-            Some(CheckedPointer::learn(known, set(name), *asked))
-        });
+        let known = named
+            .iter()
+            .fold(None, |known, (name, asked)| Some(CheckedPointer::learn(known, set(name), *asked)));
         known.expect("a package set")
     }
 

@@ -307,7 +307,9 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
 /// What a tag names. Errors about an image are none about its tag.
 fn named_set(behaviour: &Behaviour, named: &NamedSet) -> Response<Body> {
     match behaviour {
-        Behaviour::Refuse(refusal) if refusal.code != ErrorCode::NameUnknown && !refusal.is_of_running_build() => {
+        Behaviour::Refuse(refusal)
+            if refusal.code != ErrorCode::NameUnknown && !refusal.is_of_running_build() =>
+        {
             error(refusal)
         }
         Behaviour::Garbage(status) => Response::builder()
