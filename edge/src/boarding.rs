@@ -56,13 +56,13 @@ where
 {
     let address = edge.client().and_then(|text| text.parse::<IpAddr>().ok());
     let asker = address.map(ClientNetwork::of);
-    let (begun, mut step) = (clock::now_millis(), STEPS_MILLIS.0);
+    let (begun, mut step, mut has_waited) = (clock::now_millis(), STEPS_MILLIS.0, false);
     while let Some(boarding) = get(key) {
         match boarding.answer {
             _ if boarding.is_over(clock::now_millis()) => break,
             None => {}
             // It was given before this request came.
-            Some(_) if boarding.since < begun => break,
+            Some(_) if !has_waited => break,
             Some(Err(error)) if error.is_of_client_quota() && boarding.asker != asker => break,
             Some(answer) => return answer,
         }
@@ -70,7 +70,7 @@ where
             return Err(backend::taking_long());
         }
         backend::sleep(step).await;
-        step = (step * 3 / 2).min(STEPS_MILLIS.1);
+        (step, has_waited) = ((step * 3 / 2).min(STEPS_MILLIS.1), true);
     }
     set(key, Boarding { asker, since: clock::now_millis(), answer: None });
     let (own, asked) = (Rc::new(RefCell::new(None)), ask());
@@ -97,7 +97,6 @@ fn set(key: &str, boarding: Boarding) {
 }
 
 fn get(key: &str) -> Option<Boarding> {
-    BOARDING.with_borrow(|all| {
-        all.iter().find(|(other, _)| other == key).map(|(_, boarding)| boarding.clone())
-    })
+    BOARDING
+        .with_borrow(|all| all.iter().find(|(other, _)| other == key).map(|(_, boarding)| boarding.clone()))
 }

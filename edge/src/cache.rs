@@ -53,11 +53,7 @@ impl Key {
     }
 
     fn new(edge: &Edge, path: &str) -> Self {
-        Self {
-            url: url(edge, path),
-            memory_bytes: edge.config.memory_bytes,
-            shared: edge.config.cache_api,
-        }
+        Self { url: url(edge, path), memory_bytes: edge.config.memory_bytes, shared: edge.config.cache_api }
     }
 
     /// The cached manifest, if there is one.

@@ -295,9 +295,7 @@ impl Flight {
                 let is_same = fetched.package_set.as_ref().is_some_and(|set| set.as_str() == known);
                 is_same || checked.parse().is_ok_and(|checked: u64| fetched.asked >= checked)
             }
-            _ => {
-                clock::now().saturating_sub(fetched.manifest.metadata.created) < LANDED_SECONDS
-            }
+            _ => clock::now().saturating_sub(fetched.manifest.metadata.created) < LANDED_SECONDS,
         };
         is_right.then_some(fetched)
     }

@@ -210,7 +210,8 @@ impl Scribe {
         match self.storage.put_raw(STORED, JsValue::from_str(&text)).await {
             Ok(()) => self.memory.borrow_mut().written = Some(pointer),
             Err(error) => {
-                let line = serde_json::json!({ "message": "a tag could not be stored", "error": error.to_string() });
+                let line =
+                    serde_json::json!({ "message": "a tag could not be stored", "error": error.to_string() });
                 console_warn!("{line}");
             }
         }

@@ -12,9 +12,7 @@ mod records;
 
 pub(crate) use records::learn;
 
-use crate::{
-    cache::Key, config::BlobOrigin, edge::Edge, kv_store::KvStore, manifest::Manifest, tag_pointer,
-};
+use crate::{cache::Key, config::BlobOrigin, edge::Edge, kv_store::KvStore, manifest::Manifest, tag_pointer};
 use blobs::Shelf;
 use firn_shared::{
     composition::{ComposeError, compose},

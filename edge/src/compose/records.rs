@@ -9,8 +9,8 @@ use crate::{backend, blob_location::BUCKET, clock, config::Config, kv::Kv, kv_st
 use firn_shared::{
     cache_key::CacheKey,
     composition::{
-        ComposeError, KnownPackage, PATH, PackageSetRecord, ReadRecordError, compose, disagree,
-        package_key, package_set_key,
+        ComposeError, KnownPackage, PATH, PackageSetRecord, ReadRecordError, compose, disagree, package_key,
+        package_set_key,
     },
     link::{object_key::composition_key, protocol::ImageSetId},
     naming::{image_name::ImageName, package_name::PackageName},
