@@ -227,7 +227,15 @@ async fn an_archive_has_the_same_files_as_git_and_replaces_it() {
     let output = format!("--output={}", host.archive(&commit).display());
     let prefix = format!("--prefix=r-{}/", commit.as_str());
     // GitHub's files may be written to by their group.
-    repository.git(&["-c", "tar.umask=0002", "archive", "--format=tar.gz", &output, &prefix, commit.as_str()]);
+    repository.git(&[
+        "-c",
+        "tar.umask=0002",
+        "archive",
+        "--format=tar.gz",
+        &output,
+        &prefix,
+        commit.as_str(),
+    ]);
 
     let subject = host.subject();
     let from_archive = subject.get(&host.repository(), &commit).await.expect("fetched");
