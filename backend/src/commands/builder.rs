@@ -145,7 +145,8 @@ impl BuilderArgs {
             bounded: policy.budget.is_some(),
         };
         let packages = PackageSet::new(source, revisions, &data, self.source.fetch_limit());
-        let packages = trusting(packages.map_err(|error| Failure::error(&error))?);
+        let packages = trusting(packages.map_err(|error| Failure::error(&error))?)
+            .with_archives(self.source.archive_hosts.clone());
         let packages = match channels {
             Some(server) => packages.with_channels(server),
             None => packages,

@@ -1,6 +1,7 @@
 //! Where the package set comes from.
 
 use super::{ConfigError, bounds::seconds};
+use crate::package_set::{ArchiveHosts, KNOWN_ARCHIVE_HOSTS};
 use clap::{Args, ValueEnum};
 use firn_shared::naming::{
     flake_url,
@@ -52,6 +53,11 @@ pub struct SourceArgs {
     /// What tags callers may choose [default: refs for a repository, also one with a flake, fixed otherwise]
     #[arg(long, env = "FIRN_REVISIONS", value_enum)]
     pub revisions: Option<RevisionsArg>,
+
+    /// Hosts whose archives of commits are downloaded, which takes less time than git: each HOST=github or HOST=gitlab, by
+    /// the layout of its URLs. Empty for none
+    #[arg(long, env = "FIRN_ARCHIVE_HOSTS", value_name = "HOSTS", default_value = KNOWN_ARCHIVE_HOSTS)]
+    pub archive_hosts: ArchiveHosts,
 
     /// Seconds after which fetching a commit of --pkgs-repo, --flake or --channel is given up
     #[arg(long, env = "FIRN_FETCH_TIMEOUT", value_name = "SECONDS", value_parser = seconds(), default_value_t = 600)]
