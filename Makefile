@@ -3,11 +3,11 @@
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
-.PHONY: help run backend unit test bench fuzz lint setup worker deploy-check clean
+.PHONY: help run backend unit test bench fuzz lint setup worker worker-release deploy-check clean
 
 # The sources of the Worker. It is rebuilt when any of them changes.
 worker_sources := Cargo.toml Cargo.lock setup/npm/package-lock.json $(shell find edge shared \
-	\( -name target -o -name build -o -name node_modules \) -prune -o -type f -print)
+	\( -name target -o -name build -o -name node_modules -o -path edge/deploy \) -prune -o -type f -print)
 worker := edge/build/index.js
 
 help: ## list these commands
@@ -43,6 +43,9 @@ $(worker): $(worker_sources)
 	@set -e; for tool in compiler wasm-target worker-tools node; do setup/$$tool; done
 	setup/wasm worker-build --profile edge edge
 	@touch $@
+
+worker-release: worker ## pack the built Worker into target/firn-edge, which wrangler deploys without Rust
+	@setup/worker-release
 
 deploy-check: worker ## check that the Worker can be deployed to each environment, without deploying it
 	@set -e; for environment in '' staging production; do \

@@ -7,7 +7,6 @@ use crate::{backend, clock, edge::Edge, manifest::Fetched};
 use firn_shared::{link::client_network::ClientNetwork, oci::error::OciError};
 use futures_util::FutureExt;
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::future::Future;
 use std::net::IpAddr;
 
@@ -19,7 +18,8 @@ const STEPS_MILLIS: (u64, u64) = (50, 1_000);
 const KEPT_MILLIS: u64 = 3 * STEPS_MILLIS.1;
 
 thread_local! {
-    static BOARDING: RefCell<HashMap<String, Boarding>> = RefCell::default();
+    /// By what is asked for; a few at a time.
+    static BOARDING: RefCell<Vec<(String, Boarding)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// What others have asked for.
@@ -55,7 +55,7 @@ where
     let address = edge.client().and_then(|text| text.parse::<IpAddr>().ok());
     let asker = address.map(ClientNetwork::of);
     let (begun, mut step) = (clock::now_millis(), STEPS_MILLIS.0);
-    while let Some(boarding) = BOARDING.with_borrow(|all| all.get(key).cloned()) {
+    while let Some(boarding) = get(key) {
         match boarding.answer {
             _ if boarding.is_over(clock::now_millis()) => break,
             None => {}
@@ -86,7 +86,13 @@ where
 fn set(key: &str, boarding: Boarding) {
     BOARDING.with_borrow_mut(|all| {
         let now = clock::now_millis();
-        all.retain(|_, other| !other.is_over(now));
-        all.insert(key.to_owned(), boarding);
+        all.retain(|(other, boarding)| other != key && !boarding.is_over(now));
+        all.push((key.to_owned(), boarding));
     });
+}
+
+fn get(key: &str) -> Option<Boarding> {
+    BOARDING.with_borrow(|all| {
+        all.iter().find(|(other, _)| other == key).map(|(_, boarding)| boarding.clone())
+    })
 }

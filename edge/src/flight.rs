@@ -9,7 +9,7 @@ use crate::{
     limit::Limit,
     manifest::Fetched,
     object::{self, ObjectError, Question},
-    tag::{self, Sighting},
+    tag::{self, ASKED, Sighting},
     wanted::Wanted,
 };
 use firn_shared::{
@@ -17,7 +17,7 @@ use firn_shared::{
         client_network::ClientNetwork,
         edge_cache::request_key,
         protocol::{AnswerSource, CLIENT, PACKAGE_SET},
-        tag_pointer::CheckedPointer,
+        tag_pointer::TagPointer,
     },
     naming::image_name::ImageName,
     oci::{
@@ -48,8 +48,6 @@ const PURPOSE: &str = "x-firn-purpose";
 /// The header that tells the Durable Object when [`PACKAGE_SET`], which is what the location knows of the tag, was known
 /// to be right, in seconds since 1970.
 const CHECKED: &str = "x-firn-checked";
-/// The header by which the Durable Object says when it asked the backend, in seconds since 1970.
-const ASKED: &str = "x-firn-asked";
 /// How long a client waits at least that cannot join a flight, in milliseconds, and how much longer at most.
 const PAUSE_MILLIS: u64 = 1_000;
 /// `Retry-After` in seconds for such a client.
@@ -102,7 +100,7 @@ pub(crate) async fn board(
     edge: &Rc<Edge>,
     wanted: &Wanted,
     purpose: Purpose,
-    known: Option<&CheckedPointer>,
+    known: Option<&TagPointer>,
 ) -> Result<Fetched, OciError> {
     match purpose {
         Purpose::Answer => {
@@ -119,7 +117,7 @@ async fn board_alone(
     edge: &Rc<Edge>,
     wanted: &Wanted,
     purpose: Purpose,
-    known: Option<&CheckedPointer>,
+    known: Option<&TagPointer>,
 ) -> Result<Fetched, OciError> {
     let path = format!("/v2/{}/manifests/{}", wanted.image, wanted.tag);
     match backend::within(JOIN_MILLIS, join(edge, wanted, &path, purpose, known)).await {
@@ -168,7 +166,7 @@ async fn join(
     wanted: &Wanted,
     path: &str,
     purpose: Purpose,
-    known: Option<&CheckedPointer>,
+    known: Option<&TagPointer>,
 ) -> Result<Response, ObjectError> {
     let name = request_key(&wanted.image, &wanted.tag, wanted.format).to_string();
     let (accept, client) = asked_with(edge, wanted, purpose);
@@ -176,7 +174,7 @@ async fn join(
         ("accept", Some(accept)),
         (CLIENT, client),
         (PURPOSE, purpose.header()),
-        (PACKAGE_SET, known.map(|known| known.pointer.package_set.as_str().to_owned())),
+        (PACKAGE_SET, known.map(|known| known.package_set.as_str().to_owned())),
         (CHECKED, known.map(|known| known.checked.to_string())),
     ];
     let headers = headers.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();

@@ -39,7 +39,7 @@ impl KvStore {
     pub(crate) async fn pointer(&self, tag: &Tag) -> Option<TagPointer> {
         let key = TagPointer::key(tag).to_string();
         let text = self.kv.text(&key).await.map_err(|error| warn("read a tag", &error)).ok()??;
-        serde_json::from_str(&text).ok()
+        serde_json::from_slice(text.as_bytes()).ok()
     }
 
     /// Writes the pointer of a tag, which must have changed: every write is billed. Returns whether it is written.

@@ -7,7 +7,7 @@ use crate::{
     manifest::Manifest,
 };
 use firn_shared::{
-    link::tag_pointer::CheckedPointer,
+    link::tag_pointer::TagPointer,
     naming::image_name::ImageName,
     oci::{digest::Digest, reference::Tag},
 };
@@ -28,13 +28,15 @@ const ENDED_SECONDS: u64 = 60;
 const MAX_ENTRIES: usize = 256;
 /// How many blobs are remembered to be kept by the edge, or not.
 const MAX_KEPT_BLOBS: usize = 4096;
+/// How long it is remembered that the edge has said that it needs a blob: a day, in seconds.
+const MARKED_SECONDS: u64 = 24 * 3600;
 /// How many digests are remembered to belong to one name.
 const MAX_BELONGING: usize = 2048;
 /// For how many names that is done.
 const MAX_NAMES: usize = 64;
 
 thread_local! {
-    static POINTERS: RefCell<HashMap<Tag, CheckedPointer>> = RefCell::default();
+    static POINTERS: RefCell<HashMap<Tag, TagPointer>> = RefCell::default();
     static REVALIDATED: RefCell<HashMap<String, u64>> = RefCell::default();
     static RENEWED: RefCell<HashMap<String, u64>> = RefCell::default();
     static LATENESS: Cell<Option<f64>> = const { Cell::new(None) };
@@ -43,6 +45,7 @@ thread_local! {
     static EXPOSURES: RefCell<HashMap<String, (BackendExposure, u64)>> = RefCell::default();
     static MANIFESTS: RefCell<Manifests> = RefCell::default();
     static NOTED_TAGS: RefCell<HashSet<String>> = RefCell::default();
+    static MARKED_BLOBS: RefCell<HashMap<Digest, (bool, u64)>> = RefCell::default();
     static KEPT_BLOBS: RefCell<HashMap<Digest, (bool, u64)>> = RefCell::default();
     static BELONGING: RefCell<HashMap<String, HashMap<Digest, Belonging>>> = RefCell::default();
 }
@@ -68,7 +71,7 @@ struct Manifests {
 }
 
 /// The pointer of a tag as it was last learned here.
-pub(crate) fn pointer(tag: &Tag) -> Option<CheckedPointer> {
+pub(crate) fn pointer(tag: &Tag) -> Option<TagPointer> {
     POINTERS.with_borrow(|pointers| pointers.get(tag).cloned())
 }
 
@@ -78,7 +81,7 @@ pub(crate) fn tags(limit: usize) -> Vec<Tag> {
 }
 
 /// Remembers the pointer of a tag.
-pub(crate) fn remember_pointer(tag: &Tag, pointer: &CheckedPointer) {
+pub(crate) fn remember_pointer(tag: &Tag, pointer: &TagPointer) {
     POINTERS.with_borrow_mut(|pointers| {
         make_room(pointers);
         pointers.insert(tag.clone(), pointer.clone());
@@ -138,6 +141,21 @@ pub(crate) fn remember_kept_blob(digest: &Digest, is_kept: bool, seconds: u64) {
             blobs.clear();
         }
         blobs.insert(*digest, (is_kept, now() + seconds));
+    });
+}
+
+/// Whether this isolate has said a while ago that the edge needs a blob.
+pub(crate) fn is_marked_blob(digest: &Digest) -> bool {
+    MARKED_BLOBS.with_borrow(|blobs| blobs.get(digest).is_some_and(|(_, until)| now() < *until))
+}
+
+/// Remembers that it has been said that the edge needs a blob.
+pub(crate) fn mark_blob(digest: &Digest) {
+    MARKED_BLOBS.with_borrow_mut(|blobs| {
+        if blobs.len() >= MAX_KEPT_BLOBS {
+            blobs.clear();
+        }
+        blobs.insert(*digest, (true, now() + MARKED_SECONDS));
     });
 }
 

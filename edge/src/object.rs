@@ -3,9 +3,10 @@
 //! One object answers about 1,000 requests a second. Beyond that it throws errors that say so, and whoever asks anyway
 //! keeps it overloaded. A deployment resets all objects; an error from that says that it can be tried again.
 
-use crate::{backend, config::Config, subrequest};
+use crate::{backend, config::Config, outgoing};
 use worker::js_sys::{Math, Reflect};
 use worker::wasm_bindgen::JsValue;
+use worker::web_sys::RequestInit;
 use worker::{Env, Headers, Response, Stub};
 
 /// The longest pause before a request is repeated, in milliseconds.
@@ -17,14 +18,14 @@ pub(crate) struct Question {
     pub(crate) path: String,
     /// The headers.
     pub(crate) headers: Vec<(&'static str, String)>,
-    /// The body of a POST request. None for GET.
-    pub(crate) body: Option<JsValue>,
+    /// Whether it is a POST request, which says something. Others ask.
+    pub(crate) is_post: bool,
 }
 
 impl Question {
     /// A GET request without headers.
     pub(crate) const fn get(path: String) -> Self {
-        Self { path, headers: Vec::new(), body: None }
+        Self { path, headers: Vec::new(), is_post: false }
     }
 }
 
@@ -74,13 +75,15 @@ pub(crate) async fn ask(
 }
 
 async fn request(stub: Stub, question: &Question) -> worker::Result<Response> {
-    let headers = Headers::new();
+    let (init, headers) = (RequestInit::new(), Headers::new());
     for (name, value) in &question.headers {
         headers.set(name, value)?;
     }
-    let method = if question.body.is_some() { "POST" } else { "GET" };
-    let url = format!("https://object{}", question.path);
-    let request = subrequest::to_server(method, &url, &headers, question.body.as_ref())?;
+    init.set_headers(&headers.0);
+    if question.is_post {
+        init.set_method("POST");
+    }
+    let request = outgoing::request(&format!("https://object{}", question.path), &init)?;
     stub.fetch_with_request(request).await
 }
 

@@ -9,8 +9,8 @@ use crate::{
 };
 use firn_shared::{
     link::{
-        protocol::{ImageSetId, NamedSet, TAGS},
-        tag_pointer::CheckedPointer,
+        protocol::{ImageSetId, PACKAGE_SET, TAGS},
+        tag_pointer::TagPointer,
     },
     oci::{
         endpoint::Method,
@@ -18,21 +18,21 @@ use firn_shared::{
         reference::Tag,
     },
 };
-use serde::{Deserialize, Serialize};
-use worker::wasm_bindgen::JsValue;
-use worker::{Env, console_warn};
+use worker::{Env, Headers, console_warn};
 
 /// The binding of the Durable Objects. Without it, every location asks the backend itself.
 const BINDING: &str = "TAGS";
+/// The header that says when the backend was asked, in seconds since 1970.
+pub(crate) const ASKED: &str = "x-firn-asked";
 /// How long one backend may take to say what a tag names, in milliseconds.
 const BACKEND_MILLIS: u64 = 2_500;
 /// How long a client waits for the object, in milliseconds. The object waits a little less for the backends.
 const OBJECT_MILLIS: u64 = 5_000;
-/// The longest answer of a backend or an object, in bytes.
+/// The longest answer of an object, in bytes.
 const MAX_BYTES: usize = 4 << 10;
 
 /// What a response of the backend has shown of a tag.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub(crate) struct Sighting {
     pub(crate) package_set: ImageSetId,
     /// When the backend was asked, in seconds since 1970.
@@ -47,8 +47,8 @@ pub(crate) async fn ask(
     env: &Env,
     config: &Config,
     tag: &Tag,
-    known: Option<&CheckedPointer>,
-) -> Result<Option<CheckedPointer>, OciError> {
+    known: Option<&TagPointer>,
+) -> Result<Option<TagPointer>, OciError> {
     let question = Question::get(format!("/{tag}"));
     let answer = object::ask(env, config, BINDING, tag.as_str(), &question);
     let mut response = match backend::within(OBJECT_MILLIS, answer).await {
@@ -75,35 +75,36 @@ async fn ask_backend(
     env: &Env,
     config: &Config,
     tag: &Tag,
-    known: Option<&CheckedPointer>,
-) -> Result<Option<CheckedPointer>, OciError> {
+    known: Option<&TagPointer>,
+) -> Result<Option<TagPointer>, OciError> {
     let store = KvStore::open(env, config);
     let known = match (known, &store) {
         (Some(known), _) => Some(known.clone()),
-        (None, Some(store)) => store.pointer(tag).await.map(CheckedPointer::unchecked),
+        (None, Some(store)) => store.pointer(tag).await,
         (None, None) => None,
     };
     // The backend is asked only by a tag that somebody has pulled by.
     let Some(known) = known else { return Ok(None) };
     let learned = sight(config, tag).await?.add_to(Some(known.clone()));
-    if let Some(store) = store.filter(|_| learned.pointer != known.pointer) {
-        store.point(tag, &learned.pointer).await;
+    if let Some(store) = store.filter(|_| learned.lasting() != known.lasting()) {
+        store.point(tag, &learned.lasting()).await;
     }
     Ok(Some(learned))
 }
 
 /// Tells the tag's object what a response of the backend has shown.
 pub(crate) async fn tell(env: &Env, config: &Config, tag: &Tag, sighting: Sighting) {
-    let body = serde_json::to_string(&sighting).expect("texts and numbers serialise");
-    let question = Question { body: Some(JsValue::from_str(&body)), ..Question::get(format!("/{tag}")) };
+    let headers = [(PACKAGE_SET, sighting.package_set.to_string()), (ASKED, sighting.asked.to_string())];
+    let question = Question { path: format!("/{tag}"), headers: headers.into(), is_post: true };
     match object::ask(env, config, BINDING, tag.as_str(), &question).await {
         Ok(_) => {}
         Err(ObjectError::Unbound) => {
             let Some(store) = KvStore::open(env, config) else { return };
             let known = store.pointer(tag).await;
-            let learned = sighting.add_to(known.clone().map(CheckedPointer::unchecked));
-            if known.as_ref() != Some(&learned.pointer) {
-                store.point(tag, &learned.pointer).await;
+            let before = known.as_ref().map(TagPointer::lasting);
+            let learned = sighting.add_to(known).lasting();
+            if before.as_ref() != Some(&learned) {
+                store.point(tag, &learned).await;
             }
         }
         // The object asks the backend itself after a while.
@@ -120,19 +121,23 @@ pub(crate) async fn sight(config: &Config, tag: &Tag) -> Result<Sighting, OciErr
     let path = format!("{TAGS}{tag}");
     let question =
         backend::Question { attempt_millis: BACKEND_MILLIS, ..backend::Question::about(Method::Get, &path) };
-    let mut response = backend::response(config, question).await.map_err(|error| match error.code {
+    let response = backend::response(config, question).await.map_err(|error| match error.code {
         ErrorCode::NameUnknown => failed("the backend is of an older version, which cannot say this"),
         _ => error,
     })?;
-    let body = backend::body(&mut response, MAX_BYTES).await.map_err(|error| failed(&error))?;
-    let named: NamedSet = serde_json::from_slice(&body).map_err(|error| failed(&error.to_string()))?;
-    Ok(Sighting { package_set: named.package_set, asked })
+    Sighting::of(response.headers(), asked).ok_or_else(|| failed("the backend does not say it"))
 }
 
 impl Sighting {
+    /// What the headers of a message of the backend, which was asked at this time, or of a flight say.
+    pub(crate) fn of(headers: &Headers, asked: u64) -> Option<Self> {
+        let package_set = headers.get(PACKAGE_SET).ok()??.parse().ok()?;
+        Some(Self { package_set, asked })
+    }
+
     /// What is known after it.
-    pub(crate) fn add_to(self, known: Option<CheckedPointer>) -> CheckedPointer {
-        CheckedPointer::learn(known, self.package_set, self.asked)
+    pub(crate) fn add_to(self, known: Option<TagPointer>) -> TagPointer {
+        TagPointer::learn(known, self.package_set, self.asked)
     }
 }
 

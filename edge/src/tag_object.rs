@@ -2,9 +2,15 @@
 //! pointer into KV, only when it changes. So the number of questions to the backend and of writes to KV depends on the
 //! number of tags, and not on how many images, clients and locations there are.
 
-use crate::{answer::Answer, backend, clock, config::Config, kv_store::KvStore, tag, tag::Sighting};
+use crate::{
+    answer::Answer,
+    backend, clock,
+    config::Config,
+    kv_store::KvStore,
+    tag::{self, ASKED, Sighting},
+};
 use firn_shared::{
-    link::tag_pointer::{CheckedPointer, FAILED_SECONDS, Freshness, TagPointer},
+    link::tag_pointer::{FAILED_SECONDS, Freshness, TagPointer},
     oci::{
         endpoint::Method,
         error::{ErrorCode, OciError},
@@ -23,7 +29,7 @@ const STORED: &str = "pointer";
 /// How long a location waits for an answer of a backend, in milliseconds.
 const WAIT_MILLIS: u64 = 4_000;
 
-type Checked = Result<CheckedPointer, OciError>;
+type Checked = Result<TagPointer, OciError>;
 
 /// One tag. Within one Durable Object, and only there, requests may await each other's promises.
 #[durable_object(fetch)]
@@ -36,7 +42,7 @@ pub struct Tag {
 /// What the object remembers while it runs.
 #[derive(Default)]
 struct Memory {
-    known: Option<CheckedPointer>,
+    known: Option<TagPointer>,
     /// The pointer that is in storage and in KV.
     written: Option<TagPointer>,
     /// The question to the backend that is under way.
@@ -65,14 +71,15 @@ impl DurableObject for Tag {
 }
 
 impl Tag {
-    async fn respond(&self, mut request: Request) -> Result<Option<CheckedPointer>, OciError> {
+    async fn respond(&self, request: Request) -> Result<Option<TagPointer>, OciError> {
         let invalid = || OciError::new(ErrorCode::Internal, "this is no question about a tag");
         let tag: reference::Tag = request.path().trim_start_matches('/').parse().map_err(|_| invalid())?;
         let config = Config::of(&self.env)?;
         self.load(&config, &tag).await;
         if request.method() == worker::Method::Post {
-            let text = request.text().await.map_err(|_| invalid())?;
-            let sighting: Sighting = serde_json::from_str(&text).map_err(|_| invalid())?;
+            let asked = request.headers().get(ASKED).ok().flatten().and_then(|text| text.parse().ok());
+            let sighting = asked.and_then(|asked| Sighting::of(request.headers(), asked));
+            let sighting = sighting.ok_or_else(invalid)?;
             let scribe = self.scribe(config, tag);
             scribe.add(sighting);
             self.state.wait_until(async move { scribe.write().await });
@@ -100,7 +107,7 @@ impl Tag {
             return;
         }
         let stored = self.state.storage().get::<String>(STORED).await.ok().flatten();
-        let stored: Option<TagPointer> = stored.and_then(|text| serde_json::from_str(&text).ok());
+        let stored: Option<TagPointer> = stored.and_then(|text| serde_json::from_slice(text.as_bytes()).ok());
         let (pointer, is_written) = match (stored, KvStore::open(&self.env, config)) {
             (Some(pointer), _) => (Some(pointer), true),
             // Before there was an object for each tag, others wrote the pointer.
@@ -111,7 +118,7 @@ impl Tag {
         // Another request may have been faster.
         if memory.known.is_none() {
             memory.written = pointer.clone().filter(|_| is_written);
-            memory.known = pointer.map(CheckedPointer::unchecked);
+            memory.known = pointer;
         }
     }
 
@@ -166,7 +173,7 @@ impl Scribe {
                     memory.known = known.map(|known| known.failing(clock::now()));
                 } else {
                     // The next location that asks is told. If the tag comes back, so does the pointer.
-                    memory.known = known.map(|known| CheckedPointer::unchecked(known.pointer));
+                    memory.known = known.map(|known| known.lasting());
                     memory.refused = Some((error.clone(), clock::now()));
                 }
                 Err(error)
@@ -174,7 +181,7 @@ impl Scribe {
         }
     }
 
-    fn add(&self, sighting: Sighting) -> CheckedPointer {
+    fn add(&self, sighting: Sighting) -> TagPointer {
         let memory = &mut *self.memory.borrow_mut();
         let learned = sighting.add_to(memory.known.take());
         memory.refused = None;
@@ -188,10 +195,11 @@ impl Scribe {
         let pointer = {
             let memory = self.memory.borrow();
             let Some(known) = &memory.known else { return };
-            if memory.written.as_ref() == Some(&known.pointer) {
+            let pointer = known.lasting();
+            if memory.written.as_ref() == Some(&pointer) {
                 return;
             }
-            known.pointer.clone()
+            pointer
         };
         if let Some(store) = KvStore::open(&self.env, &self.config)
             && !store.point(&self.tag, &pointer).await

@@ -3,7 +3,7 @@
 
 use crate::{clock, edge::Edge, kv_store::KvStore, limit::Limit, location, memory, tag, tag::Sighting};
 use firn_shared::{
-    link::tag_pointer::{CheckedPointer, Freshness, TagPointer, never_moves},
+    link::tag_pointer::{Freshness, TagPointer, never_moves},
     oci::{error::OciError, reference::Tag},
 };
 use std::rc::Rc;
@@ -15,7 +15,7 @@ const CACHE_SECONDS: u64 = 24 * 3600;
 ///
 /// # Errors
 /// The backend's if the tag does not exist.
-pub(crate) async fn current(edge: &Rc<Edge>, tag: &Tag) -> Result<Option<CheckedPointer>, OciError> {
+pub(crate) async fn current(edge: &Rc<Edge>, tag: &Tag) -> Result<Option<TagPointer>, OciError> {
     let mut known = memory::pointer(tag);
     if known.as_ref().is_none_or(|known| freshness(edge, tag, known) == Freshness::Stale) {
         known = cached(edge, tag).await.or(known);
@@ -36,8 +36,8 @@ pub(crate) async fn current(edge: &Rc<Edge>, tag: &Tag) -> Result<Option<Checked
 /// The pointer of a tag as it is known here or in KV, however old it is.
 pub(crate) async fn recall(edge: &Edge, tag: &Tag) -> Option<TagPointer> {
     match memory::pointer(tag) {
-        Some(known) => Some(known.pointer),
-        None => stored(edge, tag).await.map(|known| known.pointer),
+        Some(known) => Some(known),
+        None => stored(edge, tag).await,
     }
 }
 
@@ -54,8 +54,8 @@ pub(crate) fn learn(edge: &Edge, tag: &Tag, sighting: Sighting) {
 async fn check(
     edge: &Edge,
     tag: &Tag,
-    known: Option<CheckedPointer>,
-) -> Result<Option<CheckedPointer>, OciError> {
+    known: Option<TagPointer>,
+) -> Result<Option<TagPointer>, OciError> {
     if never_moves(tag) {
         // Whatever is known of it is right.
         return Ok(stored(edge, tag).await);
@@ -97,7 +97,7 @@ async fn check(
 }
 
 /// Checks a pointer after an answer for which it was used, unless another isolate of this location has done so.
-async fn check_again(edge: &Edge, tag: &Tag, known: Option<CheckedPointer>) {
+async fn check_again(edge: &Edge, tag: &Tag, known: Option<TagPointer>) {
     if let Some(other) = cached(edge, tag).await
         && freshness(edge, tag, &other) == Freshness::Fresh
     {
@@ -116,13 +116,13 @@ async fn check_again(edge: &Edge, tag: &Tag, known: Option<CheckedPointer>) {
     }
 }
 
-fn freshness(edge: &Edge, tag: &Tag, known: &CheckedPointer) -> Freshness {
+fn freshness(edge: &Edge, tag: &Tag, known: &TagPointer) -> Freshness {
     let ttl = edge.config.tag_ttl_seconds;
     known.freshness(tag, clock::now(), ttl, (memory::lateness() * (ttl / 4) as f64) as u64)
 }
 
 /// The pointer in the Cache API.
-async fn cached(edge: &Edge, tag: &Tag) -> Option<CheckedPointer> {
+async fn cached(edge: &Edge, tag: &Tag) -> Option<TagPointer> {
     let value = location::get(edge, &path(tag)).await?;
     let known = serde_json::from_slice(&value).ok()?;
     memory::remember_pointer(tag, &known);
@@ -130,17 +130,16 @@ async fn cached(edge: &Edge, tag: &Tag) -> Option<CheckedPointer> {
 }
 
 /// The pointer in the Cache API, or else in KV.
-async fn stored(edge: &Edge, tag: &Tag) -> Option<CheckedPointer> {
+async fn stored(edge: &Edge, tag: &Tag) -> Option<TagPointer> {
     if let Some(known) = cached(edge, tag).await {
         return Some(known);
     }
-    let pointer = KvStore::open(&edge.env, &edge.config)?.pointer(tag).await?;
-    let known = CheckedPointer::unchecked(pointer);
+    let known = KvStore::open(&edge.env, &edge.config)?.pointer(tag).await?;
     memory::remember_pointer(tag, &known);
     Some(known)
 }
 
-fn keep(edge: &Edge, tag: &Tag, known: &CheckedPointer) {
+fn keep(edge: &Edge, tag: &Tag, known: &TagPointer) {
     memory::remember_pointer(tag, known);
     let value = serde_json::to_vec(known).expect("texts and numbers serialise");
     location::keep(edge, &path(tag), value, CACHE_SECONDS);

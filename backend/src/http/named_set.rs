@@ -13,7 +13,7 @@ use axum::{
     response::Response,
 };
 use firn_shared::{
-    link::protocol::NamedSet,
+    link::protocol::{PACKAGE_SET, REVISION},
     naming::package::Words,
     oci::{
         endpoint::Method,
@@ -38,8 +38,8 @@ async fn named_set(app: &App, method: Method, tag: &str, client: Client) -> Hand
     let tag: Tag = tag.parse().map_err(no_tag)?;
     let set = app.builder.package_set(&tag, client).await;
     let set = set.map_err(|error| refuse(error, Words::Hidden))?;
-    let package_set = set.token.to_string().parse().expect("a key is visible ASCII");
-    let named = NamedSet { package_set, revision: set.revision.id().to_owned() };
-    let bytes = serde_json::to_vec(&named).expect("texts serialise");
-    Ok(send(respond::bytes(method, media_type::JSON, bytes)))
+    let (package_set, revision) = (set.token.to_string(), set.revision.id().to_owned());
+    let page = serde_json::json!({ "package_set": package_set, "revision": revision }).to_string();
+    let answer = respond::bytes(method, media_type::JSON, page.into_bytes());
+    Ok(send(answer.with(PACKAGE_SET, package_set).with(REVISION, revision)))
 }

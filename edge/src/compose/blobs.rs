@@ -16,7 +16,7 @@ use crate::{
     clock,
     config::{BlobOrigin, Config},
     kv::Kv,
-    kv_store, subrequest,
+    kv_store, memory, outgoing,
 };
 use firn_shared::{
     image::SmallBlob,
@@ -27,11 +27,11 @@ use firn_shared::{
     },
     oci::{digest::Digest, endpoint::Method},
 };
-use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::cell::Cell;
 use worker::{
-    Bucket, Env, console_warn,
+    Bucket, Env, Request, console_warn,
     js_sys::{Date, Uint8Array},
+    web_sys::RequestInit,
 };
 
 /// Lifetime in seconds of a URL for storing a blob. It is used at once.
@@ -40,14 +40,10 @@ const PUT_SECONDS: u64 = 60;
 const LOOKS_MILLIS: [u64; 3] = [50, 250, 1_000];
 /// How many blobs one request marks. It may send 50 requests in all on the free plan, and each blob takes two.
 const MAX_MARKED: usize = 16;
-/// How many marked blobs an isolate remembers.
-const MAX_REMEMBERED: usize = 1024;
 
 thread_local! {
     /// Whether a composed blob was found where clients look for it.
     static PUBLISHED: Cell<bool> = const { Cell::new(false) };
-    /// Blobs that this isolate has marked.
-    static MARKED: RefCell<HashSet<Digest>> = RefCell::default();
 }
 
 /// Storage for composed blobs.
@@ -124,18 +120,12 @@ impl Shelf {
     /// Says that an image of the edge goes on needing these blobs. Returns whether that is said of all of them. If there
     /// are many, this takes several calls.
     pub(super) async fn hold(&self, blobs: &[Digest]) -> bool {
-        let is_marked = |digest: &&Digest| MARKED.with_borrow(|marked| marked.contains(digest));
-        let todo: Vec<&Digest> = blobs.iter().filter(|digest| !is_marked(digest)).collect();
+        let todo: Vec<&Digest> = blobs.iter().filter(|digest| !memory::is_marked_blob(digest)).collect();
         for digest in todo.iter().take(MAX_MARKED) {
             if !is_done(self.mark(digest).await) {
                 return false;
             }
-            MARKED.with_borrow_mut(|marked| {
-                if marked.len() >= MAX_REMEMBERED {
-                    marked.clear();
-                }
-                marked.insert(**digest);
-            });
+            memory::mark_blob(digest);
         }
         todo.len() <= MAX_MARKED
     }
@@ -150,7 +140,7 @@ impl Shelf {
     async fn signed_age_millis(&self, key: &str) -> worker::Result<Option<u64>> {
         let Place::Signed(bucket) = &self.place else { return Ok(None) };
         let url = bucket.presign(Method::Head, key, now(), PUT_SECONDS);
-        let response = backend::storage(subrequest::to_storage("HEAD", &url, None)?).await?;
+        let response = backend::storage(Request::new(&url, worker::Method::Head)?).await?;
         let modified = response.headers().get("last-modified")?.unwrap_or_default();
         let modified = Date::parse(&modified);
         // What has no time is as old as can be.
@@ -203,7 +193,7 @@ fn is_done(result: worker::Result<()>) -> bool {
 /// Makes sure, the first time, that the bucket is the one that clients reach at this URL.
 async fn check_url(url: &BaseUrl, key: &str) -> worker::Result<()> {
     if !PUBLISHED.get() {
-        let request = subrequest::to_storage("HEAD", &format!("{url}/{key}"), None)?;
+        let request = Request::new(&format!("{url}/{key}"), worker::Method::Head)?;
         // Whoever cannot be asked now says nothing about the bucket.
         if matches!(backend::storage(request).await, Ok(response) if response.status_code() == 404) {
             let problem = "BLOBS is not the bucket that clients reach at FIRN_BLOBS_URL";
@@ -216,9 +206,10 @@ async fn check_url(url: &BaseUrl, key: &str) -> worker::Result<()> {
 
 async fn send(bucket: &SignedBucket, key: &str, bytes: &[u8]) -> worker::Result<()> {
     let url = bucket.presign_put(key, now(), PUT_SECONDS);
-    let body = Uint8Array::from(bytes).into();
-    let request = subrequest::to_storage("PUT", &url, Some(&body))?;
-    let response = backend::storage(request).await?;
+    let init = RequestInit::new();
+    init.set_method("PUT");
+    init.set_body(&Uint8Array::from(bytes));
+    let response = backend::storage(outgoing::request(&url, &init)?).await?;
     match response.status_code() {
         200..300 => Ok(()),
         status => Err(worker::Error::RustError(format!("the bucket answers {status}"))),

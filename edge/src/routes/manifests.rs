@@ -23,7 +23,7 @@ use firn_shared::{
     link::{
         edge_cache::{digest_key, manifest_key, request_key},
         protocol::{AnswerSource, ImageSetId},
-        tag_pointer::{CheckedPointer, Choice},
+        tag_pointer::{Choice, TagPointer},
         waiting,
     },
     naming::image_name::ImageName,
@@ -93,7 +93,7 @@ async fn by_tag(edge: &Rc<Edge>, wanted: &Wanted) -> Result<(Manifest, AnswerSou
         return fetch(edge, wanted, None).await;
     };
     let image = request_key(&wanted.image, &wanted.tag, wanted.format);
-    let found = match known.pointer.choice(&image, clock::now(), edge.config.tag_ttl_seconds) {
+    let found = match known.choice(&image, clock::now(), edge.config.tag_ttl_seconds) {
         Choice::Only(new) => find(edge, new, wanted).await?,
         Choice::Previous { previous, new } => match kept(edge, previous, wanted).await {
             Some(found) => Some(found),
@@ -119,7 +119,7 @@ async fn change(
     new: &ImageSetId,
     previous: &ImageSetId,
     wanted: &Wanted,
-    known: &CheckedPointer,
+    known: &TagPointer,
 ) -> Result<Option<(Manifest, AnswerSource)>, OciError> {
     let what = manifest_key(new, &wanted.image, wanted.format).to_string();
     // The new image is looked for once in a while, and meanwhile the backend is asked for it.
@@ -198,7 +198,7 @@ fn note_tag(edge: &Rc<Edge>, wanted: &Wanted) {
 async fn fetch(
     edge: &Rc<Edge>,
     wanted: &Wanted,
-    known: Option<&CheckedPointer>,
+    known: Option<&TagPointer>,
 ) -> Result<(Manifest, AnswerSource), OciError> {
     let fetched = flight::board(edge, wanted, Purpose::Answer, known).await?;
     keep(edge, wanted, &fetched);

@@ -5,7 +5,6 @@
 //! [`crate::link::authentication`] describes how the edge signs its requests.
 
 use crate::oci::digest::Digest;
-use serde::{Deserialize, Serialize};
 use serde_with::{DeserializeFromStr, SerializeDisplay};
 use std::fmt;
 use std::str::FromStr;
@@ -26,22 +25,13 @@ pub const BUILDS: &str = "/builds/";
 /// The prefix of the path of a report of pulls; see [`pulled_path`]. The response lists those digests whose manifests
 /// the backend no longer has, or will soon remove.
 pub const PULLED: &str = "/pulls/";
-/// The prefix of the path that says what a tag names; the tag follows. The response is a [`NamedSet`] as JSON. A tag
-/// that does not exist is 404 `MANIFEST_UNKNOWN`.
+/// The prefix of the path that says what a tag names; the tag follows. The response has the headers [`REVISION`] and
+/// [`PACKAGE_SET`], and says the same in JSON. A tag that does not exist is 404 `MANIFEST_UNKNOWN`.
 pub const TAGS: &str = "/tags/";
 /// The greatest number of manifests in one report. It limits the path to 2 KB.
 pub const MAX_PULLED: usize = 32;
 /// Response header from the edge: where the response came from; see [`AnswerSource`].
 pub const SOURCE: &str = "x-firn-source";
-
-/// What a tag names.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NamedSet {
-    /// The id of the package set.
-    pub package_set: ImageSetId,
-    /// The name of its revision; see [`REVISION`].
-    pub revision: String,
-}
 
 /// Identifies one state of a package set and the way in which images are made from it. The edge only compares tokens.
 /// A token and a canonical image name always identify the same image.

@@ -8,7 +8,10 @@
 //! This module has no clock and does no I/O.
 
 use crate::{
-    cache_key::CacheKey, link::protocol::ImageSetId, naming::package_source::Commit, oci::reference::Tag,
+    cache_key::CacheKey,
+    link::protocol::ImageSetId,
+    naming::package_source::Commit,
+    oci::reference::Tag,
 };
 use serde::{Deserialize, Serialize};
 
@@ -31,21 +34,19 @@ pub struct TagPointer {
     /// When a backend first said that the tag names this package set, in seconds since 1970.
     #[serde(default)]
     pub moved: u64,
-}
-
-/// A pointer, and when it was known to be right.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CheckedPointer {
-    /// The pointer.
-    pub pointer: TagPointer,
-    /// When a backend last said that it is right, in seconds since 1970. 0 if that is not known.
+    /// When a backend last said so, in seconds since 1970. 0 if that is not known.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub checked: u64,
     /// When a check failed after that, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<u64>,
 }
 
-/// Whether a [`CheckedPointer`] may be used without checking it.
+fn is_zero(seconds: &u64) -> bool {
+    *seconds == 0
+}
+
+/// Whether a [`TagPointer`] may be used without checking it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
     /// Use the pointer.
@@ -83,47 +84,22 @@ impl TagPointer {
         CacheKey::builder("tag-1").field(tag.as_str()).build()
     }
 
-    /// Where to look for an image at `now` (seconds since 1970). `image` is its
-    /// [`request_key`](crate::link::edge_cache::request_key). If tags are checked more often than the time over which
-    /// images change, they change within `ttl_seconds`.
-    pub fn choice(&self, image: &CacheKey, now: u64, ttl_seconds: u64) -> Choice<'_> {
-        let new = &self.package_set;
-        // Clocks of different machines differ. A pointer from the future has age 0.
-        let age = now.saturating_sub(self.moved);
-        match &self.previous {
-            Some(previous) if age < turn(image, SPREAD_SECONDS.min(ttl_seconds)) => {
-                Choice::Previous { previous, new }
-            }
-            Some(previous) if age < PREVIOUS_SECONDS => Choice::New { new, previous },
-            _ => Choice::Only(new),
-        }
-    }
-}
-
-/// How many seconds after its tag an image changes: a number below `spread` that is the same everywhere.
-fn turn(image: &CacheKey, spread: u64) -> u64 {
-    let [a, b, c, d, ..] = *image.as_bytes();
-    u64::from(u32::from_le_bytes([a, b, c, d])) % spread.max(1)
-}
-
-impl CheckedPointer {
-    /// A pointer of which it is not known when it was right.
-    pub const fn unchecked(pointer: TagPointer) -> Self {
-        Self { pointer, checked: 0, failed: None }
+    /// What lasts of the pointer. It changes only when the tag moves.
+    pub fn lasting(&self) -> Self {
+        Self { checked: 0, failed: None, ..self.clone() }
     }
 
     /// What is known after a backend said that the tag names this package set. It was asked at `asked`, in seconds since
     /// 1970. What was known from a later question stays.
     pub fn learn(known: Option<Self>, package_set: ImageSetId, asked: u64) -> Self {
-        let pointer = match known {
-            Some(known) if asked < known.checked => return known,
-            Some(known) if package_set == known.pointer.package_set => known.pointer,
-            Some(known) => {
-                TagPointer { package_set, previous: Some(known.pointer.package_set), moved: asked }
+        match known {
+            Some(known) if asked < known.checked => known,
+            Some(known) if package_set == known.package_set => Self { checked: asked, failed: None, ..known },
+            known => {
+                let previous = known.map(|known| known.package_set);
+                Self { package_set, previous, moved: asked, checked: asked, failed: None }
             }
-            None => TagPointer { package_set, previous: None, moved: asked },
-        };
-        Self { pointer, checked: asked, failed: None }
+        }
     }
 
     /// The same after a check failed.
@@ -147,6 +123,28 @@ impl CheckedPointer {
             None => Freshness::Stale,
         }
     }
+
+    /// Where to look for an image at `now` (seconds since 1970). `image` is its
+    /// [`request_key`](crate::link::edge_cache::request_key). If tags are checked more often than the time over which
+    /// images change, they change within `ttl_seconds`.
+    pub fn choice(&self, image: &CacheKey, now: u64, ttl_seconds: u64) -> Choice<'_> {
+        let new = &self.package_set;
+        // Clocks of different machines differ. A pointer from the future has age 0.
+        let age = now.saturating_sub(self.moved);
+        match &self.previous {
+            Some(previous) if age < turn(image, SPREAD_SECONDS.min(ttl_seconds)) => {
+                Choice::Previous { previous, new }
+            }
+            Some(previous) if age < PREVIOUS_SECONDS => Choice::New { new, previous },
+            _ => Choice::Only(new),
+        }
+    }
+}
+
+/// How many seconds after its tag an image changes: a number below `spread` that is the same everywhere.
+fn turn(image: &CacheKey, spread: u64) -> u64 {
+    let [a, b, c, d, ..] = *image.as_bytes();
+    u64::from(u32::from_le_bytes([a, b, c, d])) % spread.max(1)
 }
 
 /// Whether a tag is a commit, which always names the same package set.
@@ -173,10 +171,10 @@ mod tests {
     }
 
     /// What is known of a tag that named each of these package sets at some time.
-    fn learned(named: &[(&str, u64)]) -> CheckedPointer {
-        let known = named
-            .iter()
-            .fold(None, |known, (name, asked)| Some(CheckedPointer::learn(known, set(name), *asked)));
+    fn learned(named: &[(&str, u64)]) -> TagPointer {
+        let known = named.iter().fold(None, |known, (name, asked)| {
+            Some(TagPointer::learn(known, set(name), *asked))
+        });
         known.expect("a package set")
     }
 
@@ -196,8 +194,7 @@ mod tests {
         check(&"0a".repeat(19), u64::MAX, Freshness::Stale);
         assert_eq!(pointer.freshness(&tag("latest"), 1_350, 300, 50), Freshness::Fresh);
         assert_eq!(pointer.freshness(&tag("latest"), 1_351, 300, 50), Freshness::Aging);
-        let unchecked = CheckedPointer::unchecked(pointer.pointer);
-        assert_eq!(unchecked.freshness(&tag("latest"), 1_000, 300, 0), Freshness::Stale);
+        assert_eq!(pointer.lasting().freshness(&tag("latest"), 1_000, 300, 0), Freshness::Stale);
     }
 
     #[test]
@@ -207,15 +204,16 @@ mod tests {
         check(5_029, Freshness::Fresh);
         check(5_030, Freshness::Aging);
         check(1_000_000, Freshness::Aging);
-        assert_eq!(CheckedPointer::learn(Some(pointer), set("a"), 6_000).failed, None);
+        assert_eq!(TagPointer::learn(Some(pointer), set("a"), 6_000).failed, None);
     }
 
     #[test]
     fn pointers_follow_tags() {
         let check = |named: &[(&str, u64)], pointer: (&str, Option<&str>, u64), checked| {
             let (package_set, previous, moved) = pointer;
-            let pointer = TagPointer { package_set: set(package_set), previous: previous.map(set), moved };
-            assert_eq!(learned(named), CheckedPointer { pointer, checked, failed: None }, "{named:?}");
+            let (package_set, previous) = (set(package_set), previous.map(set));
+            let expect = TagPointer { package_set, previous, moved, checked, failed: None };
+            assert_eq!(learned(named), expect, "{named:?}");
         };
         check(&[("a", 5)], ("a", None, 5), 5);
         check(&[("a", 5), ("a", 9)], ("a", None, 5), 9);
@@ -228,7 +226,7 @@ mod tests {
 
     #[test]
     fn images_change_one_after_the_other() {
-        let pointer = learned(&[("old", 1), ("new", 1_000)]).pointer;
+        let pointer = learned(&[("old", 1), ("new", 1_000)]);
         let (old, new) = (&set("old"), &set("new"));
         let mut changed = Vec::new();
         for second in 0..=SPREAD_SECONDS {
@@ -250,20 +248,22 @@ mod tests {
         assert_eq!(pointer.choice(&image(1), 1_000, 0), Choice::New { new, previous: old });
         assert_eq!(pointer.choice(&image(1), 1_599, 300), Choice::New { new, previous: old });
         assert_eq!(pointer.choice(&image(1), 1_600, 300), Choice::Only(new));
-        assert_eq!(learned(&[("new", 1_000)]).pointer.choice(&image(1), 1_000, 300), Choice::Only(new));
+        assert_eq!(learned(&[("new", 1_000)]).choice(&image(1), 1_000, 300), Choice::Only(new));
     }
 
     #[test]
     fn is_read_as_it_was_written_before_and_is_checked() {
         let read = |json: &str| serde_json::from_str::<TagPointer>(json);
-        assert_eq!(
-            read(r#"{"package_set":"a","checked":1700000000}"#).expect("an older pointer"),
-            TagPointer { package_set: set("a"), previous: None, moved: 0 }
-        );
-        let pointer = learned(&[("a", 1), ("b", 2)]).pointer;
-        let json = serde_json::to_string(&pointer).expect("it serialises");
+        let older = read(r#"{"package_set":"a","checked":1700000000}"#).expect("an older pointer");
+        let package_set = set("a");
+        assert_eq!(older, TagPointer { package_set, previous: None, moved: 0, checked: 1_700_000_000, failed: None });
+        let pointer = learned(&[("a", 1), ("b", 2)]);
+        let json = serde_json::to_string(&pointer.lasting()).expect("it serialises");
         assert_eq!(json, r#"{"package_set":"b","previous":"a","moved":2}"#);
-        assert_eq!(read(&json).expect("a pointer"), pointer);
+        for pointer in [pointer.lasting(), pointer.clone(), pointer.failing(9)] {
+            let json = serde_json::to_string(&pointer).expect("it serialises");
+            assert_eq!(read(&json).expect("a pointer"), pointer);
+        }
         assert!(read(r#"{"package_set":"","moved":1}"#).is_err());
     }
 }

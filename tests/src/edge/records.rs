@@ -170,6 +170,12 @@ impl Records {
         packages.chain([(key.to_string(), self.set.encode(&key))]).collect()
     }
 
+    /// The content of all layers.
+    pub fn layers(&self) -> Vec<Vec<u8>> {
+        let layers = self.known.values().flat_map(KnownPackage::layers);
+        layers.map(|(key, _)| key.as_bytes().to_vec()).collect()
+    }
+
     /// Puts all records and pointers that an answer needs into KV.
     pub async fn put_into_kv(&self, planet: &impl AsRef<Planet>) {
         for (key, bytes) in self.records() {
@@ -186,7 +192,7 @@ pub async fn point(planet: &impl AsRef<Planet>) {
 
 /// The same for another tag.
 pub async fn point_tag(planet: &impl AsRef<Planet>, tag: &Tag) {
-    let pointer = TagPointer { package_set: token(), previous: None, moved: 0 };
+    let pointer = TagPointer { package_set: token(), previous: None, moved: 0, checked: 0, failed: None };
     let json = serde_json::to_vec(&pointer).expect("texts and numbers serialise");
     planet.as_ref().put("kv", &TagPointer::key(tag).to_string(), json, None).await;
 }

@@ -431,22 +431,6 @@ async fn a_refused_client_makes_nobody_read_records() {
     assert_eq!(origin.seen().len(), answered);
 }
 
-/// All isolates that compose an image store the same blobs, and R2 takes one write per key and second.
-#[tokio::test]
-async fn somebody_else_may_be_first() {
-    let records = Records::new();
-    let (edge, origin) = pair(Settings::forgetful).await;
-    records.put_into_kv(&edge).await;
-    let get = async |accept: &str, fault: &str| {
-        let request = edge.request(Method::GET, IMAGE).header("accept", accept);
-        request.header("x-test-fault", fault).send().await.expect("an answer")
-    };
-    assert_eq!(source(&get(OCI_MANIFEST, "r2-busy").await), "composed");
-    // Both formats have the same blobs, and these are not written again.
-    assert_eq!(source(&get(DOCKER_MANIFEST, "r2-put").await), "composed");
-    assert!(origin.seen().is_empty());
-}
-
 /// An isolate has 128 MB, and parsed records take several times their length.
 #[tokio::test]
 async fn records_that_are_too_long_are_not_read() {

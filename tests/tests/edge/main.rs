@@ -2,6 +2,7 @@
 //! the backend sees.
 
 mod access;
+mod blob_rules;
 mod blobs;
 mod broken_upstreams;
 mod builds;
@@ -15,7 +16,9 @@ mod misses;
 mod observation;
 mod pulls;
 mod quotas;
+mod release;
 mod renewal;
+mod scale;
 mod size;
 mod tags;
 mod wrangler;
@@ -68,7 +71,7 @@ async fn put_image(edge: &Edge, name: &str) -> Digest {
     let metadata = serde_json::to_string(&metadata).expect("texts and numbers serialise");
     let key = manifest_key(&set, &name.parse().expect("a name"), format);
     edge.put("kv", &key.to_string(), bytes, Some(&metadata)).await;
-    let pointer = TagPointer { package_set: set, previous: None, moved: 0 };
+    let pointer = TagPointer { package_set: set, previous: None, moved: 0, checked: 0, failed: None };
     let pointer = serde_json::to_vec(&pointer).expect("it serialises");
     edge.put("kv", &TagPointer::key(&Tag::default()).to_string(), pointer, None).await;
     digest

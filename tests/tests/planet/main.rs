@@ -1,9 +1,13 @@
 //! The Worker on a planet as strict as Cloudflare's: what holds under its rules, and what a pull costs.
 
+mod bills;
 mod blobs;
+mod composing;
+mod flights;
 mod front;
 mod private;
 mod rules;
+mod tags;
 mod workers_cache;
 
 use firn_tests::edge::planet::Bill;

@@ -3,12 +3,16 @@
 // `x-test-fault` breaks some of them for one request:
 //   kv-get, kv-put, r2-get, r2-put, repository   those calls fail
 //   objects-hang                                 no Durable Object answers
+//   objects-reset                                each request to a Durable Object ends because the object was reset
 //   r2-half-a-million-seconds-old                objects in R2 are that much older
 import { setClock } from "./clock.mjs";
 import { current, subrequest } from "./invocation.mjs";
 import { tally } from "./tally.mjs";
 
-const FAULTS = ["kv-get", "kv-put", "r2-get", "r2-put", "repository", "objects-hang", "r2-half-a-million-seconds-old"];
+const FAULTS = [
+  ...["kv-get", "kv-put", "r2-get", "r2-put", "repository"],
+  ...["objects-hang", "objects-reset", "r2-half-a-million-seconds-old"],
+];
 
 export function checkFaults(faults) {
   for (const fault of faults) if (!FAULTS.includes(fault)) throw new Error(`unknown fault ${fault}`);
@@ -106,6 +110,11 @@ function dated(uploaded, object) {
   });
 }
 
+const wasReset = () => {
+  const error = new Error("Durable Object reset because its code was updated.");
+  return Object.assign(error, { retryable: true, durableObjectReset: true });
+};
+
 function objects(namespace, binding, ask) {
   const stub = (name, real, hint) => ({
     name,
@@ -115,6 +124,7 @@ function objects(namespace, binding, ask) {
       const request = new Request(resource, options);
       return subrequest(async () => {
         const { home, life } = await ask("object", binding, name, hint);
+        if (current().faults.has("objects-reset")) throw wasReset();
         const inner = new Request(request);
         inner.headers.set("x-test-location", home);
         try {
@@ -122,9 +132,8 @@ function objects(namespace, binding, ask) {
           await ask("clock");
           return answer;
         } catch (error) {
-          const wasReset = (await ask("objectLife")) !== life;
-          if (!wasReset) throw error;
-          throw Object.assign(new Error("Durable Object reset because its code was updated."), { retryable: true, durableObjectReset: true });
+          if ((await ask("objectLife")) === life) throw error;
+          throw wasReset();
         }
       });
     },
