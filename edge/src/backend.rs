@@ -8,7 +8,7 @@ use crate::{
     clock,
     config::Config,
     manifest::{Claims, Fetched},
-    memory, outgoing,
+    memory, subrequest,
 };
 use firn_shared::{
     link::{
@@ -32,8 +32,7 @@ use std::pin::pin;
 use worker::js_sys::{self, Promise};
 use worker::wasm_bindgen::JsCast;
 use worker::wasm_bindgen_futures::JsFuture;
-use worker::web_sys::{self, RequestInit, RequestRedirect};
-use worker::{AbortController, AbortSignal, Fetch, Headers, Request, Response, console_error};
+use worker::{AbortController, AbortSignal, Fetch, Headers, Request, Response, console_error, web_sys};
 
 /// How long a client waits at most, in milliseconds. A backend answers within 25 s; containerd gives up after 30 s.
 pub(crate) const PATIENCE_MILLIS: u64 = 28_000;
@@ -301,12 +300,8 @@ async fn send(
     if let Some(secret) = &config.secret {
         headers.set(authentication::HEADER, &secret.sign(method.as_str(), path, clock::now()))?;
     }
-    let init = RequestInit::new();
-    init.set_headers(&headers.0);
-    init.set_redirect(RequestRedirect::Manual);
-    init.set_method(method.as_str());
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-    let request = outgoing::request(&format!("{backend}{path}{query}"), &init)?;
+    let request = subrequest::to_server(method.as_str(), &format!("{backend}{path}{query}"), &headers, None)?;
     Fetch::Request(request).send_with_signal(signal).await
 }
 

@@ -5,10 +5,12 @@
 
 use crate::{backend, clock, edge::Edge, manifest::Fetched};
 use firn_shared::{link::client_network::ClientNetwork, oci::error::OciError};
-use futures_util::FutureExt;
 use std::cell::RefCell;
 use std::future::Future;
 use std::net::IpAddr;
+use std::rc::Rc;
+use worker::wasm_bindgen::JsValue;
+use worker::wasm_bindgen_futures::{JsFuture, future_to_promise};
 
 /// How long the first request waits at most, in milliseconds.
 const LONGEST_MILLIS: u64 = 30_000;
@@ -54,13 +56,13 @@ where
 {
     let address = edge.client().and_then(|text| text.parse::<IpAddr>().ok());
     let asker = address.map(ClientNetwork::of);
-    let (begun, mut step) = (clock::now_millis(), STEPS_MILLIS.0);
+    let (begun, mut step, mut has_waited) = (clock::now_millis(), STEPS_MILLIS.0, false);
     while let Some(boarding) = get(key) {
         match boarding.answer {
             _ if boarding.is_over(clock::now_millis()) => break,
             None => {}
             // It was given before this request came.
-            Some(_) if boarding.since < begun => break,
+            Some(_) if !has_waited => break,
             Some(Err(error)) if error.is_of_client_quota() && boarding.asker != asker => break,
             Some(answer) => return answer,
         }
@@ -68,19 +70,22 @@ where
             return Err(backend::taking_long());
         }
         backend::sleep(step).await;
-        step = (step * 3 / 2).min(STEPS_MILLIS.1);
+        (step, has_waited) = ((step * 3 / 2).min(STEPS_MILLIS.1), true);
     }
     set(key, Boarding { asker, since: clock::now_millis(), answer: None });
-    let (key, asked) = (key.to_owned(), ask());
-    let work = async move {
+    let (own, asked) = (Rc::new(RefCell::new(None)), ask());
+    let (copy, key) = (own.clone(), key.to_owned());
+    // A promise, because a `Shared` future wakes its tasks while it is locked, and `settle` polls at once when woken.
+    let work = future_to_promise(async move {
         let answer = asked.await;
         set(&key, Boarding { asker, since: clock::now_millis(), answer: Some(answer.clone()) });
-        answer
-    };
-    let work = work.boxed_local().shared();
+        copy.replace(Some(answer));
+        Ok(JsValue::UNDEFINED)
+    });
     let rest = work.clone();
-    edge.later(async move { drop(rest.await) });
-    work.await
+    edge.later(async move { drop(JsFuture::from(rest).await) });
+    let _ = JsFuture::from(work).await;
+    own.take().unwrap_or_else(|| Err(backend::taking_long()))
 }
 
 fn set(key: &str, boarding: Boarding) {
@@ -92,7 +97,6 @@ fn set(key: &str, boarding: Boarding) {
 }
 
 fn get(key: &str) -> Option<Boarding> {
-    BOARDING.with_borrow(|all| {
-        all.iter().find(|(other, _)| other == key).map(|(_, boarding)| boarding.clone())
-    })
+    BOARDING
+        .with_borrow(|all| all.iter().find(|(other, _)| other == key).map(|(_, boarding)| boarding.clone()))
 }

@@ -3,10 +3,9 @@
 //! One object answers about 1,000 requests a second. Beyond that it throws errors that say so, and whoever asks anyway
 //! keeps it overloaded. A deployment resets all objects; an error from that says that it can be tried again.
 
-use crate::{backend, config::Config, outgoing};
+use crate::{backend, config::Config, subrequest};
 use worker::js_sys::{Math, Reflect};
 use worker::wasm_bindgen::JsValue;
-use worker::web_sys::RequestInit;
 use worker::{Env, Headers, Response, Stub};
 
 /// The longest pause before a request is repeated, in milliseconds.
@@ -18,14 +17,14 @@ pub(crate) struct Question {
     pub(crate) path: String,
     /// The headers.
     pub(crate) headers: Vec<(&'static str, String)>,
-    /// Whether it is a POST request, which says something. Others ask.
-    pub(crate) is_post: bool,
+    /// The body of a POST request. None for GET.
+    pub(crate) body: Option<JsValue>,
 }
 
 impl Question {
     /// A GET request without headers.
     pub(crate) const fn get(path: String) -> Self {
-        Self { path, headers: Vec::new(), is_post: false }
+        Self { path, headers: Vec::new(), body: None }
     }
 }
 
@@ -75,15 +74,13 @@ pub(crate) async fn ask(
 }
 
 async fn request(stub: Stub, question: &Question) -> worker::Result<Response> {
-    let (init, headers) = (RequestInit::new(), Headers::new());
+    let headers = Headers::new();
     for (name, value) in &question.headers {
         headers.set(name, value)?;
     }
-    init.set_headers(&headers.0);
-    if question.is_post {
-        init.set_method("POST");
-    }
-    let request = outgoing::request(&format!("https://object{}", question.path), &init)?;
+    let method = if question.body.is_some() { "POST" } else { "GET" };
+    let url = format!("https://object{}", question.path);
+    let request = subrequest::to_server(method, &url, &headers, question.body.as_ref())?;
     stub.fetch_with_request(request).await
 }
 

@@ -16,7 +16,8 @@ use crate::{
     limit::Limit,
     location,
     manifest::Manifest,
-    memory, outgoing,
+    memory,
+    object::{self, ObjectError, Question},
 };
 use firn_shared::{
     cache_key::CacheKey,
@@ -28,8 +29,7 @@ use firn_shared::{
     },
 };
 use worker::js_sys::Uint8Array;
-use worker::web_sys::RequestInit;
-use worker::{Response, Stub, console_error};
+use worker::{Response, console_error};
 
 /// The Durable Object binding, which a private deployment needs.
 const BINDING: &str = "REPOSITORIES";
@@ -56,10 +56,9 @@ pub(crate) async fn note(edge: &Edge, name: &ImageName, manifest: &Manifest) -> 
         ChildKind::Manifest => (child.descriptor.digest, Belonging::Listed),
     });
     let mut entries: Vec<Entry> = [(digest, Belonging::Noted)].into_iter().chain(children).collect();
-    let init = RequestInit::new();
-    init.set_method("POST");
-    init.set_body(&Uint8Array::from(belonging::encode(&entries).as_slice()));
-    let mut response = ask(edge, name, "/", &init).await?;
+    let row = Uint8Array::from(belonging::encode(&entries).as_slice());
+    let question = Question { body: Some(row.into()), ..Question::get("/".to_owned()) };
+    let mut response = ask(edge, name, question).await?;
     match response.status_code() {
         200 => {
             entries.extend(read(&mut response).await?);
@@ -86,7 +85,7 @@ pub(crate) async fn check(
         return Ok(());
     }
     Limit::LookUps.check(edge).await?;
-    let mut response = ask(edge, name, &format!("/{digest}"), &RequestInit::new()).await?;
+    let mut response = ask(edge, name, Question::get(format!("/{digest}"))).await?;
     match response.status_code() {
         200 => {
             remember(edge, name, &read(&mut response).await?);
@@ -126,18 +125,17 @@ async fn read(response: &mut Response) -> Result<Vec<Entry>, OciError> {
     Ok(belonging::decode(&bytes).collect())
 }
 
-async fn ask(edge: &Edge, name: &ImageName, path: &str, init: &RequestInit) -> Result<Response, OciError> {
-    let stub = |name: &str| -> worker::Result<Stub> { edge.env.durable_object(BINDING)?.get_by_name(name) };
-    let stub = stub(&name.to_string()).map_err(|_| {
-        let problem = "the edge is not configured: FIRN_ACCESS=private needs the Durable Object binding";
-        OciError::new(ErrorCode::Internal, format!("{problem} {BINDING}"))
-    })?;
-    let send = async {
-        let request = outgoing::request(&format!("https://repository{path}"), init)?;
-        stub.fetch_with_request(request).await
-    };
-    let answer = backend::within(ASK_MILLIS, send).await;
-    answer.ok_or_else(|| failed("no answer"))?.map_err(|error: worker::Error| failed(&error.to_string()))
+async fn ask(edge: &Edge, name: &ImageName, question: Question) -> Result<Response, OciError> {
+    let name = name.to_string();
+    let answer = object::ask(&edge.env, &edge.config, BINDING, &name, &question);
+    let answer = backend::within(ASK_MILLIS, answer).await;
+    answer.ok_or_else(|| failed("no answer"))?.map_err(|error| match error {
+        ObjectError::Unbound => {
+            let problem = "the edge is not configured: FIRN_ACCESS=private needs the Durable Object binding";
+            OciError::new(ErrorCode::Internal, format!("{problem} {BINDING}"))
+        }
+        error => failed(&error.to_string()),
+    })
 }
 
 fn failed(reason: &str) -> OciError {

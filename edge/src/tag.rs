@@ -18,6 +18,7 @@ use firn_shared::{
         reference::Tag,
     },
 };
+use worker::wasm_bindgen::JsValue;
 use worker::{Env, Headers, console_warn};
 
 /// The binding of the Durable Objects. Without it, every location asks the backend itself.
@@ -95,7 +96,8 @@ async fn ask_backend(
 /// Tells the tag's object what a response of the backend has shown.
 pub(crate) async fn tell(env: &Env, config: &Config, tag: &Tag, sighting: Sighting) {
     let headers = [(PACKAGE_SET, sighting.package_set.to_string()), (ASKED, sighting.asked.to_string())];
-    let question = Question { path: format!("/{tag}"), headers: headers.into(), is_post: true };
+    let body = Some(JsValue::from_str(""));
+    let question = Question { path: format!("/{tag}"), headers: headers.into(), body };
     match object::ask(env, config, BINDING, tag.as_str(), &question).await {
         Ok(_) => {}
         Err(ObjectError::Unbound) => {

@@ -51,11 +51,7 @@ pub(crate) fn learn(edge: &Edge, tag: &Tag, sighting: Sighting) {
 }
 
 /// Asks the tag's object.
-async fn check(
-    edge: &Edge,
-    tag: &Tag,
-    known: Option<TagPointer>,
-) -> Result<Option<TagPointer>, OciError> {
+async fn check(edge: &Edge, tag: &Tag, known: Option<TagPointer>) -> Result<Option<TagPointer>, OciError> {
     if never_moves(tag) {
         // Whatever is known of it is right.
         return Ok(stored(edge, tag).await);

@@ -16,7 +16,7 @@ use crate::{
     clock,
     config::{BlobOrigin, Config},
     kv::Kv,
-    kv_store, memory, outgoing,
+    kv_store, memory, subrequest,
 };
 use firn_shared::{
     image::SmallBlob,
@@ -29,9 +29,8 @@ use firn_shared::{
 };
 use std::cell::Cell;
 use worker::{
-    Bucket, Env, Request, console_warn,
+    Bucket, Env, console_warn,
     js_sys::{Date, Uint8Array},
-    web_sys::RequestInit,
 };
 
 /// Lifetime in seconds of a URL for storing a blob. It is used at once.
@@ -140,7 +139,7 @@ impl Shelf {
     async fn signed_age_millis(&self, key: &str) -> worker::Result<Option<u64>> {
         let Place::Signed(bucket) = &self.place else { return Ok(None) };
         let url = bucket.presign(Method::Head, key, now(), PUT_SECONDS);
-        let response = backend::storage(Request::new(&url, worker::Method::Head)?).await?;
+        let response = backend::storage(subrequest::to_storage("HEAD", &url, None)?).await?;
         let modified = response.headers().get("last-modified")?.unwrap_or_default();
         let modified = Date::parse(&modified);
         // What has no time is as old as can be.
@@ -193,7 +192,7 @@ fn is_done(result: worker::Result<()>) -> bool {
 /// Makes sure, the first time, that the bucket is the one that clients reach at this URL.
 async fn check_url(url: &BaseUrl, key: &str) -> worker::Result<()> {
     if !PUBLISHED.get() {
-        let request = Request::new(&format!("{url}/{key}"), worker::Method::Head)?;
+        let request = subrequest::to_storage("HEAD", &format!("{url}/{key}"), None)?;
         // Whoever cannot be asked now says nothing about the bucket.
         if matches!(backend::storage(request).await, Ok(response) if response.status_code() == 404) {
             let problem = "BLOBS is not the bucket that clients reach at FIRN_BLOBS_URL";
@@ -206,10 +205,9 @@ async fn check_url(url: &BaseUrl, key: &str) -> worker::Result<()> {
 
 async fn send(bucket: &SignedBucket, key: &str, bytes: &[u8]) -> worker::Result<()> {
     let url = bucket.presign_put(key, now(), PUT_SECONDS);
-    let init = RequestInit::new();
-    init.set_method("PUT");
-    init.set_body(&Uint8Array::from(bytes));
-    let response = backend::storage(outgoing::request(&url, &init)?).await?;
+    let body = Uint8Array::from(bytes).into();
+    let request = subrequest::to_storage("PUT", &url, Some(&body))?;
+    let response = backend::storage(request).await?;
     match response.status_code() {
         200..300 => Ok(()),
         status => Err(worker::Error::RustError(format!("the bucket answers {status}"))),

@@ -85,7 +85,7 @@ async fn size_at(url: &str) -> Result<u64, Failure> {
         OciError::new(ErrorCode::Unavailable, "the place where blobs are stored cannot be reached")
             .retry_after(5)
     };
-    let request = worker::Request::new(url, worker::Method::Head)?;
+    let request = subrequest::to_storage("HEAD", url, None)?;
     let response = backend::storage(request).await.map_err(|_| unreachable())?;
     let length = response.headers().get("content-length")?;
     match (response.status_code(), length.and_then(|length| length.parse().ok())) {

@@ -8,10 +8,7 @@
 //! This module has no clock and does no I/O.
 
 use crate::{
-    cache_key::CacheKey,
-    link::protocol::ImageSetId,
-    naming::package_source::Commit,
-    oci::reference::Tag,
+    cache_key::CacheKey, link::protocol::ImageSetId, naming::package_source::Commit, oci::reference::Tag,
 };
 use serde::{Deserialize, Serialize};
 
@@ -172,9 +169,8 @@ mod tests {
 
     /// What is known of a tag that named each of these package sets at some time.
     fn learned(named: &[(&str, u64)]) -> TagPointer {
-        let known = named.iter().fold(None, |known, (name, asked)| {
-            Some(TagPointer::learn(known, set(name), *asked))
-        });
+        let known =
+            named.iter().fold(None, |known, (name, asked)| Some(TagPointer::learn(known, set(name), *asked)));
         known.expect("a package set")
     }
 
@@ -256,7 +252,10 @@ mod tests {
         let read = |json: &str| serde_json::from_str::<TagPointer>(json);
         let older = read(r#"{"package_set":"a","checked":1700000000}"#).expect("an older pointer");
         let package_set = set("a");
-        assert_eq!(older, TagPointer { package_set, previous: None, moved: 0, checked: 1_700_000_000, failed: None });
+        assert_eq!(
+            older,
+            TagPointer { package_set, previous: None, moved: 0, checked: 1_700_000_000, failed: None }
+        );
         let pointer = learned(&[("a", 1), ("b", 2)]);
         let json = serde_json::to_string(&pointer.lasting()).expect("it serialises");
         assert_eq!(json, r#"{"package_set":"b","previous":"a","moved":2}"#);

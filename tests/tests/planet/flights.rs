@@ -55,7 +55,8 @@ async fn the_backend_is_not_asked_in_place_of_an_object() {
         }
     }
     assert!(origin.seen().is_empty());
-    assert_eq!(planet.at("lhr").get(TAG).await.status(), 200);
+    let response = planet.at("lhr").get(TAG).await;
+    assert_eq!(response.status(), 200, "{}", response.text().await.expect("a body"));
 }
 
 /// Isolates cannot share promises, so each asks once, however many clients it has. An overloaded object is one for which
