@@ -52,7 +52,7 @@ async function apply(registry, blobs, rules, dryRun) {
     }
     if (former && former.hostname !== blobs.hostname) await forget(api, registry, former);
     const zone = await api.zoneOf(blobs.hostname);
-    for (const setting of await api.tieredCache(zone)) say(`${setting} of the zone ${zone.name}`);
+    for (const [name, state] of await api.tieredCache(zone)) say(`${name} of the zone ${zone.name}: ${state}`);
     say(dryRun ? "Cloudflare accepts this; nothing was changed" : `try: node blob-rules.mjs check ${registry.origin}`);
 }
 

@@ -101,7 +101,7 @@ class Flights {
     }
 }
 
-/** The design before: each image's object writes the pointer of the tag, which all share, and overload falls through. */
+/** The design before: each image's object writes the tag's pointer, which all share, and overload falls through. */
 export class Before {
     static REQUESTS_PER_PULL = 3 + BLOBS;
     // `is_kept_here`, for each blob.
