@@ -28,6 +28,8 @@ pub fn serve_files(dir: PathBuf, most: usize) -> (String, Receiver<String>) {
         if served == most {
             return ("500 Internal Server Error", Vec::new());
         }
+        // Git asks with parameters first.
+        let path = path.split('?').next().unwrap_or_default();
         match std::fs::read(dir.join(path.trim_start_matches('/'))) {
             Ok(bytes) => {
                 served += 1;

@@ -55,8 +55,9 @@ impl BuilderArgs {
     pub(super) fn source(&self) -> Result<(PackageSource, Revisions), ConfigError> {
         let (source, revisions) = self.source.source()?;
         match &source {
-            PackageSource::Path(path) if !path.exists() => {
-                Err(ConfigError(format!("--pkgs-path {} does not exist", path.display())))
+            PackageSource::Path { path, flake } if !path.exists() => {
+                let option = if flake.is_some() { "--flake path:" } else { "--pkgs-path " };
+                Err(ConfigError(format!("{option}{} does not exist", path.display())))
             }
             _ => Ok((source, revisions)),
         }
@@ -144,7 +145,8 @@ impl BuilderArgs {
             bounded: policy.budget.is_some(),
         };
         let packages = PackageSet::new(source, revisions, &data, self.source.fetch_limit());
-        let packages = trusting(packages.map_err(|error| Failure::error(&error))?);
+        let packages = trusting(packages.map_err(|error| Failure::error(&error))?)
+            .with_archives(self.source.archive_hosts.clone());
         let packages = match channels {
             Some(server) => packages.with_channels(server),
             None => packages,

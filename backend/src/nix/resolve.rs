@@ -381,7 +381,7 @@ impl Nix {
         ]
         .map(Into::into)
         .into();
-        if writes {
+        if writes || source.is_flake() {
             arguments.push("--read-write-mode".into());
         }
         arguments.extend(self.store_for_evaluations());

@@ -5,6 +5,8 @@
 
 mod origin;
 pub mod planet;
+pub mod pull;
+pub mod receipts;
 pub mod records;
 mod workerd;
 

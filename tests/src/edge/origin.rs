@@ -19,7 +19,7 @@ use firn_shared::{
         document::{Descriptor, Document, ImageIndex, ImageManifest},
         endpoint::Endpoint,
         error::{ErrorCode, OciError},
-        media_type::ManifestFormat,
+        media_type::{LayerCompression, ManifestFormat},
         query::Query,
         reference::Reference,
         repository_name::RepositoryName,
@@ -94,6 +94,8 @@ struct Shared {
     reports: Vec<Vec<Digest>>,
     /// The manifests that it reports as not kept.
     leaving: Vec<Digest>,
+    /// How many layers its images have.
+    layers: usize,
 }
 
 impl Origin {
@@ -116,6 +118,7 @@ impl Origin {
             checked: Vec::new(),
             reports: Vec::new(),
             leaving: Vec::new(),
+            layers: 0,
         };
         let shared = Arc::new(Mutex::new(shared));
         let router = Router::new().fallback(answer).with_state(shared.clone());
@@ -136,6 +139,11 @@ impl Origin {
     /// From now on it has this package set, and other images.
     pub fn move_to(&self, package_set: &str) {
         self.shared.lock().expect("no panic").package_set = package_set.to_owned();
+    }
+
+    /// From now on its images have this many layers, which are [`Origin::layer`].
+    pub fn stack(&self, layers: usize) {
+        self.shared.lock().expect("no panic").layers = layers;
     }
 
     /// Publishes these records by key, for edges that compose images.
@@ -188,13 +196,26 @@ impl Origin {
         self.task.abort();
     }
 
+    /// The content of a layer of its images.
+    pub fn layer(number: usize) -> Vec<u8> {
+        format!("layer {number}").into_bytes()
+    }
+
     /// The manifest of a name in a package set.
     pub fn manifest(name: &str, package_set: &str, format: ManifestFormat) -> Vec<u8> {
+        Self::stacked(name, package_set, format, 0)
+    }
+
+    fn stacked(name: &str, package_set: &str, format: ManifestFormat, layers: usize) -> Vec<u8> {
+        let layers = (0..layers).map(Self::layer).map(|bytes| {
+            let media_type = format.layer(LayerCompression::Gzip).expect("gzip is in both formats");
+            serde_json::json!({ "mediaType": media_type, "digest": Digest::of(&bytes), "size": bytes.len() })
+        });
         let manifest = serde_json::json!({
             "schemaVersion": 2,
             "mediaType": format.manifest(),
             "config": { "mediaType": format.config(), "digest": Digest::of(b"config"), "size": 6 },
-            "layers": [],
+            "layers": layers.collect::<Vec<_>>(),
             "annotations": { "name": name, "set": package_set, "padding": "x".repeat(20_000) },
         });
         serde_json::to_vec(&manifest).expect("JSON")
@@ -228,7 +249,7 @@ impl Drop for Origin {
 }
 
 async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> Response<Body> {
-    let (behaviour, package_set) = {
+    let (behaviour, package_set, layers) = {
         let mut shared = shared.lock().expect("no panic");
         if let Some(key) = request.uri().path().strip_prefix(PATH) {
             let Some(record) = shared.records.get(key).cloned() else {
@@ -264,7 +285,7 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
             uri: request.uri().to_string(),
             headers: request.headers().clone(),
         });
-        (shared.behaviour.clone(), shared.package_set.clone())
+        (shared.behaviour.clone(), shared.package_set.clone(), shared.layers)
     };
     if let Some(id) = request.uri().path().strip_prefix(BUILDS) {
         let events = shared.lock().expect("no panic").events.clone();
@@ -276,7 +297,8 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
                 tokio::time::sleep(time).await;
             }
             let accept = request.headers().get_all("accept").iter().filter_map(|line| line.to_str().ok());
-            manifest(&name, &reference, ManifestFormat::negotiate(accept), &behaviour, &package_set)
+            let format = ManifestFormat::negotiate(accept);
+            manifest(&name, &reference, format, &behaviour, (&package_set, layers))
         }
         Ok(Endpoint::Tags(name)) => {
             let tags = ["latest", "v1"].map(|tag| tag.parse().expect("a tag"));
@@ -303,7 +325,9 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
 /// What a tag names. Errors about an image are none about its tag.
 fn named_set(behaviour: &Behaviour, package_set: &str) -> Response<Body> {
     match behaviour {
-        Behaviour::Refuse(refusal) if refusal.code != ErrorCode::NameUnknown && !refusal.is_of_running_build() => {
+        Behaviour::Refuse(refusal)
+            if refusal.code != ErrorCode::NameUnknown && !refusal.is_of_running_build() =>
+        {
             error(refusal)
         }
         Behaviour::Garbage(status) => Response::builder()
@@ -348,7 +372,7 @@ fn manifest(
     reference: &Reference,
     format: ManifestFormat,
     behaviour: &Behaviour,
-    package_set: &str,
+    (package_set, layers): (&str, usize),
 ) -> Response<Body> {
     let bytes = match (behaviour, reference) {
         (Behaviour::Index, Reference::Tag(_)) => Origin::index(),
@@ -357,7 +381,7 @@ fn manifest(
             let known = listed.chain([Origin::index()]).find(|bytes| Digest::of(bytes) == *wanted);
             known.unwrap_or_default()
         }
-        _ => Origin::manifest(name.as_str(), package_set, format),
+        _ => Origin::stacked(name.as_str(), package_set, format, layers),
     };
     let digest = Digest::of(&bytes);
     if matches!(reference, Reference::Digest(wanted) if *wanted != digest)

@@ -170,6 +170,12 @@ impl Records {
         packages.chain([(key.to_string(), self.set.encode(&key))]).collect()
     }
 
+    /// The content of all layers.
+    pub fn layers(&self) -> Vec<Vec<u8>> {
+        let layers = self.known.values().flat_map(KnownPackage::layers);
+        layers.map(|(key, _)| key.as_bytes().to_vec()).collect()
+    }
+
     /// Puts all records and pointers that an answer needs into KV.
     pub async fn put_into_kv(&self, planet: &impl AsRef<Planet>) {
         for (key, bytes) in self.records() {

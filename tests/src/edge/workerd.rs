@@ -90,10 +90,10 @@ impl Edge {
     /// # Panics
     /// If the Worker has not been built, or does not start.
     pub async fn start(settings: Settings) -> Self {
-        let Settings { variables, kv, flights, tags, repositories, points, cache, look_ups, misses } = settings;
-        let bound =
-            [("FLIGHTS", flights), ("REPOSITORIES", repositories), ("TAGS", tags), ("PULLS", points)];
-        let unbound = bound.into_iter().filter_map(|(name, is_bound)| (!is_bound).then(|| name.to_owned()));
+        let Settings { variables, kv, flights, tags, repositories, points, cache, look_ups, misses } =
+            settings;
+        let bound = [("FLIGHTS", flights), ("REPOSITORIES", repositories), ("TAGS", tags), ("PULLS", points)];
+        let unbound = bound.into_iter().filter(|(_, is_bound)| !is_bound).map(|(name, _)| name.to_owned());
         let limits = [("LOOKUPS", look_ups), ("MISSES", misses)];
         let limits = limits.into_iter().filter_map(|(name, limit)| Some((name.to_owned(), limit?)));
         let planet = Planet::start(planet::Settings {

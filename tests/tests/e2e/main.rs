@@ -14,6 +14,7 @@ mod contents;
 mod derived;
 mod edge;
 mod failing;
+mod flakes;
 mod forest;
 mod hard_links;
 mod names;

@@ -4,6 +4,7 @@ use firn_tests::{
     backend::Backend, git::Repository, image::Image, package_set, registry::Answer, wait::LONG, web,
 };
 use serde_json::json;
+use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
 
 fn digest(answer: &Answer) -> String {
@@ -236,4 +237,28 @@ fn a_channel_is_at_the_commit_that_its_server_names() {
     let (code, message) = answer.error();
     assert_eq!((answer.status, code.as_str()), (503, "UNAVAILABLE"), "{message}");
     assert!(message.contains("cannot be reached"), "{message}");
+}
+
+/// Fetching has a limit of its own: this host takes longer than an evaluation may.
+#[test]
+fn a_source_may_be_slower_than_an_evaluation() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let repository = Repository::new(&dir.path().join("repository"));
+    let commit = repository.commit(&package_set::small(&format!("slow {}", std::process::id())));
+    let (hook, settings) = (dir.path().join("hook"), dir.path().join("gitconfig"));
+    std::fs::write(&hook, "#!/bin/sh\nsleep 15\nexec \"$@\"\n").expect("written");
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).expect("permissions");
+    std::fs::write(&settings, format!("[uploadpack]\n  packObjectsHook = {}\n", hook.display()))
+        .expect("written");
+    let serve = |limit: &str| {
+        Backend::with(&["--pkgs-repo", &repository.url(), "--eval-timeout", "10", "--fetch-timeout", limit])
+            .env("GIT_CONFIG_GLOBAL", &settings.display().to_string())
+            .start()
+    };
+    let answer = serve("120").registry().built("greeting", "latest");
+    assert_eq!(label(&answer, "revision"), Some(commit));
+    let answer = serve("5").registry().settled("greeting", "latest");
+    let (code, message) = answer.error();
+    assert_eq!((answer.status, code.as_str()), (503, "UNAVAILABLE"), "{message}");
+    assert!(message.contains("fetching the package set took longer than 5 s"), "{message}");
 }

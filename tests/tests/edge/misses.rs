@@ -81,7 +81,8 @@ async fn a_client_that_hangs_up_does_not_stop_the_others() {
 
 #[tokio::test]
 async fn works_without_durable_objects_and_without_kv() {
-    let (edge, origin) = pair(|settings| Settings { flights: false, tags: false, ..settings.forgetful() }).await;
+    let (edge, origin) =
+        pair(|settings| Settings { flights: false, tags: false, ..settings.forgetful() }).await;
     assert_eq!(edge.get(TAG).await.status(), 200);
     edge.await_keys(3).await;
     assert_eq!(header(&edge.get(TAG).await, "x-firn-source"), "kv");

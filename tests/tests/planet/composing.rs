@@ -1,9 +1,6 @@
 //! Images that are composed in several places at once, and how long they stay.
 
-use firn_shared::{
-    link::tag_pointer::TagPointer,
-    oci::reference::Tag,
-};
+use firn_shared::{link::tag_pointer::TagPointer, oci::reference::Tag};
 use firn_tests::edge::{
     Origin,
     planet::{Planet, Settings},
@@ -62,7 +59,13 @@ async fn what_is_pulled_stays() {
     planet.settle().await;
     // From now on, nobody can compose or build it.
     origin.stop();
-    let moved = TagPointer { package_set: "set-2".parse().expect("a token"), previous: Some(token()), moved: 0, checked: 0, failed: None };
+    let moved = TagPointer {
+        package_set: "set-2".parse().expect("a token"),
+        previous: Some(token()),
+        moved: 0,
+        checked: 0,
+        failed: None,
+    };
     let moved = serde_json::to_vec(&moved).expect("it serialises");
     planet.put("kv", &TagPointer::key(&Tag::default()).to_string(), moved, None).await;
     for week in 0..20 {

@@ -40,6 +40,7 @@ const operations = {
     return first;
   },
   purge: async (env, method, key, value, ctx) => ctx.cache.purge({ tags: [key] }),
+  wait: async (env, method, key) => void (await new Promise((resolve) => setTimeout(resolve, Number(key)))),
   memory: async () => (requests += 1),
   time: async () => Date.now(),
   limit: async (env, method, key) => env.MISSES.limit({ key }),

@@ -179,6 +179,21 @@ async fn time_moves_when_the_test_says() {
     assert_eq!((time("lhr").await, time("nrt").await), (start + 90_000, start + 90_000));
 }
 
+/// A timer ends when the clock has moved so far, or after that time.
+#[tokio::test]
+async fn timers_follow_the_clock() {
+    let planet = planet(|settings| settings).await;
+    done(planet.at("lhr"), "/wait//150").await;
+    for path in ["/wait//3600000", "/object/hang/a"] {
+        let waiting = async { done(planet.at("lhr"), path).await };
+        let moving = async {
+            eventually("it waits", async || (planet.under_way().await > 0).then_some(())).await;
+            pass(&planet, 3600).await;
+        };
+        futures::join!(waiting, moving);
+    }
+}
+
 /// Servers are reached by names. Addresses are refused.
 #[tokio::test]
 async fn addresses_cannot_be_fetched() {

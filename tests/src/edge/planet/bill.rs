@@ -1,8 +1,41 @@
 //! What Cloudflare charges for.
 
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Sub;
+
+/// Cloudflare's prices, and what is free each day on the free plan.
+#[derive(Debug, Deserialize)]
+pub struct Prices {
+    /// Dollars per million operations, by kind, beyond what is included.
+    pub dollars_per_million: BTreeMap<String, f64>,
+    /// Operations a day on the free plan, by kind.
+    pub free_per_day: BTreeMap<String, u64>,
+    /// Which part of the requests to a bucket's domain its cache answers, with a cache rule.
+    pub assumed_cdn_hit_ratio: f64,
+}
+
+impl Prices {
+    /// The prices in `tests/prices.json`.
+    ///
+    /// # Panics
+    /// If it is no list of prices.
+    pub fn list() -> Self {
+        serde_json::from_str(include_str!("../../../prices.json")).expect("a list of prices")
+    }
+
+    /// The price of a kind of operation in dollars per million.
+    ///
+    /// # Panics
+    /// If it has none.
+    pub fn of(&self, kind: &str) -> f64 {
+        *self
+            .dollars_per_million
+            .get(kind)
+            .unwrap_or_else(|| panic!("{kind} has no price in tests/prices.json"))
+    }
+}
 
 /// The number of operations of each kind that is charged for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -54,6 +87,13 @@ impl Bill {
             ("analytics_points", self.analytics_points),
             ("log_lines", self.log_lines),
         ]
+    }
+}
+
+impl Bill {
+    /// What a million of this costs, in dollars.
+    pub fn dollars_per_million(&self, prices: &Prices) -> f64 {
+        self.lines().into_iter().map(|(kind, count)| count as f64 * prices.of(kind)).sum()
     }
 }
 

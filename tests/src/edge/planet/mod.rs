@@ -1,13 +1,33 @@
 //! The Worker on a planet as strict as Cloudflare's: several locations with several isolates each, on one KV namespace,
 //! one bucket and one set of Durable Objects, in one workerd.
 //!
-//! The rules that production has and Miniflare has not are in `world/`, in one file each. Time stands still until a test
-//! moves it ([`Planet::advance`]). Each operation that Cloudflare charges for is counted ([`Planet::bill`]).
+//! The rules that production has and Miniflare has not are in `world/`, in one file each:
+//!
+//! | what | rule |
+//! |---|---|
+//! | KV | a location keeps what it has read for a minute, also a miss and also against its own writes; others see a write a minute later; one write per key and second (429); limits of keys, metadata, values, lifetimes |
+//! | R2 | one write per key and second (10058) |
+//! | Durable Objects | a limit of requests per second (`overloaded`); a deployment resets them (`retryable`), and storage stays; an object has the view of KV of the location where it was first asked for, or as hinted |
+//! | `fetch` | an IP address gives 403 with "error code: 1003"; names that end in `.example` are servers of the test |
+//! | subrequests | 50 or 10,000 for each request; six may wait for their answers at once |
+//! | Cache API | one for each location; keeps nothing on `workers.dev` |
+//! | rate limits | counted for each location |
+//! | Workers Cache | off unless the test switches it on; two tiers, `Cache-Control` with its variants, `Vary`, `Cache-Tag`, stale answers, collapsing, HEAD as GET, purging; a deployment empties it |
+//! | isolates | end when a test says so, and with a deployment; each has its own memory |
+//!
+//! Where Cloudflare's documentation leaves something open, the stricter reading holds.
+//!
+//! Not imitated: CPU time and memory limits; how long objects run; the time that anything takes; errors 52x of origins (a
+//! connection that is refused throws, as in Miniflare); purge limits; smart placement; redirect rules.
+//!
+//! Time stands still until a test moves it ([`Planet::advance`]). A timer ends when the clock has moved that far, or after
+//! that time. Each operation that Cloudflare
+//! charges for is counted ([`Planet::bill`]), also one that is refused.
 
 mod bill;
 mod settings;
 
-pub use bill::Bill;
+pub use bill::{Bill, Prices};
 pub use settings::{Location, Settings};
 
 use crate::{
@@ -162,11 +182,16 @@ impl Planet {
     /// # Panics
     /// If that does not happen.
     pub async fn settle(&self) {
+        // Between two pieces of work there may be none.
+        const QUIET: usize = 3;
         let mut quiet = 0;
         eventually("all work is done", async || {
-            quiet = if self.under_way().await == 0 { quiet + 1 } else { 0 };
-            // Between two pieces of work there may be none.
-            (quiet == 3).then_some(())
+            while quiet < QUIET && self.under_way().await == 0 {
+                quiet += 1;
+            }
+            let is_done = quiet == QUIET;
+            quiet = 0;
+            is_done.then_some(())
         })
         .await;
     }

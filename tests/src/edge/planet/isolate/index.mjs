@@ -1,7 +1,7 @@
 // An isolate of the Worker at a location. The bindings are what the world makes of them.
 import { WorkerEntrypoint, env } from "cloudflare:workers";
 import { asker, bindings, checkFaults } from "./bindings.mjs";
-import { setClock } from "./clock.mjs";
+import { moveTimers, setClock } from "./clock.mjs";
 import { Invocation, subrequest } from "./invocation.mjs";
 import { useCache } from "./network.mjs";
 import { pending, tally } from "./tally.mjs";
@@ -9,6 +9,7 @@ import { pending, tally } from "./tally.mjs";
 const { location, service } = env.PLACE;
 const ask = asker(env, { location, service });
 useCache(ask);
+if (env.SETTINGS.standing) moveTimers(() => ask("clock"));
 const known = bindings(env, ask);
 
 // What the world asks.

@@ -1,12 +1,15 @@
 // The Durable Objects' classes, in an isolate of their own. Each object lives at a location, whose view of KV it has.
 import { DurableObject, WorkerEntrypoint, env } from "cloudflare:workers";
 import { asker, bindings } from "./bindings.mjs";
+import { moveTimers } from "./clock.mjs";
 import { Invocation } from "./invocation.mjs";
 import { useCache } from "./network.mjs";
 import { pending, tally } from "./tally.mjs";
 
 // The Cache API is the one of the first location: which one an object has is not defined.
-useCache(asker(env, { location: env.SETTINGS.locations[0].name, service: "objects" }));
+const somewhere = asker(env, { location: env.SETTINGS.locations[0].name, service: "objects" });
+useCache(somewhere);
+if (env.SETTINGS.standing) moveTimers(() => somewhere("clock"));
 
 let life = 0;
 
@@ -68,8 +71,7 @@ export const object = (name) =>
     }
 
     async alarm() {
-      const location = env.SETTINGS.locations[0].name;
-      this.#inner ??= this.#start(bindings(env, asker(env, { location, service: "objects" })));
+      this.#inner ??= this.#start(bindings(env, somewhere));
       return (await this.#inner).alarm();
     }
 
