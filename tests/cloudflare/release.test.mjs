@@ -1,6 +1,7 @@
 // A release of the Worker, deployed by wrangler to an account that a local server plays.
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
 import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -136,6 +137,30 @@ test("a file of one's own may lie outside of the release", async () => {
     assert.equal(code, 0, all);
     assert.deepEqual(account.buckets, ["mine"]);
     assert.deepEqual(account.workers.get("firn").files.sort(), ["index.js", "index_bg.wasm"]);
+});
+
+// What wrangler uploads are the files as they are, so they are run as they are.
+test("the files of a release answer in workerd", { timeout: 300_000 }, async () => {
+    const words = ["dev", "--local", "--ip=127.0.0.1", "--port=0", "--inspector-port=0", "--env-file=firn.env"];
+    const env = { ...process.env, XDG_CONFIG_HOME: place, CI: "1", NO_COLOR: "1", WRANGLER_SEND_METRICS: "false" };
+    const options = { cwd: release, env, stdio: ["ignore", "pipe", "inherit"], detached: true };
+    const child = spawn("wrangler", [...words, "--show-interactive-dev-session=false"], options);
+    let said = "";
+    try {
+        for await (const chunk of child.stdout) {
+            said += chunk;
+            if (/Ready on http/.test(said)) break;
+        }
+        const [, address] = said.match(/Ready on (http:\/\/[0-9.:]+)/) ?? assert.fail(said);
+        const health = await fetch(`${address}/healthz`);
+        assert.deepEqual([health.status, await health.json()], [200, { status: "ok" }]);
+        const base = await fetch(`${address}/v2/`);
+        assert.equal(base.headers.get("docker-distribution-api-version"), "registry/2.0");
+    } finally {
+        // Its workerd, too.
+        process.kill(-child.pid);
+        await once(child, "exit");
+    }
 });
 
 test("both configurations have what wrangler.toml has", async () => {
