@@ -40,9 +40,6 @@ async function main(words) {
 async function apply(registry, blobs, rules, dryRun) {
     const api = Api.of(process.env, dryRun);
     say(`${registry.hostname} is public and sends clients to ${blobs.href.replace(/\/$/, "")}`);
-    if (blobs.pathname !== "/") {
-        say("note: the edge composes images at the bucket's root, so that FIRN_COMPOSE must be false with a prefix");
-    }
     const former = await bucketOfRule(api, registry);
     // The cache comes first: as soon as the redirect exists, clients arrive at the bucket.
     for (const rule of rules) {
