@@ -138,14 +138,15 @@ async fn board_alone(
     let (accept, client) = asked_with(edge, wanted, purpose);
     let missing = purpose.missing();
     let fetched = ask(&edge.config, &path, Some(&accept), client.as_deref(), missing).await?;
+    let known = known.map(|known| known.package_set.as_str().to_owned());
     let (wanted, copy, later) = (wanted.clone(), fetched.clone(), edge.clone());
-    edge.later(async move { learn(&later.env, &later.config, &wanted, &copy).await });
+    edge.later(async move { learn(&later.env, &later.config, &wanted, &copy, known.as_deref()).await });
     Ok(fetched)
 }
 
-/// Remembers an answer of the backend for all locations.
-async fn learn(env: &Env, config: &Config, wanted: &Wanted, fetched: &Fetched) {
-    if let Some(package_set) = &fetched.package_set {
+/// Remembers an answer of the backend for all locations. `known` is the package set that the tag is known to name.
+async fn learn(env: &Env, config: &Config, wanted: &Wanted, fetched: &Fetched, known: Option<&str>) {
+    if let Some(package_set) = fetched.package_set.as_ref().filter(|set| known != Some(set.as_str())) {
         let sighting = Sighting { package_set: package_set.clone(), asked: fetched.asked };
         tag::tell(env, config, &wanted.tag, sighting).await;
     }
@@ -338,11 +339,11 @@ impl Flight {
         };
         let running = Running { asker, answer: question.boxed_local().shared() };
         *self.running.borrow_mut() = Some(running.clone());
-        let (work, env) = (running.answer.clone(), self.env.clone());
+        let (work, env, known) = (running.answer.clone(), self.env.clone(), header(request, PACKAGE_SET));
         self.state.wait_until(async move {
             // No client waits for KV.
             if let Ok(fetched) = work.await {
-                learn(&env, &config, &wanted, &fetched).await;
+                learn(&env, &config, &wanted, &fetched, known.as_deref()).await;
             }
         });
         Ok(running)

@@ -172,6 +172,8 @@ async fn kept(edge: &Rc<Edge>, set: &ImageSetId, wanted: &Wanted) -> Option<(Man
     let Wanted { image, format, .. } = wanted;
     let manifest = KvStore::open(&edge.env, &edge.config)?.manifest(set, image, *format).await?;
     Key::image(edge, set, image, *format).keep(edge, &manifest);
+    // Clients ask for the digest next.
+    Key::digest(edge, &manifest.metadata.digest).keep(edge, &manifest);
     renewal::note(edge, manifest_key(set, image, *format), &manifest);
     Some((manifest, AnswerSource::Kv))
 }
