@@ -59,7 +59,7 @@ pub struct SourceArgs {
     #[arg(long, env = "FIRN_ARCHIVE_HOSTS", value_name = "HOSTS", default_value = KNOWN_ARCHIVE_HOSTS)]
     pub archive_hosts: ArchiveHosts,
 
-    /// Seconds after which fetching a commit of --pkgs-repo, --flake or --channel is given up
+    /// Seconds after which fetching a commit of --pkgs-repo, --flake or --channel is given up, and what an evaluation downloads
     #[arg(long, env = "FIRN_FETCH_TIMEOUT", value_name = "SECONDS", value_parser = seconds(), default_value_t = 600)]
     pub fetch_timeout: u64,
 }

@@ -2,7 +2,7 @@
 
 use crate::{assert_right, backend, with_caches};
 use firn_tests::{
-    backend::Backend,
+    backend::{Backend, Starting, command},
     binary_cache::{Cache, CacheDir, Compression},
     image::Image,
     layer, nix, package_set,
@@ -136,6 +136,24 @@ fn the_cache_with_the_lowest_priority_number_goes_first() {
     // The operator knows better.
     assert_right(&backend(&[&format!("{}?priority=1", far.url()), &near.url()], &keys).start(), "hello");
     assert!(far.nars().len() == 4 && near.nars().len() == 4, "{:?}", near.requests());
+}
+
+/// Only caches by https need authorities that say who they are.
+#[test]
+fn a_machine_without_certificates_uses_caches_without_encryption() {
+    let cache = Cache::bundled(Compression::Zstd);
+    let nowhere =
+        |starting: Starting| starting.env("SSL_CERT_FILE", "/nowhere").env("SSL_CERT_DIR", "/nowhere");
+    assert_right(&nowhere(backend(&[&cache.url()], &[cache.key()])).start(), "hello");
+    let data = TempDir::new().expect("a temporary directory");
+    let check = command(&["check-config", "--pkgs-path", &package_set::bundled().display().to_string()])
+        .args(["--data"])
+        .args([data.path()])
+        .env("FIRN_CACHES", "https://cache.example.org")
+        .env("SSL_CERT_FILE", "/nowhere")
+        .env("SSL_CERT_DIR", "/nowhere")
+        .run();
+    assert!(check.all().contains("No CA certificates were loaded"), "{}", check.all());
 }
 
 /// A package whose content differs with each build.
