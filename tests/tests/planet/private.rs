@@ -15,7 +15,11 @@ async fn planet() -> (Planet, Origin) {
     let origin = Origin::start().await;
     let settings = Settings::new(&origin.named()).with("FIRN_ACCESS", "private");
     let settings = settings.with("FIRN_USERS", "ann:secret").with("FIRN_SECRET", "s3cret");
-    (Planet::start(settings).await, origin)
+    let planet = Planet::start(settings).await;
+    // The object of the tag writes a row when it first learns of it.
+    get(planet.at("lhr").isolate(0), "/v2/other/manifests/latest").await;
+    planet.settle().await;
+    (planet, origin)
 }
 
 async fn get(place: Place<'_>, path: &str) -> Response {
