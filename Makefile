@@ -47,10 +47,14 @@ $(worker): $(worker_sources)
 worker-release: worker ## pack the built Worker into target/firn-edge, which wrangler deploys without Rust
 	@setup/worker-release
 
-deploy-check: worker ## check that the Worker can be deployed to each environment, without deploying it
+deploy-check: worker ## check that the Worker and a release of it can be deployed, without deploying them
 	@set -e; for environment in '' staging production; do \
 		WRANGLER_SEND_METRICS=false setup/wasm wrangler deploy --dry-run --env "$$environment" \
 			--outdir "target/deploy-check/$${environment:-development}"; \
+	done
+	@set -e; setup/worker-release target/deploy-check; for config in wrangler with-bucket; do \
+		WRANGLER_SEND_METRICS=false setup/wasm wrangler deploy --dry-run --cwd target/deploy-check/firn-edge \
+			--config "$$config.jsonc" --secrets-file firn.env.example; \
 	done
 
 clean: ## remove build results, but keep the state in .firn and the cache of tools

@@ -40,9 +40,6 @@ async function main(words) {
 async function apply(registry, blobs, rules, dryRun) {
     const api = Api.of(process.env, dryRun);
     say(`${registry.hostname} is public and sends clients to ${blobs.href.replace(/\/$/, "")}`);
-    if (blobs.pathname !== "/") {
-        say("note: the edge composes images at the bucket's root, so that FIRN_COMPOSE must be false with a prefix");
-    }
     const former = await bucketOfRule(api, registry);
     // The cache comes first: as soon as the redirect exists, clients arrive at the bucket.
     for (const rule of rules) {
@@ -52,7 +49,7 @@ async function apply(registry, blobs, rules, dryRun) {
     }
     if (former && former.hostname !== blobs.hostname) await forget(api, registry, former);
     const zone = await api.zoneOf(blobs.hostname);
-    for (const setting of await api.tieredCache(zone)) say(`${setting} of the zone ${zone.name}`);
+    for (const [name, state] of await api.tieredCache(zone)) say(`${name} of the zone ${zone.name}: ${state}`);
     say(dryRun ? "Cloudflare accepts this; nothing was changed" : `try: node blob-rules.mjs check ${registry.origin}`);
 }
 

@@ -67,7 +67,10 @@ export class Api {
         return this.#done("removed");
     }
 
-    /** Lets the locations of a zone ask one location near the bucket before the bucket. */
+    /**
+     * Lets the locations of a zone ask one location near the bucket before the bucket. Returns the settings with what
+     * was done.
+     */
     async tieredCache(zone) {
         const said = [];
         // The second needs the first.
@@ -75,12 +78,10 @@ export class Api {
             ["tiered cache", "argo/tiered_caching"],
             ["smart topology", "cache/tiered_cache_smart_topology_enable"],
         ]) {
-            const { value } = (await this.#call("GET", `/zones/${zone.id}/${path}`, undefined, true)) ?? {};
-            if (value === "on") said.push(`${name}: on`);
-            else {
-                if (!this.#dryRun) await this.#call("PATCH", `/zones/${zone.id}/${path}`, { value: "on" });
-                said.push(`${name}: ${this.#done("switched on")}`);
-            }
+            const setting = `/zones/${zone.id}/${path}`;
+            const isOn = (await this.#call("GET", setting, undefined, true))?.value === "on";
+            if (!isOn && !this.#dryRun) await this.#call("PATCH", setting, { value: "on" });
+            said.push([name, isOn ? "on" : this.#done("switched on")]);
         }
         return said;
     }

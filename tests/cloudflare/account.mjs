@@ -70,7 +70,8 @@ export class Account {
             if (!this.r2) return [403, 10042, R2_OFF];
             if (method === "POST") return ok(void this.buckets.push(body.name) ?? {});
             if (path === "/r2/buckets") return ok({ buckets: this.buckets.map((name) => ({ name })) });
-            return this.buckets.includes(path.split("/")[3]) ? ok({}) : [404, 10006, "The specified bucket does not exist."];
+            const exists = this.buckets.includes(path.split("/")[3]);
+            return exists ? ok({}) : [404, 10006, "The specified bucket does not exist."];
         }
         if ((name = of(/^\/workers\/scripts\/([^/]+)$/)) && method === "PUT") {
             const types = body.metadata.bindings.map(({ type }) => type);
@@ -127,7 +128,8 @@ async function read(request, bytes) {
     const type = request.headers["content-type"] ?? "";
     if (type.startsWith("multipart/form-data")) {
         const form = await new Response(bytes, { headers: { "content-type": type } }).formData();
-        return { metadata: JSON.parse(form.get("metadata")), files: [...form.keys()].filter((key) => key !== "metadata") };
+        const files = [...form.keys()].filter((key) => key !== "metadata");
+        return { metadata: JSON.parse(form.get("metadata")), files };
     }
     return bytes.length ? JSON.parse(bytes) : undefined;
 }

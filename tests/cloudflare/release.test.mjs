@@ -1,6 +1,7 @@
 // A release of the Worker, deployed by wrangler to an account that a local server plays.
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
 import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -28,8 +29,10 @@ beforeEach(async (context) => {
 
 function run(program, words, environment, cwd = ROOT) {
     return new Promise((done) => {
+        // Wrangler's own files go to the test's folder, so that no account of the developer is used.
+        const env = { ...process.env, XDG_CONFIG_HOME: place, CLOUDFLARE_API_TOKEN: "", ...environment };
         // A question that nobody answers must not keep the tests waiting for ever.
-        const options = { env: { PATH: process.env.PATH, HOME: place, ...environment }, cwd, timeout: 120_000 };
+        const options = { env, cwd, timeout: 300_000 };
         const child = execFile(program, words, options, (error, stdout, stderr) => {
             done({ code: error?.code ?? 0, stdout, stderr, all: `${stdout}${stderr}` });
         });
@@ -72,9 +75,8 @@ test("one command deploys to workers.dev", async () => {
 test("an upgrade needs no file, and keeps the namespace", async () => {
     await deploy(["--secrets-file", "firn.env"]);
     const first = bindings("firn").MANIFESTS.namespace_id;
-    const release = account;
-    account = await Account.start();
-    Object.assign(account, { workers: release.workers, namespaces: release.namespaces, onWorkersDev: release.onWorkersDev });
+    const { workers, namespaces, onWorkersDev } = account;
+    account = Object.assign(await Account.start(), { workers, namespaces, onWorkersDev });
     const { code, all } = await again([]);
     assert.equal(code, 0, all);
     assert.deepEqual(account.unknown, []);
@@ -135,6 +137,30 @@ test("a file of one's own may lie outside of the release", async () => {
     assert.equal(code, 0, all);
     assert.deepEqual(account.buckets, ["mine"]);
     assert.deepEqual(account.workers.get("firn").files.sort(), ["index.js", "index_bg.wasm"]);
+});
+
+// What wrangler uploads are the files as they are, so they are run as they are.
+test("the files of a release answer in workerd", { timeout: 300_000 }, async () => {
+    const words = ["dev", "--local", "--ip=127.0.0.1", "--port=0", "--inspector-port=0", "--env-file=firn.env"];
+    const env = { ...process.env, XDG_CONFIG_HOME: place, CI: "1", NO_COLOR: "1", WRANGLER_SEND_METRICS: "false" };
+    const options = { cwd: release, env, stdio: ["ignore", "pipe", "inherit"], detached: true };
+    const child = spawn("wrangler", [...words, "--show-interactive-dev-session=false"], options);
+    let said = "";
+    try {
+        for await (const chunk of child.stdout) {
+            said += chunk;
+            if (/Ready on http/.test(said)) break;
+        }
+        const [, address] = said.match(/Ready on (http:\/\/[0-9.:]+)/) ?? assert.fail(said);
+        const health = await fetch(`${address}/healthz`);
+        assert.deepEqual([health.status, await health.json()], [200, { status: "ok" }]);
+        const base = await fetch(`${address}/v2/`);
+        assert.equal(base.headers.get("docker-distribution-api-version"), "registry/2.0");
+    } finally {
+        // Its workerd, too.
+        process.kill(-child.pid);
+        await once(child, "exit");
+    }
 });
 
 test("both configurations have what wrangler.toml has", async () => {

@@ -1,6 +1,7 @@
 //! Where the package set comes from.
 
 use super::{ConfigError, bounds::seconds};
+use crate::package_set::{ArchiveHosts, KNOWN_ARCHIVE_HOSTS};
 use clap::{Args, ValueEnum};
 use firn_shared::naming::{
     flake_url,
@@ -53,7 +54,12 @@ pub struct SourceArgs {
     #[arg(long, env = "FIRN_REVISIONS", value_enum)]
     pub revisions: Option<RevisionsArg>,
 
-    /// Seconds after which fetching a commit of --pkgs-repo, --flake or --channel is given up
+    /// Hosts whose archives of commits are downloaded, which takes less time than git: each HOST=github or HOST=gitlab, by
+    /// the layout of its URLs. Empty for none
+    #[arg(long, env = "FIRN_ARCHIVE_HOSTS", value_name = "HOSTS", default_value = KNOWN_ARCHIVE_HOSTS)]
+    pub archive_hosts: ArchiveHosts,
+
+    /// Seconds after which fetching a commit of --pkgs-repo, --flake or --channel is given up, and what an evaluation downloads
     #[arg(long, env = "FIRN_FETCH_TIMEOUT", value_name = "SECONDS", value_parser = seconds(), default_value_t = 600)]
     pub fetch_timeout: u64,
 }

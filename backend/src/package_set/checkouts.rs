@@ -1,6 +1,9 @@
-//! The files of a commit. Git fetches them into the data directory, and Nix reads them there.
+//! The files of a commit. They are fetched into the data directory, and Nix reads them there.
 //!
-//! **What is fetched** is the one commit, without its history. If a host cannot serve single commits, all its
+//! **From where.** Some hosts serve archives of commits ([`archive_hosts`](super::archive_hosts)). Git fetches from all
+//! others, what is private, and what an archive cannot be had of.
+//!
+//! **What git fetches** is the one commit, without its history. If a host cannot serve single commits, all its
 //! branches and tags are fetched, but nothing else, such as pull requests. Each fetch uses a new repository, which is
 //! removed afterwards. So no repository grows or stays locked by a killed process, and nothing that one revision
 //! fetched is visible in another.
@@ -11,7 +14,10 @@
 
 use super::{
     RepositoryError,
+    archive_hosts::ArchiveHosts,
+    archives::{self, ArchiveError},
     git::{Git, GitError, Interrupted},
+    unpack::{MAX_BYTES, unpack},
 };
 use crate::{
     process::OwnFolder,
@@ -36,10 +42,6 @@ use std::time::{Duration, SystemTime};
 
 /// How many checkouts are kept. One of nixpkgs takes 300 MB.
 const KEPT: usize = 8;
-/// Limit of one commit's files, and of what is fetched for them, in bytes.
-const MAX_BYTES: u64 = 4 << 30;
-/// Limit of the number of files and directories of one commit.
-const MAX_ENTRIES: usize = 2_000_000;
 /// How often the size of a fetch is checked.
 const LOOK: Duration = Duration::from_millis(500);
 /// How many commits are fetched at once. Builds wait for a fetch, and the number of builds is limited.
@@ -68,6 +70,8 @@ pub(super) struct Checkouts {
     /// The directory for fetches. What a killed process left there has been removed.
     staging: OwnFolder,
     limit: Duration,
+    /// The hosts whose archives are used.
+    hosts: ArchiveHosts,
     fetches: Flights<FetchResult>,
     failures: Cache<CacheKey, RepositoryError>,
     turns: Arc<Turns>,
@@ -134,18 +138,24 @@ impl Checkouts {
     ///
     /// # Errors
     /// If the directory cannot be written to.
-    pub(super) fn new(data: &Path, limit: Duration) -> io::Result<Arc<Self>> {
+    pub(super) fn new(data: &Path, limit: Duration) -> io::Result<Self> {
         let parent = data.join("sources");
         fs::create_dir_all(&parent)?;
-        Ok(Arc::new(Self {
+        Ok(Self {
             // Nix's expressions see this path, so it must not contain symbolic links.
             parent: parent.canonicalize()?,
             staging: OwnFolder::new(&data.join("fetching"))?,
             limit,
+            hosts: ArchiveHosts::default(),
             fetches: Flights::default(),
             failures: Cache::builder().max_capacity(MAX_FAILURES).time_to_live(FAILURE_INTERVAL).build(),
             turns: Turns::new(AT_ONCE),
-        }))
+        })
+    }
+
+    /// The same, which uses the archives of these hosts.
+    pub(super) fn with_archives(self, hosts: ArchiveHosts) -> Self {
+        Self { hosts, ..self }
     }
 
     /// The files of a commit, fetched if they are not there. Callers that want the same commit share one fetch.
@@ -202,15 +212,14 @@ impl Checkouts {
         let started = std::time::Instant::now();
         let failed = |error: io::Error| RepositoryError::Disk(error.to_string());
         let work = tempfile::TempDir::new_in(self.staging.path()).map_err(failed)?;
-        let archive = work.path().join("source.tar");
-        let fetch = Fetch { git: Git::new(url, self.limit), repository: work.path().join("git"), commit };
-        let date = fetch.archive(&archive).await?;
+        let made = work.path().join("made");
+        let date = match self.from_host(url, commit, &made).await? {
+            Some(date) => date,
+            None => self.from_git(url, commit, work.path(), &made).await?,
+        };
         let place = self.parent.join(key.to_string());
         let (parent, staging) = (self.parent.clone(), self.staging.path().to_owned());
-        let unpacked = tokio::task::spawn_blocking(move || {
-            let made = work.path().join("made");
-            fs::create_dir_all(made.join("source"))?;
-            unpack(&archive, &made.join("source"))?;
+        let checkout = tokio::task::spawn_blocking(move || {
             fs::write(made.join("date"), date.to_string())?;
             let lock = File::create(made.join("lock"))?;
             // After a power failure the folder is complete or absent.
@@ -220,19 +229,75 @@ impl Checkouts {
                 Err(_) if place.join("lock").exists() => {}
                 result => result?,
             }
+            drop(work);
             let checkout = open(&place).ok_or_else(|| io::Error::other("it is gone again"))?;
             // If removing fails now, it may work next time.
             let _ = remove_oldest(&parent, &staging, KEPT);
             Ok::<_, io::Error>(checkout)
         });
-        let checkout =
-            unpacked.await.map_err(io::Error::other).flatten().map_err(|error| match error.kind() {
-                io::ErrorKind::FileTooLarge => RepositoryError::TooLarge(MAX_BYTES),
-                _ => failed(error),
-            })?;
+        let checkout = checkout.await.map_err(io::Error::other).flatten().map_err(failed)?;
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(url = %url, commit = commit.as_str(), duration_ms, "package set fetched");
         Ok(checkout)
+    }
+}
+
+impl Checkouts {
+    /// Puts the files into `made`, from the archive of the repository's host. Returns the commit time; None if the host has
+    /// no archives, or none of this commit for anybody.
+    async fn from_host(
+        &self,
+        url: &SourceUrl,
+        commit: &Commit,
+        made: &Path,
+    ) -> Result<Option<i64>, RepositoryError> {
+        if url.has_credentials() {
+            return Ok(None);
+        }
+        let git = Git::new(url, self.limit);
+        // The operator's settings may lead elsewhere.
+        let address = git.run(["ls-remote", "--get-url", "--", git.remote()]).await.unwrap_or_default();
+        let Some(archive) = self.hosts.url(address.trim(), commit) else { return Ok(None) };
+        let fetch = archives::fetch(&archive, commit, made.to_owned());
+        match tokio::time::timeout(self.limit, fetch).await {
+            Ok(Ok(date)) => Ok(Some(date)),
+            Ok(Err(ArchiveError::TooLarge)) => Err(RepositoryError::TooLarge(MAX_BYTES)),
+            Ok(Err(error)) => {
+                let error = crate::error_chain::chain(&error);
+                tracing::info!(archive, error, "the host has no archive of this commit; asking git");
+                let removed = match made.exists() {
+                    true => fs::remove_dir_all(made),
+                    false => Ok(()),
+                };
+                removed.map(|()| None).map_err(|error| RepositoryError::Disk(error.to_string()))
+            }
+            Err(_) => Err(RepositoryError::Slow(self.limit)),
+        }
+    }
+
+    /// Puts the files into `made` by git, which works in `work`. Returns the commit time.
+    async fn from_git(
+        &self,
+        url: &SourceUrl,
+        commit: &Commit,
+        work: &Path,
+        made: &Path,
+    ) -> Result<i64, RepositoryError> {
+        let archive = work.join("source.tar");
+        let fetch = Fetch { git: Git::new(url, self.limit), repository: work.join("git"), commit };
+        let date = fetch.archive(&archive).await?;
+        let source = made.join("source");
+        let unpacked = tokio::task::spawn_blocking(move || {
+            fs::create_dir_all(&source)?;
+            unpack(io::BufReader::new(File::open(archive)?), &source)
+        });
+        match unpacked.await.map_err(io::Error::other).flatten() {
+            Ok(_) => Ok(date),
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                Err(RepositoryError::TooLarge(MAX_BYTES))
+            }
+            Err(error) => Err(RepositoryError::Disk(error.to_string())),
+        }
     }
 }
 
@@ -348,26 +413,6 @@ fn remove_oldest(parent: &Path, staging: &Path, kept: usize) -> io::Result<()> {
             // Renaming makes it unavailable at once; deleting the files takes a while.
             let grave = tempfile::TempDir::new_in(staging)?;
             fs::rename(&dir, grave.path().join("removed"))?;
-        }
-    }
-    Ok(())
-}
-
-/// Unpacks git's archive: only directories, files and symbolic links.
-fn unpack(archive: &Path, into: &Path) -> io::Result<()> {
-    let mut archive = tar::Archive::new(io::BufReader::new(File::open(archive)?));
-    let mut bytes = 0;
-    for (count, entry) in archive.entries()?.enumerate() {
-        let mut entry = entry?;
-        bytes += entry.size();
-        if bytes > MAX_BYTES || count > MAX_ENTRIES {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let kind = entry.header().entry_type();
-        entry.set_preserve_mtime(false);
-        // Nothing is written outside the directory, whatever names the commit's files have.
-        if (kind.is_file() || kind.is_dir() || kind.is_symlink()) && !entry.unpack_in(into)? {
-            return Err(io::Error::other("the commit has a file whose path leads outside of it"));
         }
     }
     Ok(())

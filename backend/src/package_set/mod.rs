@@ -3,6 +3,8 @@
 //! Anything that can change is looked up at most once per short interval. Everything after that is keyed by the
 //! revision that was found.
 
+mod archive_hosts;
+mod archives;
 mod channels;
 mod checkouts;
 mod git;
@@ -10,8 +12,10 @@ mod git_refs;
 mod path;
 mod refs;
 mod trust;
+mod unpack;
 
 use crate::waiting::{Abandoned, Audience, Client, QueueError};
+pub use archive_hosts::{ArchiveHosts, KNOWN as KNOWN_ARCHIVE_HOSTS};
 use channels::Channels;
 use checkouts::{Checkout, Checkouts};
 use firn_shared::{
@@ -182,7 +186,7 @@ impl PackageSet {
         };
         let configured = Default::default();
         let is_fetched = source.repository().is_some();
-        let checkouts = is_fetched.then(|| Checkouts::new(data, fetch_limit)).transpose()?;
+        let checkouts = is_fetched.then(|| Checkouts::new(data, fetch_limit)).transpose()?.map(Arc::new);
         let refs = refs_of(&source, revisions, channels::OFFICIAL.into());
         let callers_are_trusted = false;
         Ok(Self { source, revisions, refs, path, checkouts, configured, callers_are_trusted })
@@ -192,6 +196,13 @@ impl PackageSet {
     #[must_use]
     pub fn with_channels(self, server: SourceUrl) -> Self {
         Self { refs: refs_of(&self.source, self.revisions, server), ..self }
+    }
+
+    /// The same, which fetches commits as archives from these hosts.
+    #[must_use]
+    pub fn with_archives(self, hosts: ArchiveHosts) -> Self {
+        let checkouts = self.checkouts.and_then(Arc::into_inner);
+        Self { checkouts: checkouts.map(|checkouts| Arc::new(checkouts.with_archives(hosts))), ..self }
     }
 
     /// The same, if only the operator chooses revisions, at the command line.

@@ -12,6 +12,7 @@ const [LOCATIONS, IMAGES] = [300, 1000];
 // location that has just read that there is nothing repeats that for another minute.
 const LANDED = { before: 60, after: 180 };
 
+const perThousand = ({ bill, pulls }) => (bill.object_requests / pulls) * 1000;
 const number = (value) => Math.round(value).toLocaleString("en-US");
 const money = (value) => `$${value.toFixed(2)}`;
 
@@ -50,7 +51,7 @@ table(`A tag with ${number(IMAGES)} images at ${LOCATIONS} locations, TTL 300 s,
     ["KV writes refused (429)", ...runs.map((run) => number(run.refusedByKv))],
     ["KV writes in half an hour", ...runs.map((run) => number(run.bill.kv_writes))],
     ["KV reads for a pull", ...runs.map((run) => (run.bill.kv_reads / run.pulls).toFixed(2))],
-    ["object requests for 1,000 pulls", ...runs.map((run) => ((run.bill.object_requests / run.pulls) * 1000).toFixed(2))],
+    ["object requests for 1,000 pulls", ...runs.map((run) => perThousand(run).toFixed(2))],
     ["$ for a million pulls", ...runs.map((run) => money(price(run)))],
 ]);
 

@@ -22,14 +22,17 @@ const POINTER = "tag";
 // 58 layers and a config: `shell/git`.
 const BLOBS = 59;
 
-/** Runs a design at this many pulls a second, and returns what was counted. */
-export function simulate(Design, { rate, locations, images, landed }) {
+/**
+ * Runs a design at this many pulls a second, and returns what was counted. The exponents say how unequal locations and
+ * images are.
+ */
+export function simulate(Design, { rate, locations, images, landed, exponents = [0.6, 1] }) {
     const agenda = new Agenda();
     const chance = new Chance(7);
     const kv = new Kv(locations);
     const objects = new Objects();
     const backend = { images: new Counter(), tags: new Counter() };
-    const [byLocation, byImage] = [zipf(locations, 0.6), zipf(images, 1)];
+    const [byLocation, byImage] = [zipf(locations, exponents[0]), zipf(images, exponents[1])];
     const world = { agenda, chance, kv, objects, backend, landed, images, set: 1 };
     world.isolates = byLocation.map((share) => {
         return Math.min(64, Math.max(2, Math.ceil((rate * share * Design.REQUESTS_PER_PULL) / ISOLATE_RATE)));
@@ -45,7 +48,8 @@ export function simulate(Design, { rate, locations, images, landed }) {
         if (agenda.now + next <= END) agenda.at(agenda.now + next, event);
     };
     agenda.run(MOVE, act);
-    const steady = { questions: backend.images.total + backend.tags.total };
+    const steady = { questions: backend.images.total + backend.tags.total, images: backend.images.total };
+    const before = { kv_reads: kv.reads, kv_writes: kv.writes.total, object_requests: objects.requests.total };
     backend.images.busiest = 0;
     world.set = 2;
     agenda.run(END, act);
@@ -64,6 +68,13 @@ export function simulate(Design, { rate, locations, images, landed }) {
             kv_reads: kv.reads + rate * END * Design.KV_READS_PER_PULL,
             kv_writes: kv.writes.total,
             object_requests: objects.requests.total,
+        },
+        // From when the tag moved.
+        since: {
+            images: backend.images.total - steady.images,
+            kv_reads: kv.reads - before.kv_reads,
+            kv_writes: kv.writes.total - before.kv_writes,
+            object_requests: objects.requests.total - before.object_requests,
         },
         blobs: rate * END * BLOBS,
         behindCdn: Design.BEHIND_CDN,
@@ -101,7 +112,7 @@ class Flights {
     }
 }
 
-/** The design before: each image's object writes the pointer of the tag, which all share, and overload falls through. */
+/** The design before: each image's object writes the tag's pointer, which all share, and overload falls through. */
 export class Before {
     static REQUESTS_PER_PULL = 3 + BLOBS;
     // `is_kept_here`, for each blob.

@@ -32,6 +32,11 @@ async fn clients_are_sent_to_the_backend() {
     assert_eq!(header(&response, "docker-content-digest"), digest.to_string());
     assert_eq!(origin.seen()[0].method, "HEAD");
     assert_eq!(edge.head(&self::path(&Digest::of(b"none"))).await.status(), 404);
+    // As in the demo: crane and others follow no redirect to a private address.
+    let named = origin.url.replace("127.0.0.1", "localhost");
+    let edge = Edge::start(Settings::new(&origin.url).with("FIRN_BLOBS_URL", &named)).await;
+    assert_eq!(header(&edge.get(&path).await, "location"), format!("{named}{path}"));
+    assert_eq!(edge.head(&path).await.status(), 200);
     let elsewhere = Settings::new(&origin.url).with("FIRN_BLOBS_URL", "https://blobs.example/");
     let edge = Edge::start(elsewhere).await;
     assert_eq!(header(&edge.get(&path).await, "location"), format!("https://blobs.example{path}"));

@@ -4,5 +4,5 @@ use firn_tests::node::run_tests;
 
 #[test]
 fn a_release_is_deployed_by_one_command() {
-    run_tests(&["tests/cloudflare/release.test.mjs"], 10);
+    run_tests(&["tests/cloudflare/release.test.mjs"], 11);
 }

@@ -7,6 +7,7 @@ mod flights;
 mod front;
 mod private;
 mod rules;
+mod scale;
 mod tags;
 mod workers_cache;
 

@@ -137,7 +137,7 @@ async fn probe_packages(args: &BuilderArgs, data: &Path, nix: Option<&Nix>) -> F
         return Finding::new(Level::Error, PACKAGES, "not tried, because Nix does not work");
     };
     let packages = match PackageSet::new(source, revisions, data, args.source.fetch_limit()) {
-        Ok(packages) => packages,
+        Ok(packages) => packages.with_archives(args.source.archive_hosts.clone()),
         Err(error) => {
             let message = format!("cannot write {}: {error}; choose another FIRN_DATA", data.display());
             return Finding::new(Level::Error, PACKAGES, message);
