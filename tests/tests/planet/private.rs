@@ -15,7 +15,11 @@ async fn planet() -> (Planet, Origin) {
     let origin = Origin::start().await;
     let settings = Settings::new(&origin.named()).with("FIRN_ACCESS", "private");
     let settings = settings.with("FIRN_USERS", "ann:secret").with("FIRN_SECRET", "s3cret");
-    (Planet::start(settings).await, origin)
+    let planet = Planet::start(settings).await;
+    // The tag has an object of its own, which knows it from now on.
+    get(planet.at("lhr"), "/v2/git/htop/manifests/latest").await;
+    planet.settle().await;
+    (planet, origin)
 }
 
 async fn get(place: Place<'_>, path: &str) -> Response {
