@@ -1,4 +1,4 @@
-# Shared by the programs of `make bench`. Source this after report.bash.
+# Shared by the programs of `make bench`; setup/run takes a port from here. Source this after report.bash.
 
 # The median of numbers, one a line.
 median() { sort -g | awk '{ v[NR] = $1 } END { if (NR) print v[int((NR + 1) / 2)] }'; }

@@ -21,6 +21,7 @@ pub mod git_server;
 pub mod image;
 pub mod layer;
 pub mod nix;
+pub mod node;
 pub mod package_set;
 pub mod podman;
 pub mod program;

@@ -103,7 +103,7 @@ impl Method {
 
 /// A text in which a character may be escaped, with upper-case or lower-case digits.
 fn unescaped(text: &str, character: &str, escape: &str) -> String {
-    text.replace(escape, character).replace(&escape.to_lowercase(), character)
+    text.replace(escape, character).replace(&escape.to_ascii_lowercase(), character)
 }
 
 fn digest(text: &str) -> Result<Digest, OciError> {
