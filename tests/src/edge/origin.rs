@@ -128,7 +128,7 @@ impl Origin {
 
     /// Its URL with a name instead of an address, as it must be in production. The planet finds it.
     pub fn named(&self) -> String {
-        self.url.replace("127.0.0.1", "backend.example")
+        crate::edge::planet::named(&self.url)
     }
 
     /// Behaves like this from now on.

@@ -99,6 +99,8 @@ impl Edge {
         let unbound = bound.into_iter().filter(|(_, is_bound)| !is_bound).map(|(name, _)| name.to_owned());
         let limits = [("LOOKUPS", look_ups), ("MISSES", misses)];
         let limits = limits.into_iter().filter_map(|(name, limit)| Some((name.to_owned(), limit?)));
+        // No address can be fetched in production.
+        let variables = variables.into_iter().map(|(name, value)| (name, planet::named(&value))).collect();
         let planet = Planet::start(planet::Settings {
             variables,
             locations: vec![planet::Location { name: "here".to_owned(), isolates: 1 }],
@@ -107,7 +109,6 @@ impl Edge {
             limits: limits.collect(),
             strict: true,
             standing: false,
-            addresses: true,
             workers_dev: !cache,
             ..planet::Settings::new("")
         })

@@ -23,7 +23,7 @@ async fn clients_are_sent_to_the_backend() {
     let (digest, path) = (Digest::of(b"blob"), path(&Digest::of(b"blob")));
     let response = edge.get(&path).await;
     assert_eq!(response.status(), 307);
-    assert_eq!(header(&response, "location"), format!("{}{path}", origin.url));
+    assert_eq!(header(&response, "location"), format!("{}{path}", origin.named()));
     assert_eq!(header(&response, "docker-content-digest"), digest.to_string());
     assert!(origin.seen().is_empty());
     let response = edge.head(&path).await;
@@ -50,7 +50,7 @@ async fn redirects_to_the_backend_are_signed_for_get() {
     let response = edge.get(&path).await;
     let location = header(&response, "location");
     let (address, query) = location.split_once('?').expect("a query");
-    assert_eq!(address, format!("{}{path}", origin.url));
+    assert_eq!(address, format!("{}{path}", origin.named()));
     let proof = query.strip_prefix(&format!("{HEADER}=")).expect("a proof");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     assert_eq!(Secret::new("s3cret").verify("GET", &path, Some(proof), now), Ok(()));

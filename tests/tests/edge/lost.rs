@@ -104,7 +104,8 @@ async fn a_missing_blob_of_a_manifest_in_an_index_is_made_again() {
     assert_eq!(seen.uri, tag);
     assert_eq!(seen.headers["x-firn-missing"], config.to_string());
     assert_eq!(edge.get(&manifest).await.status(), 200, "the image is still there");
-
+    // What was written a moment ago cannot be deleted.
+    edge.advance(Duration::from_secs(2)).await;
     origin.behave(Behaviour::Refuse(OciError::new(ErrorCode::NameUnknown, "there is no git")));
     assert_eq!(refusal(edge.get(&blob).await).await, missing);
     edge.renew_kv().await;

@@ -25,20 +25,24 @@
 //! charges for is counted ([`Planet::bill`]), also one that is refused.
 
 mod bill;
+mod name;
 mod settings;
 
 pub use bill::{Bill, Prices};
+pub use name::named;
 pub use settings::{Location, Settings};
 
 use crate::{
     service::{Service, scratch},
     wait::{LONG, eventually},
 };
+use name::{Names, hosts};
 use reqwest::{Method, RequestBuilder, Response};
 use serde::{Serialize, de::DeserializeOwned};
-use settings::{compatibility_date, hosts, object_classes};
+use settings::{compatibility_date, object_classes};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long it may take to end.
@@ -134,6 +138,7 @@ impl Planet {
         // already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        let client = client.dns_resolver(Arc::new(Names));
         Self { url, client: client.build().expect("a client"), service }
     }
 

@@ -26,8 +26,6 @@ pub struct Settings {
     pub object_rate: u32,
     /// How many subrequests a request may make.
     pub subrequests: u32,
-    /// Whether `fetch` to an IP address works.
-    pub addresses: bool,
     /// Whether this is `workers.dev`, where the Cache API keeps nothing.
     pub workers_dev: bool,
     /// Whether Workers Cache stands before the Worker.
@@ -59,7 +57,6 @@ impl Settings {
             standing: true,
             object_rate: 1000,
             subrequests: 10_000,
-            addresses: false,
             workers_dev: false,
             workers_cache: false,
         }
@@ -111,15 +108,4 @@ pub(super) fn object_classes(root: &Path) -> BTreeMap<String, String> {
     sections
         .map(|section| value(section, "name").zip(value(section, "class_name")).expect("a binding"))
         .collect()
-}
-
-/// The servers of the test that are named in these values: `NAME.example:PORT` is a server on this port of this machine.
-pub(super) fn hosts<'a>(values: impl Iterator<Item = &'a String>) -> BTreeMap<String, String> {
-    let words = values.flat_map(|value| value.split([' ', ',', '/']));
-    let hosts = words.filter_map(|word| {
-        let (name, port) = word.split_once(':')?;
-        (name.ends_with(".example") && port.parse::<u16>().is_ok())
-            .then(|| (word.to_owned(), format!("127.0.0.1:{port}")))
-    });
-    hosts.collect()
 }

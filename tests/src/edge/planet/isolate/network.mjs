@@ -8,7 +8,7 @@ const isAddress = (host) => /^\d+\.\d+\.\d+\.\d+$/.test(host) || host.startsWith
 // Names that end in `.example` are servers of the test. Addresses are refused, as in production.
 function outbound(request) {
   const { hostname, host } = new URL(request.url);
-  if (isAddress(hostname) && !env.SETTINGS.addresses) return new Response("error code: 1003", { status: 403 });
+  if (isAddress(hostname)) return new Response("error code: 1003", { status: 403 });
   const named = env[`host ${host}`];
   return named ? named.fetch(request) : fetchForReal(request);
 }
