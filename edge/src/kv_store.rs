@@ -4,7 +4,9 @@
 //! miss. Values are verified when they are read; a damaged value counts as missing.
 
 use crate::{
+    edge::Edge,
     kv::Kv,
+    location,
     manifest::{Fetched, Manifest},
     memory, verified,
 };
@@ -22,6 +24,9 @@ use worker::{Env, console_warn};
 
 /// The KV binding.
 pub(crate) const BINDING: &str = "MANIFESTS";
+
+/// How long a location remembers that it has recorded a tag: a day, in seconds.
+const NOTED_SECONDS: u64 = 24 * 3600;
 
 /// The manifests that the edge has cached in KV.
 pub(crate) struct KvStore {
@@ -107,13 +112,20 @@ impl KvStore {
 
     /// Records that the edge has served a name by this tag without asking the backend, which may not know of it. This
     /// is not needed for `latest`: the edge finds out at once whether it can answer for that.
-    pub(crate) async fn note_tag(&self, name: &ImageName, tag: &Tag) {
+    pub(crate) async fn note_tag(&self, edge: &Edge, name: &ImageName, tag: &Tag) {
         if tag.is_latest() || !memory::note_tag(name, tag) {
             return;
         }
         let key = format!("{}{tag}", edge_cache::tags_prefix(name));
-        if let Err(error) = self.kv.put_plain_bytes(&key, b"", self.manifest_ttl_seconds).await {
-            warn("note a tag", &error);
+        // Another isolate here may have done so: every write is billed.
+        if location::get(edge, &key).await.is_some() {
+            return;
+        }
+        match self.kv.put_plain_bytes(&key, b"", self.manifest_ttl_seconds).await {
+            Ok(()) => {
+                location::keep(edge, &key, Vec::new(), NOTED_SECONDS.min(self.manifest_ttl_seconds / 2))
+            }
+            Err(error) => warn("note a tag", &error),
         }
     }
 

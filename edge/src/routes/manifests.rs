@@ -92,8 +92,8 @@ async fn by_tag(edge: &Rc<Edge>, wanted: &Wanted) -> Result<(Manifest, AnswerSou
         Limit::LookUps.check(edge).await?;
         return fetch(edge, wanted, None).await;
     };
-    let image = request_key(&wanted.image, &wanted.tag, wanted.format);
-    let found = match known.choice(&image, clock::now(), edge.config.tag_ttl_seconds) {
+    let image = || request_key(&wanted.image, &wanted.tag, wanted.format);
+    let found = match known.choice(image, clock::now(), edge.config.tag_ttl_seconds) {
         Choice::Only(new) => find(edge, new, wanted).await?,
         Choice::Previous { previous, new } => match kept(edge, previous, wanted).await {
             Some(found) => Some(found),
@@ -124,8 +124,11 @@ async fn change(
     let what = manifest_key(new, &wanted.image, wanted.format).to_string();
     // The new image is looked for once in a while, and meanwhile the backend is asked for it.
     if memory::begin_revalidation(&what) {
-        if let Some(found) = find(edge, new, wanted).await? {
-            return Ok(Some(found));
+        match find(edge, new, wanted).await {
+            Ok(Some(found)) => return Ok(Some(found)),
+            Ok(None) => {}
+            // The client may look for no new images now, but what is cached is not limited.
+            Err(refused) => return kept(edge, previous, wanted).await.map(Some).ok_or(refused),
         }
         if memory::is_ended(&what) {
             return Ok(None);
@@ -190,7 +193,7 @@ fn note_tag(edge: &Rc<Edge>, wanted: &Wanted) {
         let (edge, wanted) = (edge.clone(), wanted.clone());
         edge.clone().later(async move {
             if let Some(store) = KvStore::open(&edge.env, &edge.config) {
-                store.note_tag(&wanted.image, &wanted.tag).await;
+                store.note_tag(&edge, &wanted.image, &wanted.tag).await;
             }
         });
     }

@@ -121,15 +121,17 @@ impl TagPointer {
         }
     }
 
-    /// Where to look for an image at `now` (seconds since 1970). `image` is its
+    /// Where to look for an image at `now` (seconds since 1970). `image` is called only if that matters, and returns its
     /// [`request_key`](crate::link::edge_cache::request_key). If tags are checked more often than the time over which
     /// images change, they change within `ttl_seconds`.
-    pub fn choice(&self, image: &CacheKey, now: u64, ttl_seconds: u64) -> Choice<'_> {
+    pub fn choice(&self, image: impl FnOnce() -> CacheKey, now: u64, ttl_seconds: u64) -> Choice<'_> {
         let new = &self.package_set;
         // Clocks of different machines differ. A pointer from the future has age 0.
         let age = now.saturating_sub(self.moved);
         match &self.previous {
-            Some(previous) if age < turn(image, SPREAD_SECONDS.min(ttl_seconds)) => {
+            Some(previous)
+                if age < SPREAD_SECONDS && age < turn(&image(), SPREAD_SECONDS.min(ttl_seconds)) =>
+            {
                 Choice::Previous { previous, new }
             }
             Some(previous) if age < PREVIOUS_SECONDS => Choice::New { new, previous },
@@ -227,7 +229,7 @@ mod tests {
         let mut changed = Vec::new();
         for second in 0..=SPREAD_SECONDS {
             let is_new = |number: &usize| {
-                let choice = pointer.choice(&image(*number), 1_000 + second, 300);
+                let choice = pointer.choice(|| image(*number), 1_000 + second, 300);
                 assert!(
                     [Choice::New { new, previous: old }, Choice::Previous { previous: old, new }]
                         .contains(&choice)
@@ -240,11 +242,11 @@ mod tests {
         let most = changed.windows(2).map(|pair| pair[1] - pair[0]).max();
         assert!(most < Some(60), "too many at once: {changed:?}");
         // What is checked every second changes within a second.
-        assert_eq!(pointer.choice(&image(1), 1_001, 1), Choice::New { new, previous: old });
-        assert_eq!(pointer.choice(&image(1), 1_000, 0), Choice::New { new, previous: old });
-        assert_eq!(pointer.choice(&image(1), 1_599, 300), Choice::New { new, previous: old });
-        assert_eq!(pointer.choice(&image(1), 1_600, 300), Choice::Only(new));
-        assert_eq!(learned(&[("new", 1_000)]).choice(&image(1), 1_000, 300), Choice::Only(new));
+        assert_eq!(pointer.choice(|| image(1), 1_001, 1), Choice::New { new, previous: old });
+        assert_eq!(pointer.choice(|| image(1), 1_000, 0), Choice::New { new, previous: old });
+        assert_eq!(pointer.choice(|| image(1), 1_599, 300), Choice::New { new, previous: old });
+        assert_eq!(pointer.choice(|| image(1), 1_600, 300), Choice::Only(new));
+        assert_eq!(learned(&[("new", 1_000)]).choice(|| image(1), 1_000, 300), Choice::Only(new));
     }
 
     #[test]

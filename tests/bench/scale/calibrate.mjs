@@ -1,6 +1,6 @@
-// Prints, as JSON, what the design after does from when a tag moves until the end of the simulation. Arguments: how many
-// locations and images, all pulled equally, and how many pulls a second there are. tests/planet compares this with the
-// Worker.
+// Prints, as JSON, what the design after does from when a tag moves until the end of the simulation. Arguments: how
+// many locations and images, all pulled equally, and how many pulls a second there are. tests/planet compares this with
+// the Worker.
 import { After, END, MOVE, simulate } from "./tag.mjs";
 
 const [locations, images, rate] = process.argv.slice(2).map(Number);

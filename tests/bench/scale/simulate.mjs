@@ -28,7 +28,8 @@ function table(title, rows) {
 
 /** Dollars for a million pulls. Each request that the Worker answers runs it. */
 function price({ bill, pulls, blobs, behindCdn }) {
-    const all = { ...bill, worker_runs: bill.worker_requests, r2_class_b: behindCdn ? blobs * (1 - CDN_HITS) : blobs };
+    const read = behindCdn ? blobs * (1 - CDN_HITS) : blobs;
+    const all = { ...bill, worker_runs: bill.worker_requests, r2_class_b: bill.r2_class_b + read };
     const dollars = Object.entries(all).map(([kind, count]) => (count * PRICES[kind]) / 1e6);
     return (dollars.reduce((a, b) => a + b) / pulls) * 1e6;
 }

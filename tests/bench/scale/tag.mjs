@@ -7,15 +7,17 @@ export const MOVE = 900;
 export const END = 1800;
 // FIRN_TAG_TTL_SECONDS.
 const TTL = 300;
-// How long the Cache API keeps the answer to a tag (edge/src/cache.rs).
+// How long the Cache API kept the answer to a tag, before.
 const CACHED = 30;
-// How long an isolate keeps a pointer, and does not repeat a revalidation (edge/src/memory.rs, before).
+// How long an isolate kept a pointer, before, and does not repeat a revalidation (edge/src/memory.rs).
 const IN_MEMORY = 10;
 // How long the backend takes for an image of which all packages are known, and for one with a new package.
 const QUICK = 0.3;
 const PACKING = 5;
 // Over how many seconds images of a moved tag change (shared/src/link/tag_pointer.rs).
 const SPREAD = 60;
+// How much later than the TTL a location checks, at most, so that not all do so at once.
+const LATE = TTL / 4;
 // How many requests a second one isolate answers.
 const ISOLATE_RATE = 500;
 const POINTER = "tag";
@@ -33,23 +35,39 @@ export function simulate(Design, { rate, locations, images, landed, exponents = 
     const objects = new Objects();
     const backend = { images: new Counter(), tags: new Counter() };
     const [byLocation, byImage] = [zipf(locations, exponents[0]), zipf(images, exponents[1])];
-    const world = { agenda, chance, kv, objects, backend, landed, images, set: 1 };
+    const world = { agenda, chance, kv, objects, backend, landed, locations, images, set: 1, bucketReads: 0 };
     world.isolates = byLocation.map((share) => {
         return Math.min(64, Math.max(2, Math.ceil((rate * share * Design.REQUESTS_PER_PULL) / ISOLATE_RATE)));
     });
+    // When the next pull of an image at a location is looked at. An event of another time has been replaced.
+    const next = new Float64Array(locations * images);
+    const rateOf = (pair) => rate * byLocation[Math.floor(pair / images)] * byImage[pair % images];
+    world.rateAt = (location) => rate * byLocation[location];
+    world.lookIn = (pair, seconds) => {
+        next[pair] = agenda.now + seconds;
+        if (next[pair] <= END) agenda.at(next[pair], pair);
+    };
+    /** Looks at the first pull after this many seconds. */
+    world.lookAfter = (pair, seconds) => world.lookIn(pair, seconds + chance.wait(rateOf(pair)));
     const design = new Design(world);
     kv.fill(POINTER, design.pointer());
     for (let image = 0; image < images; image++) kv.fill(key(1, image), true);
-    const rateOf = (pair) => rate * byLocation[Math.floor(pair / images)] * byImage[pair % images];
-    for (let pair = 0; pair < locations * images; pair++) agenda.at(chance.wait(rateOf(pair)), pair);
+    for (let pair = 0; pair < locations * images; pair++) world.lookAfter(pair, 0);
     const act = (event) => {
         if (typeof event === "function") return event();
-        const next = design.look(Math.floor(event / images), event % images, rateOf(event));
-        if (agenda.now + next <= END) agenda.at(agenda.now + next, event);
+        if (next[event] !== agenda.now) return undefined;
+        const seconds = design.look(Math.floor(event / images), event % images, rateOf(event));
+        return seconds === undefined ? undefined : world.lookIn(event, seconds);
     };
     agenda.run(MOVE, act);
     const steady = { questions: backend.images.total + backend.tags.total, images: backend.images.total };
-    const before = { kv_reads: kv.reads, kv_writes: kv.writes.total, object_requests: objects.requests.total };
+    const counts = () => ({
+        kv_reads: kv.reads,
+        kv_writes: kv.writes.total,
+        object_requests: objects.requests.total,
+        r2_class_b: world.bucketReads,
+    });
+    const before = counts();
     backend.images.busiest = 0;
     world.set = 2;
     agenda.run(END, act);
@@ -64,17 +82,14 @@ export function simulate(Design, { rate, locations, images, landed, exponents = 
         busiestKey: kv.writes.busiest,
         refusedByKv: kv.refused,
         bill: {
+            ...counts(),
             worker_requests: rate * END * Design.REQUESTS_PER_PULL,
             kv_reads: kv.reads + rate * END * Design.KV_READS_PER_PULL,
-            kv_writes: kv.writes.total,
-            object_requests: objects.requests.total,
         },
         // From when the tag moved.
         since: {
             images: backend.images.total - steady.images,
-            kv_reads: kv.reads - before.kv_reads,
-            kv_writes: kv.writes.total - before.kv_writes,
-            object_requests: objects.requests.total - before.object_requests,
+            ...Object.fromEntries(Object.entries(counts()).map(([kind, count]) => [kind, count - before[kind]])),
         },
         blobs: rate * END * BLOBS,
         behindCdn: Design.BEHIND_CDN,
@@ -179,51 +194,53 @@ export class After {
     static BEHIND_CDN = true;
     #world;
     #flights;
-    #tag = { set: 1, previous: undefined, moved: 0, checked: 0, jitter: 0 };
-    #locations = new Map();
+    #tag = { set: 1, previous: undefined, moved: 0, checked: -Infinity };
+    // What each location knows of the tag, and which set's image it has in its caches. They keep it for a day.
+    #known = [];
+    #kept;
 
     constructor(world) {
         this.#world = world;
         this.#flights = new Flights(world);
+        this.#kept = new Uint8Array(world.locations * world.images);
+        for (let location = 0; location < world.locations; location++) {
+            this.#known.push({ ...this.#tag });
+            world.agenda.at(world.chance.wait(world.rateAt(location)), () => this.#check(location));
+        }
     }
 
     pointer() {
         return { set: 1 };
     }
 
-    look(location, image, rate) {
-        const { agenda, chance, kv, objects } = this.#world;
+    /** The first pull at a location since its TTL: it asks the tag's object. */
+    #check(location) {
+        const { agenda, chance, objects, images, rateAt, isolates, lookAfter } = this.#world;
         const { now } = agenda;
-        let known = this.#locations.get(location);
-        if (!known || now > known.checked + TTL + known.late) {
-            // Other isolates of the location begin in the 50 ms until the answer is in the Cache API.
-            const asking = known ? 1 + Math.min(this.#world.isolates[location] - 1, Math.floor(rate * 0.05)) : 1;
-            for (let i = 0; i < asking; i++) {
-                // A location that is refused goes on with what it knows.
-                if (objects.take(now, POINTER)) known = { ...this.#check(now), late: chance.next() * (TTL / 5) };
+        const before = this.#known[location];
+        // Other isolates begin in the 50 ms until the answer is in the Cache API.
+        const asking = 1 + Math.min(isolates[location] - 1, Math.floor(rateAt(location) * 0.05));
+        let taken = false;
+        for (let i = 0; i < asking; i++) taken = objects.take(now, POINTER) || taken;
+        // A location that is refused goes on with what it knows.
+        if (taken) this.#known[location] = this.#ask(now);
+        const known = this.#known[location];
+        if (known.set !== before.set) {
+            for (let image = 0; image < images; image++) {
+                lookAfter(location * images + image, Math.max(0, known.moved + turn(image) - now));
             }
-            this.#locations.set(location, known);
         }
-        const turned = now - known.moved >= (image * 7919) % SPREAD;
-        const next = CACHED + chance.wait(rate);
-        if (known.previous && !turned) {
-            kv.read(now, location, key(known.previous, image));
-            return next;
-        }
-        if (kv.read(now, location, key(known.set, image))) return next;
-        // The previous image is served meanwhile, and the location's isolates ask once.
-        if (known.previous) kv.read(now, location, key(known.previous, image));
-        if (!objects.take(now, image)) return 1 + chance.wait(rate);
-        return this.#flights.join(image, () => {}) + next;
+        const until = taken ? known.checked + TTL + chance.next() * LATE - now : 1;
+        agenda.at(now + Math.max(1, until) + chance.wait(rateAt(location)), () => this.#check(location));
     }
 
-    #check(now) {
+    /** The object of the tag: it asks the backend when its TTL is over, and alone writes the pointer. */
+    #ask(now) {
         const tag = this.#tag;
-        if (now >= tag.checked + TTL + tag.jitter || now === 0) {
-            const { backend, set, kv, chance } = this.#world;
+        if (now >= tag.checked + TTL) {
+            const { backend, set, kv } = this.#world;
             backend.tags.add(now);
             tag.checked = now;
-            tag.jitter = chance.next() * (TTL / 5);
             if (set !== tag.set) {
                 Object.assign(tag, { previous: tag.set, set, moved: now });
                 kv.write(now, POINTER, { set });
@@ -231,4 +248,30 @@ export class After {
         }
         return { ...tag };
     }
+
+    look(location, image) {
+        const { agenda, chance, kv, objects, images } = this.#world;
+        const { now } = agenda;
+        const pair = location * images + image;
+        const known = this.#known[location];
+        const set = known.previous && now < known.moved + turn(image) ? known.previous : known.set;
+        if (this.#kept[pair] === set) return undefined;
+        if (kv.read(now, location, key(set, image))) {
+            this.#kept[pair] = set;
+            return undefined;
+        }
+        // The location tries to compose the image. A package has no record, in KV or in the bucket.
+        kv.read(now, location, -0.5 - key(set, image));
+        this.#world.bucketReads += 1;
+        // The previous image is served meanwhile. The location's isolates ask once.
+        if (!objects.take(now, image)) return IN_MEMORY + chance.next();
+        const wait = this.#flights.join(image, () => {});
+        agenda.at(now + wait, () => (this.#kept[pair] = set));
+        return undefined;
+    }
+}
+
+/** How many seconds after its tag an image changes. */
+function turn(image) {
+    return (image * 7919) % SPREAD;
 }

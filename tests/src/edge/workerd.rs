@@ -7,6 +7,9 @@ use crate::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+/// For how long a location does not see what has been written to KV, if it has just found nothing there.
+const KV_DELAY: Duration = Duration::from_secs(61);
+
 /// How a Worker is run.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -102,7 +105,7 @@ impl Edge {
             kv,
             unbound: unbound.collect::<BTreeSet<_>>(),
             limits: limits.collect(),
-            strict: std::env::var_os("FIRN_TEST_STRICT").is_some(),
+            strict: true,
             standing: false,
             addresses: true,
             workers_dev: !cache,
@@ -115,6 +118,12 @@ impl Edge {
     /// Lets time pass.
     pub async fn advance(&self, time: Duration) {
         self.planet.advance(time).await;
+    }
+
+    /// Lets so much time pass that KV is read anew: until then a location repeats what it has read, also that there is
+    /// nothing.
+    pub async fn renew_kv(&self) {
+        self.advance(KV_DELAY).await;
     }
 
     /// Its log so far.
@@ -171,19 +180,22 @@ impl Edge {
         keys.iter().map(field).collect()
     }
 
-    /// Waits until KV has this many keys. They are written after the answer.
+    /// Waits until KV has this many keys, which are written after the answer, and shows them here. A minute passes.
     ///
     /// # Panics
     /// If it does not get them.
     pub async fn await_keys(&self, count: usize) -> Vec<(String, serde_json::Value)> {
-        eventually(&format!("KV has {count} keys"), async || {
+        let keys = eventually(&format!("KV has {count} keys"), async || {
             let keys = self.keys().await;
             (keys.len() >= count).then_some(keys)
         })
-        .await
+        .await;
+        self.renew_kv().await;
+        keys
     }
 
-    /// Waits until KV has this manifest under both its keys: by its digest, and as an image of a package set.
+    /// Waits until KV has this manifest under both its keys, by its digest and as an image of a package set, and shows it
+    /// here. A minute passes.
     ///
     /// # Panics
     /// If it does not get it.
@@ -193,5 +205,6 @@ impl Edge {
             (keys.iter().filter(|(_, metadata)| metadata["digest"] == digest).count() == 2).then_some(())
         })
         .await;
+        self.renew_kv().await;
     }
 }

@@ -150,6 +150,7 @@ async fn digests_are_found_by_composing_again() {
         assert_eq!(response.bytes().await.expect("a body"), manifest.bytes);
     }
     // The digest of another image is not found.
+    edge.renew_kv().await;
     let response = edge.get(&format!("/v2/git/htop/manifests/{}", docker.digest)).await;
     assert_eq!((response.status().as_u16(), source(&response)), (200, "kv"), "by digest alone");
     let other = records.image("git/htop").oci.digest;
@@ -254,6 +255,7 @@ async fn records_that_disagree_are_settled_or_asked_for_anew() {
         Some(())
     })
     .await;
+    edge.renew_kv().await;
     assert_eq!(source(&edge.get("/v2/user/git/jq/manifests/latest").await), "composed");
 }
 
@@ -281,6 +283,7 @@ async fn layers_that_were_packed_later_are_learned() {
         (kept == expect.as_slice()).then_some(())
     })
     .await;
+    edge.renew_kv().await;
     assert_eq!(source(&edge.get("/v2/user/git/jq/manifests/latest").await), "composed");
 }
 

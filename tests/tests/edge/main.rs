@@ -31,7 +31,7 @@ use firn_shared::{
     },
     oci::{digest::Digest, error::OciError, media_type::ManifestFormat, reference::Tag},
 };
-use firn_tests::edge::{Edge, Origin, Settings};
+use firn_tests::edge::{Edge, Origin, Settings, planet::Planet};
 
 /// An edge in front of a backend that follows the protocol.
 async fn pair(settings: impl FnOnce(Settings) -> Settings) -> (Edge, Origin) {
@@ -65,7 +65,8 @@ async fn put_image(edge: &Edge, name: &str) -> Digest {
         digest,
         media_type: format.manifest().into(),
         revision: None,
-        created: 0,
+        // An old one would be written again, and KV takes one write a second.
+        created: AsRef::<Planet>::as_ref(edge).now().await,
         composed: false,
     };
     let metadata = serde_json::to_string(&metadata).expect("texts and numbers serialise");

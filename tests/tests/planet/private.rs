@@ -16,8 +16,8 @@ async fn planet() -> (Planet, Origin) {
     let settings = Settings::new(&origin.named()).with("FIRN_ACCESS", "private");
     let settings = settings.with("FIRN_USERS", "ann:secret").with("FIRN_SECRET", "s3cret");
     let planet = Planet::start(settings).await;
-    // The tag has an object of its own, which knows it from now on.
-    get(planet.at("lhr"), "/v2/git/htop/manifests/latest").await;
+    // The object of the tag writes a row when it first learns of it.
+    get(planet.at("lhr").isolate(0), "/v2/other/manifests/latest").await;
     planet.settle().await;
     (planet, origin)
 }

@@ -153,10 +153,13 @@ async function tallies(env) {
 }
 
 async function bill(world, env) {
-  const counts = world.bill.counts();
-  for (const tally of await tallies(env))
-    for (const kind of ["rows_read", "rows_written", "log_lines"]) counts[kind] = (counts[kind] ?? 0) + tally[kind];
-  counts.analytics_points = (await tallies(env)).reduce((sum, tally) => sum + tally.points.length, 0);
+  const counts = { ...world.bill.counts(), rows_read: 0, rows_written: 0, log_lines: 0, analytics_points: 0 };
+  for (const { rows_read, rows_written, log_lines, points } of await tallies(env)) {
+    counts.rows_read += rows_read;
+    counts.rows_written += rows_written;
+    counts.log_lines += log_lines;
+    counts.analytics_points += points.length;
+  }
   return counts;
 }
 
