@@ -79,7 +79,12 @@ mod tests {
             url: url.as_str().into(),
             rev: format!("{}{end}", "0".repeat(38)).parse().expect("a commit"),
         });
-        prop_oneof![git, "[ab01\"]{0,3}".prop_map(|content| Revision::Path { content })]
+        let flake = ("[ab/]{0,2}", "[ab]{0,2}").prop_map(|(url, dir)| Revision::Flake {
+            url: url.as_str().into(),
+            dir: dir.parse().expect("a directory"),
+            rev: "0".repeat(40).parse().expect("a commit"),
+        });
+        prop_oneof![git, flake, "[ab01\"]{0,3}".prop_map(|content| Revision::Path { content })]
     }
 
     fn platform() -> impl Strategy<Value = Platform> {

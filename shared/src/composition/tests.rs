@@ -354,3 +354,24 @@ fn large_closures_have_small_records() {
     assert!(bytes.len() < 512 << 10, "{}", bytes.len());
     assert_eq!(KnownPackage::decode(&key, &bytes), Ok(known));
 }
+
+/// Whatever a package set is, the edge knows which one its record is of.
+#[test]
+fn a_record_has_the_revision_that_it_was_made_of() {
+    let set = published().set;
+    let rev = || "0b".repeat(20).parse().expect("a commit");
+    let url = || "https://example.org/o/r".into();
+    let flake = |dir: &str| Revision::Flake { url: url(), dir: dir.parse().expect("a directory"), rev: rev() };
+    let revisions = [
+        Revision::Git { url: url(), rev: rev() },
+        flake(""),
+        flake("a/b"),
+        Revision::Path { content: "0c".repeat(32) },
+    ];
+    let key = CacheKey::builder("test").build();
+    for revision in revisions {
+        let record = PackageSetRecord { revision: revision.clone(), ..set.clone() };
+        let read = PackageSetRecord::decode(&key, &record.encode(&key)).expect("it is a record");
+        assert_eq!(read.revision, revision);
+    }
+}

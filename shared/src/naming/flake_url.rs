@@ -160,7 +160,7 @@ fn of_path(rest: &str) -> Result<PackageSource, ParseFlakeUrlError> {
 /// The error for a parameter. Its value may be a secret, so only its name is shown.
 fn unsupported(parameter: &str) -> ParseFlakeUrlError {
     let name = parameter.split('=').next().unwrap_or_default();
-    ParseFlakeUrlError::Parameter(name.to_owned())
+    ParseFlakeUrlError::Parameter(name.chars().take(80).collect())
 }
 
 /// A branch, tag or commit. Nix accepts the whole name of a ref.

@@ -11,6 +11,7 @@ use firn_shared::{
     image::{self, layer::LayerEncoding},
     layering::{Sharing, Strategy},
     naming::{
+        flake_url,
         image_name::ImageName,
         name_index::{NameIndex, Names},
         package::{Output, Package, PackageRecord, Resolution, Resolutions},
@@ -120,6 +121,15 @@ fn reference(bytes: &[u8]) -> bool {
         Err(error) => {
             assert!(text.parse::<Tag>().is_err() && error.to_string().len() < 600);
         }
+    }
+    // The URL of a flake becomes an argument of git, or a path.
+    match flake_url::parse(&text) {
+        Ok(PackageSource::Git { url, .. }) => {
+            assert!(!url.with_credentials().starts_with('-') && url.public().as_str().contains("://"));
+        }
+        Ok(PackageSource::Path { path, .. }) => assert!(path.is_absolute()),
+        Ok(PackageSource::Channel(_)) => unreachable!("no flake is a channel"),
+        Err(error) => assert!(error.to_string().len() < 600),
     }
     parsed.is_ok()
 }

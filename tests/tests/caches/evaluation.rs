@@ -4,8 +4,10 @@ use crate::{backend, stored, with_caches};
 use firn_tests::{
     backend::Backend,
     binary_cache::{Cache, CacheDir, Compression},
+    git::Repository,
     image::Image,
     nix, package_set,
+    program::Program,
 };
 use tempfile::TempDir;
 
@@ -58,4 +60,48 @@ fn names_share_an_evaluation_and_what_was_found_is_kept() {
     let before = backend.nix_processes();
     Image::pull(&backend.registry(), "jq");
     assert_eq!(backend.nix_processes(), before, "it was resolved when the other name was not found");
+}
+
+/// A flake is copied into the store for expressions.
+#[test]
+fn a_flake_needs_no_nix_store() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let place = dir.path().join("flake");
+    let repository = Repository::new(&place);
+    let system = format!("{}-linux", std::env::consts::ARCH);
+    // The output's path depends on where the flake is, in both of these ways.
+    let flake = format!(
+        r#"{{
+  outputs = {{ self }}: {{
+    packages.{system}.of-a-flake = derivation {{
+      name = "of-a-flake-${{self.shortRev}}-{}";
+      system = "{system}";
+      builder = "/bin/bash";
+      args = [ "-c" "echo < $here/flake.nix > $out; exit 0" ];
+      here = ./.;
+      inherit self;
+    }};
+  }};
+}}
+"#,
+        std::process::id()
+    );
+    std::fs::write(place.join("flake.nix"), flake).expect("written");
+    repository.git(&["add", "flake.nix"]);
+    repository.git(&["commit", "--quiet", "--message", "A flake"]);
+    let url = format!("git+{}", repository.url());
+    let attribute = format!("{url}#of-a-flake");
+    let features = format!("{}\nextra-experimental-features = nix-command flakes\n", nix::config());
+    let [_, newer, _] = nix::versions();
+    let outputs = Program::at(newer.join("nix"))
+        .args(["build", "--no-link", "--print-out-paths", &attribute])
+        .env("NIX_CONFIG", features)
+        .run()
+        .succeeded();
+    let outputs: Vec<String> = outputs.lines().map(str::to_owned).collect();
+    let files = CacheDir::new(Compression::Zstd, "firn-test", &outputs);
+    let cache = Cache::serve(&files);
+    let backend = with_caches(Backend::with(&["--flake", &url]), &[&cache.url()], &[cache.key()]).start();
+    Image::pull(&backend.registry(), "of-a-flake").layers(&backend.registry());
+    assert_eq!(stored(&backend), Vec::<String>::new());
 }
