@@ -152,8 +152,10 @@ impl Packages {
                     let problem = problem.settle(&name);
                     // An image name implies the same few names again and again, so that it pays to record that they are
                     // missing. The names that people make up must not fill the store. A failure under restrictions
-                    // must not be believed where there are none.
-                    let is_for_good = trust == Trust::Operator || problem.kind != ProblemKind::EvalError;
+                    // must not be believed where there are none, nor that a package must prove its store paths.
+                    let depends_on_trust =
+                        matches!(problem.kind, ProblemKind::EvalError | ProblemKind::NotAPackage);
+                    let is_for_good = trust == Trust::Operator || !depends_on_trust;
                     if !requested.contains(&name) && is_for_good {
                         let package = Err(problem.clone());
                         let revision_date = known.revision_date;
