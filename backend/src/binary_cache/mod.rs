@@ -34,7 +34,9 @@ pub use netrc::{Netrc, ParseNetrcError};
 pub use transport::TransportError;
 
 use cache::Cache;
+use firn_shared::cache_key::CacheKey;
 use limits::Limits;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use tokio::sync::Semaphore;
@@ -105,6 +107,15 @@ impl BinaryCaches {
         let doubted = moka::sync::Cache::builder().time_to_live(limits.distrust).max_capacity(DOUBTS).build();
         let ahead = Arc::new(Semaphore::new(AHEAD));
         Ok(Self(Arc::new(Inner { caches, keys, limits, ahead, doubted })))
+    }
+
+    /// Stands for all that is believed: the trusted keys and the trusted caches. `None` if there are no caches.
+    pub fn trust(&self) -> Option<CacheKey> {
+        let trusted = self.0.caches.iter().filter(|cache| cache.url.is_trusted);
+        let trusted: BTreeSet<&str> = trusted.map(|cache| cache.url.name()).collect();
+        let key =
+            CacheKey::builder("cache-trust-1").list(self.0.keys.texts().iter()).list(trusted.into_iter());
+        (!self.is_empty()).then(|| key.build())
     }
 
     /// Whether there are none.

@@ -64,6 +64,11 @@ impl StorePaths {
         !self.caches.is_empty()
     }
 
+    /// Stands for the keys and the caches that are trusted: [`BinaryCaches::trust`].
+    pub(crate) fn trust(&self) -> Option<CacheKey> {
+        self.caches.trust()
+    }
+
     /// Reads a path from binary caches, and adds to `fetched` how many bytes are downloaded; without a source in caches,
     /// reads it from the Nix store.
     pub(crate) fn reader(

@@ -53,3 +53,18 @@ fn what_a_cache_has_lost_is_built() {
     assert_eq!(image.digests(), Image::pull(&from_store().registry(), "1password").digests());
     assert!(cache.asked().iter().any(|asked| asked.path.contains(&lost[11..43])), "it was asked for again");
 }
+
+/// What a key has vouched for is forgotten with the key, whatever was recorded of it.
+#[test]
+fn a_key_can_be_revoked() {
+    let cache = Cache::bundled(Compression::Zstd);
+    let other = CacheDir::bundled(Compression::Xz);
+    let data = TempDir::new().expect("a temporary directory");
+    let serve = |key: &str| backend(&[&cache.url()], &[key]).data(data.path()).start();
+    let before = Image::pull(&serve(cache.key()).registry(), "hello").digests();
+    let answer = serve(other.key()).registry().settled("hello", "latest");
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    let backend = serve(cache.key());
+    let again = Image::pull(&backend.registry(), "hello");
+    assert_eq!(again.digests(), before);
+}

@@ -303,3 +303,24 @@ async fn private_caches_get_passwords() {
     assert_eq!(closure(&caches, &a.path).await.expect("an answer").missing, [a.path]);
     assert_eq!((away.all_requests(), away.authorization().len()), (1, 0));
 }
+
+/// Stands for what is believed, and for nothing else.
+#[tokio::test]
+async fn trust_has_a_name() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let key = fixture::public_key();
+    let trust = |urls: &[&str], keys: &str| {
+        let urls: Vec<CacheUrl> = urls.iter().map(|url| url.parse().expect("a URL")).collect();
+        BinaryCaches::new(&urls, keys.parse().expect("keys"), None).expect("a client").trust()
+    };
+    let one = trust(&["http://a"], &key);
+    assert_eq!((trust(&[], &key), one.is_some()), (None, true));
+    assert_eq!(one, trust(&["http://a", "http://b?priority=3"], &format!("{key},{key}")));
+    for (urls, keys) in [
+        (&["http://a"][..], ""),
+        (&["http://a?trusted=1"], &*key),
+        (&["http://a", "http://b?trusted=1"], &key),
+    ] {
+        assert_ne!(one, trust(urls, keys), "{urls:?} {keys}");
+    }
+}
