@@ -4,7 +4,7 @@
 #     --option allow-import-from-derivation false resolve.nix --argstr request "$JSON"
 #
 # request: { "source": see load-pkgs.nix, "system": "x86_64-linux", "config": { "allowUnfree": false },
-#            "attributes": [ "git", "openssl.dev", "python3packages.requests" ], "explain": false }
+#            "attributes": [ "git", "openssl.dev", "python3packages.requests" ], "explain": false, "proves": false }
 # answer:  { "packages": { "<as asked>": { "ok": package } | { "problem": problem } },
 #            "revision_date": seconds since 1970 or null }
 #
@@ -12,6 +12,9 @@
 # time. An error that `tryEval` can catch becomes a problem of that name only. An error that it cannot catch (a missing
 # attribute, a type error, `abort`) ends the evaluation; then ask for each name separately. With "explain", nothing is
 # caught, so that Nix prints the message of a `throw`; then ask for one name only.
+#
+# With "proves", what a package says of its store paths is not believed: they must be those of the derivation that its
+# attributes make.
 #
 # Works with Nix 2.8 and newer. The package set must be an attribute set; it needs neither `lib` nor `stdenv`.
 { request }:
@@ -24,6 +27,7 @@ let
   inherit (asked) system;
   config = asked.config or { };
   explain = asked.explain or false;
+  proves = asked.proves or false;
   set = import ./load-pkgs.nix { inherit (asked) source; inherit system config; };
   packages =
     if isAttrs set.packages then set.packages
@@ -173,6 +177,8 @@ let
         "${quote full}, or something that it is made of, is content-addressed or impure, so that its store path is known only when it is built; this registry serves no such packages" [ ]
     else if isBuildable && !(builtins.all isStorePath paths) then
       problem "not_a_package" "${quote full} is not a derivation of this Nix store" [ ]
+    else if isBuildable && proves && !(isProved drv drvPath built) then
+      problem "not_a_package" "${quote full} names store paths of another derivation than its own" [ ]
     else if isBuildable then {
       ok = metadata drv full // {
         attribute = full;
@@ -181,6 +187,19 @@ let
       };
     }
     else refusal drv full;
+
+  # Whether these are the store paths of the derivation that `drv` is made of. Any set can claim to be a derivation with
+  # any store path, and then the registry would serve that path, whoever may read it. `drvAttrs` are what `derivation`
+  # was called with. Only the author of all inputs can make attributes that give a certain store path, or who knows the
+  # hash of its content. The context of the strings proves nothing: `builtins.appendContext` makes any.
+  isProved = drv: drvPath: built:
+    let
+      made = attempt { } (builtins.derivationStrict drv.drvAttrs);
+      names = value: path: isString value && builtins.unsafeDiscardStringContext value == path;
+    in
+    isAttrs (attempt null (drv.drvAttrs or null))
+    && names (made.drvPath or null) (builtins.unsafeDiscardStringContext drvPath)
+    && builtins.all (output: names (made.${output.name} or null) output.path) built;
 
   pathOf = drv: output:
     let

@@ -1,6 +1,6 @@
 //! Store paths that binary caches have.
 
-use super::narinfo::Narinfo;
+use super::narinfo::{Authenticity, Narinfo};
 use firn_shared::{StorePath, nix::closure::PathInfo};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct CachedPath {
     /// What the caches say of it.
     pub info: PathInfo,
-    /// Where its NAR is, the cache of the highest priority first. All caches give the same path info.
+    /// Where its NAR is, the cache of the highest priority first. All caches give the same hash and references. If one of
+    /// them vouches for the size, all give the same size.
     pub sources: Vec<Source>,
     /// Whether the path info comes from a cache just now, so that it is worth recording.
     pub is_new: bool,
@@ -26,13 +27,17 @@ pub struct Source {
     pub location: String,
     /// How the NAR is compressed, as the cache says it: `xz`, `zstd`, `bzip2`, `gzip`, `none`.
     pub compression: String,
-    /// Size of the compressed NAR in bytes, if the cache says it.
+    /// Size of the compressed NAR in bytes, if the cache says it and it can be true.
     pub file_size: Option<u64>,
-    /// The narinfo as it came.
+    /// Size of the NAR in bytes, as the cache says it.
+    pub(super) nar_size: u64,
+    /// Whether that is authentic. It is not if the path alone proves the content.
+    pub(super) vouches_for_size: bool,
+    /// The narinfo, as far as it is needed.
     pub(super) narinfo: String,
 }
 
-/// What is recorded of a cached path: the narinfos as they came. Whoever reads the record checks them as if they had just
+/// What is recorded of a cached path: the narinfos, as far as they are needed. Whoever reads the record checks them as if they had just
 /// come from a cache. So a record is no better than the keys that are trusted when it is read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CachedPathRecord {
@@ -73,6 +78,54 @@ impl CachedPath {
         CachedPathRecord { narinfos }
     }
 
+    /// How much memory it takes, in bytes, roughly.
+    pub fn weight(&self) -> usize {
+        const REFERENCE: usize = 100;
+        let sources = self.sources.iter().map(Source::weight).sum::<usize>();
+        size_of::<Self>() + self.info.references.len() * REFERENCE + sources
+    }
+
+    /// Adds a source, if its cache describes the same content. Of sizes that differ, an authentic one counts. Without one, all
+    /// remain possible.
+    pub(super) fn add(&mut self, info: &PathInfo, source: Source) {
+        let differs = |what: &str| {
+            tracing::warn!(
+                path = %info.path,
+                counts = %self.sources[0].cache,
+                differs = %source.cache,
+                hashes = %format_args!("{} and {}", self.info.nar_hash, info.nar_hash),
+                sizes = %format_args!("{} and {}", self.info.nar_size, info.nar_size),
+                "binary caches disagree on {what} of a store path"
+            );
+        };
+        if !self.has_content_of(info) {
+            return differs("the content");
+        }
+        if info.nar_size != self.info.nar_size {
+            differs("the size");
+            match (self.has_vouched_size(), source.vouches_for_size) {
+                (true, _) => return,
+                (false, true) => {
+                    self.sources.retain(|other| other.nar_size == source.nar_size);
+                    self.info.nar_size = source.nar_size;
+                }
+                // So that nobody can make a path too large for an image.
+                (false, false) => self.info.nar_size = self.info.nar_size.min(source.nar_size),
+            }
+        }
+        self.sources.push(source);
+    }
+
+    /// Whether this is a description of the same content.
+    pub(super) fn has_content_of(&self, info: &PathInfo) -> bool {
+        (&self.info.nar_hash, &self.info.references) == (&info.nar_hash, &info.references)
+    }
+
+    /// Whether the size of the NAR is authentic.
+    pub(super) fn has_vouched_size(&self) -> bool {
+        self.sources.iter().any(|source| source.vouches_for_size)
+    }
+
     /// How many bytes have to be downloaded, if no cache fails. Without the cache's word for it, the size of the NAR.
     pub fn download_size(&self) -> u64 {
         self.sources.first().and_then(|source| source.file_size).unwrap_or(self.info.nar_size)
@@ -80,13 +133,21 @@ impl CachedPath {
 }
 
 impl Source {
-    pub(super) fn new(cache: &str, narinfo: &Narinfo, text: String) -> Self {
+    /// `authenticity` is None if the cache itself is trusted.
+    pub(super) fn new(cache: &str, narinfo: &Narinfo, authenticity: Option<&Authenticity>) -> Self {
         Self {
             cache: cache.to_owned(),
             location: narinfo.location().to_owned(),
             compression: narinfo.compression().to_owned(),
             file_size: narinfo.file_size(),
-            narinfo: text,
+            nar_size: narinfo.info.nar_size,
+            vouches_for_size: authenticity != Some(&Authenticity::Proved),
+            narinfo: narinfo.kept(authenticity),
         }
+    }
+
+    /// How much memory it takes, in bytes, roughly.
+    fn weight(&self) -> usize {
+        size_of::<Self>() + self.cache.len() + self.location.len() + self.narinfo.len()
     }
 }

@@ -11,6 +11,7 @@ use super::{BinaryCaches, TrustedKeys};
 use firn_shared::{StorePath, nix::closure::PathInfo};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 type Answer = Result<Option<(PathInfo, Source)>, CacheFailure>;
 /// An answer, with the rank of the cache that gave it.
@@ -78,32 +79,46 @@ impl BinaryCaches {
         Ok(closure)
     }
 
-    /// Where the NAR of a path is now, whatever is on record: sources with the same content that are not among the
-    /// path's.
-    pub(super) async fn sources_now(&self, path: &CachedPath) -> Vec<Source> {
+    /// Where the NAR of a path is now, whatever is on record.
+    pub(super) async fn sources_now(&self, path: &CachedPath) -> SourcesNow {
         let caches = self.by_priority().await;
         let answers = caches.iter().map(|cache| cache.find(&path.info.path, &self.0.keys));
+        let answers = futures::future::join_all(answers).await;
+        let all_can_tell = answers.iter().all(Result::is_ok);
+        let found: Vec<_> = answers
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|(info, _)| path.has_content_of(info))
+            .filter(|(info, _)| info.nar_size == path.info.nar_size || !path.has_vouched_size())
+            .map(|(_, source)| source)
+            .collect();
+        let is_gone = all_can_tell && found.is_empty();
         let is_known = |source: &Source| {
             path.sources
                 .iter()
                 .any(|known| (&known.cache, &known.location) == (&source.cache, &source.location))
         };
-        let found = futures::future::join_all(answers).await.into_iter().flatten().flatten();
-        found
-            .filter(|(info, source)| *info == path.info && !is_known(source))
-            .map(|(_, source)| source)
-            .collect()
+        SourcesNow { others: found.into_iter().filter(|source| !is_known(source)).collect(), is_gone }
     }
 
     /// The caches, the one of the highest priority first.
     async fn by_priority(&self) -> Vec<&Cache> {
-        let priorities = self.0.caches.iter().map(Cache::priority);
+        let priorities = self.0.caches.iter().map(|cache| cache.priority());
         let priorities = futures::future::join_all(priorities).await;
         let mut caches: Vec<_> = priorities.into_iter().zip(&self.0.caches).collect();
         // Stable: of equal ones, the first in the configuration comes first.
         caches.sort_by_key(|(priority, _)| *priority);
-        caches.into_iter().map(|(_, cache)| cache).collect()
+        caches.into_iter().map(|(_, cache)| Arc::as_ref(cache)).collect()
     }
+}
+
+/// Where a path's content is, whatever is on record.
+pub(super) struct SourcesNow {
+    /// Sources that are not among those on record.
+    pub(super) others: Vec<Source>,
+    /// Whether all caches say that they do not have the path, or have another content of it.
+    pub(super) is_gone: bool,
 }
 
 enum Found<'a> {
@@ -143,7 +158,7 @@ async fn find<'a>(
         match answer {
             Some(Ok(Some((info, source)))) => match &mut path_found {
                 None => path_found = Some(CachedPath { info, sources: vec![source], is_new: true }),
-                Some(path) => path.add(info, source),
+                Some(path) => path.add(&info, source),
             },
             Some(Err(error)) => {
                 tracing::warn!(cache = %cache.url, %path, reason = %error, "a binary cache cannot tell what it has");
@@ -172,10 +187,10 @@ fn recorded(
     for cache in caches {
         let of_cache = record.narinfos.iter().find(|(name, _)| name == cache.url.name());
         let Some((_, narinfo)) = of_cache else { continue };
-        if let Ok((info, source)) = cache.check(path, narinfo.clone(), keys) {
+        if let Ok((info, source)) = cache.check(path, narinfo, keys) {
             match &mut found {
                 None => found = Some(CachedPath { info, sources: vec![source], is_new: false }),
-                Some(found) => found.add(info, source),
+                Some(found) => found.add(&info, source),
             }
         }
     }
@@ -199,24 +214,7 @@ fn second_opinion(
     for answer in answers {
         // A failure of a cache that is not needed is in the log already.
         if let Ok(Some((info, source))) = answer {
-            path.add(info, source);
+            path.add(&info, source);
         }
-    }
-}
-
-impl CachedPath {
-    /// Adds a source, if its cache says the same of the path as the first one.
-    fn add(&mut self, info: PathInfo, source: Source) {
-        if info == self.info {
-            self.sources.push(source);
-            return;
-        }
-        tracing::warn!(
-            path = %info.path,
-            counts = %self.sources[0].cache,
-            differs = %source.cache,
-            hashes = %format_args!("{} and {}", self.info.nar_hash, info.nar_hash),
-            "binary caches disagree on a store path"
-        );
     }
 }

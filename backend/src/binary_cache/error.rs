@@ -92,6 +92,14 @@ pub enum NarError {
         /// What each cache did wrong.
         reasons: String,
     },
+    /// The caches that had it do not have it any more.
+    #[error("no binary cache has {path} any more: {reasons}")]
+    Gone {
+        /// The store path.
+        path: StorePath,
+        /// What each cache said.
+        reasons: String,
+    },
     /// What a cache delivered is not what its narinfo says. What was read of it must be discarded.
     #[error("the binary cache {cache} delivered something else than {path}: {reason}")]
     Wrong {
@@ -110,7 +118,9 @@ impl NarError {
     /// The message for clients.
     pub fn explain(&self) -> String {
         let what = match self {
-            Self::Unavailable { .. } => "no binary cache delivers a store path of this image",
+            Self::Unavailable { .. } | Self::Gone { .. } => {
+                "no binary cache delivers a store path of this image"
+            }
             Self::Wrong { .. } => "a binary cache delivers something else than it has described",
         };
         format!("{what}; {ASK_AGAIN}")
@@ -124,9 +134,20 @@ impl NarError {
         }
     }
 
-    /// Whether another cache may deliver what this one did not, so that packing should be tried anew.
-    pub fn has_other(&self) -> bool {
-        matches!(self, Self::Wrong { has_other: true, .. })
+    /// The cache that did not deliver what another one may deliver, so that packing should be tried anew.
+    pub fn to_be_replaced(&self) -> Option<&str> {
+        match self {
+            Self::Wrong { cache, has_other: true, .. } => Some(cache),
+            _ => None,
+        }
+    }
+
+    /// The path that no cache has any more.
+    pub fn gone(&self) -> Option<&StorePath> {
+        match self {
+            Self::Gone { path, .. } => Some(path),
+            _ => None,
+        }
     }
 }
 

@@ -1,11 +1,15 @@
 //! The keys whose signatures are trusted, as in Nix's `trusted-public-keys`.
 
 use nix_narinfo::{KeyError, TrustedPublicKey};
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 /// Public Ed25519 keys, written `NAME:BASE64`, with spaces or commas between them. There may be none.
 #[derive(Debug, Clone, Default)]
-pub struct TrustedKeys(Vec<TrustedPublicKey>);
+pub struct TrustedKeys {
+    keys: Vec<TrustedPublicKey>,
+    texts: BTreeSet<String>,
+}
 
 /// A text is not a public key.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +22,12 @@ pub struct ParseKeysError {
 
 impl TrustedKeys {
     pub(super) fn keys(&self) -> &[TrustedPublicKey] {
-        &self.0
+        &self.keys
+    }
+
+    /// The same keys as they were written, sorted.
+    pub(super) fn texts(&self) -> &BTreeSet<String> {
+        &self.texts
     }
 }
 
@@ -26,12 +35,13 @@ impl FromStr for TrustedKeys {
     type Err = ParseKeysError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let keys = text.split(|c: char| c.is_whitespace() || c == ',').filter(|key| !key.is_empty());
-        let key = |text: &str| {
+        let texts = text.split(|c: char| c.is_whitespace() || c == ',').filter(|key| !key.is_empty());
+        let texts: BTreeSet<String> = texts.map(str::to_owned).collect();
+        let key = |text: &String| {
             let beginning = || text.split(':').next().unwrap_or_default().chars().take(40).collect();
             TrustedPublicKey::parse(text).map_err(|source| ParseKeysError { text: beginning(), source })
         };
-        keys.map(key).collect::<Result<_, _>>().map(Self)
+        Ok(Self { keys: texts.iter().map(key).collect::<Result<_, _>>()?, texts })
     }
 }
 
@@ -43,7 +53,12 @@ mod tests {
 
     #[test]
     fn reads_lists() {
-        for (text, keys) in [("", 0), (OFFICIAL, 1), (&format!("{OFFICIAL} , {OFFICIAL}\n"), 2)] {
+        for (text, keys) in [
+            ("", 0),
+            (OFFICIAL, 1),
+            (&format!("{OFFICIAL} , {OFFICIAL}\n"), 1),
+            (&format!("{OFFICIAL} other{OFFICIAL}"), 2),
+        ] {
             assert_eq!(text.parse::<TrustedKeys>().expect("keys").keys().len(), keys, "{text}");
         }
     }

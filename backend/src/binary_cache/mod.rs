@@ -34,10 +34,11 @@ pub use netrc::{Netrc, ParseNetrcError};
 pub use transport::TransportError;
 
 use cache::Cache;
+use firn_shared::cache_key::CacheKey;
 use limits::Limits;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 use tokio::sync::Semaphore;
 use transport::Transport;
 
@@ -48,21 +49,28 @@ pub struct BinaryCaches(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     /// In the order of the configuration.
-    caches: Vec<Cache>,
+    caches: Vec<Arc<Cache>>,
     keys: TrustedKeys,
     limits: Limits,
     /// The turns of downloads whose bytes wait in memory.
     ahead: Arc<Semaphore>,
-    /// Sources that delivered something else than they should, by cache and location.
-    distrusted: moka::sync::Cache<(String, String), ()>,
+    /// Sources that come last, by cache and location.
+    doubted: moka::sync::Cache<(String, String), Doubt>,
+}
+
+/// Why a source comes last. The weaker reason is the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Doubt {
+    /// Another source delivered something else. One of them is wrong.
+    Contradicted,
+    /// It delivered something else than it should.
+    Wrong,
 }
 
 /// How many downloads wait in memory.
 const AHEAD: usize = 16;
-/// How long a source that delivered something else is not used.
-const DISTRUST: Duration = Duration::from_secs(600);
-/// How many of these are remembered.
-const DISTRUSTED: u64 = 10_000;
+/// How many doubts are remembered.
+const DOUBTS: u64 = 10_000;
 
 impl BinaryCaches {
     /// The caches at these URLs. Of equal URLs, the first counts. `netrc` has the passwords of private ones.
@@ -83,7 +91,7 @@ impl BinaryCaches {
         netrc: Option<&Netrc>,
         limits: Limits,
     ) -> Result<Self, BinaryCacheError> {
-        let mut caches: Vec<Cache> = Vec::new();
+        let mut caches: Vec<Arc<Cache>> = Vec::new();
         if let Some(first) = urls.first() {
             let failed =
                 |url: &CacheUrl, source| BinaryCacheError::Client { cache: url.name().into(), source };
@@ -93,12 +101,21 @@ impl BinaryCaches {
                     continue;
                 }
                 let transport = Transport::new(url, &client, netrc).map_err(|error| failed(url, error))?;
-                caches.push(Cache::new(url.clone(), transport, limits.clone()));
+                caches.push(Arc::new(Cache::new(url.clone(), transport, limits.clone())));
             }
         }
-        let distrusted = moka::sync::Cache::builder().time_to_live(DISTRUST).max_capacity(DISTRUSTED).build();
+        let doubted = moka::sync::Cache::builder().time_to_live(limits.distrust).max_capacity(DOUBTS).build();
         let ahead = Arc::new(Semaphore::new(AHEAD));
-        Ok(Self(Arc::new(Inner { caches, keys, limits, ahead, distrusted })))
+        Ok(Self(Arc::new(Inner { caches, keys, limits, ahead, doubted })))
+    }
+
+    /// Stands for all that is believed: the trusted keys and the trusted caches. `None` if there are no caches.
+    pub fn trust(&self) -> Option<CacheKey> {
+        let trusted = self.0.caches.iter().filter(|cache| cache.url.is_trusted);
+        let trusted: BTreeSet<&str> = trusted.map(|cache| cache.url.name()).collect();
+        let key =
+            CacheKey::builder("cache-trust-1").list(self.0.keys.texts().iter()).list(trusted.into_iter());
+        (!self.is_empty()).then(|| key.build())
     }
 
     /// Whether there are none.
@@ -123,16 +140,17 @@ impl BinaryCaches {
 
     /// The cache of this name.
     fn cache(&self, name: &str) -> Option<&Cache> {
-        self.0.caches.iter().find(|cache| cache.url.name() == name)
+        self.0.caches.iter().find(|cache| cache.url.name() == name).map(Arc::as_ref)
     }
 
-    /// Remembers that a source delivered something else than it should.
-    fn distrust(&self, source: &Source) {
-        self.0.distrusted.insert((source.cache.clone(), source.location.clone()), ());
+    /// Remembers a doubt in a source, unless there is a stronger one.
+    fn doubt(&self, source: &Source, doubt: Doubt) {
+        let doubt = self.doubt_in(source).map_or(doubt, |known| known.max(doubt));
+        self.0.doubted.insert((source.cache.clone(), source.location.clone()), doubt);
     }
 
-    fn is_distrusted(&self, source: &Source) -> bool {
-        self.0.distrusted.contains_key(&(source.cache.clone(), source.location.clone()))
+    fn doubt_in(&self, source: &Source) -> Option<Doubt> {
+        self.0.doubted.get(&(source.cache.clone(), source.location.clone()))
     }
 }
 

@@ -7,8 +7,7 @@ use crate::{
     error_chain::chain,
     nix::{CacheConfiguration, Nix},
 };
-use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Binary caches, ready to be asked.
 pub(super) struct Configured {
@@ -50,16 +49,26 @@ pub(super) async fn configured(args: &CacheArgs, nix: &Nix) -> Result<Configured
         None => (of_nix.netrc_file, false),
     };
     let netrc = match &netrc_file {
-        Some(file) if !urls.is_empty() => match std::fs::read_to_string(file) {
-            Ok(text) => Some(text.parse::<Netrc>().map_err(|error| usage(&file.display(), &error))?),
-            Err(error) if error.kind() == ErrorKind::NotFound && !is_required => None,
-            Err(error) => return Err(usage(&file.display(), &error)),
+        Some(file) if !urls.is_empty() => match read_netrc(file) {
+            Ok(netrc) => Some(netrc),
+            Err(error) if is_required => return Err(usage(&file.display(), &*error)),
+            Err(error) => {
+                // Nix names such a file by default. Nobody has asked for it.
+                if file.exists() {
+                    tracing::warn!(file = %file.display(), %error, "the passwords of Nix are not used");
+                }
+                None
+            }
         },
         _ => None,
     };
     let caches = BinaryCaches::new(&urls, keys, netrc.as_ref());
     let caches = caches.map_err(|error| Failure::Usage(chain(&error)))?;
     Ok(Configured { caches, has_keys, netrc: netrc.and(netrc_file) })
+}
+
+fn read_netrc(file: &Path) -> Result<Netrc, Box<dyn std::error::Error>> {
+    Ok(std::fs::read_to_string(file)?.parse::<Netrc>()?)
 }
 
 /// Nix's settings for the same caches, so that what is built for want of a path uses them too. Without caches, Nix downloads

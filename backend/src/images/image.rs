@@ -3,6 +3,7 @@
 use super::{BuildError, Builder};
 use crate::{
     error_chain::chain,
+    layers::LayerError,
     packages::{Known, PackageError, Recalled},
     store::{ImageRecipe, ImageRecord, RecordKind},
     waiting::Progress,
@@ -44,7 +45,10 @@ impl Builder {
         };
         let mut known = self.find(name, revision, recalled, progress).await?;
         if !known.is_described() {
-            self.pack_undescribed(name, &known, progress, group).await?;
+            if let Err(error) = self.pack_undescribed(name, &known, progress, group).await? {
+                tracing::info!(image.name = %name, error = %chain(&error), "realising what is gone");
+                self.renew(name, revision, &mut known, progress).await?;
+            }
             self.packages.describe(revision, self.platform_of(name), &mut known).await?;
         }
         let mut blueprint = self.blueprint(name, revision, &mut known, progress, group).await?;
@@ -109,7 +113,7 @@ impl Builder {
         let selected = select(name, is_same, |package| known.package(package))?;
         let records: Vec<&PackageRecord> = selected.iter().map(|selected| &*selected.package).collect();
         let closure = settlement::closure(&records)?;
-        self.check_size(closure.paths().iter().map(|path| path.nar_size).sum())?;
+        self.check_size(closure.nar_size())?;
         let parts: Vec<Part> =
             selected.iter().map(|selected| selected.package.part(&closure, !selected.requested)).collect();
         let encoding = self.layers.encoder().encoding();
@@ -121,22 +125,24 @@ impl Builder {
 
     /// Packs the layers of an image before it is known what is in the files of its packages: that is noted while they are
     /// packed, so that nothing is downloaded twice.
+    ///
+    /// # Errors
+    /// The inner one when a store path is gone, so that the packages have to be realised again.
     async fn pack_undescribed(
         &self,
         name: &ImageName,
         known: &Known,
         progress: &Progress,
         group: impl FnOnce(&Closure, &[Part]) -> Layers,
-    ) -> Result<(), BuildError> {
+    ) -> Result<Result<(), LayerError>, BuildError> {
         let plans = match self.plan(name, known, group) {
             // Records are brought in line once all packages are described.
-            Err(BuildError::Closure(ClosureError::Contradiction(_))) => return Ok(()),
+            Err(BuildError::Closure(ClosureError::Contradiction(_))) => return Ok(Ok(())),
             plans => plans?,
         };
         match self.layers.pack_missing(&plans, known.held(), progress).await {
-            // They are realised again once it is known of what.
-            Err(error) if error.is_vanished() => Ok(()),
-            packed => Ok(packed.map(drop)?),
+            Err(error) if error.is_vanished() => Ok(Err(error)),
+            packed => Ok(Ok(packed.map(drop)?)),
         }
     }
 

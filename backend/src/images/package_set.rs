@@ -55,15 +55,19 @@ impl Builder {
 
     pub(super) fn token(&self, revision: &Revision) -> CacheKey {
         let recipe = &self.recipe;
-        CacheKey::builder("package-set-3")
+        let token = CacheKey::builder("package-set-3")
             .field(image::FORMAT.to_le_bytes())
             .field(serde_json::to_vec(revision).expect("revisions serialise"))
             .field(recipe.strategy.version())
             .field(recipe.layer_budget.to_le_bytes())
             .field(recipe.platform.system())
             .field([u8::from(recipe.allow_unfree)])
-            .field(self.layers.encoder().identity())
-            .build()
+            .field(self.layers.encoder().identity());
+        // Images whose hashes come from a key that has been revoked are made again.
+        match self.packages.cache_trust() {
+            Some(trust) => token.field(trust).build(),
+            None => token.build(),
+        }
     }
 }
 

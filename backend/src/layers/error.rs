@@ -63,11 +63,12 @@ impl LayerError {
         }
     }
 
-    /// Whether a store path was gone or had another content. It helps to realise it again and to record what it holds
+    /// Whether a store path was gone, from the Nix store or from binary caches, or had another content. It helps to realise it again and to record what it holds
     /// then.
     pub fn is_vanished(&self) -> bool {
         match self {
             Self::Vanished(_) | Self::Incomplete(_) | Self::OtherContent(_) => true,
+            Self::Packing(error) if NarError::of(error).is_some_and(|error| error.gone().is_some()) => true,
             Self::Packing(PackingError::Read { source, .. }) => source.kind() == ErrorKind::NotFound,
             Self::Shared(error) => error.is_vanished(),
             _ => false,

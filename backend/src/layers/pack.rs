@@ -2,12 +2,12 @@
 
 use super::{LayerError, LayerPacker};
 use crate::{
-    binary_cache::CachedPath,
+    binary_cache::{CachedPath, NarError},
     error_chain::chain,
     nix::{GcRoot, ProcessError, RequisitesError},
     packing::FileTree,
     store::{LOOKUPS, RecordKind},
-    store_paths::{RecordedTree, Recorder, worth_another_cache},
+    store_paths::{RecordedTree, Spoilt, StorePathError},
     waiting::{Flight, Phase, Progress},
 };
 use firn_shared::{
@@ -67,7 +67,9 @@ impl LayerPacker {
         let _root = self.hold(&of_store, held).await?;
         progress.enter(Phase::Packing { done: 0, total: missing.len() });
         if !sources.is_empty() {
-            progress.fetch(sources.len(), sources.values().map(|source| source.download_size()).sum());
+            let bytes =
+                sources.values().fold(0, |sum: u64, source| sum.saturating_add(source.download_size()));
+            progress.fetch(sources.len(), bytes);
         }
         let sources = Arc::new(sources);
 
@@ -166,9 +168,8 @@ impl LayerPacker {
         turns: &Semaphore,
     ) -> Result<LayerRecord, LayerError> {
         let turn = turns.acquire().await.expect("the semaphore is never closed");
-        let mut attempts = 0;
+        let mut spoilt = Spoilt::default();
         let (staged, packed, trees) = loop {
-            attempts += 1;
             let mut staged = self.store.stage()?;
             let packer = Arc::clone(&self.packer);
             let (files, trees) = self.files(plan, sources, progress);
@@ -181,15 +182,22 @@ impl LayerPacker {
             match packed {
                 Ok(packed) => break (staged, packed, trees),
                 // Nothing of the attempt is kept. The next one reads from the next cache.
-                Err(error) if worth_another_cache(&error, attempts) => {
+                Err(error) if spoilt.worth_another_cache(&error) => {
                     tracing::warn!(error = %chain(&error), "reading from another binary cache");
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    if let Some(path) = NarError::of(&error).and_then(NarError::gone) {
+                        self.paths.forget(path).await.map_err(StorePathError::Store)?;
+                    }
+                    return Err(error.into());
+                }
             }
         };
         drop(turn);
-        // A store path without a GC root may have been half deleted before or while it was read.
-        if packed.nar_size < plan.nar_size {
+        // A store path without a GC root may have been half deleted before or while it was read. What was downloaded is whole,
+        // and of some paths a cache may have told the wrong size.
+        let is_of_store = plan.paths.iter().any(|path| !sources.contains_key(path));
+        if is_of_store && packed.nar_size < plan.nar_size {
             return Err(LayerError::Incomplete(plan.paths[0].clone()));
         }
         for (tree, (path, hash)) in trees.into_iter().zip(plan.paths.iter().zip(&plan.nar_hashes)) {
@@ -231,7 +239,7 @@ impl LayerPacker {
                     progress.path_fetched();
                 }
             };
-            (FileTree::of_store_path(path, Recorder::new(reader, recorded.clone(), at_end)), recorded)
+            (FileTree::of_store_path(path, self.paths.recorder(reader, recorded.clone(), at_end)), recorded)
         };
         plan.paths.iter().map(file_tree).unzip()
     }

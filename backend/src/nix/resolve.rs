@@ -58,6 +58,8 @@ pub struct ResolveRequest {
     /// Whether the derivations of packages are written to the Nix store. Without it, evaluation writes nothing.
     #[serde(skip)]
     writes: bool,
+    /// If true, packages must be the derivations that they say they are: a caller chose the revision.
+    proves: bool,
     /// If true, an expression that throws makes the evaluation fail, so that its message can be read. Otherwise the
     /// answer only says that it throws.
     explain: bool,
@@ -173,7 +175,8 @@ impl ResolveRequest {
         attributes: BTreeSet<PackageName>,
     ) -> Self {
         let (system, config) = (platform.system(), config(allow_unfree));
-        Self { source, system, config, attributes, writes: true, explain: false }
+        let proves = source.trust() == Trust::Caller;
+        Self { source, system, config, attributes, writes: true, proves, explain: false }
     }
 
     /// The same, which writes derivations or not.

@@ -63,7 +63,7 @@ impl Packages {
             match &package {
                 Ok(record) => {
                     let (revision_date, package) = (known.revision_date, Ok(record.clone()));
-                    records.push((key, NameRecord { revision_date, package }));
+                    records.push((key, NameRecord { revision_date, package, trust: self.cache_trust() }));
                 }
                 Err(problem) => self.problems.insert(trust.failure_key(key), problem.clone()),
             }

@@ -56,7 +56,7 @@ impl Packages {
             stream::iter(lookups).buffered(LOOKUPS).try_collect().await.map_err(PackageError::Store)?;
         let known = &mut recalled.known;
         for (name, record) in found {
-            if let Some(record) = record {
+            if let Some(record) = record.filter(|record| record.is_trusted(self.paths.trust())) {
                 known.revision_date = known.revision_date.or(record.revision_date);
                 known.packages.insert(name, record.package.map(Arc::new));
             } else if let Some((revision_date, package)) = self.evaluations.package(&key(&name)) {
@@ -152,12 +152,17 @@ impl Packages {
                     let problem = problem.settle(&name);
                     // An image name implies the same few names again and again, so that it pays to record that they are
                     // missing. The names that people make up must not fill the store. A failure under restrictions
-                    // must not be believed where there are none.
-                    let is_for_good = trust == Trust::Operator || problem.kind != ProblemKind::EvalError;
+                    // must not be believed where there are none, nor that a package must prove its store paths.
+                    let depends_on_trust =
+                        matches!(problem.kind, ProblemKind::EvalError | ProblemKind::NotAPackage);
+                    let is_for_good = trust == Trust::Operator || !depends_on_trust;
                     if !requested.contains(&name) && is_for_good {
                         let package = Err(problem.clone());
                         let revision_date = known.revision_date;
-                        implied.push((key(&name), NameRecord { revision_date, package }));
+                        implied.push((
+                            key(&name),
+                            NameRecord { revision_date, package, trust: self.cache_trust() },
+                        ));
                     }
                     noticed.push((trust.failure_key(key(&name)), problem.clone()));
                     known.packages.insert(name, Err(problem));

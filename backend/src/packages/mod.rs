@@ -127,4 +127,9 @@ impl Packages {
     fn key(&self, revision: &Revision, platform: Platform, name: &PackageName) -> CacheKey {
         package_key(revision, platform, self.allow_unfree, name)
     }
+
+    /// What is recorded of the trust in binary caches.
+    pub(crate) fn cache_trust(&self) -> Option<String> {
+        self.paths.trust().map(|trust| trust.to_string())
+    }
 }

@@ -135,7 +135,10 @@ impl Packages {
         for (name, record) in renewed {
             let key = self.key(revision, platform, &name);
             let package = Ok(record.clone());
-            records.push((key, NameRecord { revision_date: known.revision_date, package }));
+            records.push((
+                key,
+                NameRecord { revision_date: known.revision_date, package, trust: self.cache_trust() },
+            ));
             known.renewed.insert(name.clone());
             known.packages.insert(name, Ok(Arc::new(record)));
         }

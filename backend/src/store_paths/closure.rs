@@ -4,7 +4,7 @@ use super::{StorePathError, StorePaths};
 use crate::{
     binary_cache::{CachedClosure, CachedPath, CachedPathRecord, KnownPaths},
     error_chain::chain,
-    store::{RecordKind, path_info_key},
+    store::{RecordKind, StoreError, path_info_key},
 };
 use firn_shared::{StorePath, oci::digest::NarHash};
 use futures::{FutureExt, future::BoxFuture};
@@ -77,5 +77,15 @@ impl StorePaths {
             wanted.get(&source.info.path).is_some_and(|hash| **hash == source.info.nar_hash)
         });
         Ok(sources.map(|source| (source.info.path.clone(), source)).collect())
+    }
+    /// Forgets what caches said of a path that they do not have any more, or not with this content.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) async fn forget(&self, path: &StorePath) -> Result<(), StoreError> {
+        // The record may not be written yet.
+        self.written().await;
+        self.known.invalidate(path);
+        self.store.remove_record(RecordKind::PathInfo, &path_info_key(path)).await
     }
 }

@@ -16,7 +16,7 @@ pub use error::StorePathError;
 pub(crate) use recorder::MAX_PROPAGATED;
 pub use recorder::{RecordedTree, Recorder};
 pub use tree::{PathTree, TreeNode};
-pub(crate) use trees::worth_another_cache;
+pub(crate) use trees::Spoilt;
 
 use crate::{
     binary_cache::{BinaryCaches, CachedPath},
@@ -25,12 +25,13 @@ use crate::{
 };
 use firn_shared::{StorePath, cache_key::CacheKey};
 use moka::sync::Cache;
+use recorder::Taken;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use writing::Writing;
 
-/// How many path infos are kept in memory; one takes 1 to 2 kB.
-const MAX_PATHS: u64 = 20_000;
+/// How much memory the kept path infos may take, in bytes; one takes 1 to 2 kB.
+const MAX_PATHS: u64 = 40 << 20;
 /// How much memory the kept trees may take, in bytes.
 const MAX_TREES: u64 = 64 << 20;
 
@@ -42,6 +43,8 @@ pub struct StorePaths {
     known: Cache<StorePath, Arc<CachedPath>>,
     /// Trees that were needed not long ago.
     trees: Cache<CacheKey, Arc<PathTree>>,
+    /// What recording trees takes.
+    taken: Taken,
     writing: Writing,
 }
 
@@ -50,12 +53,20 @@ impl StorePaths {
     pub(crate) fn new(store: Store, caches: BinaryCaches) -> Arc<Self> {
         let weight = |_: &CacheKey, tree: &Arc<PathTree>| tree.weight();
         let trees = Cache::builder().max_capacity(MAX_TREES).weigher(weight).build();
-        Arc::new(Self { store, caches, known: Cache::new(MAX_PATHS), trees, writing: Writing::default() })
+        let weight = |_: &StorePath, path: &Arc<CachedPath>| u32::try_from(path.weight()).unwrap_or(u32::MAX);
+        let known = Cache::builder().max_capacity(MAX_PATHS).weigher(weight).build();
+        let (taken, writing) = Default::default();
+        Arc::new(Self { store, caches, known, trees, taken, writing })
     }
 
     /// Whether there are binary caches. Otherwise all store paths come from the Nix store.
     pub(crate) fn has_caches(&self) -> bool {
         !self.caches.is_empty()
+    }
+
+    /// Stands for the keys and the caches that are trusted: [`BinaryCaches::trust`].
+    pub(crate) fn trust(&self) -> Option<CacheKey> {
+        self.caches.trust()
     }
 
     /// Reads a path from binary caches, and adds to `fetched` how many bytes are downloaded; without a source in caches,

@@ -11,6 +11,9 @@ pub struct PathTree {
     pub(super) nodes: Vec<TreeNode>,
 }
 
+/// How much memory a node takes, in bytes, roughly.
+pub(super) const NODE_WEIGHT: usize = 120;
+
 /// A node of a tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -74,8 +77,7 @@ impl PathTree {
 
     /// How much memory it takes, in bytes, roughly.
     pub fn weight(&self) -> u32 {
-        const NODE: usize = 120;
-        u32::try_from(self.nodes.len().saturating_mul(NODE)).unwrap_or(u32::MAX)
+        u32::try_from(self.nodes.len().saturating_mul(NODE_WEIGHT)).unwrap_or(u32::MAX)
     }
 }
 

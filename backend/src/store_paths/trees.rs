@@ -1,6 +1,9 @@
 //! Trees of store paths: on record, or read now.
 
-use super::{PathTree, RecordedTree, Recorder, StorePathError, StorePaths};
+use super::{
+    PathTree, RecordedTree, Recorder, StorePathError, StorePaths,
+    recorder::{MAX_RECORDED, Taken},
+};
 use crate::{
     binary_cache::{CachedPath, NarError},
     packing::{PackingError, TreeReader},
@@ -71,33 +74,58 @@ impl StorePaths {
         Ok(tree)
     }
 
+    /// Reads the tree of a path. That of a binary cache has the content that its hash says, so that it is recorded. What the Nix
+    /// store has by now may be another content.
     async fn read_tree(
         &self,
         info: &PathInfo,
         source: Option<&Arc<CachedPath>>,
     ) -> Result<(StorePath, Arc<PathTree>), StorePathError> {
-        let mut attempts = 0;
+        let mut spoilt = Spoilt::default();
+        let mut most = MAX_RECORDED;
         let tree = loop {
-            attempts += 1;
             let reader = self.reader(&info.path, source.map(Arc::as_ref), &Arc::default());
-            let read = tokio::task::spawn_blocking(move || PathTree::read(reader))
+            let taken = self.taken.clone();
+            let read = tokio::task::spawn_blocking(move || PathTree::read_up_to(most, taken, reader))
                 .await
                 .expect("reading does not panic");
             match read {
-                Err(error) if worth_another_cache(&error, attempts) => {}
-                read => break read?,
+                Ok(Some(tree)) => break tree,
+                // It is so large, but it is what it should be: that is known now.
+                Ok(None) => most = usize::MAX,
+                Err(error) if spoilt.worth_another_cache(&error) => {}
+                Err(error) => {
+                    if let Some(path) = NarError::of(&error).and_then(NarError::gone) {
+                        self.forget(path).await?;
+                    }
+                    return Err(error.into());
+                }
             }
         };
-        Ok((info.path.clone(), self.record_tree(&info.path, &info.nar_hash, tree)))
+        let tree = match source {
+            Some(_) => self.record_tree(&info.path, &info.nar_hash, tree),
+            None => Arc::new(tree),
+        };
+        Ok((info.path.clone(), tree))
     }
 }
 
-/// How often a path is read before what binary caches deliver is believed to stay wrong.
+/// How often one binary cache may spoil what is read.
 const ATTEMPTS: usize = 4;
 
-/// Whether reading from the next binary cache may succeed, after this many attempts of which the last ended so.
-pub(crate) fn worth_another_cache(error: &PackingError, attempts: usize) -> bool {
-    attempts < ATTEMPTS && NarError::of(error).is_some_and(NarError::has_other)
+/// How often each binary cache has spoiled what is read. They are counted apart, so that one that lies about each of many
+/// paths does not use up the attempts of the others.
+#[derive(Debug, Default)]
+pub(crate) struct Spoilt(HashMap<String, usize>);
+
+impl Spoilt {
+    /// Whether reading from the next binary cache may succeed, after an attempt that ended so.
+    pub(crate) fn worth_another_cache(&mut self, error: &PackingError) -> bool {
+        let Some(cache) = NarError::of(error).and_then(NarError::to_be_replaced) else { return false };
+        let times = self.0.entry(cache.to_owned()).or_default();
+        *times += 1;
+        *times < ATTEMPTS
+    }
 }
 
 fn is_in_store(path: &StorePath) -> bool {
@@ -105,16 +133,77 @@ fn is_in_store(path: &StorePath) -> bool {
 }
 
 impl PathTree {
-    /// Reads a tree to its end, for nothing but its names.
+    /// Reads a tree to its end, for nothing but its names, however much memory it takes.
     ///
     /// # Errors
     /// When it cannot be read.
     pub fn read(reader: Box<dyn TreeReader>) -> Result<Self, PackingError> {
+        let tree = Self::read_up_to(usize::MAX, Taken::default(), reader)?;
+        Ok(tree.expect("it is not too large"))
+    }
+
+    /// Reads a tree to its end, for nothing but its names. `None` if it takes more than `most` bytes of memory.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn read_up_to(
+        most: usize,
+        taken: Taken,
+        reader: Box<dyn TreeReader>,
+    ) -> Result<Option<Self>, PackingError> {
         let recorded = RecordedTree::default();
-        let mut reader = Recorder::new(reader, recorded.clone(), || {});
+        let mut reader = Recorder::new(reader, most, taken, recorded.clone(), || {});
         while reader.step()?.is_some() {}
         let nothing =
             || PackingError::Read { path: reader.origin().into(), source: ErrorKind::UnexpectedEof.into() };
-        recorded.take().ok_or_else(nothing)
+        match recorded.take() {
+            None if !reader.is_too_large() => Err(nothing()),
+            tree => Ok(tree),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::recorder::MAX_TOGETHER;
+    use super::*;
+    use crate::packing::DiskTree;
+    use std::io;
+
+    #[test]
+    fn trees_that_are_too_large_are_not_kept() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        for number in 0..100 {
+            std::fs::write(directory.path().join(format!("{number:0100}")), b"").expect("written");
+        }
+        let taken = Taken::default();
+        let read = |most| {
+            let reader = Box::new(DiskTree::new(directory.path().into()));
+            PathTree::read_up_to(most, taken.clone(), reader).expect("it is there")
+        };
+        // A file takes 100 bytes for its name, and as much again for the rest.
+        assert!(read(15_000).is_none() && read(0).is_none());
+        let tree = read(30_000).expect("it is small enough");
+        assert_eq!(Some(&tree), read(usize::MAX).as_ref());
+        // Others take what there is.
+        taken.take(MAX_TOGETHER - 20_000);
+        assert!(read(30_000).is_none());
+        assert_eq!(Some(tree), read(usize::MAX));
+    }
+
+    #[test]
+    fn each_cache_has_its_own_attempts() {
+        let error = |cache: &str, has_other| {
+            let path = format!("/nix/store/{}-x", "0".repeat(32)).parse().expect("a store path");
+            let source = NarError::Wrong { path, cache: cache.into(), reason: "it lies".into(), has_other };
+            PackingError::Read { path: "x".into(), source: io::Error::from(source) }
+        };
+        let mut spoilt = Spoilt::default();
+        for _ in 1..ATTEMPTS {
+            assert!(["a", "b", "c"].iter().all(|cache| spoilt.worth_another_cache(&error(cache, true))));
+        }
+        assert!(!spoilt.worth_another_cache(&error("a", true)));
+        assert!(!spoilt.worth_another_cache(&error("d", false)));
+        assert!(spoilt.worth_another_cache(&error("d", true)));
     }
 }

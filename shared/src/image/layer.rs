@@ -62,7 +62,7 @@ impl LayerPlan {
             .build();
         Self {
             key,
-            nar_size: members.iter().map(|member| member.nar_size).sum(),
+            nar_size: members.iter().fold(0, |sum, member| sum.saturating_add(member.nar_size)),
             nar_hashes: members.iter().map(|member| member.nar_hash).collect(),
             paths: members.into_iter().map(|member| member.path.clone()).collect(),
         }

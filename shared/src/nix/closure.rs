@@ -115,9 +115,9 @@ impl Closure {
         self.paths.binary_search_by(|member| member.path.cmp(path)).ok()
     }
 
-    /// The total NAR size of all members, in bytes.
+    /// The total NAR size of all members, in bytes. Sizes that a cache has made up may be of any height.
     pub fn nar_size(&self) -> u64 {
-        self.paths.iter().map(|member| member.nar_size).sum()
+        self.paths.iter().fold(0, |sum, member| sum.saturating_add(member.nar_size))
     }
 }
 
@@ -146,6 +146,14 @@ mod tests {
         assert_eq!(closure.paths()[1].references, [0]);
         assert_eq!(closure.position(&path('b')), Some(1));
         assert_eq!(closure.position(&path('c')), None);
+    }
+
+    #[test]
+    fn sizes_that_are_made_up_do_not_wrap() {
+        let mut huge = info('b', "");
+        huge.nar_size = u64::MAX;
+        let closure = Closure::new(&[info('a', ""), huge]).expect("closed");
+        assert_eq!(closure.nar_size(), u64::MAX);
     }
 
     #[test]

@@ -311,6 +311,8 @@ fn narinfo_text(bytes: &[u8]) -> bool {
     let Ok(narinfo) = narinfo::Narinfo::parse(bytes) else { return false };
     assert!(!narinfo.location().contains("..") || narinfo.location().contains(['?', '#']));
     assert!(bytes.len() <= narinfo::MAX_SIZE && !narinfo.compression().contains('\n'));
+    let kept = narinfo::Narinfo::parse(narinfo.kept(None).as_bytes());
+    assert_eq!(kept.expect("what is kept of a narinfo is one").info, narinfo.info);
     assert!(narinfo.file_size().is_none() || String::from_utf8_lossy(bytes).contains("FileSize:"));
     assert!(!narinfo.is_authentic(&[]) || String::from_utf8_lossy(bytes).contains("CA:"));
     let info = narinfo.info;

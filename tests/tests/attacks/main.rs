@@ -2,6 +2,7 @@
 //! served. With real processes and real Nix.
 
 mod evaluations;
+mod forged;
 mod identity;
 mod leases;
 mod popular_images;

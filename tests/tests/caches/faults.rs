@@ -74,7 +74,7 @@ fn set(text: &str, field: &str, change: impl Fn(&str) -> String) -> String {
 }
 
 /// Answers with each path's contents after changing them. They are compressed as before.
-fn alter<C: Fn(&mut Vec<u8>) + Send>(
+pub(crate) fn alter<C: Fn(&mut Vec<u8>) + Send>(
     dir: &CacheDir,
     change: C,
 ) -> impl Fn(&Asked) -> Reaction + Send + use<C> {

@@ -3,6 +3,7 @@
 mod digests;
 mod evaluation;
 mod faults;
+mod hostile;
 mod missing;
 mod no_store;
 mod platforms;

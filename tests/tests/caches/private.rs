@@ -57,3 +57,23 @@ fn a_password_in_the_url_is_nobody_elses_business() {
     assert!(answer.status == 503 || answer.status == 404, "{}", answer.text());
     assert!(!answer.text().contains("wrong-snow") && !wrong.log().contains("wrong-snow"), "{}", wrong.log());
 }
+
+/// Nix names a file of passwords whether there is one or not. Nobody asked for it.
+#[test]
+fn a_file_of_nix_that_cannot_be_read_stops_no_server() {
+    let cache = Cache::bundled(Compression::Zstd);
+    let directory = TempDir::new().expect("a temporary directory");
+    let config = format!(
+        "{}\nnetrc-file = {}\ntrusted-public-keys = {}\n",
+        nix::config(),
+        directory.path().display(),
+        cache.key()
+    );
+    let backend = Backend::serving(package_set::bundled())
+        .within(&empty_store::WITHIN)
+        .env("NIX_CONFIG", &config)
+        .env("FIRN_CACHES", &cache.url())
+        .env("FIRN_BUILD", "never")
+        .start();
+    Image::pull(&backend.registry(), "hello");
+}

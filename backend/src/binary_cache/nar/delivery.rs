@@ -4,8 +4,9 @@ use super::decoder::Decoder;
 use super::download::{Download, Wanted};
 use super::reader::Chunks;
 use crate::binary_cache::cache::Cache;
+use crate::binary_cache::narinfo::most_compressed;
 use crate::binary_cache::transport::TransportError;
-use crate::binary_cache::{BinaryCaches, CachedPath, NarError, Source};
+use crate::binary_cache::{BinaryCaches, CachedPath, Doubt, NarError, Source};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use firn_shared::oci::digest::NarHash;
@@ -104,35 +105,43 @@ enum Failure {
 }
 
 impl Order {
-    /// The download of a source; `None` if its cache is not configured.
-    pub(super) fn wanted(&self, source: &Source) -> Option<(&Cache, Wanted)> {
+    /// The download of a source; `None` if its cache is not configured. `is_only` if there is no other source to turn to.
+    fn wanted(&self, source: &Source, is_only: bool) -> Option<(&Cache, Wanted)> {
         let cache = self.caches.cache(&source.cache)?;
-        // What does not compress becomes a little larger.
-        let most =
-            self.path.info.nar_size.saturating_add(self.path.info.nar_size / 8).saturating_add(1 << 20);
+        let limits = &self.caches.0.limits;
         let wanted = Wanted {
             transport: cache.transport.clone(),
             location: source.location.clone(),
             file_size: source.file_size,
-            most: source.file_size.map_or(most, |size| size.max(most)),
-            limits: self.caches.0.limits.clone(),
+            most: most_compressed(source.nar_size),
+            limits: limits.of_file(source.file_size.unwrap_or(source.nar_size), is_only),
             fetched: Arc::clone(&self.fetched),
         };
         Some((cache, wanted))
     }
 
-    /// The sources that have not delivered something else lately, those of caches that did not deliver last.
+    /// The sources. Those that delivered something else come last, and before them those of caches that did not deliver
+    /// last: all of them may be right, and an outage of the others must not make the path unavailable.
     fn sources(&self) -> Vec<Source> {
         let mut sources = self.path.sources.clone();
-        sources.retain(|source| !self.caches.is_distrusted(source));
-        sources.sort_by_key(|source| self.caches.cache(&source.cache).is_some_and(Cache::is_unreliable));
+        sources.sort_by_key(|source| {
+            let is_unreliable = self.caches.cache(&source.cache).is_some_and(Cache::is_unreliable);
+            (self.caches.doubt_in(source), is_unreliable)
+        });
         sources
+    }
+
+    /// Whether a source has delivered something else.
+    fn is_wrong(&self, source: &Source) -> bool {
+        self.caches.doubt_in(source) == Some(Doubt::Wrong)
     }
 
     /// Begins to download the first source as soon as few enough other downloads wait.
     pub(super) fn ahead(&self) -> Option<Ahead> {
-        let source = self.sources().into_iter().next()?;
-        let (_, wanted) = self.wanted(&source)?;
+        let sources = self.sources();
+        let is_only = sources.len() == 1;
+        let source = sources.into_iter().next()?;
+        let (_, wanted) = self.wanted(&source, is_only)?;
         let download = Download::ahead(&self.runtime, wanted, &self.caches.0.ahead);
         Some(Ahead { source, download })
     }
@@ -140,45 +149,59 @@ impl Order {
     fn deliver(&self, to: &mut Delivered, mut ahead: Option<Ahead>) -> Result<(), Stop> {
         let mut reasons: HashMap<String, String> = HashMap::new();
         let mut sources = self.sources();
-        for source in self.path.sources.iter().filter(|source| self.caches.is_distrusted(source)) {
-            reasons.insert(source.cache.clone(), "it delivered something else".into());
+        let (mut asked_again, mut is_gone) = (false, true);
+        if sources.iter().all(|source| self.is_wrong(source)) {
+            // What is on record may be the lie of one cache.
+            asked_again = true;
+            let now = self.runtime.block_on(self.caches.sources_now(&self.path));
+            is_gone = now.is_gone;
+            sources = now.others.into_iter().chain(sources).collect();
         }
-        let mut asked_again = false;
         let mut round = 0;
         loop {
             let mut pause = None;
             let mut left = Vec::new();
+            // If all are slow, it is not for the caches.
+            let is_only = sources.len() == 1 || round > 0;
             for source in sources {
-                let Some((cache, wanted)) = self.wanted(&source) else { continue };
+                let Some((cache, wanted)) = self.wanted(&source, is_only) else { continue };
                 let download = match ahead.take_if(|ahead| ahead.source == source) {
                     Some(ahead) => ahead.download,
                     None => Download::begin(&self.runtime, wanted),
                 };
+                let limits = &self.caches.0.limits;
                 let reason = match self.read(&source, download, to) {
                     Ok(()) => return Ok(()),
                     Err(Failure::Unwanted) => return Err(Stop::Unwanted),
                     Err(Failure::Transport(error)) => {
+                        is_gone &= error.is_absence();
                         if error.is_transient() {
-                            cache.note_unreliable();
-                            let wait =
-                                error.retry_after().unwrap_or(self.caches.0.limits.pause * 4_u32.pow(round));
+                            cache.note_unreliable(limits.aside);
+                            let wait = error.retry_after().unwrap_or(limits.pause * 4_u32.pow(round));
                             pause = Some(pause.map_or(wait, |pause: Duration| pause.min(wait)));
                             left.push(source.clone());
                         }
                         error.to_string()
                     }
                     Err(Failure::Wrong(reason)) => {
-                        self.caches.distrust(&source);
+                        is_gone = false;
+                        self.caches.doubt(&source, Doubt::Wrong);
+                        // Who lies about one path lies about others.
+                        cache.note_unreliable(limits.distrust);
                         if to.size > 0 {
                             return Err(Stop::Failed(self.wrong(&source, reason)));
                         }
                         reason
                     }
                     Err(Failure::Contradiction) => {
-                        // Whoever lies, without the earlier ones there is no contradiction.
-                        to.from.iter().for_each(|source| self.caches.distrust(source));
-                        let reason = format!("{} has something else", source.cache);
-                        return Err(Stop::Failed(self.wrong(&to.from[0], reason)));
+                        // Which of them is wrong shows when one is read from its beginning. That will be this one.
+                        to.from.iter().for_each(|source| self.caches.doubt(source, Doubt::Contradicted));
+                        return Err(Stop::Failed(NarError::Wrong {
+                            path: self.path.info.path.clone(),
+                            cache: to.from[0].cache.clone(),
+                            reason: format!("{} has something else", source.cache),
+                            has_other: true,
+                        }));
                     }
                 };
                 tracing::warn!(path = %self.path.info.path, cache = source.cache, reason, "a binary cache does not deliver a path");
@@ -187,7 +210,9 @@ impl Order {
             if left.is_empty() && !asked_again {
                 // The narinfo may be old, or of a cache that is gone.
                 asked_again = true;
-                left = self.runtime.block_on(self.caches.sources_now(&self.path));
+                let now = self.runtime.block_on(self.caches.sources_now(&self.path));
+                is_gone &= now.is_gone;
+                left = now.others;
                 pause = Some(Duration::ZERO);
             }
             round += 1;
@@ -202,21 +227,24 @@ impl Order {
             reasons.into_iter().map(|(cache, reason)| format!("{cache}: {reason}")).collect();
         reasons.sort();
         let reasons = if reasons.is_empty() { "none has it".into() } else { reasons.join("; ") };
-        Err(Stop::Failed(NarError::Unavailable { path: self.path.info.path.clone(), reasons }))
+        let path = self.path.info.path.clone();
+        Err(Stop::Failed(match is_gone && asked_again {
+            true => NarError::Gone { path, reasons },
+            false => NarError::Unavailable { path, reasons },
+        }))
     }
 
     fn wrong(&self, source: &Source, reason: String) -> NarError {
-        NarError::Wrong {
-            path: self.path.info.path.clone(),
-            cache: source.cache.clone(),
-            reason,
-            has_other: !self.sources().is_empty(),
-        }
+        let has_other = self.path.sources.iter().any(|source| !self.is_wrong(source))
+            || !self.runtime.block_on(self.caches.sources_now(&self.path)).others.is_empty();
+        let (path, cache) = (self.path.info.path.clone(), source.cache.clone());
+        NarError::Wrong { path, cache, reason, has_other }
     }
 
     /// Reads one source to its end. What was delivered already is compared.
     fn read(&self, source: &Source, download: Download, to: &mut Delivered) -> Result<(), Failure> {
-        let info = &self.path.info;
+        // Without a size that is authentic, each source may have its own. The hash decides.
+        let (expect, nar_size) = (self.path.info.nar_hash, source.nar_size);
         let decoder = Decoder::new(&source.compression, download)
             .map_err(|error| Failure::Transport(TransportError::Client(error.to_string())))?;
         let mut decoder = decoder
@@ -236,8 +264,8 @@ impl Order {
             }
             let is_new = size == to.size;
             size += chunk.len() as u64;
-            if size > info.nar_size {
-                return Err(Failure::Wrong(format!("it has more than {} bytes", info.nar_size)));
+            if size > nar_size {
+                return Err(Failure::Wrong(format!("it has more than {nar_size} bytes")));
             }
             hasher.update(&chunk);
             if is_new {
@@ -251,12 +279,12 @@ impl Order {
                 return Err(Failure::Contradiction);
             }
         }
-        if size < info.nar_size {
-            return Err(Failure::Wrong(format!("it has {size} bytes instead of {}", info.nar_size)));
+        if size < nar_size {
+            return Err(Failure::Wrong(format!("it has {size} bytes instead of {nar_size}")));
         }
         match NarHash::from_bytes(hasher.finalize().into()) {
-            hash if hash == info.nar_hash => Ok(()),
-            hash => Err(Failure::Wrong(format!("its hash is {hash} instead of {}", info.nar_hash))),
+            hash if hash == expect => Ok(()),
+            hash => Err(Failure::Wrong(format!("its hash is {hash} instead of {expect}"))),
         }
     }
 }

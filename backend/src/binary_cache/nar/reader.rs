@@ -55,6 +55,8 @@ pub(super) enum Entry {
 /// The length of the longest path, and of the longest target of a symlink, on Linux. A NAR with a longer one can be
 /// unpacked nowhere. The limit bounds the depth of the tree, too.
 const PATH_MAX: usize = 4096;
+/// The largest file, in bytes. Sums of sizes that are claimed stay far from the end of the numbers.
+const FILE_MAX: u64 = 1 << 60;
 /// The longest of the words of the format is shorter.
 const LONGEST_WORD: usize = 16;
 
@@ -187,6 +189,9 @@ impl<C: Chunks> NarReader<C> {
                     return Err(ReadNarError::Format("a file has no contents"));
                 }
                 let size = self.number()?;
+                if size > FILE_MAX {
+                    return Err(ReadNarError::Format("a file is too large"));
+                }
                 self.state = State::File { left: size, padding: padding(size) };
                 Entry::File { is_executable, size }
             }

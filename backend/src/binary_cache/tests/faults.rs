@@ -96,7 +96,7 @@ async fn a_cache_that_does_not_recover_is_named() {
         server.fault(&facts.location, fault, usize::MAX);
         let error = nar_error(pack(&caches, &found).await);
         let text = error.to_string();
-        assert!(matches!(error, NarError::Unavailable { .. }) && !error.has_other(), "{text}");
+        assert!(matches!(error, NarError::Unavailable { .. }) && error.to_be_replaced().is_none(), "{text}");
         assert!(text.contains(&server.url) && text.contains(reason), "{text}");
     }
 }
@@ -163,4 +163,62 @@ async fn nobody_has_to_read_on() {
         drop(caches.open(&found));
     }
     assert!(pack(&caches, &found).await.is_ok());
+}
+
+/// A cache that has described a path and has it no more, or another content of it, is no failure that passes.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_caches_have_lost_is_gone() {
+    let narinfo = |facts: &fixture::Facts| format!("{}.narinfo", facts.path.hash_part());
+    let (server, facts, _) = serve().await;
+    let (files, _) = CacheFiles::of_file(50, b"other", "none");
+    let other = Server::start(files).await;
+    let caches = caches(&[&server.url]);
+    let found = find(&caches, &facts.path).await;
+    server.change(|files| drop(files.0.remove(&facts.location)));
+    let error = nar_error(pack(&caches, &found).await);
+    assert!(matches!(error, NarError::Unavailable { .. }), "it is still described: {error}");
+    server.change(|files| drop(files.0.remove(&narinfo(&facts))));
+    let error = nar_error(pack(&caches, &found).await);
+    assert_eq!(error.gone(), Some(&facts.path), "{error}");
+    // Nobody knows whether a cache has it that cannot tell.
+    server.fault(&narinfo(&facts), Fault::Status(401, vec![]), usize::MAX);
+    let error = nar_error(pack(&caches, &found).await);
+    assert!(matches!(error, NarError::Unavailable { .. }), "{error}");
+    // Built again, with other bytes.
+    let both = self::caches(&[&other.url, &server.url]);
+    server.fault(&narinfo(&facts), Fault::Status(404, vec![]), usize::MAX);
+    let error = nar_error(pack(&both, &found).await);
+    assert_eq!(error.gone(), Some(&facts.path), "{error}");
+}
+
+/// A byte now and then is enough from the only cache, but not if another one has the path.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trickle_is_left_for_another_cache() {
+    let (server, facts, expect) = serve().await;
+    let (files, _) = CacheFiles::of_file(50, &noise(3_000_000, 5), "none");
+    let other = Server::start(files).await;
+    let (patience, nar_of_several) = (Duration::from_millis(200), Duration::from_secs(10));
+    let limits = Limits { patience, least_bytes: 1, nar_of_several, ..limits() };
+    let caches = caches_with(&[&server.url, &other.url], limits.clone());
+    let found = find(&caches, &facts.path).await;
+    server.fault(&facts.location, Fault::Drip, usize::MAX);
+    assert!(pack(&caches, &found).await.expect("packs") == expect);
+    // The only one has more time, and not for ever.
+    let nar = Duration::from_secs(10);
+    let alone = caches_with(&[&server.url], Limits { nar, ..limits });
+    let error = nar_error(pack(&alone, &find(&alone, &facts.path).await).await);
+    assert!(error.to_string().contains("too slow"), "{error}");
+}
+
+/// The last byte has arrived, and the connection breaks before its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_to_resume() {
+    let (server, facts, expect) = serve().await;
+    let length = facts.file_size.expect("a size");
+    server.without_length(&facts.location).fault(&facts.location, Fault::Cut(length), 1);
+    let caches = caches(&[&server.url]);
+    let found = find(&caches, &facts.path).await;
+    assert!(pack(&caches, &found).await.expect("packs") == expect);
+    let ranges = server.requests(&facts.location);
+    assert_eq!(ranges, [None, Some(format!("bytes={length}-"))]);
 }

@@ -70,7 +70,10 @@ async fn lies_are_noticed() {
             let alone = caches(&[&liar.url]);
             let error = nar_error(pack(&alone, &find(&alone, &facts.path).await).await);
             let text = error.to_string();
-            assert!(!error.has_other() && text.contains(&liar.url), "{compression}, {lie}: {text}");
+            assert!(
+                error.to_be_replaced().is_none() && text.contains(&liar.url),
+                "{compression}, {lie}: {text}"
+            );
 
             let both = caches(&[&liar.url, &honest.url]);
             let found = find(&both, &facts.path).await;
@@ -78,7 +81,7 @@ async fn lies_are_noticed() {
             let mut packed = pack(&both, &found).await;
             if let Err(error) = &packed {
                 let error = NarError::of(error).unwrap_or_else(|| panic!("{compression}, {lie}: {error:?}"));
-                assert!(error.has_other(), "{compression}, {lie}: {error}");
+                assert!(error.to_be_replaced().is_some(), "{compression}, {lie}: {error}");
                 packed = pack(&both, &found).await;
             }
             assert!(packed.is_ok_and(|packed| packed == expect), "{compression}, {lie}");
@@ -107,14 +110,21 @@ async fn a_signed_nar_may_be_malformed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn endless_streams_end() {
     for compression in ["zstd", "gzip", "bzip2", "xz", "none"] {
-        let (files, facts) = CacheFiles::of_file(40, b"small", compression);
-        let server = Server::start(files).await;
-        let frames = compress(b"", compression).repeat(4096);
-        let frames = if frames.is_empty() { vec![0; 65536] } else { frames };
-        server.fault(&facts.location, Fault::Endless(frames), usize::MAX);
-        let caches = caches(&[&server.url]);
-        let error = nar_error(pack(&caches, &find(&caches, &facts.path).await).await);
-        assert!(error.to_string().contains("bytes"), "{compression}: {error}");
+        // The size of the file is not signed: nothing depends on it.
+        for file_size in [None, Some(1 << 62)] {
+            let (mut files, facts) = CacheFiles::of_file(40, b"small", compression);
+            let file_size = file_size.or(facts.file_size);
+            files.say(&Facts { file_size, ..facts.clone() }, Some(&facts.signature()));
+            let server = Server::start(files).await;
+            let frames = compress(b"", compression).repeat(4096);
+            let frames = if frames.is_empty() { vec![0; 65536] } else { frames };
+            server.fault(&facts.location, Fault::Endless(frames), usize::MAX);
+            let caches = caches(&[&server.url]);
+            let found = find(&caches, &facts.path).await;
+            assert!(found.download_size() < 1000, "{}", found.download_size());
+            let error = nar_error(pack(&caches, &found).await);
+            assert!(error.to_string().contains("bytes"), "{compression}: {error}");
+        }
     }
 }
 
@@ -163,4 +173,62 @@ async fn an_unknown_compression_is_no_reason_to_fail() {
     let (first, second) = (Server::start(files).await, Server::start(others).await);
     let caches = caches(&[&first.url, &second.url]);
     assert!(pack(&caches, &find(&caches, &facts.path).await).await.is_ok());
+}
+
+/// It may have been the network, or a disk that is full by now. Nothing of it is remembered if there is no other cache.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lie_does_not_make_a_path_unavailable() {
+    let bytes = noise(SIZE, 5);
+    let (files, facts) = CacheFiles::of_file(50, &bytes, "none");
+    let honest = files.0[&facts.location].clone();
+    let server = lying(&facts, vec![0; SIZE]).await;
+    let caches = caches(&[&server.url]);
+    let found = find(&caches, &facts.path).await;
+    assert!(nar_error(pack(&caches, &found).await).to_be_replaced().is_none());
+    server.change(|files| drop(files.0.insert(facts.location.clone(), honest)));
+    assert!(pack(&caches, &found).await.is_ok());
+}
+
+/// The first cache is honest and breaks; the second one lies. Which of them is wrong shows when it is read from its
+/// beginning.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lie_about_the_rest_is_found_out() {
+    let bytes = noise(SIZE, 5);
+    let (files, facts) = CacheFiles::of_file(30, &bytes, "none");
+    let honest = Server::start(files.clone()).await;
+    let mut wrong = files.0[&facts.location].clone();
+    wrong[1000] ^= 1;
+    let liar = lying(&facts, wrong).await;
+    honest.without_ranges().fault(&facts.location, Fault::Cut(400_000), usize::MAX);
+    let caches = caches(&[&honest.url, &liar.url]);
+    let found = find(&caches, &facts.path).await;
+    assert!(nar_error(pack(&caches, &found).await).to_be_replaced().is_some());
+    honest.fault(&facts.location, Fault::Cut(0), 0);
+    let error = nar_error(pack(&caches, &found).await);
+    assert_eq!(error.to_be_replaced(), Some(&*liar.url));
+    assert!(pack(&caches, &found).await.is_ok());
+}
+
+/// Whoever lies about one path comes last for all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_liar_is_not_believed_about_other_paths() {
+    let [mut files, mut lies] = [50, 40].map(CacheFiles::new);
+    let paths = ['a', 'b', 'c', 'd', 'f', 'g'].map(|letter| store_path(letter, "file"));
+    for (seed, path) in paths.iter().enumerate() {
+        let nar = nar::of_file(&noise(SIZE, seed as u64));
+        let facts = files.add(path, &nar, "none", &[]);
+        lies.add(path, &nar, "none", &[]);
+        lies.0.insert(facts.location, vec![0; nar.len()]);
+    }
+    let (honest, liar) = (Server::start(files).await, Server::start(lies).await);
+    let caches = caches(&[&liar.url, &honest.url]);
+    let mut failures = 0;
+    for path in &paths {
+        let found = find(&caches, path).await;
+        while let Err(error) = pack(&caches, &found).await {
+            assert_eq!(NarError::of(&error).and_then(NarError::to_be_replaced), Some(&*liar.url));
+            failures += 1;
+        }
+    }
+    assert_eq!(failures, 1);
 }

@@ -103,28 +103,6 @@ async fn only_trusted_signatures_count() {
     assert_eq!(found.sources[0].location, "elsewhere");
 }
 
-/// The path of a content-addressed path is a hash of its content, so nobody has to vouch for it.
-#[tokio::test]
-async fn content_addressed_paths_need_no_signature() {
-    let nar = nar::of_file(b"content");
-    let hash = nix_derivation::NixHash::parse(&fixture::nar_hash(&nar)).expect("a hash");
-    let address = nix_derivation::CAHash::Nar(hash);
-    let built = nix_derivation::StoreDir::default().build_ca_path("name", &address, [].iter(), false);
-    let path: StorePath = built.expect("a path").to_string().parse().expect("a store path");
-    let mut files = CacheFiles::new(40);
-    let facts = files.add(&path, &nar, "none", &[]);
-    let say = |files: &mut CacheFiles, facts: &Facts| {
-        let narinfo = format!("{}CA: {}\n", facts.narinfo(None), address.to_nix_string());
-        files.0.insert(format!("{}.narinfo", path.hash_part()), narinfo.into_bytes());
-    };
-    say(&mut files, &facts);
-    let server = Server::start(files.clone()).await;
-    assert!(pack(&caches(&[&server.url]), &find(&caches(&[&server.url]), &path).await).await.is_ok());
-    // The address is right, but the hash of the NAR is another.
-    say(&mut files, &Facts { nar_hash: fixture::nar_hash(b"else"), ..facts });
-    assert!(matches!(refusal(&files, &path).await, CacheFailure::Unsigned));
-}
-
 #[tokio::test]
 async fn narinfos_must_be_what_was_asked_for() {
     let (mut files, [a, b, _]) = chain();
@@ -134,7 +112,7 @@ async fn narinfos_must_be_what_was_asked_for() {
         files.0.insert(format!("{}.narinfo", a.path.hash_part()), bad.to_vec());
         assert!(matches!(refusal(&files, &a.path).await, CacheFailure::Malformed(_)));
     }
-    files.0.insert(format!("{}.narinfo", a.path.hash_part()), vec![b'x'; 2 << 20]);
+    files.0.insert(format!("{}.narinfo", a.path.hash_part()), vec![b'x'; 600 << 10]);
     let failure = refusal(&files, &a.path).await;
     assert!(matches!(failure, CacheFailure::Transport(TransportError::TooLarge(_))), "{failure:?}");
 }
@@ -146,6 +124,59 @@ async fn a_cache_must_be_one_of_this_store() {
     assert!(matches!(refusal(&files, &a.path).await, CacheFailure::OtherStore(_)));
     files.0.remove("nix-cache-info");
     assert!(matches!(refusal(&files, &a.path).await, CacheFailure::NoCache));
+    // It may have been a mistake, or somebody on the way.
+    files.0.insert("nix-cache-info".into(), b"StoreDir: /gnu/store\n".to_vec());
+    let server = Server::start(files).await;
+    let caches = caches_with(&[&server.url], Limits { aside: Duration::ZERO, ..limits() });
+    assert!(closure(&caches, &a.path).await.is_err());
+    server.change(|files| drop(files.0.insert("nix-cache-info".into(), b"StoreDir: /nix/store\n".to_vec())));
+    assert!(closure(&caches, &a.path).await.is_ok());
+}
+
+/// A cache of unknown priority that does not answer delays nobody for long.
+#[tokio::test]
+async fn priorities_are_not_waited_for() {
+    let (files, [a, ..]) = chain();
+    let (slow, good) = (Server::start(files.clone()).await, Server::start(files).await);
+    slow.fault("nix-cache-info", Fault::Stall(0), usize::MAX);
+    let short = Duration::from_millis(10);
+    let limits =
+        Limits { priority: short, second_opinion: short, small_file: Duration::from_secs(3600), ..limits() };
+    let caches = caches_with(&[&good.url, &slow.url], limits);
+    for _ in 0..2 {
+        assert_eq!(names(&closure(&caches, &a.path).await.expect("closed")), ["a", "b", "c"]);
+    }
+    assert_eq!(slow.requests("nix-cache-info").len(), 1);
+}
+
+/// However long a cache wants to be left alone.
+#[tokio::test]
+async fn no_cache_is_left_alone_for_ever() {
+    let (files, [a, ..]) = chain();
+    let server = Server::start(files).await;
+    let wait = u64::MAX.to_string();
+    server.fault("nix-cache-info", Fault::Status(503, vec![("retry-after", wait)]), 1);
+    let longest_aside = Duration::from_millis(10);
+    let caches = caches_with(&[&server.url], Limits { longest_aside, ..limits() });
+    assert!(closure(&caches, &a.path).await.is_err());
+    tokio::time::sleep(2 * longest_aside).await;
+    assert!(closure(&caches, &a.path).await.is_ok());
+}
+
+/// A cache adds what it likes to a description, but not to what is kept of it.
+#[tokio::test]
+async fn padding_is_not_kept() {
+    let (mut files, [.., c]) = chain();
+    let name = format!("{}.narinfo", c.path.hash_part());
+    let text = String::from_utf8(files.0[&name].clone()).expect("text");
+    let padded = format!("X-Pad: {}\n{text}Sig: test-1:AAAA\n", "a".repeat(400 << 10));
+    files.0.insert(name, padded.into_bytes());
+    let server = Server::start(files).await;
+    let found = find(&caches(&[&server.url]), &c.path).await;
+    assert!(found.weight() < 3000, "{} bytes", found.weight());
+    let record = serde_json::to_string(&found.record()).expect("a record");
+    assert!(record.len() < 1000, "{} bytes", record.len());
+    assert!(record.contains(&c.signature()), "{record}");
 }
 
 #[tokio::test]
@@ -271,4 +302,25 @@ async fn private_caches_get_passwords() {
     );
     assert_eq!(closure(&caches, &a.path).await.expect("an answer").missing, [a.path]);
     assert_eq!((away.all_requests(), away.authorization().len()), (1, 0));
+}
+
+/// Stands for what is believed, and for nothing else.
+#[tokio::test]
+async fn trust_has_a_name() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let key = fixture::public_key();
+    let trust = |urls: &[&str], keys: &str| {
+        let urls: Vec<CacheUrl> = urls.iter().map(|url| url.parse().expect("a URL")).collect();
+        BinaryCaches::new(&urls, keys.parse().expect("keys"), None).expect("a client").trust()
+    };
+    let one = trust(&["http://a"], &key);
+    assert_eq!((trust(&[], &key), one.is_some()), (None, true));
+    assert_eq!(one, trust(&["http://a", "http://b?priority=3"], &format!("{key},{key}")));
+    for (urls, keys) in [
+        (&["http://a"][..], ""),
+        (&["http://a?trusted=1"], &*key),
+        (&["http://a", "http://b?trusted=1"], &key),
+    ] {
+        assert_ne!(one, trust(urls, keys), "{urls:?} {keys}");
+    }
 }

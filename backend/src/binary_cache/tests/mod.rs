@@ -6,6 +6,7 @@ mod fixture;
 mod lies;
 mod lookups;
 mod nar;
+mod proved;
 mod server;
 
 use super::*;
@@ -24,10 +25,15 @@ fn limits() -> Limits {
         pause: Duration::from_millis(5),
         longest_pause: Duration::from_millis(1500),
         aside: Duration::from_secs(60),
+        longest_aside: Duration::from_secs(600),
+        distrust: Duration::from_secs(600),
+        priority: Duration::from_secs(5),
         second_opinion: Duration::from_secs(5),
         paths_at_once: 64,
         patience: Duration::from_secs(5),
         least_bytes: 1 << 10,
+        nar: Duration::from_secs(24 * 3600),
+        nar_of_several: Duration::from_secs(1800),
     }
 }
 
@@ -74,6 +80,6 @@ fn pack_from_disk(path: &StorePath, root: &Path) -> (PackedLayer, Vec<u8>) {
 
 /// The error of a binary cache that ended packing.
 fn nar_error(packed: Packed) -> NarError {
-    let error = packed.expect_err("it fails");
+    let error = packed.map(drop).expect_err("it fails");
     NarError::of(&error).unwrap_or_else(|| panic!("{error:?}")).clone()
 }

@@ -40,6 +40,8 @@ struct Content {
     /// By file: the fault, and how many more requests have it.
     faults: BTreeMap<String, (Fault, usize)>,
     knows_ranges: bool,
+    /// The file whose length is not told.
+    without_length: Option<String>,
     /// The requests: file, and range.
     requests: Vec<(String, Option<String>)>,
     authorization: Vec<String>,
@@ -53,6 +55,7 @@ impl Server {
             files,
             faults: BTreeMap::new(),
             knows_ranges: true,
+            without_length: None,
             requests: Vec::new(),
             authorization: Vec::new(),
         };
@@ -70,6 +73,12 @@ impl Server {
 
     pub(super) fn without_ranges(&self) -> &Self {
         self.state().knows_ranges = false;
+        self
+    }
+
+    /// Sends a file in chunks, so that its length shows at the end.
+    pub(super) fn without_length(&self, file: &str) -> &Self {
+        self.state().without_length = Some(file.to_owned());
         self
     }
 
@@ -133,13 +142,19 @@ async fn answer(State(state): State<Arc<Mutex<Content>>>, request: Request) -> R
     let start = range.filter(|_| content.knows_ranges && is_same).map_or(0, |range| {
         range.trim_start_matches("bytes=").trim_end_matches('-').parse().expect("an offset")
     });
+    if start > 0 && start == bytes.len() {
+        let range = format!("bytes */{start}");
+        let response =
+            response.status(StatusCode::RANGE_NOT_SATISFIABLE).header(header::CONTENT_RANGE, range);
+        return response.body(Body::empty()).expect("a response");
+    }
     if start > 0 {
         let range = format!("bytes {start}-{}/{}", bytes.len() - 1, bytes.len());
         response = response.status(StatusCode::PARTIAL_CONTENT).header(header::CONTENT_RANGE, range);
     }
     let rest = Bytes::from(bytes).slice(start..);
     let endless = matches!(fault, Some(Fault::Endless(_)));
-    if !endless {
+    if !endless && content.without_length.as_deref() != Some(&*name) {
         response = response.header(header::CONTENT_LENGTH, rest.len());
     }
     let up_to = |length: usize| Ok(rest.slice(..length.min(rest.len())));

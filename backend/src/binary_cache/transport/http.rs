@@ -9,6 +9,7 @@ use reqwest::{
     header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderName, IF_RANGE, LAST_MODIFIED, RANGE, RETRY_AFTER},
     redirect::Policy,
 };
+use std::net::IpAddr;
 use std::time::Duration;
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -39,6 +40,8 @@ fn builder() -> ClientBuilder {
             attempt.error("too many redirects")
         } else if was_private && attempt.url().scheme() != "https" {
             attempt.error("a redirect from https to another scheme")
+        } else if is_link_local(attempt.url()) {
+            attempt.error("a redirect to a link-local address")
         } else {
             attempt.follow()
         }
@@ -103,6 +106,15 @@ impl Http {
             200 => (0, response.content_length()),
             206 => content_range(headers)
                 .ok_or_else(|| TransportError::Connection("its Content-Range is malformed".into()))?,
+            // The last byte had arrived already.
+            416 if offset > 0 && unsatisfied_range(headers) == Some(offset) => {
+                return Ok(Body {
+                    total: Some(offset),
+                    version: None,
+                    start: offset,
+                    chunks: stream::empty().boxed(),
+                });
+            }
             status => {
                 let wait = text(headers, RETRY_AFTER).and_then(|text| text.parse().ok());
                 return Err(TransportError::Status { status, retry_after: wait.map(Duration::from_secs) });
@@ -131,7 +143,43 @@ fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
     Some((start, total))
 }
 
+/// Size of the whole, when the range begins at its end.
+fn unsatisfied_range(headers: &HeaderMap) -> Option<u64> {
+    text(headers, CONTENT_RANGE)?.strip_prefix("bytes */")?.parse().ok()
+}
+
+/// Whether a redirect leads to an address that only this machine's link has, such as the metadata service of a cloud. No
+/// cache is there.
+fn is_link_local(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    match host.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(IpAddr::V4(address)) => address.is_link_local(),
+        Ok(IpAddr::V6(address)) => address.is_unicast_link_local(),
+        Err(_) => false,
+    }
+}
+
 /// The message has no URL: that may have a secret.
 fn broken(error: reqwest::Error) -> TransportError {
     TransportError::Connection(chain(&error.without_url()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_addresses_of_the_link() {
+        for (url, expect) in [
+            ("http://169.254.169.254/latest", true),
+            ("http://2852039166/", true),
+            ("http://[fe80::1]/", true),
+            ("http://[::ffff:169.254.169.254]/", true),
+            ("http://127.0.0.1/", false),
+            ("http://169.254.example/", false),
+            ("https://[2001:db8::1]/", false),
+        ] {
+            assert_eq!(is_link_local(&url.parse().expect("a URL")), expect, "{url}");
+        }
+    }
 }

@@ -51,6 +51,11 @@ impl TransportError {
         }
     }
 
+    /// Whether it says that there is no such file. A cache in front of a bucket may answer 403 for a missing object.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(self, Self::Status { status: 403 | 404 | 410, .. })
+    }
+
     /// How long the cache wants to be left alone.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -100,8 +105,7 @@ impl Transport {
         use futures::TryStreamExt;
         let body = match self.body(name, 0, None).await {
             Ok(body) => body,
-            // A cache in front of a bucket may answer 403 for a missing object.
-            Err(TransportError::Status { status: 403 | 404 | 410, .. }) => return Ok(None),
+            Err(error) if error.is_absence() => return Ok(None),
             Err(error) => return Err(error),
         };
         let add = |mut all: Vec<u8>, chunk: Bytes| async move {

@@ -19,6 +19,18 @@ pub(crate) struct NameRecord {
     pub(crate) revision_date: Option<i64>,
     /// The package of this name, or why there is none.
     pub(crate) package: Result<PackageRecord, PackageProblem>,
+    /// Stands for the keys and the binary caches that were trusted then
+    /// ([`BinaryCaches::trust`](crate::binary_cache::BinaryCaches::trust)). None if there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) trust: Option<String>,
+}
+
+impl NameRecord {
+    /// Whether it still holds with this trust. The hashes of its closure may come from a key that has been revoked since. What
+    /// was made without binary caches comes from the Nix store.
+    pub(crate) fn is_trusted(&self, trust: Option<CacheKey>) -> bool {
+        self.trust.is_none() || self.trust == trust.map(|trust| trust.to_string())
+    }
 }
 
 impl Store {
