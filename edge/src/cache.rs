@@ -30,6 +30,9 @@ extern "C" {
 const TAG_SECONDS: u64 = 30;
 /// How long a manifest is cached by digest: a day, in seconds.
 const DIGEST_SECONDS: u64 = 24 * 3600;
+/// How long the list of what refers to a manifest is cached, in seconds: a part of the time for which the backend keeps
+/// what is on the list after it was asked for it.
+const REFERRERS_SECONDS: u64 = 600;
 /// How long an isolate answers a tag from its memory at most, in seconds. This adds up too.
 const MEMORY_SECONDS: u64 = 10;
 
@@ -61,10 +64,19 @@ impl Key {
 
     /// The key of the manifest with a digest.
     pub(crate) fn digest(edge: &Edge, digest: &Digest) -> Self {
+        Self::of(edge, "digest", digest, DIGEST_SECONDS)
+    }
+
+    /// The key of the index of what refers to the manifest with a digest.
+    pub(crate) fn referrers(edge: &Edge, subject: &Digest) -> Self {
+        Self::of(edge, "referrers", subject, REFERRERS_SECONDS)
+    }
+
+    fn of(edge: &Edge, kind: &str, digest: &Digest, seconds: u64) -> Self {
         Self {
-            url: format!("{}/.firn/digest/{}", edge.origin(), digest.hex()),
-            seconds: DIGEST_SECONDS,
-            memory_seconds: DIGEST_SECONDS,
+            url: format!("{}/.firn/{kind}/{}", edge.origin(), digest.hex()),
+            seconds,
+            memory_seconds: seconds,
             memory_bytes: edge.config.memory_bytes,
             shared: edge.config.cache_api,
         }

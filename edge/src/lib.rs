@@ -89,7 +89,7 @@ async fn respond(edge: &Rc<Edge>, method: Method) -> Result<Answer, Failure> {
         Endpoint::Manifest(name, reference) => routes::manifests(edge, request, name, reference).await,
         Endpoint::Blob(name, digest) => routes::blobs(edge, request, name, digest).await,
         Endpoint::Tags(name) => routes::tags(edge, request, name).await,
-        Endpoint::Referrers(..) => Ok(respond::referrers(request).into()),
+        Endpoint::Referrers(name, digest) => routes::referrers(edge, request, name, digest).await,
     }
 }
 

@@ -14,6 +14,7 @@ mod metrics;
 mod pace;
 mod pulls;
 mod ready;
+mod referrers;
 mod refusal;
 mod request_body;
 mod server;
@@ -115,7 +116,9 @@ async fn answer(app: &App, parts: &Parts) -> HandlerResult {
         }
         Endpoint::Blob(_, digest) => blobs::get(app, request, digest).await,
         Endpoint::Tags(name) => tags::get(app, request, name).await,
-        Endpoint::Referrers(..) => Ok(send(respond::referrers(request))),
+        Endpoint::Referrers(name, digest) => {
+            referrers::get(app, request, name, digest, client(app, parts)).await
+        }
     }
 }
 

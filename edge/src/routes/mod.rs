@@ -3,9 +3,11 @@
 mod blobs;
 mod builds;
 mod manifests;
+mod referrers;
 mod tags;
 
 pub(crate) use blobs::blobs;
 pub(crate) use builds::builds;
 pub(crate) use manifests::manifests;
+pub(crate) use referrers::{referrers, referrers_by_tag};
 pub(crate) use tags::tags;

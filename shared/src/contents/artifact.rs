@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 
 /// The config of every artifact, which has none (OCI image spec, "Guidance for an Empty Descriptor").
 const EMPTY: &[u8] = b"{}";
+/// By which clients that download artifacts know how to name a file (OCI image spec, "annotations.md").
+const TITLE: &str = "org.opencontainers.image.title";
 /// By which verifiers find the statement that they look for among those of one type.
 const PREDICATE_TYPE: &str = "in-toto.io/predicate-type";
 
@@ -40,11 +42,13 @@ fn artifact(kind: DocumentKind, document: Vec<u8>, subject: &Descriptor) -> Arti
     let (document, config) = (blob(document), blob(EMPTY.to_vec()));
     let describe =
         |media_type, blob: &SmallBlob| Descriptor::new(media_type, blob.digest, blob.bytes.len() as u64);
+    let title = BTreeMap::from([(TITLE.to_owned(), kind.file_name().to_owned())]);
+    let layer = Descriptor { annotations: title, ..describe(kind.media_type(), &document) };
     let manifest = Document::Image(ImageManifest {
         format: ManifestFormat::Oci,
         artifact_type: artifact_type.clone(),
         config: describe(OCI_EMPTY, &config),
-        layers: vec![describe(kind.media_type(), &document)],
+        layers: vec![layer],
         subject: Some(subject.clone()),
         annotations: annotations.clone(),
     });

@@ -76,6 +76,15 @@ impl DocumentKind {
             Self::Provenance => "application/vnd.in-toto+json",
         }
     }
+
+    /// The name of a file with the document, with the ending by which scanners know what it is.
+    pub const fn file_name(self) -> &'static str {
+        match self {
+            Self::CycloneDx => "bom.cdx.json",
+            Self::Spdx => "bom.spdx.json",
+            Self::Provenance => "provenance.intoto.json",
+        }
+    }
 }
 
 impl<'a> Contents<'a> {

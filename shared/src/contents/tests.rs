@@ -7,7 +7,7 @@ use crate::{
         package_source::Revision,
     },
     nix::{closure::PathInfo, derivation_name::DerivationName, listing::Listing},
-    oci::{digest::NarHash, media_type::LayerCompression, platform::Platform},
+    oci::{digest::NarHash, document::Descriptor, media_type::LayerCompression, platform::Platform},
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -85,6 +85,16 @@ fn document(
     revision: &Revision,
     revision_date: Option<i64>,
 ) -> Vec<u8> {
+    let manifest = Digest::of(b"manifest");
+    with_contents(packages, revision, revision_date, |contents| contents.document(kind, &manifest))
+}
+
+fn with_contents<T>(
+    packages: &[&PackageRecord],
+    revision: &Revision,
+    revision_date: Option<i64>,
+    make: impl FnOnce(&Contents<'_>) -> T,
+) -> T {
     let name: ImageName = "git/steam".parse().expect("an image name");
     let packages: Vec<_> = packages
         .iter()
@@ -94,7 +104,7 @@ fn document(
     let image =
         Ingredients { name: &name, platform: Platform::Amd64, revision, revision_date, packages: &packages };
     let method = Method { strategy: "sharing-1", layer_budget: 50, encoding: &encoding };
-    Contents::new(image, method).expect("a closure").document(kind, &Digest::of(b"manifest"))
+    make(&Contents::new(image, method).expect("a closure"))
 }
 
 fn json(bytes: &[u8]) -> Value {
@@ -113,6 +123,23 @@ fn documents_have_these_bytes() {
         let text = String::from_utf8(bytes).expect("UTF-8");
         insta::assert_snapshot!(name, text.replace(",\"", ",\n\"").replace(",{", ",\n{"));
     }
+}
+
+#[test]
+fn artifacts_refer_to_the_manifest() {
+    let git = git();
+    let manifest = Descriptor::new("application/vnd.oci.image.manifest.v1+json", Digest::of(b"manifest"), 8);
+    let artifacts = with_contents(&[&git], &commit(), None, |contents| contents.artifacts(&manifest));
+    for (artifact, kind) in artifacts.iter().zip(DocumentKind::ALL) {
+        let Artifact { descriptor, blobs: [written, config, layer] } = artifact;
+        assert!(artifact.blobs.iter().all(|blob| blob.digest == Digest::of(&blob.bytes)));
+        let document = document(kind, &[&git], &commit(), None);
+        assert_eq!((&config.bytes[..], &layer.bytes), (&b"{}"[..], &document));
+        assert_eq!((descriptor.digest, descriptor.size), (written.digest, written.bytes.len() as u64));
+        assert_eq!(descriptor.artifact_type.as_deref(), Some(kind.media_type()));
+    }
+    let text = String::from_utf8(artifacts[2].blobs[0].bytes.clone()).expect("UTF-8");
+    insta::assert_snapshot!("artifact", text.replace(",\"", ",\n\""));
 }
 
 #[test]
