@@ -3,11 +3,15 @@
 use crate::backend;
 use firn_tests::{
     backend::{Backend, command},
+    composition::combinations,
     image::Image,
     judges::{Named, complaint, discovered, named_in, scanned},
     layer::sha256,
     nix, package_set,
     registry::Registry,
+    wait::{LONG, until},
+    web,
+    wrangler::{SECRET, Wrangler},
 };
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use serde_json::{Value, json};
@@ -261,4 +265,37 @@ fn the_command_prints_what_the_registry_serves() {
     let served =
         |kind: &str| String::from_utf8(document(&registry, "hello", &found[kind], subject)).expect("UTF-8");
     assert_eq!((cyclonedx, spdx), (served(CYCLONEDX), served(SPDX)));
+}
+
+/// The edge has composed the image, and the backend has never built it.
+#[test]
+fn edges_have_the_documents_of_images_that_they_composed() {
+    let data = TempDir::new().expect("a temporary directory");
+    let backend =
+        Backend::serving(package_set::bundled()).env("FIRN_SECRET", SECRET).data(data.path()).start();
+    let (bucket, _requests) = web::serve_files(data.path().join("storage"), usize::MAX);
+    let edge = Wrangler::with(&backend, &format!("FIRN_BLOBS=public\nFIRN_BLOBS_URL={bucket}\n"));
+    let registry = edge.registry();
+    let packages = ["jq", "hello", "tree"];
+    for package in packages {
+        registry.built(package, "latest");
+    }
+    // The edge fetches the records after it has answered.
+    let mut names = combinations(&packages, packages.len()).map(|name| name.to_string());
+    let mut names = names.by_ref().filter(|name| !name.contains("shell"));
+    let (name, answer) = until("the edge composes an image", LONG, || {
+        let name = names.next().expect("there are enough");
+        let answer = registry.built(&name, "latest");
+        (answer.header("x-firn-source") == Some("composed")).then_some((name, answer))
+    });
+    let image = Image::from_answer(&registry, &name, &answer);
+    let found = referrers(&registry, &name, &image.digest);
+    assert_eq!(found.keys().collect::<Vec<_>>(), [SPDX, CYCLONEDX, IN_TOTO]);
+    let subject = ("application/vnd.oci.image.manifest.v1+json", image.digest.as_str(), answer.body.len());
+    for referrer in found.values() {
+        document(&registry, &name, referrer, subject);
+    }
+    let tag = image.digest.replace(':', "-");
+    let by_tag = registry.get(&format!("/v2/{name}/manifests/{tag}"));
+    assert_eq!(by_tag.json()["manifests"].as_array().map(Vec::len), Some(3));
 }
