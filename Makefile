@@ -3,11 +3,11 @@
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
-.PHONY: help run backend unit test bench fuzz lint setup worker deploy-check clean
+.PHONY: help run backend unit test bench fuzz lint setup worker worker-release deploy-check clean
 
 # The sources of the Worker. It is rebuilt when any of them changes.
 worker_sources := Cargo.toml Cargo.lock setup/npm/package-lock.json $(shell find edge shared \
-	\( -name target -o -name build -o -name node_modules \) -prune -o -type f -print)
+	\( -name target -o -name build -o -name node_modules -o -path edge/deploy \) -prune -o -type f -print)
 worker := edge/build/index.js
 
 help: ## list these commands
@@ -44,10 +44,17 @@ $(worker): $(worker_sources)
 	setup/wasm worker-build --profile edge edge
 	@touch $@
 
-deploy-check: worker ## check that the Worker can be deployed to each environment, without deploying it
+worker-release: worker ## pack the built Worker into target/firn-edge, which wrangler deploys without Rust
+	@setup/worker-release
+
+deploy-check: worker ## check that the Worker and a release of it can be deployed, without deploying them
 	@set -e; for environment in '' staging production; do \
 		WRANGLER_SEND_METRICS=false setup/wasm wrangler deploy --dry-run --env "$$environment" \
 			--outdir "target/deploy-check/$${environment:-development}"; \
+	done
+	@set -e; setup/worker-release target/deploy-check; for config in wrangler with-bucket; do \
+		WRANGLER_SEND_METRICS=false setup/wasm wrangler deploy --dry-run --cwd target/deploy-check/firn-edge \
+			--config "$$config.jsonc" --secrets-file firn.env.example; \
 	done
 
 clean: ## remove build results, but keep the state in .firn and the cache of tools

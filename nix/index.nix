@@ -28,6 +28,8 @@ let
   set = import ./load-pkgs.nix { inherit (asked) source system; config = asked.config or { }; };
   packages =
     if isAttrs set.packages then set.packages
+    # A flake without packages for this system.
+    else if set.packages == null then { }
     else throw "the package source is not an attribute set of packages but a ${builtins.typeOf set.packages}";
   top = attrNames packages;
 

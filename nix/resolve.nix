@@ -27,6 +27,7 @@ let
   set = import ./load-pkgs.nix { inherit (asked) source; inherit system config; };
   packages =
     if isAttrs set.packages then set.packages
+    else if set.packages == null then throw "the flake has no packages for ${system}"
     else throw "the package source is not an attribute set of packages but a ${builtins.typeOf set.packages}";
 
   # The value, or `other` if evaluating it throws.
@@ -133,7 +134,8 @@ let
 
   resolve = attribute:
     let components = filter isString (split "\\." attribute); in
-    if elem "" components then notFound "" "${quote attribute} has an empty component" [ ]
+    if set.packages == null then problem "unsupported_system" "the flake has no packages for ${system}" [ ]
+    else if elem "" components then notFound "" "${quote attribute} has an empty component" [ ]
     else descend { value = packages; path = [ ]; again = false; } components;
 
   firsts = count: list: genList (elemAt list) (if length list < count then length list else count);
@@ -278,6 +280,8 @@ let
 in
 {
   # The package set is loaded even if there are no attributes to resolve. So an empty request tests whether it loads.
-  packages = builtins.seq packages (listToAttrs (map (name: { inherit name; value = resolve name; }) asked.attributes));
+  packages =
+    let answer = listToAttrs (map (name: { inherit name; value = resolve name; }) asked.attributes); in
+    if set.packages == null && asked.attributes != [ ] then answer else builtins.seq packages answer;
   revision_date = set.date;
 }

@@ -8,7 +8,7 @@ _firn_nix_env() {
     if ((EUID == 0)) && [[ -z $(getent group nixbld | cut -d: -f4) ]]; then
         settings+=$'\nbuild-users-group =\nsandbox = false'
     fi
-    if [[ -z ${FIRN_PKGS_PATH:-}${FIRN_PKGS_REPO:-}${FIRN_CHANNEL:-} ]]; then
+    if [[ -z ${FIRN_PKGS_PATH:-}${FIRN_PKGS_REPO:-}${FIRN_FLAKE:-}${FIRN_CHANNEL:-} ]]; then
         settings+=$'\nsubstitute = false'
     fi
     # The caller's settings come last, so they take precedence.

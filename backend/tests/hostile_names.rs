@@ -41,7 +41,7 @@ async fn hostile_names_are_refused_before_nix() {
     let store = Store::open("memory://", &dir.path().join("staging")).expect("a store");
     // There is no repository: no request here may get far enough to look for it.
     let url = format!("file://{}", dir.path().join("none").display());
-    let source = PackageSource::Git { url: url.as_str().into(), default: None };
+    let source = PackageSource::Git { url: url.as_str().into(), default: None, flake: None };
     let packages = PackageSet::new(source, Revisions::Any, dir.path(), Duration::from_secs(60));
     let builder = builder(store, packages.expect("a directory"), dir.path());
     let registry = router(App {

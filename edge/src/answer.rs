@@ -9,7 +9,6 @@ use firn_shared::{
     oci::{
         endpoint::Method,
         error::{ErrorCode, OciError},
-        media_type,
         request::Request,
         respond::{self, Body, Response},
     },
@@ -70,6 +69,14 @@ impl Answer {
         Self { content: Content::Stream(stream), ..response.into() }
     }
 
+    /// The same with a header, if it has none of this name.
+    pub(crate) fn unless_has(self, name: &'static str, value: impl FnOnce() -> String) -> Self {
+        match self.response.has(name) {
+            true => self,
+            false => self.with_some(name, Some(value())),
+        }
+    }
+
     /// The same with a header if there is a value for it.
     pub(crate) fn with_some(mut self, name: &'static str, value: Option<String>) -> Self {
         self.response = self.response.with_some(name, value);
@@ -119,11 +126,6 @@ pub(crate) fn result(method: Method, origin: &str, result: Result<Answer, Failur
             respond::error(method, &failure).into()
         }
     }
-}
-
-/// `/healthz`: this Worker runs and is configured.
-pub(crate) fn health(method: Method) -> Answer {
-    respond::bytes(method, media_type::JSON, b"{\"status\":\"ok\"}".to_vec()).into()
 }
 
 /// A manifest, or 304 if the client has it.

@@ -8,11 +8,11 @@ use crate::{
     clock,
     config::Config,
     manifest::{Claims, Fetched},
-    memory,
+    memory, subrequest,
 };
 use firn_shared::{
     link::{
-        authentication,
+        authentication::{self, AuthenticationError},
         base_url::BaseUrl,
         protocol::{CLIENT, MISSING, PACKAGE_SET, REVISION},
     },
@@ -32,10 +32,7 @@ use std::pin::pin;
 use worker::js_sys::{self, Promise};
 use worker::wasm_bindgen::JsCast;
 use worker::wasm_bindgen_futures::JsFuture;
-use worker::{
-    AbortController, AbortSignal, Fetch, Headers, Request, RequestInit, RequestRedirect, Response,
-    console_error, web_sys,
-};
+use worker::{AbortController, AbortSignal, Fetch, Headers, Request, Response, console_error, web_sys};
 
 /// How long a client waits at most, in milliseconds. A backend answers within 25 s; containerd gives up after 30 s.
 pub(crate) const PATIENCE_MILLIS: u64 = 28_000;
@@ -75,12 +72,24 @@ pub(crate) struct Question<'a> {
     pub(crate) missing: Option<Digest>,
     /// Whether another backend may have what one does not.
     pub(crate) scattered: bool,
+    /// How long to wait for one backend before asking the next, in milliseconds. Waiting for all of them ends after
+    /// [`PATIENCE_MILLIS`].
+    pub(crate) attempt_millis: u64,
 }
 
 impl<'a> Question<'a> {
     /// A request without query and `Accept`, to which every backend has the same answer.
     pub(crate) fn about(method: Method, path: &'a str) -> Self {
-        Self { method, path, query: None, accept: None, client: None, missing: None, scattered: false }
+        Self {
+            method,
+            path,
+            query: None,
+            accept: None,
+            client: None,
+            missing: None,
+            scattered: false,
+            attempt_millis: PATIENCE_MILLIS,
+        }
     }
 }
 
@@ -93,7 +102,8 @@ pub(crate) async fn manifest(
     question: Question<'_>,
     expected: Option<&Digest>,
 ) -> Result<Fetched, OciError> {
-    ask(config, &question, async |response| read_manifest(response, expected).await).await
+    let asked = clock::now();
+    ask(config, &question, async |response| read_manifest(response, expected, asked).await).await
 }
 
 /// Fetches anything else. The response's body is still to be read.
@@ -104,13 +114,15 @@ pub(crate) async fn response(config: &Config, question: Question<'_>) -> Result<
     ask(config, &question, async |response| Ok(response)).await
 }
 
-/// Reads a response that carries a manifest, from a backend or from the Durable Object.
+/// Reads a response that carries a manifest, from a backend that was asked at `asked` (seconds since 1970), or from the
+/// Durable Object.
 ///
 /// # Errors
 /// A line for the log if the response is invalid.
 pub(crate) async fn read_manifest(
     mut response: Response,
     expected: Option<&Digest>,
+    asked: u64,
 ) -> Result<Fetched, String> {
     let header = |name| response.headers().get(name).ok().flatten();
     let claims = Claims {
@@ -121,7 +133,7 @@ pub(crate) async fn read_manifest(
         package_set: header(PACKAGE_SET),
     };
     let bytes = body(&mut response, document::MAX_BYTES).await?;
-    Fetched::verify(bytes, claims, expected).map_err(|error| error.to_string())
+    Fetched::verify(bytes, claims, expected, asked).map_err(|error| error.to_string())
 }
 
 /// Reads an error response.
@@ -159,15 +171,17 @@ async fn ask<T>(
     let mut failure = None;
     for backend in in_order(&config.backends, question.path) {
         let left = deadline.saturating_sub(clock::now_millis());
+        if left == 0 {
+            break;
+        }
         let controller = AbortController::default();
         let signal = controller.signal();
         let attempt = attempt(config, backend, question, &signal, &read);
-        let attempt = match within(left, attempt).await {
+        let attempt = match within(left.min(question.attempt_millis), attempt).await {
             Some(attempt) => attempt,
             None => {
                 controller.abort();
-                memory::mark_down(backend);
-                return Err(taking_long());
+                Attempt::Failure(taking_long())
             }
         };
         match attempt {
@@ -190,6 +204,30 @@ async fn ask<T>(
         }
     }
     Err(failure.unwrap_or_else(unavailable))
+}
+
+/// Whether a backend answers this edge.
+///
+/// # Errors
+/// What is wrong, in words that everybody may read.
+pub(crate) async fn look(config: &Config, backend: &BaseUrl, millis: u64) -> Result<(), String> {
+    // The cheapest request that must be signed.
+    let path = format!("/v2/firn/referrers/{}", Digest::of(b""));
+    let controller = AbortController::default();
+    let signal = controller.signal();
+    let question = Question::about(Method::Get, &path);
+    match within(millis, send(config, backend.as_str(), &question, &signal)).await {
+        None => {
+            controller.abort();
+            Err("does not answer in time".to_owned())
+        }
+        Some(Err(_)) => Err("cannot be reached".to_owned()),
+        Some(Ok(response)) => match response.status_code() {
+            200 => Ok(()),
+            status @ (401 | 403) => Err(why_refused(status, read_error(response).await)),
+            status => Err(format!("answers with status {status}")),
+        },
+    }
 }
 
 async fn attempt<T>(
@@ -215,7 +253,7 @@ async fn attempt<T>(
             Ok(answer) => Attempt::Answer(answer),
             Err(reason) => failed(reason),
         },
-        status @ (401 | 403) => failed(format!("status {status}: do edge and backend have the same secret?")),
+        status @ (401 | 403) => failed(why_refused(status, read_error(response).await)),
         // The answer to HEAD has no body with a message.
         404 if question.method == Method::Head => {
             Attempt::Absence(OciError::new(ErrorCode::ManifestUnknown, "there is no such build"))
@@ -227,6 +265,18 @@ async fn attempt<T>(
             (Some(error), 503) => Attempt::Failure(error),
             _ => failed(format!("status {status}")),
         },
+    }
+}
+
+/// Why a backend answers with 401 or 403, for the operator. A proxy in front of it may refuse, too.
+fn why_refused(status: u16, error: Option<OciError>) -> String {
+    let error = error.as_ref().and_then(|error| AuthenticationError::of_message(&error.message));
+    match error {
+        Some(error @ (AuthenticationError::Missing | AuthenticationError::Mismatch)) => {
+            format!("{error}: do edge and backend have the same secret?")
+        }
+        Some(error) => error.to_string(),
+        None => format!("status {status}, but not because of a signature: does something else answer there?"),
     }
 }
 
@@ -250,13 +300,8 @@ async fn send(
     if let Some(secret) = &config.secret {
         headers.set(authentication::HEADER, &secret.sign(method.as_str(), path, clock::now()))?;
     }
-    let mut init = RequestInit::new();
-    init.with_headers(headers).with_redirect(RequestRedirect::Manual).with_method(match method {
-        Method::Get => worker::Method::Get,
-        Method::Head => worker::Method::Head,
-    });
     let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-    let request = Request::new_with_init(&format!("{backend}{path}{query}"), &init)?;
+    let request = subrequest::to_server(method.as_str(), &format!("{backend}{path}{query}"), &headers, None)?;
     Fetch::Request(request).send_with_signal(signal).await
 }
 

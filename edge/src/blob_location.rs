@@ -6,7 +6,7 @@ use crate::{
 };
 use firn_shared::{
     link::{authentication, object_key::blob_key},
-    oci::{digest::Digest, endpoint::Method, repository_name::RepositoryName},
+    oci::{digest::Digest, endpoint::Method, repository_name::RepositoryName, respond::CacheScope},
 };
 
 /// The R2 binding.
@@ -18,10 +18,23 @@ pub(crate) struct Location {
     pub(crate) url: String,
     /// How long it may be cached, in seconds: half of its lifetime.
     pub(crate) seconds: u64,
+    /// Who else may use it: a signed one is for one client.
+    pub(crate) scope: CacheScope,
 }
 
 /// How long a URL that does not expire may be cached: a day, in seconds.
 const UNSIGNED_SECONDS: u64 = 24 * 3600;
+
+impl Location {
+    fn unsigned(url: String) -> Self {
+        Self { url, seconds: UNSIGNED_SECONDS, scope: CacheScope::Public }
+    }
+
+    /// A URL that holds for some seconds.
+    fn signed(url: String, seconds: u64) -> Self {
+        Self { url, seconds: seconds / 2, scope: CacheScope::Private }
+    }
+}
 
 /// The URL of a blob for a method. None if only the Worker can read it.
 pub(crate) fn locate(
@@ -34,21 +47,19 @@ pub(crate) fn locate(
         BlobOrigin::Backend(base) => {
             let path = format!("/v2/{name}/blobs/{digest}");
             Some(match &config.secret {
-                None => Location { url: format!("{base}{path}"), seconds: UNSIGNED_SECONDS },
+                None => Location::unsigned(format!("{base}{path}")),
                 Some(secret) => {
                     let proof = secret.sign(method.as_str(), &path, clock::now());
                     let url = format!("{base}{path}?{}={proof}", authentication::HEADER);
-                    Location { url, seconds: authentication::WINDOW_SECONDS / 2 }
+                    Location::signed(url, authentication::WINDOW_SECONDS)
                 }
             })
         }
-        BlobOrigin::Public(base) => {
-            Some(Location { url: format!("{base}/{}", blob_key(digest)), seconds: UNSIGNED_SECONDS })
-        }
+        BlobOrigin::Public(base) => Some(Location::unsigned(format!("{base}/{}", blob_key(digest)))),
         BlobOrigin::Presigned { bucket, seconds } => {
             let now = i64::try_from(clock::now()).expect("clocks stay within i64");
             let url = bucket.presign(method, &blob_key(digest), now, *seconds);
-            Some(Location { url, seconds: seconds / 2 })
+            Some(Location::signed(url, *seconds))
         }
         BlobOrigin::R2 => None,
     }

@@ -6,12 +6,14 @@
 
 use crate::{answer::Answer, edge::Edge, manifest::Manifest, memory};
 use firn_shared::{
-    link::{edge_cache::ManifestMetadata, protocol::REVISION},
+    link::{
+        edge_cache::{ManifestMetadata, manifest_key},
+        protocol::{ImageSetId, REVISION},
+    },
     naming::image_name::ImageName,
     oci::{
         digest::Digest,
         media_type::ManifestFormat,
-        reference::Tag,
         respond::{Body, Response},
     },
 };
@@ -23,18 +25,14 @@ use worker::web_sys;
 #[wasm_bindgen]
 extern "C" {
     #[wasm_bindgen(thread_local_v2, js_namespace = caches, js_name = default)]
-    static DEFAULT: web_sys::Cache;
+    pub(crate) static DEFAULT: web_sys::Cache;
 }
 
-/// How long the answer to a tag is cached here at most, in seconds. This adds to the tag's own TTL.
-const TAG_SECONDS: u64 = 30;
-/// How long a manifest is cached by digest: a day, in seconds.
-const DIGEST_SECONDS: u64 = 24 * 3600;
+/// How long a manifest is cached here: a day, in seconds. Under its keys, a manifest never changes.
+const SECONDS: u64 = 24 * 3600;
 /// How long the list of what refers to a manifest is cached, in seconds: a part of the time for which the backend keeps
 /// what is on the list after it was asked for it.
 const REFERRERS_SECONDS: u64 = 600;
-/// How long an isolate answers a tag from its memory at most, in seconds. This adds up too.
-const MEMORY_SECONDS: u64 = 10;
 
 /// The header that marks composed manifests in the Cache API.
 const COMPOSED: &str = "x-firn-composed";
@@ -43,40 +41,31 @@ const COMPOSED: &str = "x-firn-composed";
 pub(crate) struct Key {
     url: String,
     seconds: u64,
-    memory_seconds: u64,
     memory_bytes: u64,
     shared: bool,
 }
 
 impl Key {
-    /// The key of the answer to a tag.
-    pub(crate) fn tag(edge: &Edge, name: &ImageName, tag: &Tag, format: ManifestFormat) -> Self {
-        let key = firn_shared::link::edge_cache::request_key(name, tag, format);
-        let seconds = TAG_SECONDS.min(edge.config.tag_ttl_seconds);
-        Self {
-            url: format!("{}/.firn/tag/{key}", edge.origin()),
-            seconds,
-            memory_seconds: seconds.min(MEMORY_SECONDS),
-            memory_bytes: edge.config.memory_bytes,
-            shared: edge.config.cache_api,
-        }
+    /// The key of the manifest of an image of a package set.
+    pub(crate) fn image(edge: &Edge, set: &ImageSetId, name: &ImageName, format: ManifestFormat) -> Self {
+        Self::new(edge, &format!("image/{}", manifest_key(set, name, format)))
     }
 
     /// The key of the manifest with a digest.
     pub(crate) fn digest(edge: &Edge, digest: &Digest) -> Self {
-        Self::of(edge, "digest", digest, DIGEST_SECONDS)
+        Self::new(edge, &format!("digest/{}", digest.hex()))
     }
 
     /// The key of the index of what refers to the manifest with a digest.
     pub(crate) fn referrers(edge: &Edge, subject: &Digest) -> Self {
-        Self::of(edge, "referrers", subject, REFERRERS_SECONDS)
+        let path = format!("referrers/{}", subject.hex());
+        Self { seconds: REFERRERS_SECONDS, ..Self::new(edge, &path) }
     }
 
-    fn of(edge: &Edge, kind: &str, digest: &Digest, seconds: u64) -> Self {
+    fn new(edge: &Edge, path: &str) -> Self {
         Self {
-            url: format!("{}/.firn/{kind}/{}", edge.origin(), digest.hex()),
-            seconds,
-            memory_seconds: seconds,
+            url: url(edge, path),
+            seconds: SECONDS,
             memory_bytes: edge.config.memory_bytes,
             shared: edge.config.cache_api,
         }
@@ -84,17 +73,13 @@ impl Key {
 
     /// The cached manifest, if there is one.
     pub(crate) async fn get(&self) -> Option<Manifest> {
-        if self.seconds == 0 {
-            return None;
-        }
         if let Some(manifest) = memory::manifest(&self.url) {
             return Some(manifest);
         }
         if !self.shared {
             return None;
         }
-        let found = JsFuture::from(DEFAULT.with(|cache| cache.match_with_str(&self.url))).await.ok()?;
-        let response: web_sys::Response = found.dyn_into().ok()?;
+        let response = find(&self.url).await?;
         let headers = response.headers();
         let header = |name| headers.get(name).ok().flatten();
         let metadata = ManifestMetadata {
@@ -112,14 +97,11 @@ impl Key {
     }
 
     fn remember(&self, manifest: &Manifest) {
-        memory::remember_manifest(&self.url, manifest, self.memory_seconds, self.memory_bytes);
+        memory::remember_manifest(&self.url, manifest, self.seconds, self.memory_bytes);
     }
 
     /// Caches a manifest: in memory at once, in the Cache API after the answer.
     pub(crate) fn keep(self, edge: &Edge, manifest: &Manifest) {
-        if self.seconds == 0 {
-            return;
-        }
         self.remember(manifest);
         if self.shared {
             let manifest = manifest.clone();
@@ -133,7 +115,7 @@ impl Key {
         memory::forget_manifest(&self.url);
         if self.shared {
             // If this fails, the next request finds again that the manifest is unusable.
-            let _ = JsFuture::from(DEFAULT.with(|cache| cache.delete_with_str(&self.url))).await;
+            remove(&self.url).await;
         }
     }
 
@@ -146,7 +128,24 @@ impl Key {
             .with_some(COMPOSED, metadata.composed.then_some("1"));
         response.body = Body::Manifest;
         let response = Answer::with_buffer(response, bytes).into_response()?;
-        JsFuture::from(DEFAULT.with(|cache| cache.put_with_str(&self.url, &response))).await?;
-        Ok(())
+        put(&self.url, &response).await
     }
+}
+
+fn url(edge: &Edge, path: &str) -> String {
+    format!("{}/.firn/{path}", edge.origin())
+}
+
+async fn find(url: &str) -> Option<web_sys::Response> {
+    let found = JsFuture::from(DEFAULT.with(|cache| cache.match_with_str(url))).await.ok()?;
+    found.dyn_into().ok()
+}
+
+async fn put(url: &str, response: &web_sys::Response) -> worker::Result<()> {
+    JsFuture::from(DEFAULT.with(|cache| cache.put_with_str(url, response))).await?;
+    Ok(())
+}
+
+async fn remove(url: &str) {
+    let _ = JsFuture::from(DEFAULT.with(|cache| cache.delete_with_str(url))).await;
 }

@@ -4,11 +4,14 @@ use firn_shared::{
     link::{
         authentication::Secret, base_url::BaseUrl, credentials::Credentials, presigned_url::SignedBucket,
     },
-    oci::error::{ErrorCode, OciError},
+    oci::{
+        digest::Digest,
+        error::{ErrorCode, OciError},
+    },
 };
 use std::cell::RefCell;
 use std::rc::Rc;
-use worker::Env;
+use worker::{Env, console_warn};
 
 /// How long tags count where the operator says nothing, in seconds.
 const TAG_TTL_SECONDS: u64 = 300;
@@ -16,7 +19,7 @@ const TAG_TTL_SECONDS: u64 = 300;
 const MANIFEST_TTL_SECONDS: u64 = 30 * 24 * 3600;
 /// How often a manifest is reported where the operator says nothing, in seconds: half of the grace period that a
 /// backend has by default.
-const REPORT_SECONDS: u64 = 1800;
+pub(crate) const REPORT_SECONDS: u64 = 1800;
 /// How many bytes of manifests an isolate keeps where the operator says nothing: 8 MiB of its 128.
 const MEMORY_BYTES: u64 = 8 << 20;
 /// How long presigned URLs hold where the operator says nothing, in seconds: a pull of a large image over
@@ -45,6 +48,10 @@ pub(crate) struct Config {
     pub(crate) access: Access,
     /// `FIRN_COMPOSE`: whether images are composed here.
     pub(crate) compose: bool,
+    /// `FIRN_LOCATION_HINT`: where Durable Objects are created, if the operator says so.
+    pub(crate) location_hint: Option<String>,
+    /// `FIRN_PURGE_TOKEN`: the digest of what allows to have Workers Cache forget answers.
+    pub(crate) purge_token: Option<Digest>,
     /// `FIRN_LOG`.
     pub(crate) log: Log,
 }
@@ -100,6 +107,17 @@ thread_local! {
     static CONFIG: RefCell<Option<Rc<Config>>> = const { RefCell::new(None) };
 }
 
+impl BlobOrigin {
+    /// The host to which clients are sent for blobs, without its port.
+    pub(crate) fn host(&self) -> Option<&str> {
+        match self {
+            Self::Backend(url) | Self::Public(url) => Some(url.name()),
+            Self::Presigned { bucket, .. } => Some(bucket.url.name()),
+            Self::R2 => None,
+        }
+    }
+}
+
 impl Config {
     /// The settings of this Worker.
     ///
@@ -111,9 +129,26 @@ impl Config {
         }
         let config = Self::read(|name| env.var(name).ok().map(|value| value.to_string()))
             .map_err(|error| OciError::new(ErrorCode::Internal, error.to_string()))?;
+        if let Some(doubt) = config.doubt() {
+            console_warn!("{}", serde_json::json!({ "message": doubt }));
+        }
         let config = Rc::new(config);
         CONFIG.set(Some(config.clone()));
         Ok(config)
+    }
+
+    /// What is allowed, but does not work for every client.
+    pub(crate) fn doubt(&self) -> Option<&'static str> {
+        let url = match &self.blobs {
+            BlobOrigin::Public(url) => url,
+            // On one machine, which is for trying things, the backend has an address.
+            BlobOrigin::Backend(url) if !self.backends.contains(url) => url,
+            _ => return None,
+        };
+        url.address().map(|_| {
+            "FIRN_BLOBS_URL is an IP address: crane, cosign, ko and kaniko follow no redirect to a private one; give \
+             it a host name"
+        })
     }
 
     fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
@@ -134,6 +169,11 @@ impl Config {
             .filter(|text| !text.is_empty())
             .map(|text| base_url("FIRN_BACKEND_URL", text))
             .collect::<Result<_, _>>()?;
+        if backends.iter().filter_map(BaseUrl::address).any(|address| !address.is_loopback()) {
+            let problem = "is an IP address, to which Cloudflare sends no request (error 1003): give the backend a \
+                           host name";
+            return Err(ConfigError { name: "FIRN_BACKEND_URL", problem });
+        }
         let blobs = match optional("FIRN_BLOBS").as_deref() {
             None | Some("backend") => {
                 let own = optional("FIRN_BLOBS_URL").is_some().then(|| url("FIRN_BLOBS_URL")).transpose()?;
@@ -201,6 +241,8 @@ impl Config {
             cache_api: flag("FIRN_CACHE_API")?,
             blobs,
             compose: flag("FIRN_COMPOSE")?,
+            location_hint: location_hint(optional("FIRN_LOCATION_HINT"))?,
+            purge_token: optional("FIRN_PURGE_TOKEN").map(|token| Digest::of(token.trim().as_bytes())),
             log: match optional("FIRN_LOG").as_deref() {
                 Some("all") => Log::All,
                 None | Some("misses") => Log::Misses,
@@ -210,6 +252,21 @@ impl Config {
                 }
             },
         })
+    }
+}
+
+/// The regions in which Cloudflare can create Durable Objects.
+const LOCATIONS: [&str; 11] =
+    ["wnam", "enam", "sam", "weur", "eeur", "apac", "apac-ne", "apac-se", "oc", "afr", "me"];
+
+fn location_hint(text: Option<String>) -> Result<Option<String>, ConfigError> {
+    let hint = text.map(|text| text.trim().to_owned());
+    match &hint {
+        Some(hint) if !LOCATIONS.contains(&hint.as_str()) => Err(ConfigError {
+            name: "FIRN_LOCATION_HINT",
+            problem: "is none of wnam, enam, sam, weur, eeur, apac, apac-ne, apac-se, oc, afr, me",
+        }),
+        _ => Ok(hint),
     }
 }
 
@@ -280,6 +337,21 @@ mod tests {
     }
 
     #[test]
+    fn doubts_redirects_to_addresses() {
+        let check = |variables: &[(&str, &str)], expect: bool| {
+            let config = read(variables).expect("a configuration");
+            assert_eq!(config.doubt().is_some(), expect, "{variables:?}");
+        };
+        let backend = ("FIRN_BACKEND_URL", "http://127.0.0.1:8080");
+        check(&[backend], false);
+        check(&[backend, ("FIRN_BLOBS_URL", "http://localhost:8080")], false);
+        check(&[backend, ("FIRN_BLOBS_URL", "http://10.0.0.1:8080")], true);
+        check(&[backend, ("FIRN_BLOBS", "public"), ("FIRN_BLOBS_URL", "http://[fd00::1]")], true);
+        check(&[backend, ("FIRN_BLOBS", "public"), ("FIRN_BLOBS_URL", "https://blobs.example")], false);
+        check(&[("FIRN_BACKEND_URL", "http://[::1]:8080")], false);
+    }
+
+    #[test]
     fn says_what_is_wrong() {
         let check = |variables: &[(&str, &str)], expect: &str| {
             let error = read(variables).err().expect("an error").to_string();
@@ -290,6 +362,11 @@ mod tests {
         check(&[("FIRN_BACKEND_URL", " , ")], "FIRN_BACKEND_URL names no backend");
         check(&[("FIRN_BACKEND_URL", "127.0.0.1:8080")], "FIRN_BACKEND_URL is not an http or https URL");
         check(&[("FIRN_BACKEND_URL", "http://x/?a=b")], "FIRN_BACKEND_URL is not an http or https URL");
+        for address in
+            ["http://192.0.2.1:8080", "https://[2001:db8::1]", "http://127.0.0.1 http://10.0.0.1/firn"]
+        {
+            check(&[("FIRN_BACKEND_URL", address)], "FIRN_BACKEND_URL is an IP address");
+        }
         check(&[backend, ("FIRN_BLOBS", "x")], "FIRN_BLOBS is none of");
         check(&[backend, ("FIRN_BLOBS", "public")], "FIRN_BLOBS_URL is not set");
         check(&[backend, ("FIRN_BLOBS", "presigned")], "FIRN_S3_ENDPOINT is not set");
@@ -309,5 +386,6 @@ mod tests {
         check(&[backend, private, users, secret, public[0], public[1]], "FIRN_BLOBS is public, but");
         check(&[backend, ("FIRN_LOG", "some")], "FIRN_LOG is none of");
         check(&[backend, ("FIRN_COMPOSE", "yes")], "FIRN_COMPOSE is neither");
+        check(&[backend, ("FIRN_LOCATION_HINT", "Paris")], "FIRN_LOCATION_HINT is none of wnam");
     }
 }

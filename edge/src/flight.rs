@@ -2,14 +2,22 @@
 //! in one Durable Object.
 
 use crate::{
-    answer, backend, clock, compose, config::Config, edge::Edge, kv_store::KvStore, limit::Limit,
-    manifest::Fetched, memory, wanted::Wanted,
+    answer, backend, boarding, clock, compose,
+    config::Config,
+    edge::Edge,
+    kv_store::KvStore,
+    limit::Limit,
+    manifest::Fetched,
+    object::{self, ObjectError, Question},
+    tag::{self, ASKED, Sighting},
+    wanted::Wanted,
 };
 use firn_shared::{
     link::{
         client_network::ClientNetwork,
         edge_cache::request_key,
         protocol::{AnswerSource, CLIENT, PACKAGE_SET},
+        tag_pointer::TagPointer,
     },
     naming::image_name::ImageName,
     oci::{
@@ -24,25 +32,33 @@ use futures_util::{FutureExt, future::LocalBoxFuture, future::Shared};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
-use worker::{DurableObject, Env, Headers, Request, RequestInit, Response, State, durable_object};
+use worker::js_sys::Math;
+use worker::{DurableObject, Env, Request, Response, State, console_warn, durable_object};
 
 /// The Durable Object binding. Without it, every location asks the backend itself.
 const BINDING: &str = "FLIGHTS";
 /// How long a Durable Object may take, in milliseconds. It answers soon after the backend's timeout.
 const JOIN_MILLIS: u64 = backend::PATIENCE_MILLIS + 1_000;
-/// How long a Durable Object repeats a manifest, in seconds, unless the TTL of tags is shorter. KV takes this long to
-/// show the manifest everywhere, and locations that had a miss cache that.
-const LANDED_SECONDS: u64 = 60;
+/// How long a Durable Object repeats a manifest to locations that know nothing of the tag, in seconds. KV takes a minute to
+/// show the manifest everywhere, and a location that has just had a miss repeats that for another minute.
+const LANDED_SECONDS: u64 = 180;
 
 /// The header that tells the Durable Object the [`Purpose`], if that is not [`Purpose::Answer`].
 const PURPOSE: &str = "x-firn-purpose";
+/// The header that tells the Durable Object when [`PACKAGE_SET`], which is what the location knows of the tag, was known
+/// to be right, in seconds since 1970.
+const CHECKED: &str = "x-firn-checked";
+/// How long a client waits at least that cannot join a flight, in milliseconds, and how much longer at most.
+const PAUSE_MILLIS: u64 = 1_000;
+/// `Retry-After` in seconds for such a client.
+const RETRY_SECONDS: u32 = 5;
 
 /// Why the backend is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// A client waits for the answer. If that starts a flight, it counts as the client's miss.
     Answer,
-    /// The tag is looked up again after the client has its answer. This counts against no client.
+    /// The tag has moved, and the client has the image of the previous package set. This counts against no client.
     Refresh,
     /// This blob of the image is missing. The backend is asked even if it has answered recently. This counts against
     /// no client.
@@ -75,64 +91,106 @@ impl Purpose {
     }
 }
 
-/// Asks the backend for an image by tag, and caches the answer.
+/// Asks the backend for an image by tag, and caches the answer. `known` is what this location knows of the tag.
 ///
 /// # Errors
-/// See [`backend::manifest`]; `TOOMANYREQUESTS` if the client has started too many flights.
-pub(crate) async fn board(edge: &Rc<Edge>, wanted: &Wanted, purpose: Purpose) -> Result<Fetched, OciError> {
-    let path = format!("/v2/{}/manifests/{}", wanted.image, wanted.tag);
-    // A Durable Object that failed to answer recently is skipped, so that it does not withhold its image from all
-    // clients.
-    let mut joined = None;
-    if !memory::is_down(BINDING) {
-        let Some(answer) = backend::within(JOIN_MILLIS, join(edge, wanted, &path, purpose)).await else {
-            memory::mark_down(BINDING);
-            return Err(backend::taking_long());
-        };
-        joined = answer.ok();
+/// See [`backend::manifest`]; `TOOMANYREQUESTS` if the client has started too many flights, or the image's Durable Object
+/// does not answer. The backend is not asked in its place: if an object gets too many requests, so would the backend.
+pub(crate) async fn board(
+    edge: &Rc<Edge>,
+    wanted: &Wanted,
+    purpose: Purpose,
+    known: Option<&TagPointer>,
+) -> Result<Fetched, OciError> {
+    match purpose {
+        Purpose::Answer => {
+            let key = request_key(&wanted.image, &wanted.tag, wanted.format).to_string();
+            let (copy, wanted, known) = (edge.clone(), wanted.clone(), known.cloned());
+            let alone = || async move { board_alone(&copy, &wanted, purpose, known.as_ref()).await };
+            boarding::together(edge, &key, alone).await
+        }
+        Purpose::Refresh | Purpose::Repair(_) => board_alone(edge, wanted, purpose, known).await,
     }
-    if let Some(response) = joined {
-        if response.status_code() != 200 {
-            if let Some(error) = backend::read_error(response).await {
-                return Err(error);
-            }
-        } else if let Ok(fetched) = backend::read_manifest(response, None).await {
-            return Ok(fetched);
+}
+
+async fn board_alone(
+    edge: &Rc<Edge>,
+    wanted: &Wanted,
+    purpose: Purpose,
+    known: Option<&TagPointer>,
+) -> Result<Fetched, OciError> {
+    let path = format!("/v2/{}/manifests/{}", wanted.image, wanted.tag);
+    match backend::within(JOIN_MILLIS, join(edge, wanted, &path, purpose, known)).await {
+        None => return Err(backend::taking_long()),
+        Some(Ok(response)) => return read(response).await,
+        Some(Err(ObjectError::Unbound)) => {}
+        Some(Err(error)) => {
+            let line = serde_json::json!({ "message": "a flight failed", "error": error.to_string() });
+            console_warn!("{line}");
+            // containerd tries again at once.
+            backend::sleep(PAUSE_MILLIS + (Math::random() * PAUSE_MILLIS as f64) as u64).await;
+            return Err(crowded());
         }
     }
-    // There is no Durable Object, or it does not work.
     if purpose == Purpose::Answer {
         Limit::Misses.check(edge).await?;
     }
     let (accept, client) = asked_with(edge, wanted, purpose);
     let missing = purpose.missing();
     let fetched = ask(&edge.config, &path, Some(&accept), client.as_deref(), missing).await?;
-    if let Some(store) = KvStore::open(&edge.env, &edge.config) {
-        let (wanted, copy) = (wanted.clone(), fetched.clone());
-        let later = edge.clone();
-        edge.later(async move {
-            store.learn(&wanted.image, &wanted.tag, wanted.format, &copy).await;
-            compose::learn(&later.env, &later.config, &wanted.image, &copy).await;
-        });
-    }
+    let known = known.map(|known| known.package_set.as_str().to_owned());
+    let (wanted, copy, later) = (wanted.clone(), fetched.clone(), edge.clone());
+    edge.later(async move { learn(&later.env, &later.config, &wanted, &copy, known.as_deref()).await });
     Ok(fetched)
 }
 
-async fn join(edge: &Edge, wanted: &Wanted, path: &str, purpose: Purpose) -> worker::Result<Response> {
+/// Remembers an answer of the backend for all locations. `known` is the package set that the tag is known to name.
+async fn learn(env: &Env, config: &Config, wanted: &Wanted, fetched: &Fetched, known: Option<&str>) {
+    if let Some(package_set) = fetched.package_set.as_ref().filter(|set| known != Some(set.as_str())) {
+        let sighting = Sighting { package_set: package_set.clone(), asked: fetched.asked };
+        tag::tell(env, config, &wanted.tag, sighting).await;
+    }
+    if let Some(store) = KvStore::open(env, config) {
+        store.learn(&wanted.image, wanted.format, fetched).await;
+        compose::learn(env, config, &wanted.image, fetched).await;
+    }
+}
+
+/// What a client is told whose image's object gets more requests than it can answer, or was reset.
+fn crowded() -> OciError {
+    let message = "too many clients wait for this image at once; ask again in a moment";
+    OciError::new(ErrorCode::Toomanyrequests, message).retry_after(RETRY_SECONDS).of_crowd()
+}
+
+async fn join(
+    edge: &Edge,
+    wanted: &Wanted,
+    path: &str,
+    purpose: Purpose,
+    known: Option<&TagPointer>,
+) -> Result<Response, ObjectError> {
     let name = request_key(&wanted.image, &wanted.tag, wanted.format).to_string();
-    let stub = edge.env.durable_object(BINDING)?.get_by_name(&name)?;
-    let headers = Headers::new();
     let (accept, client) = asked_with(edge, wanted, purpose);
-    headers.set("accept", &accept)?;
-    if let Some(client) = client {
-        headers.set(CLIENT, &client)?;
+    let headers = [
+        ("accept", Some(accept)),
+        (CLIENT, client),
+        (PURPOSE, purpose.header()),
+        (PACKAGE_SET, known.map(|known| known.package_set.as_str().to_owned())),
+        (CHECKED, known.map(|known| known.checked.to_string())),
+    ];
+    let headers = headers.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    let question = Question { headers, ..Question::get(path.to_owned()) };
+    object::ask(&edge.env, &edge.config, BINDING, &name, &question).await
+}
+
+/// Reads the answer of an object.
+async fn read(response: Response) -> Result<Fetched, OciError> {
+    if response.status_code() != 200 {
+        return Err(backend::read_error(response).await.unwrap_or_else(crowded));
     }
-    if let Some(purpose) = purpose.header() {
-        headers.set(PURPOSE, &purpose)?;
-    }
-    let mut init = RequestInit::new();
-    init.with_headers(headers);
-    stub.fetch_with_request(Request::new_with_init(&format!("https://flight{path}"), &init)?).await
+    let asked = response.headers().get(ASKED).ok().flatten();
+    let asked = asked.and_then(|seconds| seconds.parse().ok()).unwrap_or_default();
+    backend::read_manifest(response, None, asked).await.map_err(|_| crowded())
 }
 
 /// The `Accept` header and the client's address for the backend. A repair names no client, because the request that
@@ -158,8 +216,6 @@ async fn ask(
 }
 
 type FetchResult = Result<Rc<Fetched>, OciError>;
-/// An answer, and its time in seconds since 1970.
-type Landed = (Rc<Fetched>, u64);
 
 /// A request to the backend that is under way.
 #[derive(Clone)]
@@ -175,12 +231,13 @@ struct Running {
 /// The backend is asked on behalf of one client, whose quota may be used up. Such a refusal applies to that client
 /// only: the next waiting client asks on its own behalf, and the others wait for that. So each client asks at most
 /// once, and if none is refused, there is one request.
-#[durable_object]
+#[durable_object(fetch)]
 pub struct Flight {
     env: Env,
     state: State,
     running: Rc<RefCell<Option<Running>>>,
-    landed: Rc<RefCell<Option<Landed>>>,
+    /// The last answer of the backend.
+    landed: Rc<RefCell<Option<Rc<Fetched>>>>,
 }
 
 impl DurableObject for Flight {
@@ -203,7 +260,7 @@ impl Flight {
         let fetched = self.answer(request, &wanted).await?;
         let package_set = fetched.package_set.as_ref().map(|set| set.as_str().to_owned());
         let answer = answer::manifest(&wanted, fetched.manifest.clone(), AnswerSource::Backend);
-        Ok(answer.with_some(PACKAGE_SET, package_set))
+        Ok(answer.with_some(PACKAGE_SET, package_set).with_some(ASKED, Some(fetched.asked.to_string())))
     }
 
     async fn answer(&self, request: &Request, wanted: &registry::Request<'_>) -> FetchResult {
@@ -211,10 +268,8 @@ impl Flight {
         let purpose = Purpose::of_header(header(request, PURPOSE).as_deref());
         let asker = header(request, CLIENT).and_then(|text| text.parse().ok()).map(ClientNetwork::of);
         let deadline = clock::now_millis() + backend::PATIENCE_MILLIS;
-        let landed = self.landed.borrow().clone();
-        if let Some((fetched, since)) = landed
-            && purpose.missing().is_none()
-            && clock::now().saturating_sub(since) < LANDED_SECONDS.min(config.tag_ttl_seconds)
+        if purpose.missing().is_none()
+            && let Some(fetched) = self.landed(request)
         {
             return Ok(fetched);
         }
@@ -233,6 +288,19 @@ impl Flight {
         }
     }
 
+    /// The last answer of the backend, if it is right for a location that knows this of the tag.
+    fn landed(&self, request: &Request) -> Option<Rc<Fetched>> {
+        let fetched = self.landed.borrow().clone()?;
+        let is_right = match (header(request, PACKAGE_SET), header(request, CHECKED)) {
+            (Some(known), Some(checked)) => {
+                let is_same = fetched.package_set.as_ref().is_some_and(|set| set.as_str() == known);
+                is_same || checked.parse().is_ok_and(|checked: u64| fetched.asked >= checked)
+            }
+            _ => clock::now().saturating_sub(fetched.manifest.metadata.created) < LANDED_SECONDS,
+        };
+        is_right.then_some(fetched)
+    }
+
     /// Asks the backend on behalf of a client, and continues if the client disconnects.
     fn start(
         &self,
@@ -245,7 +313,7 @@ impl Flight {
         let Endpoint::Manifest(name, Reference::Tag(tag)) = &wanted.endpoint else {
             return Err(OciError::new(ErrorCode::Internal, "flights are for manifests by tag"));
         };
-        let (image, tag, format) = (ImageName::of(name)?, tag.clone(), wanted.format);
+        let wanted = Wanted { image: ImageName::of(name)?, tag: tag.clone(), format: wanted.format };
         let (path, accept, client) = (request.path(), header(request, "accept"), header(request, CLIENT));
         let (env, copy) = (self.env.clone(), config.clone());
         let (running, landed) = (self.running.clone(), self.landed.clone());
@@ -260,7 +328,7 @@ impl Flight {
                 Err(refused) => Err(refused),
             };
             match &answer {
-                Ok(fetched) => *landed.borrow_mut() = Some((fetched.clone(), clock::now())),
+                Ok(fetched) => *landed.borrow_mut() = Some(fetched.clone()),
                 Err(error) if error.is_passing() => {}
                 // The image is gone, so it is not repeated any longer.
                 Err(_) => *landed.borrow_mut() = None,
@@ -271,14 +339,11 @@ impl Flight {
         };
         let running = Running { asker, answer: question.boxed_local().shared() };
         *self.running.borrow_mut() = Some(running.clone());
-        let (work, env) = (running.answer.clone(), self.env.clone());
+        let (work, env, known) = (running.answer.clone(), self.env.clone(), header(request, PACKAGE_SET));
         self.state.wait_until(async move {
             // No client waits for KV.
-            if let Ok(fetched) = work.await
-                && let Some(store) = KvStore::open(&env, &config)
-            {
-                store.learn(&image, &tag, format, &fetched).await;
-                compose::learn(&env, &config, &image, &fetched).await;
+            if let Ok(fetched) = work.await {
+                learn(&env, &config, &wanted, &fetched, known.as_deref()).await;
             }
         });
         Ok(running)

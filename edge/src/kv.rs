@@ -72,7 +72,7 @@ impl Kv {
     ) -> Result<Option<(ArrayBuffer, M)>, worker::Error> {
         let entry = self.get(key, "arrayBuffer").await?;
         let metadata = JSON::stringify(&entry.metadata()).ok().and_then(|text| text.as_string());
-        let metadata = metadata.and_then(|text| serde_json::from_str(&text).ok());
+        let metadata = metadata.and_then(|text| serde_json::from_slice(text.as_bytes()).ok());
         Ok(entry.value().dyn_into().ok().zip(metadata))
     }
 
@@ -116,7 +116,7 @@ impl Kv {
             let options = JSON::parse(&options.to_string())?;
             let page = JsFuture::from(self.list(options.unchecked_ref())?).await?;
             let page = JSON::stringify(&page)?.as_string().unwrap_or_default();
-            let page: Page = serde_json::from_str(&page)?;
+            let page: Page = serde_json::from_slice(page.as_bytes())?;
             suffixes
                 .extend(page.keys.iter().filter_map(|key| key.name.strip_prefix(prefix)).map(str::to_owned));
             cursor = page.cursor;

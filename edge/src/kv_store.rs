@@ -4,16 +4,18 @@
 //! miss. Values are verified when they are read; a damaged value counts as missing.
 
 use crate::{
-    clock,
+    edge::Edge,
     kv::Kv,
+    location,
     manifest::{Fetched, Manifest},
     memory, verified,
 };
 use firn_shared::{
     cache_key::CacheKey,
     link::{
-        edge_cache::{self, ManifestMetadata, TagPointer},
+        edge_cache::{self, ManifestMetadata},
         protocol::ImageSetId,
+        tag_pointer::TagPointer,
     },
     naming::image_name::ImageName,
     oci::{digest::Digest, media_type::ManifestFormat, reference::Tag},
@@ -23,31 +25,33 @@ use worker::{Env, console_warn};
 /// The KV binding.
 pub(crate) const BINDING: &str = "MANIFESTS";
 
+/// How long a location remembers that it has recorded a tag: a day, in seconds.
+const NOTED_SECONDS: u64 = 24 * 3600;
+
 /// The manifests that the edge has cached in KV.
 pub(crate) struct KvStore {
     kv: Kv,
-    tag_ttl_seconds: u64,
     manifest_ttl_seconds: u64,
 }
 
 impl KvStore {
     /// Opens the store. None if KV is not bound.
     pub(crate) fn open(env: &Env, config: &crate::config::Config) -> Option<Self> {
-        let kv = Kv::bound(env, BINDING)?;
-        let (tag_ttl_seconds, manifest_ttl_seconds) = (config.tag_ttl_seconds, config.manifest_ttl_seconds);
-        Some(Self { kv, tag_ttl_seconds, manifest_ttl_seconds })
+        Some(Self { kv: Kv::bound(env, BINDING)?, manifest_ttl_seconds: config.manifest_ttl_seconds })
     }
 
-    /// The pointer for a tag.
+    /// The pointer of a tag.
     pub(crate) async fn pointer(&self, tag: &Tag) -> Option<TagPointer> {
-        if let Some(pointer) = memory::pointer(tag) {
-            return Some(pointer);
-        }
         let key = TagPointer::key(tag).to_string();
         let text = self.kv.text(&key).await.map_err(|error| warn("read a tag", &error)).ok()??;
-        let pointer = serde_json::from_str(&text).ok()?;
-        memory::remember_pointer(tag, &pointer);
-        Some(pointer)
+        serde_json::from_slice(text.as_bytes()).ok()
+    }
+
+    /// Writes the pointer of a tag, which must have changed: every write is billed. Returns whether it is written.
+    pub(crate) async fn point(&self, tag: &Tag, pointer: &TagPointer) -> bool {
+        let text = serde_json::to_string(pointer).expect("texts and numbers serialise");
+        let written = self.kv.put_text(&TagPointer::key(tag).to_string(), &text).await;
+        written.map_err(|error| warn("write a tag", &error)).is_ok()
     }
 
     /// The manifest of an image of a package set.
@@ -81,14 +85,13 @@ impl KvStore {
         manifest
     }
 
-    /// Caches the backend's answer for an image by tag.
-    pub(crate) async fn learn(&self, name: &ImageName, tag: &Tag, format: ManifestFormat, fetched: &Fetched) {
-        if let Some(package_set) = &fetched.package_set {
-            // The manifest first, then the pointer that leads to it.
-            self.learn_image(package_set, name, format, &fetched.manifest).await;
-            self.point(tag, package_set).await;
-        }
+    /// Caches the backend's answer for an image.
+    pub(crate) async fn learn(&self, name: &ImageName, format: ManifestFormat, fetched: &Fetched) {
+        // Clients that have resolved the tag ask for the digest next, wherever they are.
         self.learn_digest(&fetched.manifest).await;
+        if let Some(package_set) = &fetched.package_set {
+            self.learn_image(package_set, name, format, &fetched.manifest).await;
+        }
     }
 
     /// Caches the manifest of an image of a package set, independently of tags.
@@ -109,13 +112,20 @@ impl KvStore {
 
     /// Records that the edge has served a name by this tag without asking the backend, which may not know of it. This
     /// is not needed for `latest`: the edge finds out at once whether it can answer for that.
-    pub(crate) async fn note_tag(&self, name: &ImageName, tag: &Tag) {
+    pub(crate) async fn note_tag(&self, edge: &Edge, name: &ImageName, tag: &Tag) {
         if tag.is_latest() || !memory::note_tag(name, tag) {
             return;
         }
         let key = format!("{}{tag}", edge_cache::tags_prefix(name));
-        if let Err(error) = self.kv.put_plain_bytes(&key, b"", self.manifest_ttl_seconds).await {
-            warn("note a tag", &error);
+        // Another isolate here may have done so: every write is billed.
+        if location::get(edge, &key).await.is_some() {
+            return;
+        }
+        match self.kv.put_plain_bytes(&key, b"", self.manifest_ttl_seconds).await {
+            Ok(()) => {
+                location::keep(edge, &key, Vec::new(), NOTED_SECONDS.min(self.manifest_ttl_seconds / 2))
+            }
+            Err(error) => warn("note a tag", &error),
         }
     }
 
@@ -126,38 +136,23 @@ impl KvStore {
         tags.iter().filter_map(|tag| tag.parse().ok()).collect()
     }
 
-    /// Deletes a manifest by its digest, and, if `image` is given, as that image of a package set.
-    pub(crate) async fn forget(
+    /// Deletes a manifest by its digest, and as these images of package sets.
+    pub(crate) async fn forget<'a>(
         &self,
         digest: &Digest,
-        image: Option<(&ImageSetId, &ImageName, ManifestFormat)>,
+        images: impl IntoIterator<Item = (&'a ImageSetId, &'a ImageName, ManifestFormat)>,
     ) {
-        let image = image.map(|(set, name, format)| edge_cache::manifest_key(set, name, format));
-        for key in [Some(edge_cache::digest_key(digest)), image].into_iter().flatten() {
+        let images =
+            images.into_iter().map(|(set, name, format)| edge_cache::manifest_key(set, name, format));
+        for key in [edge_cache::digest_key(digest)].into_iter().chain(images) {
             if let Err(error) = self.kv.remove(&key.to_string()).await {
                 warn("forget a manifest", &error);
             }
         }
     }
 
-    async fn point(&self, tag: &Tag, package_set: &ImageSetId) {
-        let now = clock::now();
-        let pointer = TagPointer { package_set: package_set.clone(), checked: now };
-        // KV accepts one write per key and second, so a pointer that is unchanged and young is not written.
-        let young = |known: &TagPointer| {
-            known.package_set == *package_set && now.saturating_sub(known.checked) * 4 < self.tag_ttl_seconds
-        };
-        if memory::pointer(tag).as_ref().is_some_and(young) {
-            return;
-        }
-        let text = serde_json::to_string(&pointer).expect("strings and numbers serialise");
-        match self.kv.put_text(&TagPointer::key(tag).to_string(), &text).await {
-            Ok(()) => memory::remember_pointer(tag, &pointer),
-            Err(error) => warn("write a tag", &error),
-        }
-    }
-
-    async fn write(&self, key: CacheKey, manifest: &Manifest) {
+    /// Writes a manifest under one of its keys.
+    pub(crate) async fn write(&self, key: CacheKey, manifest: &Manifest) {
         let (key, Manifest { bytes, metadata }) = (key.to_string(), manifest);
         if let Err(error) = self.kv.put_bytes(&key, bytes, metadata, self.manifest_ttl_seconds).await {
             warn("write a manifest", &error);

@@ -8,8 +8,11 @@
 mod access;
 mod answer;
 mod backend;
+mod belonging;
 mod blob_location;
+mod boarding;
 mod cache;
+mod caching;
 mod clock;
 mod compose;
 mod config;
@@ -18,15 +21,22 @@ mod flight;
 mod kv;
 mod kv_store;
 mod limit;
+mod location;
 mod lost;
 mod manifest;
 mod memory;
+mod object;
 mod observe;
 mod probe;
 mod pulls;
+mod renewal;
 mod repository;
 mod routes;
 mod settle;
+mod subrequest;
+mod tag;
+mod tag_object;
+mod tag_pointer;
 mod verified;
 mod wanted;
 
@@ -69,28 +79,37 @@ async fn handle(request: web_sys::Request, env: Env, context: Context) -> settle
             observe::request(&edge, method, &answer, start);
             answer
         }
-        (Err(error), _) | (_, Err(error)) => respond::error(Method::Get, &error).into(),
+        (Err(error), Ok(edge)) => {
+            let purged = routes::purge(&edge).await;
+            answer::result(Method::Get, edge.origin(), purged.unwrap_or_else(|| Err(error.into())))
+        }
+        (_, Err(error)) => respond::error(Method::Get, &error).into(),
     };
     Ok(answer.into_response()?.into())
 }
 
 async fn respond(edge: &Rc<Edge>, method: Method) -> Result<Answer, Failure> {
-    if edge.path() == "/healthz" {
-        return Ok(answer::health(method));
+    let is_health = edge.path() == "/healthz";
+    if is_health && edge.query() != Some("deep") {
+        return Ok(routes::health(method));
     }
     access::check(edge).await?;
+    if is_health {
+        return routes::deep_health(edge, method).await;
+    }
     probe::check(edge).await?;
     if let Some(id) = edge.path().strip_prefix(BUILDS) {
         return routes::builds(edge, method, id).await;
     }
     let request = &edge.parse(method)?;
-    match &request.endpoint {
-        Endpoint::Base => Ok(respond::base(method).into()),
-        Endpoint::Manifest(name, reference) => routes::manifests(edge, request, name, reference).await,
-        Endpoint::Blob(name, digest) => routes::blobs(edge, request, name, digest).await,
-        Endpoint::Tags(name) => routes::tags(edge, request, name).await,
-        Endpoint::Referrers(name, digest) => routes::referrers(edge, request, name, digest).await,
-    }
+    let answer = match &request.endpoint {
+        Endpoint::Base => respond::base(method).into(),
+        Endpoint::Manifest(name, reference) => routes::manifests(edge, request, name, reference).await?,
+        Endpoint::Blob(name, digest) => routes::blobs(edge, request, name, digest).await?,
+        Endpoint::Tags(name) => routes::tags(edge, request, name).await?,
+        Endpoint::Referrers(name, digest) => routes::referrers(edge, request, name, digest).await?,
+    };
+    Ok(caching::mark(edge, &request.endpoint, answer))
 }
 
 /// Why there is no answer.

@@ -20,7 +20,7 @@ use worker::Env;
 const RETRY_SECONDS: u32 = 10;
 
 /// What is counted. Each limit has a rate-limit binding. Without the binding there is no limit.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Limit {
     /// Requests that read records or ask the backend.
     LookUps,
@@ -41,7 +41,12 @@ impl Limit {
     /// # Errors
     /// `TOOMANYREQUESTS` if the client exceeds the limit.
     pub(crate) async fn check(self, edge: &Edge) -> Result<(), OciError> {
-        self.check_for(&edge.env, edge.client().as_deref()).await
+        if self == Self::LookUps && edge.is_counted.get() {
+            return Ok(());
+        }
+        self.check_for(&edge.env, edge.client().as_deref()).await?;
+        edge.is_counted.set(edge.is_counted.get() || self == Self::LookUps);
+        Ok(())
     }
 
     /// Counts a request of the client at this address.

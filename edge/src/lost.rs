@@ -12,7 +12,7 @@ use crate::{
     kv_store::KvStore,
     limit::Limit,
     manifest::Manifest,
-    memory, pulls,
+    memory, pulls, tag_pointer,
     wanted::Wanted,
 };
 use firn_shared::{
@@ -51,14 +51,16 @@ pub(crate) async fn recover(edge: &Rc<Edge>, name: &RepositoryName, blob: &Diges
         return false;
     }
     let Holder { wanted, named, listed } = holder;
-    match flight::board(edge, &wanted, Purpose::Repair(*blob)).await {
+    match flight::board(edge, &wanted, Purpose::Repair(*blob), None).await {
         Ok(fetched) if fetched.manifest.metadata.digest == named => true,
         // A client that asks for an old manifest by its digest is told that it is gone.
         Ok(fetched) => {
             for digest in [named].into_iter().chain(listed) {
                 pulls::forget(edge, &digest, None).await;
             }
-            Key::tag(edge, &wanted.image, &wanted.tag, wanted.format).keep(edge, &fetched.manifest);
+            if let Some(set) = &fetched.package_set {
+                Key::image(edge, set, &wanted.image, wanted.format).keep(edge, &fetched.manifest);
+            }
             false
         }
         Err(error) => {
@@ -81,7 +83,7 @@ async fn find(edge: &Edge, name: &RepositoryName, blob: &Digest) -> Option<Holde
     let latest = Tag::default();
     let others = memory::tags(MAX_TAGS).into_iter().filter(|tag| *tag != latest);
     for tag in [latest.clone()].into_iter().chain(others) {
-        let Some(pointer) = store.pointer(&tag).await else { continue };
+        let Some(pointer) = tag_pointer::recall(edge, &tag).await else { continue };
         for format in [ManifestFormat::Oci, ManifestFormat::Docker] {
             let manifest = store.manifest(&pointer.package_set, &image, format).await;
             let Some((manifest, document)) = manifest.and_then(read) else { continue };

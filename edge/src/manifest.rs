@@ -23,6 +23,8 @@ pub(crate) struct Manifest {
 pub(crate) struct Fetched {
     pub(crate) manifest: Manifest,
     pub(crate) package_set: Option<ImageSetId>,
+    /// When the backend was asked, in seconds since 1970.
+    pub(crate) asked: u64,
 }
 
 /// What the backend says of the bytes it sends.
@@ -82,6 +84,7 @@ impl Fetched {
         bytes: Vec<u8>,
         claims: Claims,
         expected: Option<&Digest>,
+        asked: u64,
     ) -> Result<Self, VerifyError> {
         if let Some(claimed) = claims.content_length.filter(|text| text.parse() != Ok(bytes.len())) {
             return Err(VerifyError::Length { claimed, actual: bytes.len() });
@@ -101,6 +104,7 @@ impl Fetched {
         Ok(Self {
             package_set: claims.package_set.and_then(|text| text.parse().ok()),
             manifest: Manifest::new(&bytes, media_type, claims.revision.filter(|text| text.len() <= 128)),
+            asked,
         })
     }
 }

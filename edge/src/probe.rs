@@ -12,13 +12,14 @@ use crate::{
     config::Access,
     edge::Edge,
     memory::{self, BackendExposure},
+    subrequest,
 };
 use firn_shared::oci::{
     digest::Digest,
     error::{ErrorCode, OciError},
 };
 use std::rc::Rc;
-use worker::{Request, RequestInit, RequestRedirect, console_error};
+use worker::{Headers, console_error};
 
 /// How long a result is valid, in seconds.
 const COUNTS_SECONDS: u64 = 3600;
@@ -82,10 +83,8 @@ async fn exposure(edge: &Rc<Edge>, backend: &str) -> BackendExposure {
 
 /// Sends a backend a request that it answers at once if it is open: the referrers of a digest.
 async fn ask(backend: &str) -> BackendExposure {
-    let mut init = RequestInit::new();
-    init.with_redirect(RequestRedirect::Manual);
     let url = format!("{backend}/v2/firn/referrers/{}", Digest::of(b""));
-    let status = match Request::new_with_init(&url, &init) {
+    let status = match subrequest::to_server("GET", &url, &Headers::new(), None) {
         Ok(request) => backend::fetch_within(MILLIS, request).await.map(|response| response.status_code()),
         Err(error) => Err(error),
     };

@@ -18,6 +18,7 @@ use crate::{
     edge::Edge,
     kv_store::KvStore,
     manifest::Manifest,
+    tag_pointer,
     wanted::Wanted,
 };
 use firn_shared::{
@@ -128,15 +129,19 @@ pub(crate) async fn forget(edge: &Edge, digest: &Digest, wanted: Option<&Wanted>
     let store = KvStore::open(&edge.env, &edge.config);
     let Some(Wanted { image, tag, format }) = wanted else {
         if let Some(store) = store {
-            store.forget(digest, None).await;
+            store.forget(digest, []).await;
         }
         return;
     };
-    if let Some(store) = store {
-        let pointer = store.pointer(tag).await;
-        store.forget(digest, pointer.as_ref().map(|pointer| (&pointer.package_set, image, *format))).await;
+    let pointer = tag_pointer::recall(edge, tag).await;
+    let sets = pointer.iter().flat_map(|pointer| [Some(&pointer.package_set), pointer.previous.as_ref()]);
+    let sets: Vec<_> = sets.flatten().collect();
+    for set in &sets {
+        Key::image(edge, set, image, *format).forget().await;
     }
-    Key::tag(edge, image, tag, *format).forget().await;
+    if let Some(store) = store {
+        store.forget(digest, sets.into_iter().map(|set| (set, image, *format))).await;
+    }
 }
 
 #[cfg(test)]

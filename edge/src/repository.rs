@@ -2,37 +2,41 @@
 //!
 //! They are recorded when a manifest is served, before the client can ask for its blobs, in one Durable Object per
 //! name. KV would take a minute to show them, and would cache the misses until then.
+//!
+//! A digest belongs to a name forever. So the isolate and the location remember what they learn, and a pull sends the
+//! object one request at most: everything about a manifest is recorded, and answered, at once.
+
+mod rows;
 
 use crate::{
     backend,
+    belonging::{self, Belonging, Entry},
     config::Access,
     edge::Edge,
+    limit::Limit,
+    location,
     manifest::Manifest,
-    memory::{self, Belonging},
+    memory,
+    object::{self, ObjectError, Question},
 };
 use firn_shared::{
+    cache_key::CacheKey,
     naming::image_name::ImageName,
     oci::{
         digest::Digest,
-        document::ChildKind,
+        document::{ChildKind, MAX_BYTES},
         error::{ErrorCode, OciError},
     },
 };
-use worker::js_sys::{Object, Reflect};
-use worker::wasm_bindgen::JsValue;
-use worker::{
-    DurableObject, Env, Method, Request, RequestInit, Response, State, Stub, console_error, durable_object,
-};
+use worker::js_sys::Uint8Array;
+use worker::{Response, console_error};
 
 /// The Durable Object binding, which a private deployment needs.
 const BINDING: &str = "REPOSITORIES";
 /// Timeout of a Durable Object in milliseconds.
 const ASK_MILLIS: u64 = 5_000;
-/// Where a Durable Object takes the manifests that an index lists. A manifest that is listed again is recorded again when it
-/// is served, which is harmless.
-const LISTED: &str = "/listed";
-/// How many digests a Durable Object stores at once.
-const BATCH: usize = 100;
+/// How long a location remembers the digests of a name: a day, in seconds.
+const LOCATION_SECONDS: u64 = 24 * 3600;
 
 /// Records that a document, and all that it refers to, belongs to a name. What the manifests of an index refer to is
 /// recorded when they are served in turn.
@@ -41,37 +45,24 @@ const BATCH: usize = 100;
 /// `UNAVAILABLE` if this cannot be recorded: the client could not fetch what the document refers to.
 pub(crate) async fn note(edge: &Edge, name: &ImageName, manifest: &Manifest) -> Result<(), OciError> {
     let digest = manifest.metadata.digest;
-    let is_public = matches!(edge.config.access, Access::Public);
-    if is_public || memory::belonging(name, &digest) == Some(Belonging::Noted) {
+    if matches!(edge.config.access, Access::Public)
+        || known(edge, name, &digest, Belonging::Noted).await.is_some()
+    {
         return Ok(());
     }
     let document = manifest.document().map_err(|error| failed(&error.to_string()))?;
-    let children = |kind| {
-        let children = document.children().filter(move |child| child.kind == kind);
-        children.map(|child| child.descriptor.digest)
-    };
-    let listed: Vec<Digest> = children(ChildKind::Manifest).collect();
-    if !listed.is_empty() {
-        add(edge, name, LISTED, &listed, Belonging::Listed).await?;
-    }
-    // The document itself comes last: once it is noted, so is all that it refers to.
-    let noted: Vec<Digest> = children(ChildKind::Blob).chain([digest]).collect();
-    add(edge, name, "/", &noted, Belonging::Noted).await
-}
-
-async fn add(
-    edge: &Edge,
-    name: &ImageName,
-    path: &str,
-    digests: &[Digest],
-    belonging: Belonging,
-) -> Result<(), OciError> {
-    let list = serde_json::to_string(digests).expect("digests serialise");
-    let mut init = RequestInit::new();
-    init.with_method(Method::Post).with_body(Some(JsValue::from_str(&list)));
-    match ask(edge, name, path, &init).await?.status_code() {
-        204 => {
-            memory::remember_belonging(name, digests, belonging);
+    let children = document.children().map(|child| match child.kind {
+        ChildKind::Blob => (child.descriptor.digest, Belonging::Noted),
+        ChildKind::Manifest => (child.descriptor.digest, Belonging::Listed),
+    });
+    let mut entries: Vec<Entry> = [(digest, Belonging::Noted)].into_iter().chain(children).collect();
+    let row = Uint8Array::from(belonging::encode(&entries).as_slice());
+    let question = Question { body: Some(row.into()), ..Question::get("/".to_owned()) };
+    let mut response = ask(edge, name, question).await?;
+    match response.status_code() {
+        200 => {
+            entries.extend(read(&mut response).await?);
+            remember(edge, name, &entries);
             Ok(())
         }
         status => Err(failed(&format!("status {status}"))),
@@ -88,81 +79,67 @@ pub(crate) async fn check(
     digest: &Digest,
     code: ErrorCode,
 ) -> Result<(), OciError> {
-    if matches!(edge.config.access, Access::Public) || memory::belonging(name, digest).is_some() {
+    if matches!(edge.config.access, Access::Public)
+        || known(edge, name, digest, Belonging::Listed).await.is_some()
+    {
         return Ok(());
     }
-    let belonging = match ask(edge, name, &format!("/{digest}"), &RequestInit::new()).await?.status_code() {
-        200 => Belonging::Noted,
-        202 => Belonging::Listed,
+    Limit::LookUps.check(edge).await?;
+    let mut response = ask(edge, name, Question::get(format!("/{digest}"))).await?;
+    match response.status_code() {
+        200 => {
+            remember(edge, name, &read(&mut response).await?);
+            Ok(())
+        }
         404 => {
             let message = format!("{digest} does not belong to an image {name}; pull it by tag first");
-            return Err(OciError::new(code, message));
+            Err(OciError::new(code, message))
         }
-        status => return Err(failed(&format!("status {status}"))),
-    };
-    memory::remember_belonging(name, &[*digest], belonging);
-    Ok(())
+        status => Err(failed(&format!("status {status}"))),
+    }
 }
 
-async fn ask(edge: &Edge, name: &ImageName, path: &str, init: &RequestInit) -> Result<Response, OciError> {
-    let stub = |name: &str| -> worker::Result<Stub> { edge.env.durable_object(BINDING)?.get_by_name(name) };
-    let stub = stub(&name.to_string()).map_err(|_| {
-        let problem = "the edge is not configured: FIRN_ACCESS=private needs the Durable Object binding";
-        OciError::new(ErrorCode::Internal, format!("{problem} {BINDING}"))
-    })?;
-    let send = async {
-        let request = Request::new_with_init(&format!("https://repository{path}"), init)?;
-        stub.fetch_with_request(request).await
-    };
-    let answer = backend::within(ASK_MILLIS, send).await;
-    answer.ok_or_else(|| failed("no answer"))?.map_err(|error: worker::Error| failed(&error.to_string()))
+/// How a digest belongs to a name, if the isolate or the location knows that it does so at least like this.
+async fn known(edge: &Edge, name: &ImageName, digest: &Digest, least: Belonging) -> Option<Belonging> {
+    let remembered = || memory::belonging(name, digest).filter(|belonging| *belonging >= least);
+    if let Some(belonging) = remembered() {
+        return Some(belonging);
+    }
+    let entries = location::get(edge, &path(name)).await?;
+    memory::remember_belonging(name, belonging::decode(&entries));
+    remembered()
+}
+
+/// Remembers entries here and for the location.
+fn remember(edge: &Edge, name: &ImageName, entries: &[Entry]) {
+    memory::remember_belonging(name, entries.iter().copied());
+    location::keep(edge, &path(name), belonging::encode(&memory::belongings(name)), LOCATION_SECONDS);
+}
+
+fn path(name: &ImageName) -> String {
+    format!("belonging/{}", CacheKey::builder("belonging-1").field(name.to_string()).build())
+}
+
+async fn read(response: &mut Response) -> Result<Vec<Entry>, OciError> {
+    let bytes = backend::body(response, MAX_BYTES).await.map_err(|error| failed(&error))?;
+    Ok(belonging::decode(&bytes).collect())
+}
+
+async fn ask(edge: &Edge, name: &ImageName, question: Question) -> Result<Response, OciError> {
+    let name = name.to_string();
+    let answer = object::ask(&edge.env, &edge.config, BINDING, &name, &question);
+    let answer = backend::within(ASK_MILLIS, answer).await;
+    answer.ok_or_else(|| failed("no answer"))?.map_err(|error| match error {
+        ObjectError::Unbound => {
+            let problem = "the edge is not configured: FIRN_ACCESS=private needs the Durable Object binding";
+            OciError::new(ErrorCode::Internal, format!("{problem} {BINDING}"))
+        }
+        error => failed(&error.to_string()),
+    })
 }
 
 fn failed(reason: &str) -> OciError {
     console_error!("{}", serde_json::json!({ "message": "a repository failed", "error": reason }));
     let message = "cannot check now whether this may be pulled; try again later";
     OciError::new(ErrorCode::Unavailable, message).retry_after(5)
-}
-
-/// The digests of one name.
-#[durable_object]
-pub struct Repository {
-    state: State,
-}
-
-impl DurableObject for Repository {
-    fn new(state: State, _env: Env) -> Self {
-        Self { state }
-    }
-
-    /// `POST /` adds a list of digests. `POST /listed` adds a list of manifests that an index lists. `GET /<digest>` says
-    /// whether a digest was added: 200, or 202 for a manifest of which only an index is known.
-    async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
-        let storage = self.state.storage();
-        if request.method() == Method::Post {
-            let is_listed = request.path() == LISTED;
-            for batch in request.json::<Vec<Digest>>().await?.chunks(BATCH) {
-                let entries = Object::new();
-                for digest in batch {
-                    Reflect::set(
-                        &entries,
-                        &JsValue::from_str(&digest.hex()),
-                        &JsValue::from_bool(!is_listed),
-                    )?;
-                }
-                storage.put_multiple_raw(entries).await?;
-            }
-            return Ok(Response::empty()?.with_status(204));
-        }
-        let digest = request.path().trim_start_matches('/').parse::<Digest>();
-        let is_noted = match digest {
-            Ok(digest) => storage.get::<bool>(&digest.hex()).await?,
-            Err(_) => None,
-        };
-        Ok(Response::empty()?.with_status(match is_noted {
-            Some(true) => 200,
-            Some(false) => 202,
-            None => 404,
-        }))
-    }
 }

@@ -98,7 +98,7 @@ fn hostile_names_do_not_hide_among_good_ones() {
 
 #[test]
 fn hostile_references_name_nothing() {
-    let git = PackageSource::Git { url: "https://example.org/pkgs".into(), default: None };
+    let git = PackageSource::Git { url: "https://example.org/pkgs".into(), default: None, flake: None };
     for text in references() {
         assert!(text.parse::<Reference>().is_err() || is_refused(&git, &text), "{:?}", short(&text));
         if let Err(error) = Endpoint::parse(&format!("/v2/git/manifests/{text}")) {

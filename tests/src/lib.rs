@@ -22,6 +22,7 @@ pub mod image;
 pub mod judges;
 pub mod layer;
 pub mod nix;
+pub mod node;
 pub mod package_set;
 pub mod podman;
 pub mod program;

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Serves a JSON document to every client, in a thread that ends with the test program. Returns the URL, and the
 /// request lines as they arrive.
@@ -28,6 +29,8 @@ pub fn serve_files(dir: PathBuf, most: usize) -> (String, Receiver<String>) {
         if served == most {
             return ("500 Internal Server Error", Vec::new());
         }
+        // Git asks with parameters first.
+        let path = path.split('?').next().unwrap_or_default();
         match std::fs::read(dir.join(path.trim_start_matches('/'))) {
             Ok(bytes) => {
                 served += 1;
@@ -36,6 +39,35 @@ pub fn serve_files(dir: PathBuf, most: usize) -> (String, Receiver<String>) {
             Err(_) => ("404 Not Found", Vec::new()),
         }
     })
+}
+
+/// Serves these bytes to every client, the second half after a pause. Returns the URL.
+///
+/// # Panics
+/// If it cannot listen.
+pub fn serve_slowly(bytes: Vec<u8>, pause: Duration) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let bytes = Arc::new(bytes);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let bytes = Arc::clone(&bytes);
+            std::thread::spawn(move || {
+                BufReader::new(&stream).lines().map_while(Result::ok).find(String::is_empty);
+                let (first, second) = bytes.split_at(bytes.len() / 2);
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                    bytes.len()
+                );
+                // The client may be gone.
+                if stream.write_all(&[head.as_bytes(), first].concat()).is_ok() {
+                    std::thread::sleep(pause);
+                    let _ = stream.write_all(second);
+                }
+            });
+        }
+    });
+    url
 }
 
 /// A server of nixpkgs' channels: each is redirected to the release that it is at, which has its commit.

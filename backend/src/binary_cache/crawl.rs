@@ -51,7 +51,7 @@ pub async fn crawl(
     journal: &mut Journal,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Vec<PathInfo>, CrawlError> {
-    let cache = Transport::new(cache, &transport::client()?, None)?;
+    let cache = Transport::new(cache, &transport::client([cache])?, None)?;
     let mut known: HashMap<StorePath, PathInfo> =
         known.into_iter().map(|info| (info.path.clone(), info)).collect();
     let mut waiting: Vec<StorePath> = roots.into_iter().collect();

@@ -87,7 +87,7 @@ impl BinaryCaches {
         if let Some(first) = urls.first() {
             let failed =
                 |url: &CacheUrl, source| BinaryCacheError::Client { cache: url.name().into(), source };
-            let client = transport::client().map_err(|error| failed(first, error))?;
+            let client = transport::client(urls).map_err(|error| failed(first, error))?;
             for url in urls {
                 if caches.iter().any(|cache| cache.url.name() == url.name()) {
                     continue;

@@ -55,8 +55,9 @@ impl BuilderArgs {
     pub(super) fn source(&self) -> Result<(PackageSource, Revisions), ConfigError> {
         let (source, revisions) = self.source.source()?;
         match &source {
-            PackageSource::Path(path) if !path.exists() => {
-                Err(ConfigError(format!("--pkgs-path {} does not exist", path.display())))
+            PackageSource::Path { path, flake } if !path.exists() => {
+                let option = if flake.is_some() { "--flake path:" } else { "--pkgs-path " };
+                Err(ConfigError(format!("{option}{} does not exist", path.display())))
             }
             _ => Ok((source, revisions)),
         }
@@ -81,7 +82,8 @@ impl BuilderArgs {
             BuildPolicy::Never => EvaluationStore::Own,
             BuildPolicy::Missing => EvaluationStore::OfNix,
         };
-        Nix::new(nix_limits(&self.nix), isolation(self.nix.isolation), &data, others, store)
+        let limits = nix_limits(&self.nix, self.source.fetch_limit());
+        Nix::new(limits, isolation(self.nix.isolation), &data, others, store)
     }
 
     /// A builder for a command. It trusts the person at the command line, who chooses what is evaluated.
@@ -144,7 +146,8 @@ impl BuilderArgs {
             bounded: policy.budget.is_some(),
         };
         let packages = PackageSet::new(source, revisions, &data, self.source.fetch_limit());
-        let packages = trusting(packages.map_err(|error| Failure::error(&error))?);
+        let packages = trusting(packages.map_err(|error| Failure::error(&error))?)
+            .with_archives(self.source.archive_hosts.clone());
         let packages = match channels {
             Some(server) => packages.with_channels(server),
             None => packages,
@@ -154,9 +157,10 @@ impl BuilderArgs {
     }
 }
 
-fn nix_limits(args: &NixArgs) -> NixLimits {
+fn nix_limits(args: &NixArgs, download_time: Duration) -> NixLimits {
     NixLimits {
         eval_time: Duration::from_secs(args.eval_timeout),
+        download_time,
         build_time: Duration::from_secs(args.nix_timeout),
         eval_memory: args.eval_memory << 20,
         build_memory: args.build_memory.map(|mebibytes| mebibytes << 20),

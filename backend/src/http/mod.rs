@@ -11,6 +11,7 @@ mod composition;
 mod crowd;
 mod manifests;
 mod metrics;
+mod named_set;
 mod pace;
 mod pulls;
 mod ready;
@@ -79,6 +80,7 @@ pub fn router(app: App) -> Router {
         .route("/builds/{id}", get(builds::get))
         .route(&format!("{PATH}{{key}}"), get(composition::get))
         .route(&format!("{}{{digests}}", protocol::PULLED), get(pulls::get))
+        .route(&format!("{}{{tag}}", protocol::TAGS), get(named_set::get))
         .method_not_allowed_fallback(registry)
         .fallback(registry)
         .with_state(Arc::new(app))

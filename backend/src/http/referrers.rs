@@ -58,8 +58,12 @@ async fn referrers(
     manifest: &Digest,
     client: Client,
 ) -> Result<Arc<[Descriptor]>, OciError> {
-    // A name that cannot be an image has no manifests to refer to.
+    // A name that cannot be an image has no manifests to refer to. And no manifest is empty: edges ask for this digest
+    // to see whether this backend answers.
     let Ok(name) = ImageName::of(name) else { return Ok(Arc::default()) };
+    if *manifest == Digest::of(b"") {
+        return Ok(Arc::default());
+    }
     // Who knows the secret is an edge.
     let subjects = if app.secret.is_some() { Subjects::Composed } else { Subjects::Stored };
     let referrers = app.builder.referrers(&name, manifest, subjects, client).await;

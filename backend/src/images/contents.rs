@@ -121,7 +121,7 @@ impl Builder {
         let Some(bytes) = self.store.small_blob(manifest).await? else { return Ok(None) };
         let Ok(Document::Image(image)) = Document::parse(&bytes) else { return Ok(None) };
         let config = self.store.small_blob(&image.config.digest).await?;
-        Ok(config.and_then(|config| ClaimedOrigin::of_config(&config)))
+        Ok(config.and_then(|config| ClaimedOrigin::of_config(&config, self.packages.flake())))
     }
 
     /// What `make` makes of the contents of an image and the descriptor of one of its manifests. None if the image that

@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-const FILES: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 4] = [
+    ("flake.nix", include_str!("../../../nix/flake.nix")),
     ("index.nix", include_str!("../../../nix/index.nix")),
     ("load-pkgs.nix", include_str!("../../../nix/load-pkgs.nix")),
     ("resolve.nix", include_str!("../../../nix/resolve.nix")),

@@ -1,6 +1,6 @@
 //! The names of a package set, and what its packages are, from evaluations of `nix/index.nix`.
 
-use super::{Nix, ProcessError, ResolveError, pieces::Pieces, resolve::Evaluation};
+use super::{Nix, ProcessError, ResolveError, clock::Clock, pieces::Pieces, resolve::Evaluation};
 use crate::{
     package_set::PackageSetFiles,
     waiting::{Audience, Client},
@@ -132,7 +132,8 @@ impl Nix {
         };
         let file = self.expressions.index();
         let _turn = self.evaluations.take(&Audience::of(Client::NOBODY)).await?;
-        let run = Evaluation { time: self.limits.eval_time, gives_way: metadata, writes: true };
+        let clock = Clock::start(self.limits.eval_time, self.limits.download_time);
+        let run = Evaluation { clock: &clock, gives_way: metadata, writes: true };
         let answer = self.evaluate_file(file, source, &request, run, line).await;
         match answer {
             Ok(answer) => Ok(Ok(serde_json::from_slice(&answer).map_err(ResolveError::Answer)?)),

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct NixLimits {
     /// The time that the evaluations of one image may take together.
     pub eval_time: Duration,
+    /// The time that downloads of one evaluation may take besides.
+    pub download_time: Duration,
     /// The time after which a build is given up.
     pub build_time: Duration,
     /// The address space of one evaluation, in bytes.

@@ -3,6 +3,7 @@
 //! Nix resolves names and realises store paths, and does nothing else: no graph, tar or hash is a derivation. Names
 //! are validated types, and reach Nix as one JSON argument.
 
+mod clock;
 mod complaint;
 mod configuration;
 mod derivation;

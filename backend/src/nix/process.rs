@@ -2,6 +2,7 @@
 
 use super::{
     Nix,
+    clock::Clock,
     complaint::Complaint,
     failure::Obstacle,
     family::Family,
@@ -195,6 +196,19 @@ impl Nix {
         program: &'static str,
         arguments: Vec<OsString>,
         bounds: Bounds,
+        line: impl FnMut(&str),
+    ) -> Result<Vec<u8>, ProcessError> {
+        let clock = Clock::start(bounds.time, Duration::ZERO);
+        self.run_by(&clock, program, arguments, bounds, line).await
+    }
+
+    /// The same with this clock in place of the bound of time.
+    pub(super) async fn run_by(
+        &self,
+        clock: &Clock,
+        program: &'static str,
+        arguments: Vec<OsString>,
+        bounds: Bounds,
         mut line: impl FnMut(&str),
     ) -> Result<Vec<u8>, ProcessError> {
         let io = |source| ProcessError::Io { program, source };
@@ -241,6 +255,7 @@ impl Nix {
                     let text = String::from_utf8_lossy(&bytes);
                     let text = text.trim_end();
                     line(text);
+                    clock.hear(text);
                     complaint.hear(text);
                     bytes.clear();
                 }
@@ -251,15 +266,13 @@ impl Nix {
         };
         let mut family = id.filter(|_| matches!(bounds.memory, Memory::Family(_))).map(Family::of);
         let ended = tokio::select! {
-            ended = tokio::time::timeout(bounds.time, work) => match ended {
-                Ok(result) => result.map_err(io),
-                Err(_) => {
-                    let timeout = ProcessError::Timeout { program, limit: bounds.time };
-                    // Check the disk before the build's temporary files are deleted.
-                    let builds = matches!(bounds.memory, Memory::Family(_));
-                    Err(if builds && disk_is_full() { timeout.hindered_by(Obstacle::Space) } else { timeout })
-                }
-            },
+            result = work => result.map_err(io),
+            limit = clock.runs_out() => {
+                let timeout = ProcessError::Timeout { program, limit };
+                // Check the disk before the build's temporary files are deleted.
+                let builds = matches!(bounds.memory, Memory::Family(_));
+                Err(if builds && disk_is_full() { timeout.hindered_by(Obstacle::Space) } else { timeout })
+            }
             limit = exceeds(family.as_mut(), bounds.memory) => Err(ProcessError::Memory { program, limit }),
         };
         if ended.is_err() {

@@ -2,6 +2,7 @@
 
 use super::{
     Bounds, Memory, Nix, ProcessError,
+    clock::Clock,
     failure::Obstacle,
     failure::Said,
     process::INTERRUPTED,
@@ -23,7 +24,8 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// What a client is told if a package fails to evaluate.
 const FAILS_TO_EVALUATE: &str = "its expression in the package set fails to evaluate";
@@ -338,10 +340,10 @@ impl Nix {
         audience: &Arc<Audience>,
     ) -> Result<Resolutions, ResolveError> {
         let _turn = self.evaluations.take(audience).await?;
-        let started = Instant::now();
         budget.evaluations = budget.evaluations.saturating_sub(1);
+        let clock = Clock::start(budget.left, self.limits.download_time);
         let run = |writes| {
-            let run = Evaluation { time: budget.left, gives_way: false, writes };
+            let run = Evaluation { clock: &clock, gives_way: false, writes };
             self.evaluate_file(self.expressions.resolve(), &request.source, request, run, |_| {})
         };
         let answer = match run(request.writes).await {
@@ -353,7 +355,7 @@ impl Nix {
         };
         budget.left = match answer {
             Err(ProcessError::Timeout { .. }) => Duration::ZERO,
-            _ => budget.left.saturating_sub(started.elapsed()),
+            _ => budget.left.saturating_sub(clock.spent()),
         };
         serde_json::from_slice(&answer?).map_err(ResolveError::Answer)
     }
@@ -365,7 +367,7 @@ impl Nix {
         file: PathBuf,
         source: &PackageSetFiles,
         request: &impl Serialize,
-        Evaluation { time, gives_way, writes }: Evaluation,
+        Evaluation { clock, gives_way, writes }: Evaluation<'_>,
         mut line: impl FnMut(&str),
     ) -> Result<Vec<u8>, ProcessError> {
         let request = serde_json::to_string(request).expect("names and paths serialise");
@@ -381,17 +383,20 @@ impl Nix {
         ]
         .map(Into::into)
         .into();
-        if writes {
+        if writes || source.is_flake() {
             arguments.push("--read-write-mode".into());
         }
         arguments.extend(self.store_for_evaluations());
         arguments.extend(restriction::arguments(source, &self.expressions));
         arguments.push(file.into());
         arguments.extend(["--argstr".into(), "request".into(), request.into()]);
+        // The clock has the bound of time.
+        let time = self.limits.eval_time;
         let bounds = Bounds { time, memory: Memory::OneProcess(self.limits.eval_memory), gives_way };
         let mut said = Said::default();
+        self.processes.fetch_add(1, Ordering::Relaxed);
         let result = self
-            .run("nix-instantiate", arguments, bounds, |text| {
+            .run_by(clock, "nix-instantiate", arguments, bounds, |text| {
                 said.hear(text);
                 line(text);
             })
@@ -413,9 +418,9 @@ impl Nix {
 
 /// How an expression is evaluated.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Evaluation {
-    /// The time for it.
-    pub(super) time: Duration,
+pub(super) struct Evaluation<'a> {
+    /// Measures its time, and that of the same evaluation if it has to be done again.
+    pub(super) clock: &'a Clock,
     /// Whether it runs at low priority.
     pub(super) gives_way: bool,
     /// Whether derivations and other results of the expression are written to the Nix store.

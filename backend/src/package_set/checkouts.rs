@@ -1,17 +1,23 @@
-//! The files of a commit. Git fetches them into the data directory, and Nix reads them there.
+//! The files of a commit. They are fetched into the data directory, and Nix reads them there.
 //!
-//! **What is fetched** is the one commit, without its history. If a host cannot serve single commits, all its
+//! **From where.** Some hosts serve archives of commits ([`archive_hosts`](super::archive_hosts)). Git fetches from all
+//! others, what is private, and what an archive cannot be had of.
+//!
+//! **What git fetches** is the one commit, without its history. If a host cannot serve single commits, all its
 //! branches and tags are fetched, but nothing else, such as pull requests. Each fetch uses a new repository, which is
 //! removed afterwards. So no repository grows or stays locked by a killed process, and nothing that one revision
 //! fetched is visible in another.
 //!
 //! **Where it is.** `sources/<key>/` holds the files (`source`), the commit time (`date`) and `lock`. The folder is
-//! created whole, by renaming. It is locked while it is read. If there are more than [`KEPT`] folders, the least
+//! created whole, by renaming. The hash of a flake's files (`nar-hash`) is added when it is needed. It is locked while it is read. If there are more than [`KEPT`] folders, the least
 //! recently used ones are removed. Several processes may use the same data directory.
 
 use super::{
     RepositoryError,
+    archive_hosts::ArchiveHosts,
+    archives::{self, ArchiveError},
     git::{Git, GitError, Interrupted},
+    unpack::{MAX_BYTES, unpack},
 };
 use crate::{
     process::OwnFolder,
@@ -19,14 +25,16 @@ use crate::{
     waiting::Turns,
     waiting::{Abandoned, Audience},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use firn_shared::{
     cache_key::CacheKey,
     naming::{package_source::Commit, source_url::SourceUrl},
 };
 use moka::sync::Cache;
+use sha2::{Digest as _, Sha256};
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,10 +42,6 @@ use std::time::{Duration, SystemTime};
 
 /// How many checkouts are kept. One of nixpkgs takes 300 MB.
 const KEPT: usize = 8;
-/// Limit of one commit's files, and of what is fetched for them, in bytes.
-const MAX_BYTES: u64 = 4 << 30;
-/// Limit of the number of files and directories of one commit.
-const MAX_ENTRIES: usize = 2_000_000;
 /// How often the size of a fetch is checked.
 const LOOK: Duration = Duration::from_millis(500);
 /// How many commits are fetched at once. Builds wait for a fetch, and the number of builds is limited.
@@ -46,6 +50,11 @@ const AT_ONCE: usize = 2;
 const FAILURE_INTERVAL: Duration = Duration::from_secs(10);
 /// How many failed fetches are remembered. There must be a limit because callers choose commits.
 const MAX_FAILURES: u64 = 1000;
+
+/// How the hash of the files begins.
+const NAR_HASH: &str = "sha256-";
+/// How much of the files is read at a time, in bytes.
+const NAR_BUFFER: usize = 64 << 10;
 
 /// Git's messages if a host cannot serve single commits: it has an old protocol, or is a plain web server.
 const NO_SINGLE_COMMITS: [&str; 2] = ["unadvertised object", "does not support shallow capabilities"];
@@ -61,6 +70,8 @@ pub(super) struct Checkouts {
     /// The directory for fetches. What a killed process left there has been removed.
     staging: OwnFolder,
     limit: Duration,
+    /// The hosts whose archives are used.
+    hosts: ArchiveHosts,
     fetches: Flights<FetchResult>,
     failures: Cache<CacheKey, RepositoryError>,
     turns: Arc<Turns>,
@@ -84,6 +95,42 @@ impl Checkout {
     pub(super) fn date(&self) -> Option<i64> {
         self.date
     }
+
+    /// The SHA-256 of the files as a NAR, in the form that lock files of flakes have. It is computed once.
+    ///
+    /// # Errors
+    /// If the files cannot be read.
+    pub(super) async fn nar_hash(&self) -> Result<String, RepositoryError> {
+        let (files, known) = (self.path(), self.dir.join("nar-hash"));
+        let read = move || {
+            if let Ok(hash) = fs::read_to_string(&known)
+                && hash.starts_with(NAR_HASH)
+            {
+                return Ok(hash);
+            }
+            let mut hasher = Sha256::new();
+            let encoder = nix_nar::Encoder::builder(&files).internal_buffer_size(NAR_BUFFER).build();
+            let mut nar = encoder.map_err(io::Error::other)?;
+            let mut buffer = vec![0; NAR_BUFFER];
+            loop {
+                match nar.read(&mut buffer)? {
+                    0 => break,
+                    length => hasher.update(&buffer[..length]),
+                }
+            }
+            let hash = format!("{NAR_HASH}{}", BASE64.encode(hasher.finalize()));
+            // A reader must not see half of it. On a read-only file system, it is computed each time.
+            let _ = tempfile::NamedTempFile::new_in(known.parent().expect("it is in a folder")).and_then(
+                |file| {
+                    fs::write(file.path(), &hash)?;
+                    Ok(file.persist(&known)?)
+                },
+            );
+            Ok(hash)
+        };
+        let hash = tokio::task::spawn_blocking(read).await.map_err(io::Error::other).flatten();
+        hash.map_err(|error: io::Error| RepositoryError::Disk(error.to_string()))
+    }
 }
 
 impl Checkouts {
@@ -91,18 +138,24 @@ impl Checkouts {
     ///
     /// # Errors
     /// If the directory cannot be written to.
-    pub(super) fn new(data: &Path, limit: Duration) -> io::Result<Arc<Self>> {
+    pub(super) fn new(data: &Path, limit: Duration) -> io::Result<Self> {
         let parent = data.join("sources");
         fs::create_dir_all(&parent)?;
-        Ok(Arc::new(Self {
+        Ok(Self {
             // Nix's expressions see this path, so it must not contain symbolic links.
             parent: parent.canonicalize()?,
             staging: OwnFolder::new(&data.join("fetching"))?,
             limit,
+            hosts: ArchiveHosts::default(),
             fetches: Flights::default(),
             failures: Cache::builder().max_capacity(MAX_FAILURES).time_to_live(FAILURE_INTERVAL).build(),
             turns: Turns::new(AT_ONCE),
-        }))
+        })
+    }
+
+    /// The same, which uses the archives of these hosts.
+    pub(super) fn with_archives(self, hosts: ArchiveHosts) -> Self {
+        Self { hosts, ..self }
     }
 
     /// The files of a commit, fetched if they are not there. Callers that want the same commit share one fetch.
@@ -159,15 +212,14 @@ impl Checkouts {
         let started = std::time::Instant::now();
         let failed = |error: io::Error| RepositoryError::Disk(error.to_string());
         let work = tempfile::TempDir::new_in(self.staging.path()).map_err(failed)?;
-        let archive = work.path().join("source.tar");
-        let fetch = Fetch { git: Git::new(url, self.limit), repository: work.path().join("git"), commit };
-        let date = fetch.archive(&archive).await?;
+        let made = work.path().join("made");
+        let date = match self.fetch_archive(url, commit, &made).await? {
+            Some(date) => date,
+            None => self.fetch_by_git(url, commit, work.path(), &made).await?,
+        };
         let place = self.parent.join(key.to_string());
         let (parent, staging) = (self.parent.clone(), self.staging.path().to_owned());
-        let unpacked = tokio::task::spawn_blocking(move || {
-            let made = work.path().join("made");
-            fs::create_dir_all(made.join("source"))?;
-            unpack(&archive, &made.join("source"))?;
+        let checkout = tokio::task::spawn_blocking(move || {
             fs::write(made.join("date"), date.to_string())?;
             let lock = File::create(made.join("lock"))?;
             // After a power failure the folder is complete or absent.
@@ -177,19 +229,75 @@ impl Checkouts {
                 Err(_) if place.join("lock").exists() => {}
                 result => result?,
             }
+            drop(work);
             let checkout = open(&place).ok_or_else(|| io::Error::other("it is gone again"))?;
             // If removing fails now, it may work next time.
             let _ = remove_oldest(&parent, &staging, KEPT);
             Ok::<_, io::Error>(checkout)
         });
-        let checkout =
-            unpacked.await.map_err(io::Error::other).flatten().map_err(|error| match error.kind() {
-                io::ErrorKind::FileTooLarge => RepositoryError::TooLarge(MAX_BYTES),
-                _ => failed(error),
-            })?;
+        let checkout = checkout.await.map_err(io::Error::other).flatten().map_err(failed)?;
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(url = %url, commit = commit.as_str(), duration_ms, "package set fetched");
         Ok(checkout)
+    }
+}
+
+impl Checkouts {
+    /// Puts the files into `made`, from the archive of the repository's host. Returns the commit time; None if the host has
+    /// no archives, or none of this commit for anybody.
+    async fn fetch_archive(
+        &self,
+        url: &SourceUrl,
+        commit: &Commit,
+        made: &Path,
+    ) -> Result<Option<i64>, RepositoryError> {
+        if url.has_credentials() {
+            return Ok(None);
+        }
+        let git = Git::new(url, self.limit);
+        // The operator's settings may lead elsewhere.
+        let address = git.run(["ls-remote", "--get-url", "--", git.remote()]).await.unwrap_or_default();
+        let Some(archive) = self.hosts.url(address.trim(), commit) else { return Ok(None) };
+        let fetch = archives::fetch(&archive, commit, made.to_owned());
+        match tokio::time::timeout(self.limit, fetch).await {
+            Ok(Ok(date)) => Ok(Some(date)),
+            Ok(Err(ArchiveError::TooLarge)) => Err(RepositoryError::TooLarge(MAX_BYTES)),
+            Ok(Err(error)) => {
+                let error = crate::error_chain::chain(&error);
+                tracing::info!(archive, error, "the host has no archive of this commit; asking git");
+                let removed = match made.exists() {
+                    true => fs::remove_dir_all(made),
+                    false => Ok(()),
+                };
+                removed.map(|()| None).map_err(|error| RepositoryError::Disk(error.to_string()))
+            }
+            Err(_) => Err(RepositoryError::Slow(self.limit)),
+        }
+    }
+
+    /// Puts the files into `made` by git, which works in `work`. Returns the commit time.
+    async fn fetch_by_git(
+        &self,
+        url: &SourceUrl,
+        commit: &Commit,
+        work: &Path,
+        made: &Path,
+    ) -> Result<i64, RepositoryError> {
+        let archive = work.join("source.tar");
+        let fetch = Fetch { git: Git::new(url, self.limit), repository: work.join("git"), commit };
+        let date = fetch.archive(&archive).await?;
+        let source = made.join("source");
+        let unpacked = tokio::task::spawn_blocking(move || {
+            fs::create_dir_all(&source)?;
+            unpack(io::BufReader::new(File::open(archive)?), &source)
+        });
+        match unpacked.await.map_err(io::Error::other).flatten() {
+            Ok(_) => Ok(date),
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                Err(RepositoryError::TooLarge(MAX_BYTES))
+            }
+            Err(error) => Err(RepositoryError::Disk(error.to_string())),
+        }
     }
 }
 
@@ -305,26 +413,6 @@ fn remove_oldest(parent: &Path, staging: &Path, kept: usize) -> io::Result<()> {
             // Renaming makes it unavailable at once; deleting the files takes a while.
             let grave = tempfile::TempDir::new_in(staging)?;
             fs::rename(&dir, grave.path().join("removed"))?;
-        }
-    }
-    Ok(())
-}
-
-/// Unpacks git's archive: only directories, files and symbolic links.
-fn unpack(archive: &Path, into: &Path) -> io::Result<()> {
-    let mut archive = tar::Archive::new(io::BufReader::new(File::open(archive)?));
-    let mut bytes = 0;
-    for (count, entry) in archive.entries()?.enumerate() {
-        let mut entry = entry?;
-        bytes += entry.size();
-        if bytes > MAX_BYTES || count > MAX_ENTRIES {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let kind = entry.header().entry_type();
-        entry.set_preserve_mtime(false);
-        // Nothing is written outside the directory, whatever names the commit's files have.
-        if (kind.is_file() || kind.is_dir() || kind.is_symlink()) && !entry.unpack_in(into)? {
-            return Err(io::Error::other("the commit has a file whose path leads outside of it"));
         }
     }
     Ok(())

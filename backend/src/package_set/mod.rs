@@ -3,6 +3,8 @@
 //! Anything that can change is looked up at most once per short interval. Everything after that is keyed by the
 //! revision that was found.
 
+mod archive_hosts;
+mod archives;
 mod channels;
 mod checkouts;
 mod git;
@@ -10,13 +12,17 @@ mod git_refs;
 mod path;
 mod refs;
 mod trust;
+mod unpack;
 
 use crate::waiting::{Abandoned, Audience, Client, QueueError};
+pub use archive_hosts::{ArchiveHosts, KNOWN as KNOWN_ARCHIVE_HOSTS};
 use channels::Channels;
 use checkouts::{Checkout, Checkouts};
 use firn_shared::{
+    cache_key::CacheKey,
     naming::{
-        package_source::{PackageSource, Revision, Revisions, SelectError, Selector},
+        flake_dir::FlakeDir,
+        package_source::{Commit, PackageSource, Revision, Revisions, SelectError, Selector},
         source_url::SourceUrl,
     },
     oci::reference::Tag,
@@ -118,6 +124,8 @@ pub struct PackageSetFiles {
     /// The time of the commit that the files belong to, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     date: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flake: Option<FlakeFiles>,
     /// Keeps the files.
     #[serde(skip)]
     _checkout: Option<Checkout>,
@@ -125,15 +133,33 @@ pub struct PackageSetFiles {
     trust: Trust,
 }
 
+/// What is known of a flake besides its files.
+#[derive(Debug, Clone, Serialize)]
+struct FlakeFiles {
+    /// The directory of `flake.nix` in them.
+    dir: FlakeDir,
+    /// The commit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rev: Option<Commit>,
+    /// The hash of the files, as lock files have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nar_hash: Option<String>,
+}
+
 impl PackageSetFiles {
     /// A directory or file that belongs to no commit.
     pub fn path(path: PathBuf, trust: Trust) -> Self {
-        Self { path, date: None, _checkout: None, trust }
+        Self { path, date: None, flake: None, _checkout: None, trust }
     }
 
     /// The path of the files.
     pub fn as_path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether it is a flake. A flake is evaluated in the Nix store.
+    pub fn is_flake(&self) -> bool {
+        self.flake.is_some()
     }
 
     /// Who chose this code. Code that a caller chose is evaluated under restrictions.
@@ -155,12 +181,12 @@ impl PackageSet {
         fetch_limit: Duration,
     ) -> std::io::Result<Self> {
         let path = match &source {
-            PackageSource::Path(path) => Some(WatchedPath::new(path.clone())),
+            PackageSource::Path { path, .. } => Some(WatchedPath::new(path.clone())),
             _ => None,
         };
         let configured = Default::default();
         let is_fetched = source.repository().is_some();
-        let checkouts = is_fetched.then(|| Checkouts::new(data, fetch_limit)).transpose()?;
+        let checkouts = is_fetched.then(|| Checkouts::new(data, fetch_limit)).transpose()?.map(Arc::new);
         let refs = refs_of(&source, revisions, channels::OFFICIAL.into());
         let callers_are_trusted = false;
         Ok(Self { source, revisions, refs, path, checkouts, configured, callers_are_trusted })
@@ -170,6 +196,13 @@ impl PackageSet {
     #[must_use]
     pub fn with_channels(self, server: SourceUrl) -> Self {
         Self { refs: refs_of(&self.source, self.revisions, server), ..self }
+    }
+
+    /// The same, which fetches commits as archives from these hosts.
+    #[must_use]
+    pub fn with_archives(self, hosts: ArchiveHosts) -> Self {
+        let checkouts = self.checkouts.and_then(Arc::into_inner);
+        Self { checkouts: checkouts.map(|checkouts| Arc::new(checkouts.with_archives(hosts))), ..self }
     }
 
     /// The same, if only the operator chooses revisions, at the command line.
@@ -196,11 +229,16 @@ impl PackageSet {
         Ok(revision)
     }
 
+    /// The directory of the flake, if the source is one.
+    pub fn flake(&self) -> Option<&FlakeDir> {
+        self.source.flake()
+    }
+
     /// Who chose a revision. It counts as the operator's if `latest` names it, or named it recently: the operator
     /// configured `latest`.
     pub fn trust(&self, revision: &Revision) -> Trust {
         let callers_choose = self.revisions != Revisions::Fixed
-            && !matches!(self.source, PackageSource::Path(_))
+            && !matches!(self.source, PackageSource::Path { .. })
             && !self.callers_are_trusted;
         let configured = self.configured.lock().expect("nothing panics while holding the lock");
         if callers_choose && !configured.contains(revision) { Trust::Caller } else { Trust::Operator }
@@ -212,12 +250,12 @@ impl PackageSet {
             return Ok(revision);
         }
         match selector {
-            Selector::Path(_) => self.content(Certainty::Recent).await,
-            Selector::Git { url, version } => {
+            Selector::Path => self.content(Certainty::Recent).await,
+            Selector::Git { url, version, flake } => {
                 let name = version.map(|version| version.to_string());
                 let repository = self.source.repository().unwrap_or_else(|| url.as_str().into());
                 let rev = self.refs.commit(&repository, name.as_deref(), client).await??;
-                Ok(Revision::Git { url, rev })
+                Ok(Revision::of_commit(url, rev, flake))
             }
         }
     }
@@ -229,7 +267,7 @@ impl PackageSet {
     pub async fn is_current(&self, revision: &Revision) -> Result<bool, RevisionError> {
         match revision {
             Revision::Path { .. } => Ok(self.content(Certainty::Exact).await? == *revision),
-            Revision::Git { .. } => Ok(true),
+            Revision::Git { .. } | Revision::Flake { .. } => Ok(true),
         }
     }
 
@@ -244,20 +282,40 @@ impl PackageSet {
         trust: Trust,
         audience: &Arc<Audience>,
     ) -> Result<PackageSetFiles, RevisionError> {
-        match (&self.source, &self.checkouts, self.source.repository(), revision) {
-            (_, Some(checkouts), Some(url), Revision::Git { rev, .. }) => {
+        let flake = self.source.flake().cloned();
+        match (&self.source, &self.checkouts, self.source.repository(), revision.commit()) {
+            (_, Some(checkouts), Some(url), Some((_, rev))) => {
                 let checkout = checkouts.get(&url, rev, audience).await??;
                 let (path, date) = (checkout.path(), checkout.date());
-                Ok(PackageSetFiles { path, date, _checkout: Some(checkout), trust })
+                let flake = match flake {
+                    Some(dir) => {
+                        let nar_hash = Some(checkout.nar_hash().await?);
+                        Some(FlakeFiles { dir, rev: Some(rev.clone()), nar_hash })
+                    }
+                    None => None,
+                };
+                Ok(PackageSetFiles { path, date, flake, _checkout: Some(checkout), trust })
             }
-            (PackageSource::Path(path), ..) => Ok(PackageSetFiles::path(path.clone(), trust)),
+            (PackageSource::Path { path, .. }, ..) => {
+                let flake = flake.map(|dir| FlakeFiles { dir, rev: None, nar_hash: None });
+                Ok(PackageSetFiles { flake, ..PackageSetFiles::path(path.clone(), trust) })
+            }
             _ => unreachable!("revisions of repositories come from repositories"),
         }
     }
 
     async fn content(&self, certainty: Certainty) -> Result<Revision, RevisionError> {
         let path = self.path.as_ref().expect("only a path has a content");
-        Ok(path.revision(certainty).await?)
+        let content = path.content(certainty).await?.hex();
+        Ok(Revision::Path {
+            content: match self.source.flake() {
+                // What it means depends on where its `flake.nix` is.
+                Some(dir) => {
+                    CacheKey::builder("flake-1").field(&content).field(dir.as_str()).build().to_string()
+                }
+                None => content,
+            },
+        })
     }
 }
 

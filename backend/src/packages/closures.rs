@@ -2,6 +2,7 @@
 
 use super::{
     PackageError, Packages, contents,
+    evaluations::Wanted,
     realisation::{Realised, outputs_of},
 };
 use crate::{
@@ -179,8 +180,8 @@ impl Packages {
         }
         progress.enter(Phase::Resolving);
         let names = missing.into_iter().map(|(name, _)| name).collect();
-        let writing = self.resolve_and_write(revision, trust, platform, names, progress.audience());
-        let resolved = writing.await?;
+        let wanted = Wanted { revision, trust, platform, names, requested: &BTreeSet::new() };
+        let resolved = self.resolve_and_write(wanted, progress.audience()).await?;
         if !resolved.undecided.is_empty() {
             return Err(self.undecided(resolved.undecided));
         }

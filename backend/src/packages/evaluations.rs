@@ -30,6 +30,20 @@ const ATTEMPTS: usize = 3;
 /// How many evaluations that take too long one client may cause while they are remembered.
 const MAX_OVERRUNS: usize = 3;
 
+/// Names to resolve.
+pub(super) struct Wanted<'a> {
+    /// The revision of the package set.
+    pub(super) revision: &'a Revision,
+    /// Who chose the revision.
+    pub(super) trust: Trust,
+    /// The platform.
+    pub(super) platform: Platform,
+    /// The names.
+    pub(super) names: BTreeSet<PackageName>,
+    /// Those of them that the client asked for. Without the others, there is still an image.
+    pub(super) requested: &'a BTreeSet<PackageName>,
+}
+
 /// What is remembered of evaluations, for as long as failures are.
 #[derive(Debug)]
 pub(super) struct Evaluations {
@@ -130,39 +144,26 @@ impl Packages {
     /// undecided. With binary caches, derivations are not written: they are needed only for what no cache has.
     pub(super) async fn resolve(
         &self,
-        revision: &Revision,
-        trust: Trust,
-        platform: Platform,
-        names: BTreeSet<PackageName>,
-        requested: &BTreeSet<PackageName>,
+        wanted: Wanted<'_>,
         audience: &Arc<Audience>,
     ) -> Result<Resolved, PackageError> {
-        let writes = !self.paths.has_caches();
-        self.resolve_within(revision, trust, platform, names, requested, audience, writes).await
+        self.evaluate(wanted, !self.paths.has_caches(), audience).await
     }
 
-    /// The same for names that were resolved before, and writes their derivations to the Nix store.
+    /// The same, and writes the derivations to the Nix store.
     pub(super) async fn resolve_and_write(
         &self,
-        revision: &Revision,
-        trust: Trust,
-        platform: Platform,
-        names: BTreeSet<PackageName>,
+        wanted: Wanted<'_>,
         audience: &Arc<Audience>,
     ) -> Result<Resolved, PackageError> {
-        self.resolve_within(revision, trust, platform, names, &BTreeSet::new(), audience, true).await
+        self.evaluate(wanted, true, audience).await
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the two callers above are what others see")]
-    async fn resolve_within(
+    async fn evaluate(
         &self,
-        revision: &Revision,
-        trust: Trust,
-        platform: Platform,
-        names: BTreeSet<PackageName>,
-        requested: &BTreeSet<PackageName>,
-        audience: &Arc<Audience>,
+        Wanted { revision, trust, platform, names, requested }: Wanted<'_>,
         writes: bool,
+        audience: &Arc<Audience>,
     ) -> Result<Resolved, PackageError> {
         let key = |name: &PackageName| self.key(revision, platform, name);
         let suspected = &self.evaluations.suspected;

@@ -3,6 +3,7 @@
 use super::{
     Known, PackageError, Packages, Recalled,
     closures::{Closures, Origin},
+    evaluations::Wanted,
 };
 use crate::{
     package_set::Trust,
@@ -95,7 +96,8 @@ impl Packages {
         if !unknown.is_empty() {
             progress.enter(Phase::Resolving);
             let audience = progress.audience();
-            let resolved = self.resolve(revision, trust, platform, unknown, requested, audience).await?;
+            let wanted = Wanted { revision, trust, platform, names: unknown, requested };
+            let resolved = self.resolve(wanted, audience).await?;
             known.revision_date = resolved.revision_date.or(known.revision_date);
             undecided = resolved.undecided;
             let key = |name: &PackageName| self.key(revision, platform, name);

@@ -3,6 +3,7 @@
 use super::{
     Known, PackageError, Packages,
     closures::{Closures, Origin},
+    evaluations::Wanted,
 };
 use crate::{
     store::NameRecord,
@@ -76,7 +77,8 @@ impl Packages {
         progress.enter(Phase::Resolving);
         let names = before.keys().cloned().collect();
         let (trust, audience) = (self.trust(revision), progress.audience());
-        let resolved = self.resolve(revision, trust, platform, names, &BTreeSet::new(), audience).await?;
+        let wanted = Wanted { revision, trust, platform, names, requested: &BTreeSet::new() };
+        let resolved = self.resolve(wanted, audience).await?;
         if !resolved.undecided.is_empty() {
             return Err(self.undecided(resolved.undecided));
         }

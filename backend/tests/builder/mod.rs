@@ -17,6 +17,7 @@ use std::time::Duration;
 
 /// More than any test needs.
 const NIX_LIMITS: NixLimits = NixLimits {
+    download_time: Duration::from_secs(60),
     eval_time: Duration::from_secs(120),
     build_time: Duration::from_secs(3600),
     eval_memory: 8 << 30,

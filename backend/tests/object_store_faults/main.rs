@@ -115,7 +115,7 @@ async fn edges_are_answered_when_the_store_is_full() {
     store.put_composition(&key, b"what was published".to_vec()).await.expect("there is room");
     store.limit(1).await.expect("counted");
     let packages = PackageSet::new(
-        PackageSource::Path(dir.path().to_owned()),
+        PackageSource::Path { path: dir.path().to_owned(), flake: None },
         Revisions::Fixed,
         dir.path(),
         Duration::from_secs(60),

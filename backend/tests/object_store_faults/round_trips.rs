@@ -65,7 +65,7 @@ async fn a_whole_blob_is_one_request_to_the_store() {
     let counted = Faulty::new(Arc::default(), Fault::Refused, usize::MAX, &random);
     let store = counted.store(dir.path());
     let packages = PackageSet::new(
-        PackageSource::Path(dir.path().to_owned()),
+        PackageSource::Path { path: dir.path().to_owned(), flake: None },
         Revisions::Fixed,
         dir.path(),
         Duration::from_secs(60),

@@ -44,7 +44,7 @@ impl Site {
 
     /// A builder of images of the packages.
     pub(crate) fn builder(&self, store: Store) -> Arc<Builder> {
-        let source = PackageSource::Path(self.dir.path().join("set"));
+        let source = PackageSource::Path { path: self.dir.path().join("set"), flake: None };
         let packages = PackageSet::new(source, Revisions::Fixed, self.dir.path(), Duration::from_secs(60));
         builder::builder(store, packages.expect("a directory"), self.dir.path())
     }

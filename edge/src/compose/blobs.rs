@@ -3,49 +3,62 @@
 //! | `FIRN_BLOBS` | written | found |
 //! |---|---|---|
 //! | `r2` | to the bucket bound as `BLOBS` | like every blob |
+//! | `public` | to the bucket bound as `BLOBS`, which is the public one | like every blob |
 //! | `presigned` | to the S3 bucket, by a URL signed for PUT | like every blob |
-//! | `backend`, `public` | to the bucket bound as `BLOBS`, and marked in KV | in that bucket, because of the mark |
+//! | `backend` | to the bucket bound as `BLOBS`, and marked in KV | in that bucket, because of the mark ([`kept`]) |
 //!
 //! Without such storage, no image is composed.
 
+use super::kept;
 use crate::{
     backend,
     blob_location::BUCKET,
     clock,
     config::{BlobOrigin, Config},
-    edge::Edge,
     kv::Kv,
-    kv_store,
+    kv_store, memory, subrequest,
 };
 use firn_shared::{
     image::SmallBlob,
     link::{
-        edge_cache::composed_blob_key,
+        base_url::BaseUrl,
         object_key::{blob_key, composed_key},
         presigned_url::SignedBucket,
     },
-    oci::digest::Digest,
+    oci::{digest::Digest, endpoint::Method},
 };
-use std::cell::RefCell;
-use std::collections::HashSet;
-use worker::{Bucket, Env, Request, RequestInit, console_warn, js_sys::Uint8Array};
+use std::cell::Cell;
+use worker::{
+    Bucket, Env, console_warn,
+    js_sys::{Date, Uint8Array},
+};
 
 /// Lifetime in seconds of a URL for storing a blob. It is used at once.
 const PUT_SECONDS: u64 = 60;
-/// How many stored blobs an isolate remembers.
-const MAX_NOTED: usize = 1024;
+/// After which times it is looked whether another isolate has stored what the bucket refused, in milliseconds.
+const LOOKS_MILLIS: [u64; 3] = [50, 250, 1_000];
+/// How many blobs one request marks. It may send 50 requests in all on the free plan, and each blob takes two.
+const MAX_MARKED: usize = 16;
 
 thread_local! {
-    /// Blobs that are known to be marked in KV.
-    static NOTED: RefCell<HashSet<Digest>> = RefCell::default();
+    /// Whether a composed blob was found where clients look for it.
+    static PUBLISHED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Storage for composed blobs.
-pub(super) enum Shelf {
+pub(super) struct Shelf {
+    place: Place,
+    /// How long manifests are kept, in seconds.
+    seconds: u64,
+}
+
+enum Place {
     /// The bucket from which all blobs are read.
     Bucket(Bucket),
+    /// The bucket behind this URL. Its path is the prefix of the keys.
+    Public(Bucket, BaseUrl),
     /// A bucket from which only blobs marked in KV are read.
-    Noted(Bucket, Kv, u64),
+    Noted(Bucket, Kv),
     /// The bucket that presigned URLs lead to.
     Signed(SignedBucket),
 }
@@ -57,89 +70,150 @@ impl Shelf {
             return None;
         }
         let bucket = || env.bucket(BUCKET).ok();
-        match &config.blobs {
-            BlobOrigin::R2 => Some(Self::Bucket(bucket()?)),
-            BlobOrigin::Presigned { bucket, .. } => Some(Self::Signed(bucket.clone())),
-            BlobOrigin::Backend(_) | BlobOrigin::Public(_) => {
-                Some(Self::Noted(bucket()?, Kv::bound(env, kv_store::BINDING)?, config.manifest_ttl_seconds))
-            }
+        let place = match &config.blobs {
+            BlobOrigin::R2 => Place::Bucket(bucket()?),
+            BlobOrigin::Presigned { bucket, .. } => Place::Signed(bucket.clone()),
+            BlobOrigin::Public(url) => Place::Public(bucket()?, url.clone()),
+            BlobOrigin::Backend(_) => Place::Noted(bucket()?, Kv::bound(env, kv_store::BINDING)?),
+        };
+        Some(Self { place, seconds: config.manifest_ttl_seconds })
+    }
+
+    /// Where it is noted which blobs are here, if clients find others somewhere else.
+    pub(super) fn notes(self) -> Option<Kv> {
+        match self.place {
+            Place::Noted(_, kv) => Some(kv),
+            Place::Bucket(_) | Place::Public(..) | Place::Signed(_) => None,
         }
     }
 
     /// Stores the blob. Returns whether clients will find it.
     pub(super) async fn keep(&self, blob: SmallBlob) -> bool {
         let SmallBlob { digest, bytes } = blob;
-        let result = match self {
-            Self::Bucket(bucket) => put(bucket, &digest, bytes).await,
-            Self::Signed(bucket) => put_signed(bucket, &digest, bytes).await,
-            Self::Noted(bucket, kv, seconds) => match put(bucket, &digest, bytes).await {
-                Ok(()) => note(kv, &digest, *seconds).await,
-                Err(error) => Err(error),
-            },
-        };
-        if let Err(error) = &result {
-            let line = serde_json::json!({ "message": "a composed blob could not be stored", "error": error.to_string() });
-            console_warn!("{line}");
+        is_done(self.store(&digest, &bytes).await)
+    }
+
+    async fn store(&self, digest: &Digest, bytes: &[u8]) -> worker::Result<()> {
+        // First marks the blob as one that the edge needs. Otherwise the backend's garbage collection might delete it.
+        self.mark(digest).await?;
+        let key = blob_key(digest);
+        if self.age_millis(&key).await?.is_none() {
+            self.put(&key, bytes).await?;
         }
-        result.is_ok()
+        match &self.place {
+            Place::Bucket(_) | Place::Signed(_) => Ok(()),
+            Place::Noted(_, kv) => kept::note(kv, digest, self.seconds).await,
+            Place::Public(_, url) => check_url(url, &key).await,
+        }
+    }
+
+    /// Says that an image of the edge needs a blob, unless that was said not long ago.
+    async fn mark(&self, digest: &Digest) -> worker::Result<()> {
+        let key = composed_key(digest);
+        match self.age_millis(&key).await? {
+            Some(age) if age / 1000 < self.seconds / 2 => Ok(()),
+            _ => self.put(&key, &[]).await,
+        }
+    }
+
+    /// Says that an image of the edge goes on needing these blobs. Returns whether that is said of all of them. If there
+    /// are many, this takes several calls.
+    pub(super) async fn hold(&self, blobs: &[Digest]) -> bool {
+        let todo: Vec<&Digest> = blobs.iter().filter(|digest| !memory::is_marked_blob(digest)).collect();
+        for digest in todo.iter().take(MAX_MARKED) {
+            if !is_done(self.mark(digest).await) {
+                return false;
+            }
+            memory::mark_blob(digest);
+        }
+        todo.len() <= MAX_MARKED
+    }
+
+    /// How long ago an object was stored, in milliseconds. None if it was not.
+    async fn age_millis(&self, key: &str) -> worker::Result<Option<u64>> {
+        let Some((bucket, prefix)) = self.bucket() else { return self.signed_age_millis(key).await };
+        let object = bucket.head(format!("{prefix}{key}")).await?;
+        Ok(object.map(|object| clock::now_millis().saturating_sub(object.uploaded().as_millis())))
+    }
+
+    async fn signed_age_millis(&self, key: &str) -> worker::Result<Option<u64>> {
+        let Place::Signed(bucket) = &self.place else { return Ok(None) };
+        let url = bucket.presign(Method::Head, key, now(), PUT_SECONDS);
+        let response = backend::storage(subrequest::to_storage("HEAD", &url, None)?).await?;
+        let modified = response.headers().get("last-modified")?.unwrap_or_default();
+        let modified = Date::parse(&modified);
+        // What has no time is as old as can be.
+        let modified = if modified.is_nan() { 0 } else { modified as u64 };
+        Ok((response.status_code() == 200).then(|| clock::now_millis().saturating_sub(modified)))
+    }
+
+    /// Stores an object whose content follows from its key. R2 takes one write per key and second. If it refuses this
+    /// one, another isolate has been first with the same content.
+    async fn put(&self, key: &str, bytes: &[u8]) -> worker::Result<()> {
+        let result = match (self.bucket(), &self.place) {
+            (Some((bucket, prefix)), _) => {
+                bucket.put(format!("{prefix}{key}"), bytes.to_vec()).execute().await.map(drop)
+            }
+            (None, Place::Signed(bucket)) => send(bucket, key, bytes).await,
+            (None, _) => Ok(()),
+        };
+        let Err(error) = result else { return Ok(()) };
+        for millis in LOOKS_MILLIS {
+            backend::sleep(millis).await;
+            if self.age_millis(key).await?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(error)
+    }
+
+    /// The bound bucket that blobs are written to, and the prefix of their keys.
+    fn bucket(&self) -> Option<(&Bucket, String)> {
+        match &self.place {
+            Place::Bucket(bucket) | Place::Noted(bucket, _) => Some((bucket, String::new())),
+            Place::Public(bucket, url) => {
+                let prefix = url.path().strip_prefix('/').map(|path| format!("{path}/"));
+                Some((bucket, prefix.unwrap_or_default()))
+            }
+            Place::Signed(_) => None,
+        }
     }
 }
 
-/// First marks the blob as the edge's own. Otherwise the backend's garbage collection might delete it.
-async fn put(bucket: &Bucket, digest: &Digest, bytes: Vec<u8>) -> worker::Result<()> {
-    bucket.put(composed_key(digest), Vec::new()).execute().await?;
-    bucket.put(blob_key(digest), bytes).execute().await.map(|_| ())
+/// Whether it succeeded. Logs if it did not.
+fn is_done(result: worker::Result<()>) -> bool {
+    if let Err(error) = &result {
+        let line = serde_json::json!({ "message": "a composed blob could not be stored", "error": error.to_string() });
+        console_warn!("{line}");
+    }
+    result.is_ok()
 }
 
-/// Like [`put`], by signed URLs.
-async fn put_signed(bucket: &SignedBucket, digest: &Digest, bytes: Vec<u8>) -> worker::Result<()> {
-    send(bucket, &composed_key(digest), &[]).await?;
-    send(bucket, &blob_key(digest), &bytes).await
+/// Makes sure, the first time, that the bucket is the one that clients reach at this URL.
+async fn check_url(url: &BaseUrl, key: &str) -> worker::Result<()> {
+    if !PUBLISHED.get() {
+        let request = subrequest::to_storage("HEAD", &format!("{url}/{key}"), None)?;
+        // Whoever cannot be asked now says nothing about the bucket.
+        if matches!(backend::storage(request).await, Ok(response) if response.status_code() == 404) {
+            let problem = "BLOBS is not the bucket that clients reach at FIRN_BLOBS_URL";
+            return Err(worker::Error::RustError(problem.into()));
+        }
+        PUBLISHED.set(true);
+    }
+    Ok(())
 }
 
 async fn send(bucket: &SignedBucket, key: &str, bytes: &[u8]) -> worker::Result<()> {
-    let now = i64::try_from(clock::now()).expect("clocks stay within i64");
-    let url = bucket.presign_put(key, now, PUT_SECONDS);
-    let mut init = RequestInit::new();
-    init.with_method(worker::Method::Put).with_body(Some(Uint8Array::from(bytes).into()));
-    let response = backend::storage(Request::new_with_init(&url, &init)?).await?;
+    let url = bucket.presign_put(key, now(), PUT_SECONDS);
+    let body = Uint8Array::from(bytes).into();
+    let request = subrequest::to_storage("PUT", &url, Some(&body))?;
+    let response = backend::storage(request).await?;
     match response.status_code() {
         200..300 => Ok(()),
         status => Err(worker::Error::RustError(format!("the bucket answers {status}"))),
     }
 }
 
-/// Marks a blob in KV as stored in the bucket. KV accepts one write per key and second, so another request may have
-/// been first.
-async fn note(kv: &Kv, digest: &Digest, seconds: u64) -> worker::Result<()> {
-    let key = composed_blob_key(digest).to_string();
-    if let Err(error) = kv.put_plain_bytes(&key, b"", seconds).await
-        && !matches!(kv.text(&key).await, Ok(Some(_)))
-    {
-        return Err(error);
-    }
-    remember(digest);
-    Ok(())
-}
-
-fn remember(digest: &Digest) {
-    NOTED.with_borrow_mut(|noted| {
-        if noted.len() >= MAX_NOTED {
-            noted.clear();
-        }
-        noted.insert(*digest);
-    });
-}
-
-/// Whether a blob was composed, and must be read from the bucket although other blobs are elsewhere.
-pub(crate) async fn is_kept_here(edge: &Edge, digest: &Digest) -> bool {
-    let Some(Shelf::Noted(_, kv, _)) = Shelf::of(&edge.env, &edge.config) else { return false };
-    if NOTED.with_borrow(|noted| noted.contains(digest)) {
-        return true;
-    }
-    let noted = matches!(kv.text(&composed_blob_key(digest).to_string()).await, Ok(Some(_)));
-    if noted {
-        remember(digest);
-    }
-    noted
+fn now() -> i64 {
+    i64::try_from(clock::now()).expect("clocks stay within i64")
 }

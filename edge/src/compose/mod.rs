@@ -7,19 +7,22 @@
 //! backend answers.
 
 mod blobs;
+pub(crate) mod kept;
 mod records;
 
-pub(crate) use blobs::is_kept_here;
 pub(crate) use records::learn;
 
-use crate::{cache::Key, edge::Edge, kv_store::KvStore, manifest::Manifest};
+use crate::{cache::Key, config::BlobOrigin, edge::Edge, kv_store::KvStore, manifest::Manifest, tag_pointer};
 use blobs::Shelf;
 use firn_shared::{
     composition::{ComposeError, compose},
     image::{Image, SmallBlob},
     link::protocol::ImageSetId,
     naming::image_name::ImageName,
-    oci::{digest::Digest, media_type::ManifestFormat, reference::Tag, repository_name::RepositoryName},
+    oci::{
+        digest::Digest, document::ChildKind, media_type::ManifestFormat, reference::Tag,
+        repository_name::RepositoryName,
+    },
 };
 use futures_util::future::join;
 use records::Records;
@@ -59,7 +62,7 @@ pub(crate) async fn by_tag(
 /// finds a manifest that another location has just composed and that KV does not show yet.
 pub(crate) async fn by_digest(edge: &Rc<Edge>, name: &RepositoryName, digest: &Digest) -> Option<Manifest> {
     let name = ImageName::of(name).ok()?;
-    let pointer = KvStore::open(&edge.env, &edge.config)?.pointer(&Tag::default()).await?;
+    let pointer = tag_pointer::recall(edge, &Tag::default()).await?;
     let composed = image(edge, &pointer.package_set, &name).await?;
     let is = |manifest: &SmallBlob| manifest.digest == *digest;
     let format = if is(&composed.image.oci) {
@@ -70,6 +73,20 @@ pub(crate) async fn by_digest(edge: &Rc<Edge>, name: &RepositoryName, digest: &D
         return None;
     };
     store(edge, composed, &pointer.package_set, &name, format).await
+}
+
+/// Makes sure that the blobs of a composed image are kept for as long again as its manifest. Returns whether they are.
+pub(crate) async fn hold(edge: &Edge, manifest: &Manifest) -> bool {
+    // The backend does not see what the edge says in a bucket of its own.
+    if matches!(edge.config.blobs, BlobOrigin::Backend(_)) {
+        return false;
+    }
+    let (Some(shelf), Ok(document)) = (Shelf::of(&edge.env, &edge.config), manifest.document()) else {
+        return false;
+    };
+    let blobs = document.children().filter(|child| child.kind == ChildKind::Blob);
+    let blobs: Vec<Digest> = blobs.map(|child| child.descriptor.digest).collect();
+    shelf.hold(&blobs).await
 }
 
 async fn image(edge: &Rc<Edge>, package_set: &ImageSetId, name: &ImageName) -> Option<Composed> {

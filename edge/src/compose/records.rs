@@ -9,8 +9,8 @@ use crate::{backend, blob_location::BUCKET, clock, config::Config, kv::Kv, kv_st
 use firn_shared::{
     cache_key::CacheKey,
     composition::{
-        ComposeError, KnownPackage, MAX_RECORD_BYTES, PATH, PackageSetRecord, ReadRecordError, compose,
-        disagree, package_key, package_set_key,
+        ComposeError, KnownPackage, PATH, PackageSetRecord, ReadRecordError, compose, disagree, package_key,
+        package_set_key,
     },
     link::{object_key::composition_key, protocol::ImageSetId},
     naming::{image_name::ImageName, package_name::PackageName},
@@ -27,6 +27,11 @@ use worker::{Bucket, Env, console_warn};
 
 /// How many bytes of records an isolate keeps. Parsed, they take several times as much of its 128 MB.
 const MEMORY_BYTES: usize = 4 << 20;
+/// The longest record that is read, in bytes: six times that of a closure of 1,000 paths. The backend answers for images of
+/// packages with longer ones.
+const MAX_BYTES: usize = 2 << 20;
+/// How many records are read at once. They must fit into memory together, and a request has six connections.
+const AT_ONCE: usize = 6;
 
 thread_local! {
     static SETS: RefCell<Table<PackageSetRecord>> = RefCell::default();
@@ -127,7 +132,14 @@ impl Records {
             let known = self.find(package_key(token, platform, &name)).await?;
             Some((name, known))
         });
-        all(known).await.into_iter().flatten().collect()
+        let mut packages = HashMap::new();
+        let mut known: Vec<_> = known.collect();
+        while !known.is_empty() {
+            let rest = known.split_off(known.len().min(AT_ONCE));
+            packages.extend(all(known.into_iter()).await.into_iter().flatten());
+            known = rest;
+        }
+        packages
     }
 
     /// Removes the records of these packages from memory, so that they are read from KV again: newer ones may name
@@ -164,6 +176,10 @@ impl Records {
         // An older record may name layers that no longer exist. The backend writes the records again that are needed.
         let age = clock::now().saturating_sub(object.uploaded().as_millis() / 1000);
         let left = self.seconds.checked_sub(age)?;
+        if object.size() > MAX_BYTES as u64 {
+            warn("a record is ignored", &"it is too long");
+            return None;
+        }
         let bytes = object.body()?.bytes().await.ok()?;
         let record = self.read(key, &bytes)?;
         self.found.borrow_mut().push((key, bytes, left));
@@ -172,10 +188,14 @@ impl Records {
 
     /// Parses a record and keeps it in memory.
     fn read<T: Record>(&self, key: CacheKey, bytes: &[u8]) -> Option<Rc<T>> {
+        if bytes.len() > MAX_BYTES {
+            warn("a record is ignored", &"it is too long");
+            return None;
+        }
         let record = T::decode(&key, bytes).map_err(|error| warn("a record is ignored", &error)).ok()?;
         let record = Rc::new(record);
         // A record that may be replaced by a better one is not kept.
-        if self.remembers && record.is_final() && bytes.len() <= MEMORY_BYTES {
+        if self.remembers && record.is_final() {
             T::TABLE.with_borrow_mut(|table| {
                 table.remove(&key);
                 if table.bytes + bytes.len() > MEMORY_BYTES {
@@ -218,7 +238,7 @@ impl Records {
         let question = backend::Question::about(Method::Get, &path);
         // "Not found" is an answer too.
         let Ok(mut response) = backend::response(config, question).await else { return known };
-        let body = backend::body(&mut response, MAX_RECORD_BYTES).await;
+        let body = backend::body(&mut response, MAX_BYTES).await;
         let bytes = body.map_err(|error| warn("the backend's record did not arrive", &error)).ok()?;
         let Some(record) = self.read(key, &bytes) else { return known };
         if known.as_ref() != Some(&record) {

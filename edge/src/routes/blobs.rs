@@ -4,6 +4,7 @@
 
 use crate::{
     Failure, answer::Answer, backend, blob_location, compose, config::Access, edge::Edge, lost, repository,
+    subrequest,
 };
 use firn_shared::{
     link::object_key::blob_key,
@@ -49,7 +50,7 @@ async fn stored(
     if let Some(response) = respond::known_blob(request, digest, scope(edge)) {
         return Ok(response.into());
     }
-    if compose::is_kept_here(edge, digest).await {
+    if compose::kept::is_kept_here(edge, digest).await {
         return from_r2(edge, request, digest).await;
     }
     let Some(location) = blob_location::locate(&edge.config, request.method, name, digest) else {
@@ -60,7 +61,13 @@ async fn stored(
             let size = size_at(&location.url).await?;
             respond::blob(request, digest, size, scope(edge)).into()
         }
-        Method::Get => respond::blob_elsewhere(digest, location.url, location.seconds).into(),
+        Method::Get => {
+            let scope = match scope(edge) {
+                CacheScope::Public => location.scope,
+                CacheScope::Private => CacheScope::Private,
+            };
+            respond::blob_elsewhere(digest, location.url, location.seconds, scope).into()
+        }
     })
 }
 
@@ -78,7 +85,7 @@ async fn size_at(url: &str) -> Result<u64, Failure> {
         OciError::new(ErrorCode::Unavailable, "the place where blobs are stored cannot be reached")
             .retry_after(5)
     };
-    let request = worker::Request::new(url, worker::Method::Head)?;
+    let request = subrequest::to_storage("HEAD", url, None)?;
     let response = backend::storage(request).await.map_err(|_| unreachable())?;
     let length = response.headers().get("content-length")?;
     match (response.status_code(), length.and_then(|length| length.parse().ok())) {

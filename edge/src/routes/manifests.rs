@@ -1,4 +1,6 @@
 //! `/v2/<name>/manifests/<reference>`: Cache API, then KV, then composing, then the backend.
+//!
+//! A tag leads to a package set (`tag_pointer`), and the package set and the name lead to the manifest.
 
 use crate::{
     Failure,
@@ -12,13 +14,16 @@ use crate::{
     kv_store::KvStore,
     limit::Limit,
     manifest::{Fetched, Manifest},
-    memory, pulls, repository,
+    memory, pulls, renewal, repository,
+    tag::Sighting,
+    tag_pointer,
     wanted::Wanted,
 };
 use firn_shared::{
     link::{
-        edge_cache::{Freshness, TagPointer},
-        protocol::AnswerSource,
+        edge_cache::{digest_key, manifest_key, request_key},
+        protocol::{AnswerSource, ImageSetId},
+        tag_pointer::{Choice, TagPointer},
         waiting,
     },
     naming::image_name::ImageName,
@@ -68,6 +73,9 @@ pub(crate) async fn manifests(
             found
         }
     };
+    if manifest.metadata.composed {
+        compose::kept::learn(edge, &manifest);
+    }
     Ok(answer::manifest(request, manifest, source))
 }
 
@@ -80,93 +88,137 @@ fn wait_or_refuse(edge: &Edge, error: OciError) -> Result<Answer, Failure> {
     }
 }
 
-/// Whether an error says neither what the image is now nor that there is none, nor that it is being built.
-fn is_put_off(error: &OciError) -> bool {
-    error.is_passing() && !error.is_of_running_build()
-}
-
 async fn by_tag(edge: &Rc<Edge>, wanted: &Wanted) -> Result<(Manifest, AnswerSource), OciError> {
-    let key = Key::tag(edge, &wanted.image, &wanted.tag, wanted.format);
-    if let Some(manifest) = key.get().await {
-        return Ok((manifest, AnswerSource::Cache));
-    }
-    let Some((store, pointer)) = pointer(edge, &wanted.tag).await else {
+    let Some(known) = tag_pointer::current(edge, &wanted.tag).await? else {
         Limit::LookUps.check(edge).await?;
-        return Ok((ask(edge, wanted).await?.manifest, AnswerSource::Backend));
+        return fetch(edge, wanted, None).await;
     };
-    let freshness = pointer.freshness(&wanted.tag, clock::now(), edge.config.tag_ttl_seconds);
-    if freshness == Freshness::Stale {
-        let asked = match Limit::LookUps.check(edge).await {
-            Ok(()) => ask(edge, wanted).await,
-            Err(refused) => Err(refused),
-        };
-        return match asked {
-            Ok(fetched) => Ok((fetched.manifest, AnswerSource::Backend)),
-            // An image that was right a while ago is better than none, unless a newer one is being made.
-            Err(error) if is_put_off(&error) => known(edge, &store, &pointer, wanted).await?.ok_or(error),
-            Err(error) => Err(error),
-        };
-    }
-    let Some((manifest, source)) = known(edge, &store, &pointer, wanted).await? else {
-        return Ok((ask(edge, wanted).await?.manifest, AnswerSource::Backend));
+    let image = || request_key(&wanted.image, &wanted.tag, wanted.format);
+    let found = match known.choice(image, clock::now(), edge.config.tag_ttl_seconds) {
+        Choice::Only(new) => find(edge, new, wanted).await?,
+        Choice::Previous { previous, new } => match kept(edge, previous, wanted).await {
+            Some(found) => Some(found),
+            None => find(edge, new, wanted).await?,
+        },
+        Choice::New { new, previous } => match cached(edge, new, wanted).await {
+            Some(found) => Some(found),
+            None => change(edge, new, previous, wanted, &known).await?,
+        },
     };
-    if freshness == Freshness::Aging {
-        revalidate(edge, wanted.clone());
-    } else {
-        key.keep(edge, &manifest);
+    match found {
+        Some(found) => {
+            note_tag(edge, wanted);
+            Ok(found)
+        }
+        None => fetch(edge, wanted, Some(&known)).await,
     }
-    Ok((manifest, source))
 }
 
-/// What a tag named last, and where that is remembered.
-async fn pointer(edge: &Edge, tag: &Tag) -> Option<(KvStore, TagPointer)> {
-    let store = KvStore::open(&edge.env, &edge.config)?;
-    let pointer = store.pointer(tag).await?;
-    Some((store, pointer))
-}
-
-/// The image as it is in the package set that its tag named last: out of KV, or composed.
-async fn known(
+/// The image of a tag that has moved, if it is known: the new one or, while it is being made, the previous one.
+async fn change(
     edge: &Rc<Edge>,
-    store: &KvStore,
-    pointer: &TagPointer,
+    new: &ImageSetId,
+    previous: &ImageSetId,
+    wanted: &Wanted,
+    known: &TagPointer,
+) -> Result<Option<(Manifest, AnswerSource)>, OciError> {
+    let what = manifest_key(new, &wanted.image, wanted.format).to_string();
+    // The new image is looked for once in a while, and meanwhile the backend is asked for it.
+    if memory::begin_revalidation(&what) {
+        match find(edge, new, wanted).await {
+            Ok(Some(found)) => return Ok(Some(found)),
+            Ok(None) => {}
+            // The client may look for no new images now, but what is cached is not limited.
+            Err(refused) => return kept(edge, previous, wanted).await.map(Some).ok_or(refused),
+        }
+        if memory::is_ended(&what) {
+            return Ok(None);
+        }
+        let (edge, wanted, known) = (edge.clone(), wanted.clone(), known.clone());
+        edge.clone().later(async move {
+            match flight::board(&edge, &wanted, Purpose::Refresh, Some(&known)).await {
+                Ok(fetched) => keep(&edge, &wanted, &fetched),
+                // There is no such image any longer, and clients must be told so.
+                Err(error) if !error.is_passing() => memory::end(&what),
+                Err(_) => {}
+            }
+        });
+    } else if memory::is_ended(&what) {
+        return find(edge, new, wanted).await;
+    }
+    match kept(edge, previous, wanted).await {
+        Some(found) => Ok(Some(found)),
+        None => find(edge, new, wanted).await,
+    }
+}
+
+/// The image in a package set, if a cache or KV has it, or if it can be composed.
+async fn find(
+    edge: &Rc<Edge>,
+    set: &ImageSetId,
     wanted: &Wanted,
 ) -> Result<Option<(Manifest, AnswerSource)>, OciError> {
+    if let Some(found) = kept(edge, set, wanted).await {
+        return Ok(Some(found));
+    }
     let Wanted { image, format, .. } = wanted;
-    let found = match store.manifest(&pointer.package_set, image, *format).await {
-        Some(manifest) => Some((manifest, AnswerSource::Kv)),
-        None => {
-            Limit::LookUps.check(edge).await?;
-            let composed = compose::by_tag(edge, &pointer.package_set, image, *format).await;
-            composed.map(|manifest| (manifest, AnswerSource::Composed))
-        }
-    };
-    if found.is_some() && compose::is_on(edge) {
+    Limit::LookUps.check(edge).await?;
+    let Some(manifest) = compose::by_tag(edge, set, image, *format).await else { return Ok(None) };
+    Key::image(edge, set, image, *format).keep(edge, &manifest);
+    Ok(Some((manifest, AnswerSource::Composed)))
+}
+
+/// The image in a package set, if a cache or KV has it.
+async fn kept(edge: &Rc<Edge>, set: &ImageSetId, wanted: &Wanted) -> Option<(Manifest, AnswerSource)> {
+    if let Some(found) = cached(edge, set, wanted).await {
+        return Some(found);
+    }
+    let Wanted { image, format, .. } = wanted;
+    let manifest = KvStore::open(&edge.env, &edge.config)?.manifest(set, image, *format).await?;
+    Key::image(edge, set, image, *format).keep(edge, &manifest);
+    // Clients ask for the digest next.
+    Key::digest(edge, &manifest.metadata.digest).keep(edge, &manifest);
+    renewal::note(edge, manifest_key(set, image, *format), &manifest);
+    Some((manifest, AnswerSource::Kv))
+}
+
+/// The image in a package set, if the caches of this location have it.
+async fn cached(edge: &Edge, set: &ImageSetId, wanted: &Wanted) -> Option<(Manifest, AnswerSource)> {
+    let manifest = Key::image(edge, set, &wanted.image, wanted.format).get().await?;
+    Some((manifest, AnswerSource::Cache))
+}
+
+/// Notes that the image is served by this tag although the backend may not know of it, so that the tag is listed.
+fn note_tag(edge: &Rc<Edge>, wanted: &Wanted) {
+    if !wanted.tag.is_latest() && compose::is_on(edge) {
         let (edge, wanted) = (edge.clone(), wanted.clone());
         edge.clone().later(async move {
             if let Some(store) = KvStore::open(&edge.env, &edge.config) {
-                store.note_tag(&wanted.image, &wanted.tag).await;
+                store.note_tag(&edge, &wanted.image, &wanted.tag).await;
             }
         });
     }
-    Ok(found)
 }
 
 /// Asks the backend, together with everybody else who wants the same.
-async fn ask(edge: &Rc<Edge>, wanted: &Wanted) -> Result<Fetched, OciError> {
-    let fetched = flight::board(edge, wanted, Purpose::Answer).await?;
-    Key::digest(edge, &fetched.manifest.metadata.digest).keep(edge, &fetched.manifest);
-    Ok(fetched)
+async fn fetch(
+    edge: &Rc<Edge>,
+    wanted: &Wanted,
+    known: Option<&TagPointer>,
+) -> Result<(Manifest, AnswerSource), OciError> {
+    let fetched = flight::board(edge, wanted, Purpose::Answer, known).await?;
+    keep(edge, wanted, &fetched);
+    Ok((fetched.manifest, AnswerSource::Backend))
 }
 
-/// Asks the backend after the answer, unless that is being done.
-fn revalidate(edge: &Rc<Edge>, wanted: Wanted) {
-    if memory::begin_revalidation(wanted.tag.as_str()) {
-        let edge = edge.clone();
-        edge.clone().later(async move {
-            // When it fails, the pointer ages on, and a request that needs it to be right will say so.
-            let _ = flight::board(&edge, &wanted, Purpose::Refresh).await;
-        });
+/// Caches an answer of the backend, so that this location finds it at once. KV may say for a minute that it is not there.
+fn keep(edge: &Edge, wanted: &Wanted, fetched: &Fetched) {
+    let Fetched { manifest, package_set, asked } = fetched;
+    Key::digest(edge, &manifest.metadata.digest).keep(edge, manifest);
+    if let Some(package_set) = package_set {
+        Key::image(edge, package_set, &wanted.image, wanted.format).keep(edge, manifest);
+        let sighting = Sighting { package_set: package_set.clone(), asked: *asked };
+        tag_pointer::learn(edge, &wanted.tag, sighting);
     }
 }
 
@@ -187,6 +239,7 @@ async fn by_digest(
         && let Some(manifest) = store.by_digest(&digest).await
     {
         key.keep(edge, &manifest);
+        renewal::note(edge, digest_key(&digest), &manifest);
         return Ok((manifest, AnswerSource::Kv));
     }
     Limit::LookUps.check(edge).await?;

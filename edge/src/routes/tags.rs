@@ -4,7 +4,9 @@
 //! broken if its tag is not listed. The edge notes a tag when it has answered by it; whether it can answer for
 //! `latest` it finds out when it is asked.
 
-use crate::{Failure, answer::Answer, backend, compose, edge::Edge, kv_store::KvStore, limit::Limit};
+use crate::{
+    Failure, answer::Answer, backend, compose, edge::Edge, kv_store::KvStore, limit::Limit, tag_pointer,
+};
 use firn_shared::{
     naming::image_name::ImageName,
     oci::{
@@ -75,7 +77,7 @@ async fn own(edge: &Rc<Edge>, image: &ImageName, theirs: Option<&TagsPage>) -> V
 
 /// Whether the edge has, or could compose, what a tag named last.
 async fn answers(edge: &Rc<Edge>, store: &KvStore, image: &ImageName, tag: &Tag) -> bool {
-    let Some(pointer) = store.pointer(tag).await else { return false };
+    let Some(pointer) = tag_pointer::recall(edge, tag).await else { return false };
     for format in [ManifestFormat::Oci, ManifestFormat::Docker] {
         if store.manifest(&pointer.package_set, image, format).await.is_some() {
             return true;

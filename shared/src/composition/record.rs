@@ -129,6 +129,10 @@ impl PackageSetRecord {
     pub fn encode(&self, key: &CacheKey) -> Vec<u8> {
         let revision = match &self.revision {
             Revision::Git { url, rev } => WireRevision::Git(url.as_str().to_owned(), rev.as_str().to_owned()),
+            Revision::Flake { url, dir, rev } => {
+                let [url, dir, rev] = [url.as_str(), dir.as_str(), rev.as_str()].map(str::to_owned);
+                WireRevision::Flake { url, dir, rev }
+            }
             Revision::Path { content } => WireRevision::Path(content.clone()),
         };
         seal(
@@ -157,6 +161,11 @@ impl PackageSetRecord {
             WireRevision::Git(url, rev) => {
                 Revision::Git { url: url.as_str().into(), rev: rev.parse().map_err(malformed)? }
             }
+            WireRevision::Flake { url, dir, rev } => Revision::Flake {
+                url: url.as_str().into(),
+                dir: dir.parse().map_err(|_| ReadRecordError::Malformed("the directory is malformed"))?,
+                rev: rev.parse().map_err(malformed)?,
+            },
             WireRevision::Path(content) => Revision::Path { content },
         };
         Ok(Self {
@@ -248,6 +257,8 @@ impl Described {
 enum WireRevision {
     Git(String, String),
     Path(String),
+    // Last, because records hold the variants' numbers. An edge that does not know it asks the backend.
+    Flake { url: String, dir: String, rev: String },
 }
 
 #[derive(Serialize, Deserialize)]

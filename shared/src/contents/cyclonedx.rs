@@ -3,7 +3,7 @@
 //! A component is referred to by its store path without `/nix/store`. Its hash is that of its NAR serialisation.
 
 use super::{Contents, DocumentKind, component::Component, identity::uuid, license::is_listed};
-use crate::{image::rfc3339, naming::package_source::Revision, oci::digest::Digest};
+use crate::{image::rfc3339, oci::digest::Digest};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -104,7 +104,7 @@ pub(super) fn document(contents: &Contents<'_>, manifest: &Digest) -> Vec<u8> {
     let reference = contents.image_purl(manifest);
     let revision = contents.image.revision;
     let mut properties = vec![Property { name: "firn:revision", value: revision.id() }];
-    if let Revision::Git { url, .. } = revision {
+    if let Some((url, _)) = revision.commit() {
         properties.push(Property { name: "firn:source", value: url.as_str() });
     }
     let members = contents.closure.paths();

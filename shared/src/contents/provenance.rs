@@ -7,7 +7,10 @@
 use super::Contents;
 use crate::{
     image,
-    naming::package_source::{Commit, Revision},
+    naming::{
+        package_source::{Commit, Revision},
+        source_url::PublicUrl,
+    },
     oci::{
         digest::{Digest, NarHash},
         media_type::LayerCompression,
@@ -161,11 +164,11 @@ pub(super) fn document(contents: &Contents<'_>, manifest: &Digest) -> Vec<u8> {
 
 /// The package set, in the revision from which the packages are.
 fn package_set(revision: &Revision) -> Resource<'_> {
+    let at = |url: &PublicUrl, rev: &Commit| format!("git+{}@{}", url.as_str(), rev.as_str());
+    let commit = |rev| DigestSet { sha256: None, git_commit: Some(rev) };
     let (uri, digest) = match revision {
-        Revision::Git { url, rev } => {
-            let digest = DigestSet { sha256: None, git_commit: Some(rev) };
-            (Some(format!("git+{}@{}", url.as_str(), rev.as_str())), digest)
-        }
+        Revision::Git { url, rev } => (Some(at(url, rev)), commit(rev)),
+        Revision::Flake { url, dir, rev } => (Some(format!("{}#{dir}", at(url, rev))), commit(rev)),
         Revision::Path { content } => (None, DigestSet { sha256: Some(content.clone()), git_commit: None }),
     };
     Resource { name: "package set", uri, digest: Some(digest), annotations: None }

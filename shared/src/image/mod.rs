@@ -240,7 +240,7 @@ fn labels(
     label("title", Some(&ingredients.name.to_string()));
     label("created", Some(created));
     label("revision", Some(ingredients.revision.id()));
-    if let Revision::Git { url, .. } = ingredients.revision {
+    if let Some((url, _)) = ingredients.revision.commit() {
         label("source", Some(url.as_str()));
     }
     if let Some(PackageRecord { package, .. }) = only {

@@ -76,6 +76,13 @@ impl Secret {
     }
 }
 
+impl AuthenticationError {
+    /// The error with this message; none if it is another's message.
+    pub fn of_message(message: &str) -> Option<Self> {
+        [Self::Missing, Self::Expired, Self::Mismatch].into_iter().find(|error| error.to_string() == message)
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
@@ -85,6 +92,16 @@ impl fmt::Debug for Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_are_recognised_by_their_messages() {
+        for error in
+            [AuthenticationError::Missing, AuthenticationError::Expired, AuthenticationError::Mismatch]
+        {
+            assert_eq!(AuthenticationError::of_message(&error.to_string()), Some(error));
+        }
+        assert_eq!(AuthenticationError::of_message("log in first"), None);
+    }
 
     #[test]
     fn a_signature_is_valid_only_for_its_request_and_time() {

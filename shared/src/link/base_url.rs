@@ -4,6 +4,7 @@
 //! third of the size that the whole Worker may have. Operators can write such names in their ASCII form.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 /// An `http` or `https` URL without user, query and fragment, and without a slash at the end.
@@ -30,6 +31,16 @@ impl BaseUrl {
         &self.text[self.host..self.path]
     }
 
+    /// The host without the port; an IPv6 address without its brackets.
+    pub fn name(&self) -> &str {
+        host_name(self.host())
+    }
+
+    /// The host, if it is an IP address and not a name.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.name().parse().ok()
+    }
+
     /// The path: empty, or beginning with a slash.
     pub fn path(&self) -> &str {
         &self.text[self.path..]
@@ -45,6 +56,21 @@ impl BaseUrl {
         }
         format!("{self}/{component}").parse()
     }
+}
+
+/// A host as in a URL without its port; an IPv6 address without its brackets.
+pub fn host_name(host: &str) -> &str {
+    match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split_once(':').map_or(host, |(name, _)| name),
+    }
+}
+
+/// Whether clients that were redirected from one host to another send their credentials there, too. Those in Go do if
+/// it is the same host, whatever its port, or a subdomain of it.
+pub fn gets_credentials_of(host: &str, to: &str) -> bool {
+    let (host, to) = (host.to_ascii_lowercase(), to.to_ascii_lowercase());
+    to.strip_suffix(&*host).is_some_and(|sub| sub.is_empty() || sub.ends_with('.'))
 }
 
 impl FromStr for BaseUrl {
@@ -107,6 +133,31 @@ mod tests {
         check("http://[::1]/x", "http://[::1]/x", "[::1]", "/x");
         let joined = "https://a.example/b".parse::<BaseUrl>().and_then(|url| url.join("c"));
         assert_eq!(joined.as_ref().map(BaseUrl::path), Ok("/b/c"));
+    }
+
+    #[test]
+    fn knows_names_and_addresses() {
+        let check = |text: &str, name: &str, is_address: bool| {
+            let url: BaseUrl = text.parse().expect("a URL");
+            assert_eq!((url.name(), url.address().is_some()), (name, is_address), "{text}");
+        };
+        check("http://127.0.0.1:8080/x", "127.0.0.1", true);
+        check("http://10.0.0.1", "10.0.0.1", true);
+        check("http://[::1]:80", "::1", true);
+        check("http://[::1]", "::1", true);
+        check("https://a.example:8443", "a.example", false);
+        check("https://localhost", "localhost", false);
+    }
+
+    #[test]
+    fn credentials_follow_to_subdomains() {
+        let check = |host, to, expect| assert_eq!(gets_credentials_of(host, to), expect, "{host} {to}");
+        check("firn.example", "firn.example", true);
+        check("firn.example", "backend.firn.example", true);
+        check("Firn.example", "a.b.FIRN.example", true);
+        check("firn.example", "backend.example", false);
+        check("firn.example", "xfirn.example", false);
+        check("pull.firn.example", "firn.example", false);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The entries of the edge's caches: their keys, their formats, and how long they are valid.
 //!
-//! - A *tag pointer* says which package set a tag named when the backend was last asked. Only this entry expires.
+//! - A *tag pointer* says which package set a tag names ([`crate::link::tag_pointer`]). Only this entry changes.
 //! - A *manifest* has two keys: its digest, and its package set with the canonical image name. Both always identify the
 //!   same manifest.
 //! - The edge also keeps the records from which images are composed ([`crate::composition`]), and for each image name
@@ -12,19 +12,10 @@
 use crate::{
     cache_key::CacheKey,
     link::protocol::ImageSetId,
-    naming::{image_name::ImageName, package_source::Commit},
+    naming::image_name::ImageName,
     oci::{digest::Digest, media_type::ManifestFormat, reference::Tag},
 };
 use serde::{Deserialize, Serialize};
-
-/// The package set that a tag named when the backend was last asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TagPointer {
-    /// The package set.
-    pub package_set: ImageSetId,
-    /// When the backend was asked, in seconds since 1970.
-    pub checked: u64,
-}
 
 /// The metadata that is stored with a manifest; at most 1 KiB as JSON (Workers KV's limit for metadata).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,38 +37,11 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// Whether a [`TagPointer`] may be used without asking the backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Freshness {
-    /// Use the pointer.
-    Fresh,
-    /// Use the pointer for this response, and ask the backend in the background.
-    Aging,
-    /// Ask the backend first. Use the pointer only if the backend cannot be reached.
-    Stale,
-}
-
-impl TagPointer {
-    /// The key of the pointer for a tag.
-    pub fn key(tag: &Tag) -> CacheKey {
-        CacheKey::builder("tag-1").field(tag.as_str()).build()
-    }
-
-    /// Whether the pointer may be used at `now` (seconds since 1970). It is fresh for `ttl_seconds`, and aging for as
-    /// long again. A tag that is a commit never moves, so its pointer is always fresh.
-    pub fn freshness(&self, tag: &Tag, now: u64, ttl_seconds: u64) -> Freshness {
-        if tag.as_str().parse::<Commit>().is_ok() {
-            return Freshness::Fresh;
-        }
-        // Clocks of different machines differ. A pointer from the future has age 0.
-        let age = now.saturating_sub(self.checked);
-        if age <= ttl_seconds {
-            Freshness::Fresh
-        } else if age <= ttl_seconds.saturating_mul(2) {
-            Freshness::Aging
-        } else {
-            Freshness::Stale
-        }
+impl ManifestMetadata {
+    /// Whether the entry should be written again at `now` (seconds since 1970), because it is kept for `ttl_seconds` and
+    /// half of that has passed. `late` seconds more differ between isolates.
+    pub fn is_due(&self, now: u64, ttl_seconds: u64, late: u64) -> bool {
+        now.saturating_sub(self.created) > (ttl_seconds / 2).saturating_add(late)
     }
 }
 
@@ -119,27 +83,12 @@ pub fn request_key(name: &ImageName, tag: &Tag, format: ManifestFormat) -> Cache
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::link::tag_pointer::TagPointer;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
     fn tag(text: &str) -> Tag {
         text.parse().expect("a tag")
-    }
-
-    #[test]
-    fn pointers_age() {
-        let pointer = TagPointer { package_set: "set".parse().expect("a token"), checked: 1_000 };
-        let check = |name: &str, now, expect| {
-            assert_eq!(pointer.freshness(&tag(name), now, 300), expect, "{name} at {now}");
-        };
-        check("latest", 1_000, Freshness::Fresh);
-        check("latest", 0, Freshness::Fresh);
-        check("latest", 1_300, Freshness::Fresh);
-        check("latest", 1_301, Freshness::Aging);
-        check("latest", 1_600, Freshness::Aging);
-        check("latest", 1_601, Freshness::Stale);
-        check(&"0a".repeat(20), u64::MAX, Freshness::Fresh);
-        check(&"0a".repeat(19), u64::MAX, Freshness::Stale);
     }
 
     #[test]
@@ -201,6 +150,22 @@ mod tests {
     }
 
     #[test]
+    fn entries_are_renewed_in_the_second_half_of_their_time() {
+        let metadata = ManifestMetadata {
+            digest: Digest::of(b"x"),
+            media_type: String::new(),
+            revision: None,
+            created: 1_000,
+            composed: false,
+        };
+        for (now, late, expect) in
+            [(0, 0, false), (1_500, 0, false), (1_501, 0, true), (1_501, 200, false), (1_701, 200, true)]
+        {
+            assert_eq!(metadata.is_due(now, 1_000, late), expect, "{now} {late}");
+        }
+    }
+
+    #[test]
     fn what_is_stored_fits_and_is_checked_when_read() {
         let metadata = ManifestMetadata {
             digest: Digest::of(b"x"),
@@ -213,6 +178,5 @@ mod tests {
         assert!(json.len() <= 1024);
         assert_eq!(serde_json::from_str::<ManifestMetadata>(&json).expect("parses"), metadata);
         assert!(serde_json::from_str::<ManifestMetadata>(&json.replace("sha256:", "md5:")).is_err());
-        assert!(serde_json::from_str::<TagPointer>(r#"{"package_set":"","checked":1}"#).is_err());
     }
 }

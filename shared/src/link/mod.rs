@@ -8,4 +8,5 @@ pub mod edge_cache;
 pub mod object_key;
 pub mod presigned_url;
 pub mod protocol;
+pub mod tag_pointer;
 pub mod waiting;

@@ -25,6 +25,9 @@ pub const BUILDS: &str = "/builds/";
 /// The prefix of the path of a report of pulls; see [`pulled_path`]. The response lists those digests whose manifests
 /// the backend no longer has, or will soon remove.
 pub const PULLED: &str = "/pulls/";
+/// The prefix of the path that says what a tag names; the tag follows. The response has the headers [`REVISION`] and
+/// [`PACKAGE_SET`], and says the same in JSON. A tag that does not exist is 404 `MANIFEST_UNKNOWN`.
+pub const TAGS: &str = "/tags/";
 /// The greatest number of manifests in one report. It limits the path to 2 KB.
 pub const MAX_PULLED: usize = 32;
 /// Response header from the edge: where the response came from; see [`AnswerSource`].

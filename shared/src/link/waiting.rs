@@ -27,10 +27,10 @@ pub fn retry_after_seconds(age: u64) -> u32 {
     u32::try_from(age / 4).unwrap_or(LONGEST).clamp(SHORTEST, LONGEST)
 }
 
-/// Redirects a client to the same URL if `error` is the 429 of a running build and the client would give up at it. `None`
+/// Redirects a client to the same URL if `error` is a 429 that is worth waiting and the client would give up at it. `None`
 /// for other errors and clients, and for a client that was redirected as often as allowed.
 ///
-/// `agent` returns the client's `User-Agent`. It is called only if the error is of a running build.
+/// `agent` returns the client's `User-Agent`. It is called only if waiting is worth it.
 pub fn wait_again<Agent: AsRef<str>>(
     error: &OciError,
     agent: impl FnOnce() -> Option<Agent>,
@@ -38,7 +38,7 @@ pub fn wait_again<Agent: AsRef<str>>(
     query: Option<&str>,
 ) -> Option<Response> {
     let is_docker = || agent().is_some_and(|agent| agent.as_ref().starts_with("docker/"));
-    if !error.is_of_running_build() || !is_docker() {
+    if !error.is_worth_waiting() || !is_docker() {
         return None;
     }
     next_address(path, query).map(respond::wait_again)
@@ -79,6 +79,8 @@ mod tests {
         check("containerd/1.6.20", None, None);
         check("curl/7.88.1", None, None);
         assert_eq!(wait_again(&building, || None::<&str>, "/v2/git", None), None);
+        let crowded = OciError::new(ErrorCode::Toomanyrequests, "too many clients").of_crowd();
+        assert!(wait_again(&crowded, || Some("docker/28.2.2"), "/v2/git", None).is_some());
         // Waiting helps against nothing else.
         let full = OciError::new(ErrorCode::Toomanyrequests, "too many images are waiting").of_client_quota();
         assert_eq!(wait_again(&full, || Some("docker/28.2.2"), "/v2/git", None), None);

@@ -1,5 +1,7 @@
 //! The meaning of names: image names, package names, and the package set in which packages are looked up.
 
+pub mod flake_dir;
+pub mod flake_url;
 pub mod image_name;
 pub mod name_index;
 pub mod nearest;

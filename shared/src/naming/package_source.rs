@@ -1,7 +1,10 @@
 //! Package sources: where the package set comes from, which revision a tag selects, and which revisions never change.
 
 use crate::{
-    naming::source_url::{PublicUrl, SourceUrl},
+    naming::{
+        flake_dir::FlakeDir,
+        source_url::{PublicUrl, SourceUrl},
+    },
     oci::reference::Tag,
 };
 use serde::{Deserialize, Serialize};
@@ -38,9 +41,16 @@ pub enum PackageSource {
         url: SourceUrl,
         /// The version that the tag `latest` selects; `None` for the default branch.
         default: Option<Version>,
+        /// The directory of the flake, if the package set is one.
+        flake: Option<FlakeDir>,
     },
     /// A local directory or file.
-    Path(PathBuf),
+    Path {
+        /// The directory or file.
+        path: PathBuf,
+        /// The directory of the flake, if the package set is one.
+        flake: Option<FlakeDir>,
+    },
 }
 
 /// A commit of a git repository, or a name for one.
@@ -61,9 +71,11 @@ pub enum Selector {
         url: PublicUrl,
         /// The version; `None` for the default branch.
         version: Option<Version>,
+        /// The directory of the flake, if the package set is one.
+        flake: Option<FlakeDir>,
     },
     /// The current content of a local path.
-    Path(PathBuf),
+    Path,
 }
 
 /// One state of a package set, which never changes. The keys of records and images contain it.
@@ -77,9 +89,18 @@ pub enum Revision {
         /// The commit.
         rev: Commit,
     },
+    /// A flake at a commit of a repository.
+    Flake {
+        /// The repository's URL.
+        url: PublicUrl,
+        /// The directory of the flake.
+        dir: FlakeDir,
+        /// The commit.
+        rev: Commit,
+    },
     /// A local path with a certain content.
     Path {
-        /// SHA-256 over names and contents of the files, in hexadecimal.
+        /// SHA-256 over names and contents of the files, in hexadecimal. That of a flake is another.
         content: String,
     },
 }
@@ -124,7 +145,7 @@ impl PackageSource {
     pub fn default_revisions(&self) -> Revisions {
         match self {
             Self::Git { .. } => Revisions::Refs,
-            Self::Channel(_) | Self::Path(_) => Revisions::Fixed,
+            Self::Channel(_) | Self::Path { .. } => Revisions::Fixed,
         }
     }
 
@@ -133,7 +154,15 @@ impl PackageSource {
         match self {
             Self::Channel(_) => Some(NIXPKGS_URL.into()),
             Self::Git { url, .. } => Some(url.clone()),
-            Self::Path(_) => None,
+            Self::Path { .. } => None,
+        }
+    }
+
+    /// The directory of the flake, if the package set is one.
+    pub fn flake(&self) -> Option<&FlakeDir> {
+        match self {
+            Self::Git { flake, .. } | Self::Path { flake, .. } => flake.as_ref(),
+            Self::Channel(_) => None,
         }
     }
 
@@ -144,9 +173,9 @@ impl PackageSource {
     pub fn select(&self, tag: &Tag, revisions: Revisions) -> Result<Selector, SelectError> {
         let (url, default) = match self {
             Self::Channel(version) => (NIXPKGS_URL.into(), Some(version)),
-            Self::Git { url, default } => (url.public().clone(), default.as_ref()),
-            Self::Path(path) if tag.is_latest() => return Ok(Selector::Path(path.clone())),
-            Self::Path(_) => return Err(SelectError::LatestOnly),
+            Self::Git { url, default, .. } => (url.public().clone(), default.as_ref()),
+            Self::Path { .. } if tag.is_latest() => return Ok(Selector::Path),
+            Self::Path { .. } => return Err(SelectError::LatestOnly),
         };
         let version = if tag.is_latest() {
             default.cloned()
@@ -158,7 +187,7 @@ impl PackageSource {
                 _ => Some(version),
             }
         };
-        Ok(Selector::Git { url, version })
+        Ok(Selector::Git { url, version, flake: self.flake().cloned() })
     }
 }
 
@@ -167,8 +196,8 @@ impl Selector {
     /// move.
     pub fn pinned(&self) -> Option<Revision> {
         match self {
-            Self::Git { url, version: Some(Version::Commit(rev)) } => {
-                Some(Revision::Git { url: url.clone(), rev: rev.clone() })
+            Self::Git { url, version: Some(Version::Commit(rev)), flake } => {
+                Some(Revision::of_commit(url.clone(), rev.clone(), flake.clone()))
             }
             _ => None,
         }
@@ -176,10 +205,26 @@ impl Selector {
 }
 
 impl Revision {
+    /// A commit of a repository, of a flake in this directory or of another package set.
+    pub fn of_commit(url: PublicUrl, rev: Commit, flake: Option<FlakeDir>) -> Self {
+        match flake {
+            Some(dir) => Self::Flake { url, dir, rev },
+            None => Self::Git { url, rev },
+        }
+    }
+
+    /// The repository and the commit; `None` for a path.
+    pub fn commit(&self) -> Option<(&PublicUrl, &Commit)> {
+        match self {
+            Self::Git { url, rev } | Self::Flake { url, rev, .. } => Some((url, rev)),
+            Self::Path { .. } => None,
+        }
+    }
+
     /// The commit or the content digest, as it appears in labels, headers and logs.
     pub fn id(&self) -> &str {
         match self {
-            Self::Git { rev, .. } => rev.as_str(),
+            Self::Git { rev, .. } | Self::Flake { rev, .. } => rev.as_str(),
             Self::Path { content } => content,
         }
     }
@@ -297,6 +342,7 @@ mod tests {
         let git = |default: Option<&str>| PackageSource::Git {
             url: "https://example.org/pkgs".into(),
             default: default.map(|text| text.parse().expect("a version")),
+            flake: None,
         };
         let pinned = |source: &PackageSource, text| {
             source
@@ -313,12 +359,12 @@ mod tests {
         let channel = |text: &str| PackageSource::Channel(text.parse().expect("a version"));
         assert_eq!(pinned(&channel("nixos-24.05"), "latest"), None);
         assert_eq!(pinned(&channel(COMMIT), "latest").as_deref(), Some(COMMIT));
-        assert_eq!(pinned(&PackageSource::Path("/srv/pkgs".into()), "latest"), None);
+        assert_eq!(pinned(&PackageSource::Path { path: "/srv/pkgs".into(), flake: None }, "latest"), None);
     }
 
     #[test]
     fn the_operator_decides_who_chooses() {
-        let git = PackageSource::Git { url: "https://example.org/pkgs".into(), default: None };
+        let git = PackageSource::Git { url: "https://example.org/pkgs".into(), default: None, flake: None };
         let select = |text, revisions| git.select(&tag(text), revisions).map(|_| ());
         assert_eq!(select("latest", Revisions::Fixed), Ok(()));
         assert_eq!(select("v1", Revisions::Fixed), Err(SelectError::RefsForbidden));
@@ -326,7 +372,7 @@ mod tests {
         assert_eq!(select(COMMIT, Revisions::Refs), Err(SelectError::CommitsForbidden));
         assert_eq!(select(COMMIT, Revisions::Any), Ok(()));
         assert!(matches!(select("a..b", Revisions::Any), Err(SelectError::Ref(_))));
-        let path = PackageSource::Path("/srv/pkgs".into());
+        let path = PackageSource::Path { path: "/srv/pkgs".into(), flake: None };
         assert_eq!(path.select(&tag("v1"), Revisions::Any), Err(SelectError::LatestOnly));
     }
 }

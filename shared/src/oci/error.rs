@@ -78,6 +78,13 @@ pub struct Detail {
     /// The id of the build that the client waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<String>,
+    /// Whether so many clients ask for the same that this one could not be heard.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub crowd: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Whose quota a refusal is about.
@@ -128,6 +135,18 @@ impl OciError {
     pub fn is_of_running_build(&self) -> bool {
         let names_build = self.detail.as_ref().is_some_and(|detail| detail.build.is_some());
         self.code == ErrorCode::Toomanyrequests && names_build
+    }
+
+    /// The same, because too many clients ask for the same at once.
+    pub fn of_crowd(mut self) -> Self {
+        self.detail.get_or_insert_default().crowd = true;
+        self
+    }
+
+    /// Whether the client gets what it asked for if it goes on asking: it is being built, or others ask for it, too.
+    pub fn is_worth_waiting(&self) -> bool {
+        let is_of_crowd = self.detail.as_ref().is_some_and(|detail| detail.crowd);
+        self.is_of_running_build() || (self.code == ErrorCode::Toomanyrequests && is_of_crowd)
     }
 
     /// Whether it says nothing about what was asked for: the next attempt may succeed.

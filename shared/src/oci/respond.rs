@@ -85,6 +85,11 @@ impl Response {
         }
     }
 
+    /// Whether it has a header of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.headers.iter().any(|(known, _)| *known == name)
+    }
+
     /// The headers, each name once and in lower case. `Content-Length` is there unless the status is 304.
     pub fn headers(&self) -> &[(&'static str, Cow<'static, str>)] {
         &self.headers
@@ -106,11 +111,12 @@ pub fn bytes(method: Method, content_type: &'static str, bytes: Vec<u8>) -> Resp
     response.ending(method, bytes.len() as u64, Body::Bytes(bytes))
 }
 
-/// An error.
+/// An error. It may be over with the next request, so no cache keeps it; without a word, some keep a 404.
 pub fn error(method: Method, error: &OciError) -> Response {
     let (status, body) = (error.status(), error.body());
     Response::new(status)
         .with("content-type", JSON)
+        .with("cache-control", "no-store")
         .with_some("retry-after", error.retry_after_seconds.map(|seconds| seconds.to_string()))
         .with_some("www-authenticate", (error.code == ErrorCode::Unauthorized).then_some(CHALLENGE))
         .with_some("allow", (status == 405).then_some(METHODS))
@@ -175,19 +181,25 @@ pub fn known_blob(request: &Request<'_>, digest: &Digest, scope: CacheScope) -> 
     request.has(digest).then(|| describe_blob(304, digest, scope))
 }
 
-/// Sends a client to where a blob is. `seconds` is for how long it may remember that.
-pub fn blob_elsewhere(digest: &Digest, location: String, seconds: u64) -> Response {
+/// Sends a client to where a blob is. `seconds` is for how long it may remember that. An address that is signed is for
+/// this client alone.
+pub fn blob_elsewhere(digest: &Digest, location: String, seconds: u64, scope: CacheScope) -> Response {
+    let scope = match scope {
+        CacheScope::Public => "public",
+        CacheScope::Private => "private",
+    };
     Response::new(307)
         .with("location", location)
         .with("docker-content-digest", digest.to_string())
-        // The address may be signed for this client.
-        .with("cache-control", format!("private, max-age={seconds}"))
+        .with("cache-control", format!("{scope}, max-age={seconds}"))
         .with("content-length", "0")
 }
 
 /// Blobs never change. They must arrive as they are, because their digest is over the bytes on the wire.
 fn describe_blob(status: u16, digest: &Digest, scope: CacheScope) -> Response {
     let cache_control = match scope {
+        // It is about the range, not about the blob.
+        _ if status == 416 => "no-store",
         CacheScope::Public => "public, max-age=31536000, immutable, no-transform",
         CacheScope::Private => "private, max-age=31536000, immutable, no-transform",
     };

@@ -111,7 +111,8 @@ fn reference(bytes: &[u8]) -> bool {
         Ok(Reference::Tag(tag)) => {
             assert_eq!(tag.as_str(), text);
             assert!(!text.starts_with('-') && !text.contains('/') && text.len() <= 128);
-            let git = PackageSource::Git { url: "https://example.org/pkgs".into(), default: None };
+            let git =
+                PackageSource::Git { url: "https://example.org/pkgs".into(), default: None, flake: None };
             if git.select(tag, Revisions::Any).is_ok() {
                 assert!(!text.contains("..") && !text.ends_with(".lock"));
             }

@@ -4,6 +4,10 @@
 //! or the backend fail.
 
 mod origin;
+pub mod planet;
+pub mod pull;
+pub mod receipts;
+pub mod records;
 mod workerd;
 
 pub use origin::{Behaviour, Origin, Seen};

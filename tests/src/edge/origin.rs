@@ -1,5 +1,6 @@
 //! A backend that follows the protocol or breaks it, as a test requires.
 
+use crate::wait::LONG;
 use axum::{
     Router,
     body::Body,
@@ -10,7 +11,7 @@ use firn_shared::{
     composition::PATH,
     link::{
         authentication::HEADER,
-        protocol::{BUILDS, PACKAGE_SET, PULLED, REVISION, read_pulled},
+        protocol::{BUILDS, PACKAGE_SET, PULLED, REVISION, TAGS, read_pulled},
     },
     oci::{
         digest::Digest,
@@ -18,7 +19,7 @@ use firn_shared::{
         document::{Descriptor, Document, ImageIndex, ImageManifest},
         endpoint::Endpoint,
         error::{ErrorCode, OciError},
-        media_type::ManifestFormat,
+        media_type::{LayerCompression, ManifestFormat},
         query::Query,
         reference::Reference,
         repository_name::RepositoryName,
@@ -87,10 +88,14 @@ struct Shared {
     is_open: bool,
     /// How often an edge checked whether it does.
     probed: usize,
+    /// The tags that an edge asked about, without asking for an image.
+    checked: Vec<String>,
     /// Reports of pulls.
     reports: Vec<Vec<Digest>>,
     /// The manifests that it reports as not kept.
     leaving: Vec<Digest>,
+    /// How many layers its images have.
+    layers: usize,
 }
 
 impl Origin {
@@ -110,13 +115,20 @@ impl Origin {
             asked: Vec::new(),
             is_open: false,
             probed: 0,
+            checked: Vec::new(),
             reports: Vec::new(),
             leaving: Vec::new(),
+            layers: 0,
         };
         let shared = Arc::new(Mutex::new(shared));
         let router = Router::new().fallback(answer).with_state(shared.clone());
         let task = tokio::spawn(async move { axum::serve(listener, router).await.expect("serves") });
         Self { url, shared, task }
+    }
+
+    /// Its URL with a name instead of an address, as it must be in production. The planet finds it.
+    pub fn named(&self) -> String {
+        self.url.replace("127.0.0.1", "backend.example")
     }
 
     /// Behaves like this from now on.
@@ -127,6 +139,11 @@ impl Origin {
     /// From now on it has this package set, and other images.
     pub fn move_to(&self, package_set: &str) {
         self.shared.lock().expect("no panic").package_set = package_set.to_owned();
+    }
+
+    /// From now on its images have this many layers, which are [`Origin::layer`].
+    pub fn stack(&self, layers: usize) {
+        self.shared.lock().expect("no panic").layers = layers;
     }
 
     /// Publishes these records by key, for edges that compose images.
@@ -142,6 +159,11 @@ impl Origin {
     /// How often it got an unsigned request that checks whether it answers those.
     pub fn probed(&self) -> usize {
         self.shared.lock().expect("no panic").probed
+    }
+
+    /// The tags that an edge asked about so far, without asking for an image.
+    pub fn checked(&self) -> Vec<String> {
+        self.shared.lock().expect("no panic").checked.clone()
     }
 
     /// Reports from now on that it does not keep these manifests.
@@ -174,13 +196,26 @@ impl Origin {
         self.task.abort();
     }
 
+    /// The content of a layer of its images.
+    pub fn layer(number: usize) -> Vec<u8> {
+        format!("layer {number}").into_bytes()
+    }
+
     /// The manifest of a name in a package set.
     pub fn manifest(name: &str, package_set: &str, format: ManifestFormat) -> Vec<u8> {
+        Self::stacked(name, package_set, format, 0)
+    }
+
+    fn stacked(name: &str, package_set: &str, format: ManifestFormat, layers: usize) -> Vec<u8> {
+        let layers = (0..layers).map(Self::layer).map(|bytes| {
+            let media_type = format.layer(LayerCompression::Gzip).expect("gzip is in both formats");
+            serde_json::json!({ "mediaType": media_type, "digest": Digest::of(&bytes), "size": bytes.len() })
+        });
         let manifest = serde_json::json!({
             "schemaVersion": 2,
             "mediaType": format.manifest(),
             "config": { "mediaType": format.config(), "digest": Digest::of(b"config"), "size": 6 },
-            "layers": [],
+            "layers": layers.collect::<Vec<_>>(),
             "annotations": { "name": name, "set": package_set, "padding": "x".repeat(20_000) },
         });
         serde_json::to_vec(&manifest).expect("JSON")
@@ -226,7 +261,7 @@ impl Drop for Origin {
 }
 
 async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> Response<Body> {
-    let (behaviour, package_set) = {
+    let (behaviour, package_set, layers) = {
         let mut shared = shared.lock().expect("no panic");
         if let Some(key) = request.uri().path().strip_prefix(PATH) {
             let Some(record) = shared.records.get(key).cloned() else {
@@ -242,8 +277,15 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
             shared.reports.push(digests);
             return Response::new(Body::from(body));
         }
+        if let Some(tag) = request.uri().path().strip_prefix(TAGS) {
+            shared.checked.push(tag.to_owned());
+            return named_set(&shared.behaviour, &shared.package_set);
+        }
         if let Ok(Endpoint::Referrers(..)) = Endpoint::parse(request.uri().path()) {
-            assert!(!request.headers().contains_key(HEADER), "only probes ask for referrers");
+            // A look at its health is signed, if there is a secret, and a check whether it refuses clients is not.
+            if request.headers().contains_key(HEADER) {
+                return Response::new(Body::from("{}"));
+            }
             shared.probed += 1;
             return match shared.is_open {
                 true => Response::new(Body::from("{}")),
@@ -255,7 +297,7 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
             uri: request.uri().to_string(),
             headers: request.headers().clone(),
         });
-        (shared.behaviour.clone(), shared.package_set.clone())
+        (shared.behaviour.clone(), shared.package_set.clone(), shared.layers)
     };
     if let Some(id) = request.uri().path().strip_prefix(BUILDS) {
         let events = shared.lock().expect("no panic").events.clone();
@@ -276,7 +318,8 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
                 tokio::time::sleep(time).await;
             }
             let accept = request.headers().get_all("accept").iter().filter_map(|line| line.to_str().ok());
-            manifest(&name, &reference, ManifestFormat::negotiate(accept), &behaviour, &package_set)
+            let format = ManifestFormat::negotiate(accept);
+            manifest(&name, &reference, format, &behaviour, (&package_set, layers))
         }
         Ok(Endpoint::Tags(name)) => {
             let tags = ["latest", "v1"].map(|tag| tag.parse().expect("a tag"));
@@ -297,6 +340,29 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
         Ok(Endpoint::Blob(..)) => error(&OciError::new(ErrorCode::BlobUnknown, "no such blob")),
         Ok(_) => Response::new(Body::from("{}")),
         Err(refusal) => error(&refusal),
+    }
+}
+
+/// What a tag names. Errors about an image are none about its tag.
+fn named_set(behaviour: &Behaviour, package_set: &str) -> Response<Body> {
+    match behaviour {
+        Behaviour::Refuse(refusal)
+            if refusal.code != ErrorCode::NameUnknown && !refusal.is_of_running_build() =>
+        {
+            error(refusal)
+        }
+        Behaviour::Garbage(status) => Response::builder()
+            .status(StatusCode::from_u16(*status).expect("a status"))
+            .body(Body::from("<html>garbage</html>"))
+            .expect("a response"),
+        Behaviour::Slow(time) if *time >= LONG => {
+            Response::new(Body::from_stream(futures::stream::pending::<std::io::Result<Vec<u8>>>()))
+        }
+        _ => Response::builder()
+            .header(REVISION, format!("revision of {package_set}"))
+            .header(PACKAGE_SET, package_set)
+            .body(Body::from("{}"))
+            .expect("a response"),
     }
 }
 
@@ -327,7 +393,7 @@ fn manifest(
     reference: &Reference,
     format: ManifestFormat,
     behaviour: &Behaviour,
-    package_set: &str,
+    (package_set, layers): (&str, usize),
 ) -> Response<Body> {
     let bytes = match (behaviour, reference) {
         (Behaviour::Index, Reference::Tag(_)) => Origin::index(),
@@ -336,7 +402,7 @@ fn manifest(
             let known = listed.chain([Origin::index()]).find(|bytes| Digest::of(bytes) == *wanted);
             known.unwrap_or_default()
         }
-        _ => Origin::manifest(name.as_str(), package_set, format),
+        _ => Origin::stacked(name.as_str(), package_set, format, layers),
     };
     let digest = Digest::of(&bytes);
     if matches!(reference, Reference::Digest(wanted) if *wanted != digest)

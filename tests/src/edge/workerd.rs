@@ -1,19 +1,17 @@
-//! One Worker in one workerd, with its own state.
+//! One Worker on a planet with one location and one isolate, where time passes by itself.
 
 use crate::{
-    service::{Service, scratch},
-    wait::{LONG, eventually},
+    edge::planet::{self, Planet},
+    wait::eventually,
 };
-use serde::Serialize;
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// How long it may take to end.
-const GRACE: Duration = Duration::from_secs(5);
+/// For how long a location does not see what has been written to KV, if it has just found nothing there.
+const KV_DELAY: Duration = Duration::from_secs(61);
 
 /// How a Worker is run.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Its variables.
     pub variables: BTreeMap<String, String>,
@@ -21,8 +19,12 @@ pub struct Settings {
     pub kv: bool,
     /// Whether it has the Durable Objects that ask the backend.
     pub flights: bool,
+    /// Whether it has the Durable Objects that know what tags name.
+    pub tags: bool,
     /// Whether it has the Durable Objects that record which digests belong to a name.
     pub repositories: bool,
+    /// Whether it has Analytics Engine.
+    pub points: bool,
     /// Whether the Cache API stores anything.
     pub cache: bool,
     /// How many look-ups a client may make in a minute.
@@ -47,8 +49,7 @@ pub struct Edge {
     pub url: String,
     /// Follows no redirects.
     pub client: reqwest::Client,
-    // Also ends everything that the Worker started, even if the test program is killed.
-    service: Service,
+    planet: Planet,
 }
 
 impl Settings {
@@ -59,7 +60,9 @@ impl Settings {
             variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             kv: true,
             flights: true,
+            tags: true,
             repositories: true,
+            points: true,
             cache: true,
             look_ups: None,
             misses: None,
@@ -78,55 +81,54 @@ impl Settings {
     }
 }
 
+impl AsRef<Planet> for Edge {
+    fn as_ref(&self) -> &Planet {
+        &self.planet
+    }
+}
+
 impl Edge {
     /// Starts a Worker and waits until it answers.
     ///
     /// # Panics
     /// If the Worker has not been built, or does not start.
     pub async fn start(settings: Settings) -> Self {
-        #[derive(Serialize)]
-        struct Arguments<'a> {
-            build: PathBuf,
-            worker: &'a str,
-            state: &'a Path,
-            compatibility_date: String,
-            #[serde(flatten)]
-            settings: Settings,
-        }
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
-        let build = root.join("edge/build");
-        assert!(build.join("index_bg.wasm").exists(), "the Worker has not been built: make worker");
-        let scratch = scratch("workerd");
-        let arguments = Arguments {
-            build,
-            worker: include_str!("worker.mjs"),
-            state: &scratch.join("state"),
-            compatibility_date: compatibility_date(root),
-            settings,
-        };
-        let command = [
-            root.join("setup/wasm").into_os_string(),
-            "node".into(),
-            root.join("tests/src/edge/workerd.mjs").into_os_string(),
-            serde_json::to_string(&arguments).expect("settings serialise").into(),
-        ];
-        let service = Service::start("workerd", scratch, GRACE, &[], command);
-        let url = service.until("says where it listens", LONG, || {
-            let log = service.log();
-            let (_, rest) = log.split_once("http://")?;
-            let (address, _) = rest.split_once('\n')?;
-            Some(format!("http://{}", address.trim_end().trim_end_matches('/')))
-        });
-        // reqwest is built with TLS here, and needs to know the provider. An error means that another test has set it
-        // already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
-        Self { url, client: client.build().expect("a client"), service }
+        let Settings { variables, kv, flights, tags, repositories, points, cache, look_ups, misses } =
+            settings;
+        let bound = [("FLIGHTS", flights), ("REPOSITORIES", repositories), ("TAGS", tags), ("PULLS", points)];
+        let unbound = bound.into_iter().filter(|(_, is_bound)| !is_bound).map(|(name, _)| name.to_owned());
+        let limits = [("LOOKUPS", look_ups), ("MISSES", misses)];
+        let limits = limits.into_iter().filter_map(|(name, limit)| Some((name.to_owned(), limit?)));
+        let planet = Planet::start(planet::Settings {
+            variables,
+            locations: vec![planet::Location { name: "here".to_owned(), isolates: 1 }],
+            kv,
+            unbound: unbound.collect::<BTreeSet<_>>(),
+            limits: limits.collect(),
+            strict: true,
+            standing: false,
+            addresses: true,
+            workers_dev: !cache,
+            ..planet::Settings::new("")
+        })
+        .await;
+        Self { url: planet.url.clone(), client: planet.client.clone(), planet }
+    }
+
+    /// Lets time pass.
+    pub async fn advance(&self, time: Duration) {
+        self.planet.advance(time).await;
+    }
+
+    /// Lets so much time pass that KV is read anew: until then a location repeats what it has read, also that there is
+    /// nothing.
+    pub async fn renew_kv(&self) {
+        self.advance(KV_DELAY).await;
     }
 
     /// Its log so far.
     pub fn log(&self) -> String {
-        self.service.log()
+        self.planet.log()
     }
 
     /// The points that it wrote to Analytics Engine.
@@ -178,19 +180,22 @@ impl Edge {
         keys.iter().map(field).collect()
     }
 
-    /// Waits until KV has this many keys. They are written after the answer.
+    /// Waits until KV has this many keys, which are written after the answer, and shows them here. A minute passes.
     ///
     /// # Panics
     /// If it does not get them.
     pub async fn await_keys(&self, count: usize) -> Vec<(String, serde_json::Value)> {
-        eventually(&format!("KV has {count} keys"), async || {
+        let keys = eventually(&format!("KV has {count} keys"), async || {
             let keys = self.keys().await;
             (keys.len() >= count).then_some(keys)
         })
-        .await
+        .await;
+        self.renew_kv().await;
+        keys
     }
 
-    /// Waits until KV has this manifest under both its keys: by its digest, and as an image of a package set.
+    /// Waits until KV has this manifest under both its keys, by its digest and as an image of a package set, and shows it
+    /// here. A minute passes.
     ///
     /// # Panics
     /// If it does not get it.
@@ -200,12 +205,6 @@ impl Edge {
             (keys.iter().filter(|(_, metadata)| metadata["digest"] == digest).count() == 2).then_some(())
         })
         .await;
+        self.renew_kv().await;
     }
-}
-
-/// The date in wrangler.toml, so that tests run what is deployed.
-fn compatibility_date(root: &Path) -> String {
-    let text = std::fs::read_to_string(root.join("wrangler.toml")).expect("wrangler.toml");
-    let line = text.lines().find_map(|line| line.strip_prefix("compatibility_date = ")).expect("a date");
-    line.trim_matches('"').to_owned()
 }

@@ -1,7 +1,7 @@
 //! Caches that are slow, break off, lie, or answer what they should not: another cache is tried, else the client is told
 //! to come again. Nothing of it is ever kept.
 
-use crate::{backend, from_store};
+use crate::{assert_right, backend};
 use firn_tests::{
     backend::Backend,
     binary_cache::{Asked, Cache, CacheDir, Compression, FaultyCache, Reaction},
@@ -257,10 +257,7 @@ fn what_is_wrong_is_neither_served_nor_kept() {
         faulty.behave(|_| Reaction::Pass);
         drop(backend);
         let backend = self::backend(&[&faulty.url()], &[faulty.key()]).data(data.path()).start();
-        let image = Image::pull(&backend.registry(), fault.package);
-        image.layers(&backend.registry());
-        let expect = Image::pull(&from_store().registry(), fault.package);
-        assert_eq!(image.digests(), expect.digests(), "{}", fault.name);
+        assert_right(&backend, fault.package);
     }
 }
 
@@ -287,11 +284,8 @@ fn another_cache_makes_up_for_a_bad_one() {
         let caches = [format!("{}?priority=1", faulty.url()), format!("{}?priority=2", good.url())];
         let backend = backend(&caches.each_ref().map(String::as_str), &[faulty.key(), good.key()]).start();
         faulty.behave(fault.reaction);
-        let image = Image::pull(&backend.registry(), fault.package);
-        image.layers(&backend.registry());
+        assert_right(&backend, fault.package);
         assert!(!faulty.asked().is_empty(), "{}: the bad cache was asked", fault.name);
-        let expect = Image::pull(&from_store().registry(), fault.package);
-        assert_eq!(image.digests(), expect.digests(), "{}", fault.name);
     }
 }
 
@@ -313,11 +307,9 @@ fn a_cache_that_stalls_is_left() {
     let caches = [format!("{}?priority=1", faulty.url()), format!("{}?priority=2", good.url())];
     let backend = backend(&caches.each_ref().map(String::as_str), &[faulty.key(), good.key()]).start();
     faulty.behave(nars(Reaction::Stall(50)));
-    let image = Image::pull(&backend.registry(), "odd-links");
-    assert_eq!(image.digests(), Image::pull(&from_store().registry(), "odd-links").digests());
+    assert_right(&backend, "odd-links");
     faulty.behave(narinfos(Reaction::Stall(20)));
-    let image = Image::pull(&backend.registry(), "hello");
-    assert_eq!(image.digests(), Image::pull(&from_store().registry(), "hello").digests());
+    assert_right(&backend, "hello");
 }
 
 /// The rest is asked for, not the whole again.
@@ -334,8 +326,7 @@ fn a_download_that_was_cut_is_resumed() {
         1 | 2 if asked.is_nar() => Reaction::Cut(10_000_000),
         _ => Reaction::Pass,
     });
-    let image = Image::pull(&backend.registry(), "incompressible");
-    assert_eq!(image.digests(), Image::pull(&from_store().registry(), "incompressible").digests());
+    assert_right(&backend, "incompressible");
     let asked = faulty.asked();
     let large = format!("/{}", dir.field(&package("incompressible"), "URL"));
     let ranges: Vec<_> = asked.iter().filter(|asked| asked.path == large).map(|asked| &asked.range).collect();

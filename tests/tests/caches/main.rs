@@ -1,6 +1,7 @@
 //! Images out of binary caches: real nginx, real caches of the bundled set, and Nix stores that are empty.
 
 mod digests;
+mod evaluation;
 mod faults;
 mod missing;
 mod no_store;
@@ -12,7 +13,9 @@ mod trust;
 
 use firn_tests::{
     backend::{Backend, Starting},
-    empty_store, package_set,
+    empty_store,
+    image::Image,
+    package_set,
 };
 use std::sync::OnceLock;
 
@@ -40,4 +43,11 @@ fn stored(backend: &Backend) -> Vec<String> {
 fn from_store() -> &'static Backend {
     static BACKEND: OnceLock<Backend> = OnceLock::new();
     BACKEND.get_or_init(Backend::start)
+}
+
+/// Fails unless the image, with all its layers, is the one that is made from the Nix store.
+fn assert_right(backend: &Backend, name: &str) {
+    let image = Image::pull(&backend.registry(), name);
+    image.layers(&backend.registry());
+    assert_eq!(image.digests(), Image::pull(&from_store().registry(), name).digests(), "{name}");
 }

@@ -1,24 +1,17 @@
 //! Whom a server believes: keys, trusted caches, paths that are named after their contents; and which cache goes first.
 
-use crate::{backend, from_store, with_caches};
+use crate::{assert_right, backend, with_caches};
 use firn_tests::{
-    backend::Backend,
+    backend::{Backend, Starting, command},
     binary_cache::{Cache, CacheDir, Compression},
     image::Image,
-    nix, package_set,
+    layer, nix, package_set,
     program::Program,
     s3::{self, S3},
 };
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
-
-/// Fails unless the image is the one that is made from the Nix store.
-fn assert_right(backend: &Backend, name: &str) {
-    let image = Image::pull(&backend.registry(), name);
-    image.layers(&backend.registry());
-    assert_eq!(image.digests(), Image::pull(&from_store().registry(), name).digests());
-}
 
 /// Fails unless the client is told to come again because of a cache, and the operator why.
 fn assert_refused(backend: &Backend, name: &str, why: &str) {
@@ -143,6 +136,75 @@ fn the_cache_with_the_lowest_priority_number_goes_first() {
     // The operator knows better.
     assert_right(&backend(&[&format!("{}?priority=1", far.url()), &near.url()], &keys).start(), "hello");
     assert!(far.nars().len() == 4 && near.nars().len() == 4, "{:?}", near.requests());
+}
+
+/// Only caches by https need authorities that say who they are.
+#[test]
+fn a_machine_without_certificates_uses_caches_without_encryption() {
+    let cache = Cache::bundled(Compression::Zstd);
+    let nowhere =
+        |starting: Starting| starting.env("SSL_CERT_FILE", "/nowhere").env("SSL_CERT_DIR", "/nowhere");
+    assert_right(&nowhere(backend(&[&cache.url()], &[cache.key()])).start(), "hello");
+    let data = TempDir::new().expect("a temporary directory");
+    let check = command(&["check-config", "--pkgs-path", &package_set::bundled().display().to_string()])
+        .args(["--data"])
+        .args([data.path()])
+        .env("FIRN_CACHES", "https://cache.example.org")
+        .env("SSL_CERT_FILE", "/nowhere")
+        .env("SSL_CERT_DIR", "/nowhere")
+        .run();
+    assert!(check.all().contains("No CA certificates were loaded"), "{}", check.all());
+}
+
+/// A package whose content differs with each build.
+fn unsteady() -> String {
+    format!(
+        r#"{{ system, ... }}: {{
+  unsteady = derivation {{
+    name = "unsteady-1.0";
+    inherit system;
+    builder = "/bin/bash";
+    args = [ "-c" "read -r id < /proc/sys/kernel/random/uuid; echo $id {} > $out; exit 0" ];
+  }};
+}}
+"#,
+        std::process::id()
+    )
+}
+
+#[test]
+fn caches_that_disagree_are_reported_and_the_first_counts() {
+    let sets = TempDir::new().expect("a temporary directory");
+    let set = sets.path().join("set");
+    package_set::write(&set, &unsteady());
+    let build = || {
+        let outputs = nix::build_expression(&set, "unsteady");
+        let content = fs::read(&outputs[0]).expect("it was built");
+        let cache = CacheDir::new(Compression::Xz, "firn-test", &outputs);
+        nix::program("nix-store").args(["--delete"]).args(&outputs).run().succeeded();
+        (cache, layer::sha256(&*content).expect("bytes"))
+    };
+    let built = [build(), build()];
+    assert_ne!(built[0].1, built[1].1);
+    let served = built.each_ref().map(|(dir, _)| Cache::serve(dir));
+    for first in [0, 1] {
+        let (counts, differs) = (&served[first], &served[1 - first]);
+        // In the other order.
+        let caches = [format!("{}?priority=2", differs.url()), format!("{}?priority=1", counts.url())];
+        let caches = caches.each_ref().map(String::as_str);
+        let backend = with_caches(Backend::serving(&set), &caches, &[counts.key(), differs.key()]).start();
+        let layers = Image::pull(&backend.registry(), "unsteady").layers(&backend.registry());
+        let file = layers
+            .iter()
+            .flat_map(|layer| &layer.entries)
+            .find(|entry| entry.path.ends_with(b"-unsteady-1.0"));
+        assert_eq!(file.expect("the file is there").content.as_ref(), Some(&built[first].1));
+        let log = backend.log();
+        let report = log.lines().find(|line| line.contains("binary caches disagree on a store path"));
+        let report = report.unwrap_or_else(|| panic!("they are not reported: {log}"));
+        assert!(report.contains(&format!("counts={}", counts.url())), "{report}");
+        assert!(report.contains(&format!("differs={}", differs.url())), "{report}");
+    }
 }
 
 /// A cache for another store directory has nothing for this one.

@@ -130,7 +130,7 @@ fn the_edge_passes_errors_on_unchanged() {
 #[test]
 fn the_backend_answers_nobody_else() {
     let backend = backend();
-    for path in ["/v2/hello/manifests/latest", "/v2/hello/tags/list"] {
+    for path in ["/v2/hello/manifests/latest", "/v2/hello/tags/list", "/tags/latest"] {
         let answer = backend.registry().get(path);
         assert_eq!((answer.status, answer.error().0.as_str()), (403, "DENIED"), "{path}");
     }

@@ -15,6 +15,7 @@ mod derived;
 mod documents;
 mod edge;
 mod failing;
+mod flakes;
 mod forest;
 mod hard_links;
 mod names;

@@ -1,6 +1,7 @@
 //! The pull and discovery API, as in the distribution spec and as real clients use it.
 
 use crate::backend;
+use firn_shared::link::protocol::{PACKAGE_SET, REVISION};
 use firn_tests::{image::Image, layer::sha256, registry::ACCEPT};
 use serde_json::json;
 
@@ -47,6 +48,25 @@ fn head_equals_get() {
         let (get, head) = (registry.get(path), registry.head(path));
         assert_eq!((get.status, head.body.len()), (head.status, 0), "{path}");
         assert!(get.status >= 400, "{path}");
+    }
+}
+
+/// An edge asks what a tag names, without asking for an image.
+#[test]
+fn says_what_a_tag_names() {
+    let registry = backend().registry();
+    registry.built("hello", "latest");
+    let (image, named) = (registry.manifest("hello"), registry.get("/tags/latest"));
+    assert_eq!(named.status, 200);
+    for header in [PACKAGE_SET, REVISION] {
+        assert!(named.header(header).is_some(), "{header}");
+        assert_eq!(named.header(header), image.header(header), "{header}");
+    }
+    assert_eq!(Some(named.json()["revision"].as_str().expect("a text")), named.header(REVISION));
+    assert_eq!(registry.head("/tags/latest").status, 200);
+    for tag in ["nixos-24.05", "-x", "a%2Fb"] {
+        let answer = registry.get(&format!("/tags/{tag}"));
+        assert_eq!((answer.status, answer.error().0.as_str()), (404, "MANIFEST_UNKNOWN"), "{tag}");
     }
 }
 

@@ -1,9 +1,12 @@
 //! Sources of package sets: a path that changes, and a repository with branches, tags and commits.
 
 use firn_tests::{
-    backend::Backend, git::Repository, image::Image, package_set, registry::Answer, wait::LONG, web,
+    backend::Backend, git::Repository, image::Image, nix, package_set, program::Program, registry::Answer,
+    wait::LONG, web,
 };
 use serde_json::json;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use tempfile::TempDir;
 
 fn digest(answer: &Answer) -> String {
@@ -236,4 +239,67 @@ fn a_channel_is_at_the_commit_that_its_server_names() {
     let (code, message) = answer.error();
     assert_eq!((answer.status, code.as_str()), (503, "UNAVAILABLE"), "{message}");
     assert!(message.contains("cannot be reached"), "{message}");
+}
+
+/// Fetching has a limit of its own: this host takes longer than an evaluation may.
+#[test]
+fn a_source_may_be_slower_than_an_evaluation() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let repository = Repository::new(&dir.path().join("repository"));
+    let commit = repository.commit(&package_set::small(&format!("slow {}", std::process::id())));
+    let (hook, settings) = (dir.path().join("hook"), dir.path().join("gitconfig"));
+    std::fs::write(&hook, "#!/bin/sh\nsleep 15\nexec \"$@\"\n").expect("written");
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).expect("permissions");
+    std::fs::write(&settings, format!("[uploadpack]\n  packObjectsHook = {}\n", hook.display()))
+        .expect("written");
+    let serve = |limit: &str| {
+        Backend::with(&["--pkgs-repo", &repository.url(), "--eval-timeout", "10", "--fetch-timeout", limit])
+            .env("GIT_CONFIG_GLOBAL", &settings.display().to_string())
+            .start()
+    };
+    let answer = serve("120").registry().built("greeting", "latest");
+    assert_eq!(label(&answer, "revision"), Some(commit));
+    let answer = serve("5").registry().settled("greeting", "latest");
+    let (code, message) = answer.error();
+    assert_eq!((answer.status, code.as_str()), (503, "UNAVAILABLE"), "{message}");
+    assert!(message.contains("fetching the package set took longer than 5 s"), "{message}");
+}
+
+/// What an expression downloads does not use up the time of its evaluation, which is ended after it.
+#[test]
+fn a_download_may_be_slower_than_an_evaluation() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let set = dir.path().join("pinned/set");
+    package_set::write(&set, &package_set::small(&format!("pinned {}", std::process::id())));
+    let archive = dir.path().join("set.tar.gz");
+    let make = Program::new("tar").args(["--create", "--gzip", "--file"]).args([&archive]);
+    make.args(["--directory"]).args([dir.path().join("pinned")]).args(["set"]).run().succeeded();
+    let hash = nix::program("nix-hash").args(["--type", "sha256", "--base32"]).args([&set]).run().succeeded();
+    let bytes = std::fs::read(&archive).expect("it was made");
+    let slow = web::serve_slowly(bytes, std::time::Duration::from_secs(18));
+    let serve = |nix: &Path, salt: usize, limit: &str| {
+        // Each Nix downloads it by itself.
+        let set = format!(
+            "import (fetchTarball {{ name = \"pinned-{salt}\"; url = \"{slow}/{salt}.tar.gz\"; sha256 = \"{hash}\"; }})"
+        );
+        let path = format!("{}:{}", nix.display(), std::env::var("PATH").expect("$PATH is set"));
+        Backend::serving_expression(&set)
+            .args(&["--eval-timeout", "12", "--fetch-timeout", limit])
+            .env("PATH", &path)
+            .start()
+    };
+    std::thread::scope(|scope| {
+        for (i, nix) in nix::versions().into_iter().enumerate() {
+            let serve = &serve;
+            scope.spawn(move || {
+                let backend = serve(&nix, i, "120");
+                let answer = backend.registry().built("greeting", "latest");
+                assert_eq!(answer.status, 200, "{nix:?}: {}\n{}", answer.text(), backend.log());
+                let answer = serve(&nix, 10 + i, "4").registry().settled("greeting", "latest");
+                let (code, message) = answer.error();
+                assert_eq!((answer.status, &*code), (503, "UNAVAILABLE"), "{nix:?}: {message}");
+                assert!(message.contains("what the package set downloads cannot be reached"), "{message}");
+            });
+        }
+    });
 }

@@ -1,6 +1,6 @@
 //! A private deployment: which clients may pull, and what.
 
-use crate::{header, now, pair, put_image, refusal, until_limited};
+use crate::{header, pair, put_image, refusal, until_limited};
 use firn_shared::oci::{
     digest::Digest,
     document::Document,
@@ -138,6 +138,25 @@ async fn what_cannot_be_told_is_not_served() {
     assert_eq!(refusal(get(&edge, TAG).await).await, (500, "INTERNAL".to_owned()));
 }
 
+/// Clients in Go send the password to where they are redirected, if that is a subdomain.
+#[tokio::test]
+async fn the_password_is_not_sent_to_a_subdomain() {
+    let origin = Origin::start().await;
+    for (blobs, expect) in [
+        ("https://backend.firn.example", 500),
+        ("https://firn.example:8443", 500),
+        ("https://backend.example", 200),
+    ] {
+        let edge = Edge::start(private(Settings::new(&origin.url)).with("FIRN_BLOBS_URL", blobs)).await;
+        let request = edge.request(Method::GET, TAG).basic_auth("ann", Some("secret"));
+        let response = request.header("host", "firn.example").send().await.expect("an answer");
+        assert_eq!(response.status(), expect, "{blobs}");
+        let body = response.text().await.expect("a body");
+        assert_eq!(body.contains("FIRN_BLOBS_URL"), expect == 500, "{body}");
+        assert_eq!(get(&edge, TAG).await.status(), 200, "on one machine, everything has the same name");
+    }
+}
+
 /// A private edge whose backend answers all clients is not private.
 #[tokio::test]
 async fn a_backend_without_a_secret_is_noticed() {
@@ -155,7 +174,7 @@ async fn a_backend_without_a_secret_is_noticed() {
     let origin = Origin::start().await;
     origin.open();
     let edge = Edge::start(private(Settings::new(&origin.url))).await;
-    put_image(&edge, "shell/git", now()).await;
+    put_image(&edge, "shell/git").await;
     for _ in 0..3 {
         assert_eq!(get(&edge, TAG).await.status(), 503, "not even what is in the cache");
     }
@@ -187,7 +206,7 @@ async fn a_backend_that_is_gone_takes_nothing_down() {
     drop(gone);
     for url in urls {
         let edge = Edge::start(private(Settings::new(&url))).await;
-        put_image(&edge, "shell/git", now()).await;
+        put_image(&edge, "shell/git").await;
         for _ in 0..2 {
             let response = get(&edge, TAG).await;
             assert_eq!(response.status(), 200, "{url}");

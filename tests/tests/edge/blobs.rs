@@ -32,6 +32,11 @@ async fn clients_are_sent_to_the_backend() {
     assert_eq!(header(&response, "docker-content-digest"), digest.to_string());
     assert_eq!(origin.seen()[0].method, "HEAD");
     assert_eq!(edge.head(&self::path(&Digest::of(b"none"))).await.status(), 404);
+    // As in the demo: crane and others follow no redirect to a private address.
+    let named = origin.url.replace("127.0.0.1", "localhost");
+    let edge = Edge::start(Settings::new(&origin.url).with("FIRN_BLOBS_URL", &named)).await;
+    assert_eq!(header(&edge.get(&path).await, "location"), format!("{named}{path}"));
+    assert_eq!(edge.head(&path).await.status(), 200);
     let elsewhere = Settings::new(&origin.url).with("FIRN_BLOBS_URL", "https://blobs.example/");
     let edge = Edge::start(elsewhere).await;
     assert_eq!(header(&edge.get(&path).await, "location"), format!("https://blobs.example{path}"));
@@ -116,7 +121,7 @@ async fn r2_is_passed_through() {
     }
     let ranged = |range: &str| edge.request(Method::GET, &path).header("range", range).send();
     let response = ranged(&format!("bytes={size}-")).await.expect("an answer");
-    describes(&response, 416, 0);
+    assert_eq!((response.status().as_u16(), header(&response, "content-length")), (416, "0"));
     assert_eq!(header(&response, "content-range"), format!("bytes */{size}"));
     describes(&ranged("lines=1-2").await.expect("an answer"), 200, size);
     // A range of another version is useless.

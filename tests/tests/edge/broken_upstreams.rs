@@ -2,10 +2,17 @@
 //! error, and nothing wrong is cached.
 
 use crate::{header, pair, refusal};
-use firn_shared::oci::{digest::Digest, media_type::ManifestFormat};
+use firn_shared::{
+    link::authentication::AuthenticationError,
+    oci::{
+        digest::Digest,
+        error::{ErrorCode, OciError},
+        media_type::ManifestFormat,
+    },
+};
 use firn_tests::{
     edge::{Behaviour, Edge, Origin, Settings},
-    wait::LONG,
+    wait::{LONG, until},
 };
 use reqwest::Method;
 use std::time::Duration;
@@ -39,6 +46,28 @@ async fn what_is_wrong_is_neither_passed_on_nor_remembered() {
     assert!(edge.keys().await.is_empty());
     origin.behave(Behaviour::Good);
     assert_eq!(edge.get(TAG).await.status(), 200);
+}
+
+/// A wrong secret is one reason of many why a request is refused. Access in front of a backend is another.
+#[tokio::test]
+async fn the_secret_is_suspected_only_if_the_signature_was_refused() {
+    let denied = |message: &str| Behaviour::Refuse(OciError::new(ErrorCode::Denied, message));
+    let mismatch = AuthenticationError::Mismatch.to_string();
+    let expired = AuthenticationError::Expired.to_string();
+    for (behaviour, reason, is_suspected) in [
+        (denied(&mismatch), mismatch.as_str(), true),
+        (denied(&expired), expired.as_str(), false),
+        (denied("pull access denied"), "status 403", false),
+        (Behaviour::Garbage(403), "status 403", false),
+        (Behaviour::Garbage(401), "status 401", false),
+    ] {
+        let (edge, origin) = pair(|settings| settings).await;
+        origin.behave(behaviour.clone());
+        let response = edge.get(TAG).await;
+        assert_eq!(refusal(response).await, (503, "UNAVAILABLE".to_owned()), "{behaviour:?}");
+        until("the reason is logged", LONG, || edge.log().contains(reason).then_some(()));
+        assert_eq!(edge.log().contains("same secret"), is_suspected, "{behaviour:?}: {}", edge.log());
+    }
 }
 
 #[tokio::test]
@@ -85,24 +114,23 @@ async fn garbage_in_kv_is_as_good_as_nothing() {
     assert!(origin.seen().len() > 1);
 }
 
-/// A Durable Object that does not answer delays a client no longer than a backend would, and does not make its image
-/// unavailable.
+/// A Durable Object that does not answer delays a client no longer than a backend would.
 #[tokio::test]
 async fn durable_objects_may_hang() {
-    let (edge, _origin) = pair(|settings| settings).await;
-    let get = async || {
-        let request = edge.request(Method::GET, TAG).header("x-test-fault", "objects-hang");
-        request.timeout(LONG).send().await.expect("an answer")
-    };
-    let response = get().await;
+    let (edge, origin) = pair(|settings| settings).await;
+    let request = edge.request(Method::GET, TAG).header("x-test-fault", "objects-hang");
+    let response = request.timeout(LONG).send().await.expect("an answer");
     assert!(!header(&response, "retry-after").is_empty());
     assert_eq!(refusal(response).await, (429, "TOOMANYREQUESTS".to_owned()));
-    assert_eq!(get().await.status(), 200);
+    assert!(origin.seen().is_empty());
+    assert_eq!(edge.get(TAG).await.status(), 200);
 }
 
 #[tokio::test]
 async fn kv_may_fail() {
-    let (edge, origin) = pair(|settings| Settings { flights: false, ..settings.forgetful() }).await;
+    // Objects have bindings of their own, which do not fail.
+    let alone = |settings: Settings| Settings { flights: false, tags: false, ..settings.forgetful() };
+    let (edge, origin) = pair(alone).await;
     let get = async |fault: &str| {
         let request = edge.request(Method::GET, TAG).header("x-test-fault", fault);
         let response = request.send().await.expect("an answer");
@@ -112,7 +140,8 @@ async fn kv_may_fail() {
     assert!(edge.keys().await.is_empty());
     assert_eq!(get("kv-get,kv-put").await, (200, "backend".to_owned()));
     assert_eq!(get("").await, (200, "backend".to_owned()));
-    edge.await_keys(3).await;
+    // What the tag names is known to this isolate.
+    edge.await_keys(2).await;
     assert_eq!(get("kv-get").await, (200, "backend".to_owned()));
     assert_eq!(get("kv-put").await, (200, "kv".to_owned()));
     assert_eq!(origin.seen().len(), 4);

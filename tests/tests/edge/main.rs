@@ -2,27 +2,36 @@
 //! the backend sees.
 
 mod access;
+mod blob_rules;
 mod blobs;
 mod broken_upstreams;
 mod builds;
+mod caching;
 mod composition;
+mod flights;
+mod health;
 mod lost;
 mod manifests;
 mod misses;
 mod observation;
 mod pulls;
 mod quotas;
+mod release;
+mod renewal;
+mod scale;
 mod size;
+mod tags;
+mod wrangler;
 
 use firn_shared::{
     link::{
-        edge_cache::{ManifestMetadata, TagPointer, manifest_key},
+        edge_cache::{ManifestMetadata, manifest_key},
         protocol::ImageSetId,
+        tag_pointer::TagPointer,
     },
     oci::{digest::Digest, error::OciError, media_type::ManifestFormat, reference::Tag},
 };
-use firn_tests::edge::{Edge, Origin, Settings};
-use std::time::{SystemTime, UNIX_EPOCH};
+use firn_tests::edge::{Edge, Origin, Settings, planet::Planet};
 
 /// An edge in front of a backend that follows the protocol.
 async fn pair(settings: impl FnOnce(Settings) -> Settings) -> (Edge, Origin) {
@@ -47,9 +56,8 @@ async fn until_limited(
     panic!("there is no limit");
 }
 
-/// Puts the backend's image of a name into KV, for `latest`, which named its package set at this time (seconds since
-/// 1970).
-async fn put_image(edge: &Edge, name: &str, checked: u64) -> Digest {
+/// Puts the backend's image of a name into KV, for `latest`.
+async fn put_image(edge: &Edge, name: &str) -> Digest {
     let (bytes, format) = (Origin::manifest(name, "set-1", ManifestFormat::Oci), ManifestFormat::Oci);
     let set: ImageSetId = "set-1".parse().expect("a token");
     let digest = Digest::of(&bytes);
@@ -57,20 +65,17 @@ async fn put_image(edge: &Edge, name: &str, checked: u64) -> Digest {
         digest,
         media_type: format.manifest().into(),
         revision: None,
-        created: 0,
+        // An old one would be written again, and KV takes one write a second.
+        created: AsRef::<Planet>::as_ref(edge).now().await,
         composed: false,
     };
     let metadata = serde_json::to_string(&metadata).expect("texts and numbers serialise");
     let key = manifest_key(&set, &name.parse().expect("a name"), format);
     edge.put("kv", &key.to_string(), bytes, Some(&metadata)).await;
-    let pointer = serde_json::to_vec(&TagPointer { package_set: set, checked }).expect("it serialises");
+    let pointer = TagPointer { package_set: set, previous: None, moved: 0, checked: 0, failed: None };
+    let pointer = serde_json::to_vec(&pointer).expect("it serialises");
     edge.put("kv", &TagPointer::key(&Tag::default()).to_string(), pointer, None).await;
     digest
-}
-
-/// The current time in seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
 /// A header's value. Empty if there is no such header.

@@ -2,7 +2,7 @@
 
 use crate::{header, pair, refusal};
 use firn_shared::{
-    link::edge_cache::TagPointer,
+    link::tag_pointer::TagPointer,
     oci::{
         digest::Digest,
         entity_tag::entity_tag,
@@ -136,7 +136,8 @@ async fn tags_move_and_commits_do_not() {
     .await;
     edge.await_manifest(&moved).await;
     origin.stop();
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // Longer than isolates remember what a tag names.
+    edge.advance(Duration::from_secs(15)).await;
     let stale = edge.get(TAG).await;
     assert_eq!((stale.status().as_u16(), header(&stale, "docker-content-digest")), (200, moved.as_str()));
 }

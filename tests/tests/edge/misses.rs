@@ -81,13 +81,14 @@ async fn a_client_that_hangs_up_does_not_stop_the_others() {
 
 #[tokio::test]
 async fn works_without_durable_objects_and_without_kv() {
-    let (edge, origin) = pair(|settings| Settings { flights: false, ..settings.forgetful() }).await;
+    let (edge, origin) =
+        pair(|settings| Settings { flights: false, tags: false, ..settings.forgetful() }).await;
     assert_eq!(edge.get(TAG).await.status(), 200);
     edge.await_keys(3).await;
     assert_eq!(header(&edge.get(TAG).await, "x-firn-source"), "kv");
     assert_eq!(origin.seen().len(), 1);
     let (edge, _origin) =
-        pair(|settings| Settings { flights: false, kv: false, ..settings.forgetful() }).await;
+        pair(|settings| Settings { flights: false, tags: false, kv: false, ..settings.forgetful() }).await;
     assert_eq!(header(&edge.get(TAG).await, "x-firn-source"), "backend");
 }
 
@@ -232,26 +233,26 @@ async fn lists_of_tags_are_limited() {
 /// An edge whose KV has an outdated image.
 async fn with_old_image(settings: impl FnOnce(Settings) -> Settings) -> (Edge, Origin) {
     let (edge, origin) = pair(|base| settings(base.forgetful())).await;
-    put_image(&edge, "shell/git", 0).await;
+    put_image(&edge, "shell/git").await;
     (edge, origin)
 }
 
-/// The outdated image is served unless the backend says that a newer one is being made.
+/// The old image is served while it cannot be found out what its tag names.
 #[tokio::test]
 async fn an_old_image_is_better_than_being_put_off() {
     let refusal = |message| OciError::new(ErrorCode::Toomanyrequests, message);
-    let put_off = |message| Behaviour::Refuse(refusal(message));
-    for (behaviour, expect) in [
-        (put_off("too many builds are waiting"), (200, "kv")),
-        (Behaviour::Slow(LONG), (200, "kv")),
-        (put_off("words such as /builds/0a1b decide nothing"), (200, "kv")),
-        (Behaviour::Refuse(refusal("git is being built").of_build("0a1b")), (429, "")),
+    for behaviour in [
+        Behaviour::Refuse(refusal("too many builds are waiting")),
+        Behaviour::Refuse(OciError::new(ErrorCode::Unavailable, "the repository cannot be reached")),
+        Behaviour::Slow(LONG),
+        Behaviour::Garbage(502),
     ] {
         let (edge, origin) = with_old_image(|settings| settings).await;
         origin.behave(behaviour.clone());
         let response = edge.get(TAG).await;
         let source = header(&response, "x-firn-source");
-        assert_eq!((response.status().as_u16(), source), expect, "{behaviour:?}");
+        assert_eq!((response.status().as_u16(), source), (200, "kv"), "{behaviour:?}");
+        assert_eq!(origin.checked(), ["latest"], "{behaviour:?}");
     }
     // Try again if the clock's minute, and the limit with it, has ended meanwhile.
     eventually("the limit is reached", async || {
@@ -297,4 +298,18 @@ async fn says_what_is_not_configured() {
     let response = edge.get(TAG).await;
     assert_eq!(response.status(), 500);
     assert!(response.text().await.expect("a body").contains("FIRN_BLOBS is none of"));
+}
+
+/// Cloudflare refuses requests to IP addresses, so no image would ever be made.
+#[tokio::test]
+async fn backends_need_names() {
+    for (url, is_refused) in [("http://192.0.2.1:8080", true), ("http://127.0.0.1:1", false)] {
+        let response = Edge::start(Settings::new(url)).await.get("/v2/").await;
+        let (status, body) = (response.status(), response.text().await.expect("a body"));
+        assert_eq!(
+            (status == 500, body.contains("is an IP address")),
+            (is_refused, is_refused),
+            "{url}: {body}"
+        );
+    }
 }

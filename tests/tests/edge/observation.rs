@@ -1,8 +1,8 @@
 //! What operators see of requests: lines in the log, and points in Analytics Engine.
 
-use crate::{composition::Records, header, pair};
+use crate::{header, pair};
 use firn_tests::{
-    edge::Edge,
+    edge::{Edge, Settings, records::Records},
     wait::{LONG, until},
 };
 use reqwest::Method;
@@ -90,4 +90,12 @@ async fn hits_need_not_be_told() {
         lines(&edge, 4).into_iter().map(|line| line["outcome"].as_str().map(str::to_owned)).collect();
     assert_eq!(outcomes, ["composed", "miss", "error", "error"].map(|outcome| Some(outcome.to_owned())));
     assert_eq!(edge.points().await.as_array().map(Vec::len), Some(CASES.len()), "they are counted");
+}
+
+/// Analytics Engine is opt-in.
+#[tokio::test]
+async fn nothing_needs_to_count() {
+    let (edge, _origin) = pair(|settings| Settings { points: false, ..settings }).await;
+    assert_eq!(edge.get("/v2/git/manifests/latest").await.status(), 200);
+    assert_eq!(edge.get("/v2/").await.status(), 200);
 }

@@ -1,6 +1,6 @@
 //! The backend learns of pulls that the edge answers.
 
-use crate::{header, now, pair, put_image};
+use crate::{header, pair, put_image};
 use firn_shared::oci::digest::Digest;
 use firn_tests::{edge::Origin, wait::eventually};
 
@@ -15,7 +15,7 @@ async fn reported(origin: &Origin, digest: &Digest) {
 #[tokio::test]
 async fn pulls_are_reported_once_in_a_while() {
     let (edge, origin) = pair(|settings| settings.with("FIRN_REPORT_SECONDS", "5000")).await;
-    let popular = put_image(&edge, "popular", now()).await;
+    let popular = put_image(&edge, "popular").await;
     for _ in 0..3 {
         assert_eq!(edge.head(&path("popular")).await.status(), 200);
         assert_eq!(edge.get(&path("popular")).await.status(), 200);
@@ -25,7 +25,7 @@ async fn pulls_are_reported_once_in_a_while() {
     let mut others = Vec::new();
     for n in 0..32 {
         let name = format!("other{n}");
-        others.push(put_image(&edge, &name, now()).await);
+        others.push(put_image(&edge, &name).await);
         assert_eq!(edge.get(&path(&name)).await.status(), 200);
     }
     reported(&origin, &others[31]).await;
@@ -43,7 +43,7 @@ async fn what_the_backend_has_answered_is_not_reported() {
         sources.push(header(&edge.get(&path("asked")).await, "x-firn-source").to_owned());
     }
     assert!(sources[0] == "backend" && sources[1] != "backend", "{sources:?}");
-    let other = put_image(&edge, "other", now()).await;
+    let other = put_image(&edge, "other").await;
     assert_eq!(edge.get(&path("other")).await.status(), 200);
     reported(&origin, &other).await;
     assert_eq!(origin.reports(), [[other]]);
@@ -53,7 +53,7 @@ async fn what_the_backend_has_answered_is_not_reported() {
 #[tokio::test]
 async fn what_the_backend_does_not_keep_is_forgotten() {
     let (edge, origin) = pair(|settings| settings).await;
-    let popular = put_image(&edge, "popular", now()).await;
+    let popular = put_image(&edge, "popular").await;
     origin.drop_manifests(&[popular]);
     let source = async || header(&edge.get(&path("popular")).await, "x-firn-source").to_owned();
     assert_eq!(source().await, "kv");

@@ -40,14 +40,13 @@ async fn a_quota_is_refused_to_its_client_alone() {
     // While the backend does not answer, others join the first client's request.
     backend.pause();
     let before = edge.boarded().await;
-    let boarded = async |count: usize| {
-        eventually("they wait", async || (edge.boarded().await == before + count).then_some(())).await;
-    };
     let first = tokio::spawn(ask("203.0.113.1", "gated-2"));
-    boarded(1).await;
+    eventually("it waits", async || (edge.boarded().await == before + 1).then_some(())).await;
+    let waiting = edge.as_ref().under_way().await;
     let others = ["203.0.113.2", "203.0.113.1", "203.0.113.3"];
     let others = others.map(|client| (client, tokio::spawn(ask(client, "gated-2"))));
-    boarded(4).await;
+    eventually("they wait", async || (edge.as_ref().under_way().await == waiting + 3).then_some(())).await;
+    assert_eq!(edge.boarded().await, before + 1, "for the first one's answer");
     backend.resume();
     let refused = told(first.await.expect("no panic")).await;
     assert!(refused.is_of_client_quota() && refused.message.contains("1 of your images"), "{refused:?}");

@@ -1,11 +1,11 @@
 //! Files of a cache by HTTP.
 
 use super::{Body, TransportError};
-use crate::binary_cache::Netrc;
+use crate::binary_cache::{CacheUrl, Netrc, cache_url::Place};
 use crate::error_chain::chain;
 use futures::{StreamExt, stream};
 use reqwest::{
-    Client, RequestBuilder, Response, Url,
+    Client, ClientBuilder, RequestBuilder, Response, Url,
     header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderName, IF_RANGE, LAST_MODIFIED, RANGE, RETRY_AFTER},
     redirect::Policy,
 };
@@ -15,8 +15,23 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Caches redirect to a bucket, once.
 const REDIRECTS: usize = 5;
 
-/// A client for all caches. The limits of time are those of its users.
-pub(in crate::binary_cache) fn client() -> Result<Client, TransportError> {
+/// A client for these caches. The limits of time are those of its users.
+///
+/// A machine without certificates of authorities can use caches without encryption.
+pub(in crate::binary_cache) fn client<'a>(
+    caches: impl IntoIterator<Item = &'a CacheUrl>,
+) -> Result<Client, TransportError> {
+    let is_private = |cache: &CacheUrl| matches!(&cache.place, Place::Http(url) if url.scheme() == "https");
+    let is_needed = caches.into_iter().any(is_private);
+    let client = match builder().build() {
+        // This one believes nobody.
+        Err(_) if !is_needed => builder().tls_certs_only([]).build(),
+        client => client,
+    };
+    client.map_err(|error| TransportError::Client(chain(&error)))
+}
+
+fn builder() -> ClientBuilder {
     // What is fetched is checked, but what is asked for, and by whom, must not be shown on the way.
     let policy = Policy::custom(|attempt| {
         let was_private = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
@@ -28,12 +43,10 @@ pub(in crate::binary_cache) fn client() -> Result<Client, TransportError> {
             attempt.follow()
         }
     });
-    let client = Client::builder()
+    Client::builder()
         .user_agent(concat!("firn/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT)
         .redirect(policy)
-        .build();
-    client.map_err(|error| TransportError::Client(chain(&error)))
 }
 
 /// One cache.

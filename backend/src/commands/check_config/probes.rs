@@ -137,7 +137,7 @@ async fn probe_packages(args: &BuilderArgs, data: &Path, nix: Option<&Nix>) -> F
         return Finding::new(Level::Error, PACKAGES, "not tried, because Nix does not work");
     };
     let packages = match PackageSet::new(source, revisions, data, args.source.fetch_limit()) {
-        Ok(packages) => packages,
+        Ok(packages) => packages.with_archives(args.source.archive_hosts.clone()),
         Err(error) => {
             let message = format!("cannot write {}: {error}; choose another FIRN_DATA", data.display());
             return Finding::new(Level::Error, PACKAGES, message);
@@ -173,15 +173,20 @@ async fn probe_packages(args: &BuilderArgs, data: &Path, nix: Option<&Nix>) -> F
         Err(error) => return cannot_be_had(error),
     };
     let id = match &revision {
-        Revision::Git { rev, .. } => format!("commit {}", rev.as_str()),
+        Revision::Git { rev, .. } | Revision::Flake { rev, .. } => format!("commit {}", rev.as_str()),
         Revision::Path { content } => format!("content {content}"),
     };
+    let is_flake = files.is_flake();
     let request = ResolveRequest::new(files, args.platform(), args.nix.allow_unfree, BTreeSet::new());
     match nix.load(&request, nix.eval_timeout(), &firn).await {
         Ok(()) => Finding::new(Level::Ok, PACKAGES, format!("loads at {id}")),
         Err(error) => {
             let hint = match error.required_nix() {
                 Some(version) => format!("it needs Nix {version} or newer: put that on the PATH"),
+                None if is_flake => {
+                    "it must be a flake with a lock file and with packages or legacyPackages for this system"
+                        .into()
+                }
                 None => "it must be a function of { system, config } that returns an attribute set".into(),
             };
             Finding::new(Level::Error, PACKAGES, format!("does not load at {id}: {}; {hint}", chain(&error)))

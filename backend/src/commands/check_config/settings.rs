@@ -66,7 +66,7 @@ const NOT_TAKEN_OVER: [(&str, &str); 2] = [
 ];
 
 /// Options whose value is a URL that may contain credentials. Without the credentials it is not secret.
-const URLS: [&str; 4] = ["channels_url", "pkgs_repo", "popularity_url", "profile"];
+const URLS: [&str; 5] = ["channels_url", "flake", "pkgs_repo", "popularity_url", "profile"];
 
 /// All options of this command, in the order of `--help`.
 pub(super) fn effective(matches: &ArgMatches, aliases: &[Alias]) -> Vec<Setting> {

@@ -50,7 +50,7 @@ struct Subject {
 impl Subject {
     fn new() -> Self {
         let data = tempfile::tempdir().expect("a directory");
-        let checkouts = Checkouts::new(data.path(), Duration::from_secs(60)).expect("checkouts");
+        let checkouts = Arc::new(Checkouts::new(data.path(), Duration::from_secs(60)).expect("checkouts"));
         Self { data, checkouts }
     }
 
@@ -91,7 +91,7 @@ async fn the_files_of_a_commit_are_there_as_git_archives_them() {
     let url = repository.url();
     drop(repository);
     subject.get(&url, &first).await.expect("it is there");
-    let next = Checkouts::new(subject.data.path(), Duration::ZERO).expect("checkouts");
+    let next = Arc::new(Checkouts::new(subject.data.path(), Duration::ZERO).expect("checkouts"));
     next.get(&url, &first, &Audience::of(Client::NOBODY))
         .await
         .expect("it is not dismissed")
@@ -156,7 +156,7 @@ async fn those_who_want_the_same_wait_for_one_fetch() {
     repository.write("default.nix", "one");
     let (url, commit) = (repository.url(), repository.commit());
     // A second instance, like another process that uses the same directory.
-    let other = Checkouts::new(subject.data.path(), Duration::from_secs(60)).expect("checkouts");
+    let other = Arc::new(Checkouts::new(subject.data.path(), Duration::from_secs(60)).expect("checkouts"));
     let firn = Audience::of(Client::NOBODY);
     let all = (0..20).map(|i| {
         let checkouts = if i % 2 == 0 { &subject.checkouts } else { &other };
@@ -169,26 +169,113 @@ async fn those_who_want_the_same_wait_for_one_fetch() {
     assert_eq!(subject.kept(), 1);
 }
 
-#[test]
-fn nothing_is_unpacked_outside() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let archive = dir.path().join("archive");
-    let check = |path: &str, is_refused: bool| {
-        let mut builder = tar::Builder::new(File::create(&archive).expect("a file"));
-        let mut header = tar::Header::new_gnu();
-        header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
-        header.set_size(1);
-        header.set_mode(0o644);
-        header.set_entry_type(tar::EntryType::Regular);
-        header.set_cksum();
-        builder.append(&header, &b"x"[..]).expect("appended");
-        builder.finish().expect("finished");
-        let into = dir.path().join("into");
-        fs::create_dir_all(&into).expect("made");
-        assert_eq!(unpack(&archive, &into).is_err(), is_refused, "{path}");
-        assert!(!dir.path().join("x").exists(), "{path}");
+/// A host that serves repositories and archives of their commits as files.
+struct Host {
+    root: tempfile::TempDir,
+    url: String,
+    requests: std::sync::mpsc::Receiver<String>,
+}
+
+impl Host {
+    fn start(repository: &Repository) -> Self {
+        let root = tempfile::tempdir().expect("a directory");
+        let (url, requests) = firn_tests::web::serve_files(root.path().to_owned(), usize::MAX);
+        let bare = root.path().join("o/r.git").display().to_string();
+        repository.git(&["clone", "--quiet", "--bare", ".", &bare]);
+        let dir = format!("--git-dir={bare}");
+        repository.git(&[&dir, "update-server-info"]);
+        fs::create_dir_all(root.path().join("o/r/archive")).expect("made");
+        Self { root, url, requests }
+    }
+
+    fn repository(&self) -> SourceUrl {
+        format!("{}/o/r.git", self.url).as_str().into()
+    }
+
+    /// Where the archive of a commit is.
+    fn archive(&self, commit: &Commit) -> PathBuf {
+        self.root.path().join(format!("o/r/archive/{}.tar.gz", commit.as_str()))
+    }
+
+    /// Checkouts that use this host's archives.
+    fn subject(&self) -> Subject {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let Subject { data, checkouts } = Subject::new();
+        let hosts = format!("{}=github", self.url.trim_start_matches("http://")).parse().expect("a host");
+        let checkouts = Arc::into_inner(checkouts).expect("nobody else has it").with_archives(hosts);
+        Subject { data, checkouts: Arc::new(checkouts) }
+    }
+
+    /// Whether git has asked it for something since the last call.
+    fn was_asked_by_git(&self) -> bool {
+        self.requests.try_iter().filter(|line| line.contains("/r.git/")).count() > 0
+    }
+}
+
+#[tokio::test]
+async fn an_archive_has_the_same_files_as_git_and_replaces_it() {
+    let repository = Repository::new();
+    repository.write("default.nix", "one");
+    repository.write("pkgs/run.sh", "#!/bin/sh");
+    repository.write("secret/x", "not exported");
+    repository.write(".gitattributes", "secret export-ignore\n");
+    let script = repository.0.path().join("pkgs/run.sh");
+    fs::set_permissions(script, fs::Permissions::from_mode(0o755)).expect("permissions");
+    std::os::unix::fs::symlink("../outside", repository.0.path().join("link")).expect("linked");
+    let commit = repository.commit();
+    let host = Host::start(&repository);
+    let output = format!("--output={}", host.archive(&commit).display());
+    let prefix = format!("--prefix=r-{}/", commit.as_str());
+    // GitHub's files may be written to by their group.
+    repository.git(&[
+        "-c",
+        "tar.umask=0002",
+        "archive",
+        "--format=tar.gz",
+        &output,
+        &prefix,
+        commit.as_str(),
+    ]);
+
+    let subject = host.subject();
+    let from_archive = subject.get(&host.repository(), &commit).await.expect("fetched");
+    assert!(!host.was_asked_by_git());
+    let plain = Subject::new();
+    let from_git = plain.get(&host.repository(), &commit).await.expect("fetched");
+    assert!(host.was_asked_by_git());
+    let hashes = [from_archive.nar_hash().await.expect("read"), from_git.nar_hash().await.expect("read")];
+    assert_eq!(hashes[0], hashes[1]);
+    assert_eq!(from_archive.nar_hash().await.expect("read"), hashes[0], "it is known");
+    assert_eq!((from_archive.date(), from_git.date()), (Some(1_000_000_000), Some(1_000_000_000)));
+    let mode = |name: &str| from_archive.path().join(name).metadata().expect("a file").mode() & 0o777;
+    assert_eq!((mode("default.nix"), mode("pkgs/run.sh")), (0o644, 0o755));
+    assert_eq!(subject.kept(), 1);
+}
+
+#[tokio::test]
+async fn git_fetches_what_no_right_archive_is_there_of() {
+    let repository = Repository::new();
+    let commits = ["one", "two", "three", "four"].map(|text| {
+        repository.write("default.nix", text);
+        repository.commit()
+    });
+    let host = Host::start(&repository);
+    let archive = |of: &Commit, prefix: &str, to: &Commit| {
+        let output = format!("--output={}", host.archive(to).display());
+        let prefix = format!("--prefix={prefix}");
+        repository.git(&["archive", "--format=tar.gz", &output, &prefix, of.as_str()]);
     };
-    check("a/x", false);
-    check("../x", true);
-    check("a/../../x", true);
+    let [absent, another, cut, bare] = &commits;
+    archive(absent, "r/", another);
+    archive(cut, "r/", cut);
+    let whole = fs::read(host.archive(cut)).expect("it was made");
+    fs::write(host.archive(cut), &whole[..whole.len() / 2]).expect("written");
+    archive(bare, "", bare);
+    let subject = host.subject();
+    for (commit, text) in commits.iter().zip(["one", "two", "three", "four"]) {
+        let checkout = subject.get(&host.repository(), commit).await.expect("fetched");
+        assert_eq!(fs::read_to_string(checkout.path().join("default.nix")).expect("a file"), text);
+        assert!(host.was_asked_by_git(), "{text}");
+    }
+    assert_eq!(subject.kept(), commits.len());
 }

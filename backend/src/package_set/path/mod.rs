@@ -17,7 +17,7 @@ mod content;
 mod watch;
 
 use content::{Content, Files, Way};
-use firn_shared::{Digest, naming::package_source::Revision};
+use firn_shared::Digest;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock, RwLockWriteGuard};
@@ -105,16 +105,15 @@ impl WatchedPath {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub(super) async fn revision(&self, certainty: Certainty) -> io::Result<Revision> {
-        let content = |digest: Digest| Revision::Path { content: digest.hex() };
+    pub(super) async fn content(&self, certainty: Certainty) -> io::Result<Digest> {
         let asked = Instant::now();
         if let Some(digest) = self.at_once(certainty) {
-            return Ok(content(digest));
+            return Ok(digest);
         }
         let _turn = self.reading.lock().await;
         // Most often another request was asking at the same moment, and nothing has to be read.
         if let Some(digest) = self.at_once(certainty) {
-            return Ok(content(digest));
+            return Ok(digest);
         }
         let state = Arc::clone(&self.state);
         let read = move || {
@@ -128,7 +127,7 @@ impl WatchedPath {
                 },
             }
         };
-        Ok(content(tokio::task::spawn_blocking(read).await.map_err(io::Error::other)??))
+        tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
     }
 
     /// What it holds, if that is known and nobody is reading.

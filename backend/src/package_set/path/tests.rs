@@ -27,12 +27,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Runtime::new().expect("a runtime").block_on(future)
 }
 
-async fn ask(watched: &WatchedPath) -> Revision {
-    watched.revision(Certainty::Recent).await.expect("it can be read")
-}
-
-fn as_revision(digest: Digest) -> Revision {
-    Revision::Path { content: digest.hex() }
+async fn ask(watched: &WatchedPath) -> Digest {
+    watched.content(Certainty::Recent).await.expect("it can be read")
 }
 
 /// A set below a temporary directory, `set`, beside `outside`.
@@ -60,7 +56,7 @@ fn sees(what: &str, prepare: impl FnOnce(&Path), edit: impl FnOnce(&Path)) {
         edit(&root);
         let after = ask(&watched).await;
         assert_ne!(before, after, "{what}");
-        assert_eq!(after, as_revision(afresh(&root).expect("it is there")), "{what}");
+        assert_eq!(after, afresh(&root).expect("it is there"), "{what}");
         assert!(is_watched(&watched), "{what}");
     });
 }
@@ -174,7 +170,7 @@ fn the_path_itself_may_lead_elsewhere() {
         fs::create_dir_all(inner.join("deep")).expect("made");
         assert_ne!(ask(&watched).await, before);
         fs::remove_dir_all(&inner).expect("removed");
-        assert!(watched.revision(Certainty::Recent).await.is_err(), "it is gone");
+        assert!(watched.content(Certainty::Recent).await.is_err(), "it is gone");
     });
 }
 
@@ -282,7 +278,7 @@ fn more_may_happen_than_the_kernel_remembers() {
         }
         let after = ask(&watched).await;
         assert_ne!(after, before);
-        assert_eq!(after, as_revision(afresh(&root).expect("it is there")));
+        assert_eq!(after, afresh(&root).expect("it is there"));
         write(root.join("default.nix"), "new");
         assert_ne!(ask(&watched).await, after, "it is watched again");
     });
@@ -313,9 +309,9 @@ fn is_read_anew(path: &Path, edit: impl FnOnce(&Path)) {
         assert!(watched.at_once(Certainty::Exact).is_none(), "but not where it matters");
         assert!(hasty.at_once(Certainty::Recent).is_none());
         edit(path);
-        let now = as_revision(afresh(path).expect("it is there"));
+        let now = afresh(path).expect("it is there");
         assert_eq!(ask(&watched).await, before);
-        assert_eq!(watched.revision(Certainty::Exact).await.expect("it can be read"), now);
+        assert_eq!(watched.content(Certainty::Exact).await.expect("it can be read"), now);
         assert_eq!(ask(&hasty).await, now);
     });
 }
@@ -373,7 +369,7 @@ fn changes_while_it_is_read_are_not_missed() {
         });
     });
     block_on(async {
-        assert_eq!(ask(&watched).await, as_revision(afresh(&root).expect("it is there")));
+        assert_eq!(ask(&watched).await, afresh(&root).expect("it is there"));
         assert!(is_watched(&watched));
     });
 }
@@ -388,7 +384,7 @@ fn two_changes_in_one_tick_of_the_clock_are_two() {
         for i in 0..2000 {
             write(root.join("default.nix"), &format!("{i:04}"));
             let seen = ask(&watched).await;
-            assert_eq!(seen, as_revision(afresh(&root).expect("it is there")), "{i}");
+            assert_eq!(seen, afresh(&root).expect("it is there"), "{i}");
         }
         assert!(!is_watched(&watched));
     });
@@ -414,7 +410,7 @@ fn what_the_kernel_does_not_tell_is_found() {
             let now = ask(&watched).await;
             (now != before).then_some(now)
         });
-        assert_eq!(after.await, as_revision(afresh(&root).expect("it is there")));
+        assert_eq!(after.await, afresh(&root).expect("it is there"));
     });
 }
 
@@ -601,8 +597,8 @@ proptest! {
                 // Some are impossible after others, and change nothing or a part.
                 let _ = apply(dir.path(), edit);
                 match afresh(&root) {
-                    Ok(digest) => prop_assert_eq!(ask(&watched).await, as_revision(digest), "{:?}", edit),
-                    Err(_) => prop_assert!(watched.revision(Certainty::Recent).await.is_err(), "{:?}", edit),
+                    Ok(digest) => prop_assert_eq!(ask(&watched).await, digest, "{:?}", edit),
+                    Err(_) => prop_assert!(watched.content(Certainty::Recent).await.is_err(), "{:?}", edit),
                 }
             }
             Ok(())

@@ -164,7 +164,8 @@ fn blobs_are_sent_whole_or_in_part() {
     }
     check(
         &answer("GET D\nrange: bytes=10-", 10),
-        &described("416", "content-range: bytes */10\ncontent-length: 0\n-"),
+        &described("416", "content-range: bytes */10\ncontent-length: 0\n-")
+            .replace("public, max-age=31536000, immutable, no-transform", "no-store"),
     );
     for method in ["GET", "HEAD"] {
         let known = format!("{method} D\nif-none-match: \"other\", @\nrange: bytes=3-4");
@@ -194,7 +195,7 @@ fn caches_on_the_way_keep_public_blobs_alone() {
          -",
     );
     check(
-        &blob_elsewhere(&digest, "https://blobs.example/x".into(), 300),
+        &blob_elsewhere(&digest, "https://blobs.example/x".into(), 300, CacheScope::Private),
         "307
          location: https://blobs.example/x
          docker-content-digest: D
@@ -202,6 +203,8 @@ fn caches_on_the_way_keep_public_blobs_alone() {
          content-length: 0
          -",
     );
+    let unsigned = blob_elsewhere(&digest, "https://blobs.example/x".into(), 300, CacheScope::Public);
+    assert!(shown(&unsigned).contains("\ncache-control: public, max-age=300\n"));
 }
 
 #[test]
@@ -257,7 +260,8 @@ fn referrers_are_an_index() {
 fn errors_have_the_headers_that_go_with_them() {
     let check_error = |method, refusal: OciError, status: u16, headers: &str, body: &str| {
         let length = refusal.body().len();
-        let headers = format!("content-type: application/json\n{headers}content-length: {length}");
+        let described = "content-type: application/json\ncache-control: no-store";
+        let headers = format!("{described}\n{headers}content-length: {length}");
         check(&error(method, &refusal), &format!("{status}\n{headers}\n{body}"));
     };
     let new = |code| OciError::new(code, "no");

@@ -1,0 +1,2 @@
+/** What the operator can change: it is told in its message, without a stack. */
+export class Refusal extends Error {}
