@@ -35,7 +35,7 @@ lint: ## run every check that is not a test: format, clippy (native and wasm32),
 	@exec setup/lint
 
 setup: ## install and cache all tools now instead of when first needed
-	@set -e; for tool in compiler nix newer-nix clients s3-server bucket-servers wasm-target worker-tools node lint-tools package-set closures nginx binary-cache; do setup/$$tool >/dev/null; done
+	@set -e; for tool in compiler nix newer-nix clients s3-server bucket-servers wasm-target worker-tools node lint-tools package-set closures nginx binary-cache judges; do setup/$$tool >/dev/null; done
 
 worker: $(worker) ## build the Worker into edge/build
 

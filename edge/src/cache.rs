@@ -30,6 +30,9 @@ extern "C" {
 
 /// How long a manifest is cached here: a day, in seconds. Under its keys, a manifest never changes.
 const SECONDS: u64 = 24 * 3600;
+/// How long the list of what refers to a manifest is cached, in seconds: a part of the time for which the backend keeps
+/// what is on the list after it was asked for it.
+const REFERRERS_SECONDS: u64 = 600;
 
 /// The header that marks composed manifests in the Cache API.
 const COMPOSED: &str = "x-firn-composed";
@@ -37,6 +40,7 @@ const COMPOSED: &str = "x-firn-composed";
 /// The key of a cached manifest.
 pub(crate) struct Key {
     url: String,
+    seconds: u64,
     memory_bytes: u64,
     shared: bool,
 }
@@ -52,8 +56,19 @@ impl Key {
         Self::new(edge, &format!("digest/{}", digest.hex()))
     }
 
+    /// The key of the index of what refers to the manifest with a digest.
+    pub(crate) fn referrers(edge: &Edge, subject: &Digest) -> Self {
+        let path = format!("referrers/{}", subject.hex());
+        Self { seconds: REFERRERS_SECONDS, ..Self::new(edge, &path) }
+    }
+
     fn new(edge: &Edge, path: &str) -> Self {
-        Self { url: url(edge, path), memory_bytes: edge.config.memory_bytes, shared: edge.config.cache_api }
+        Self {
+            url: url(edge, path),
+            seconds: SECONDS,
+            memory_bytes: edge.config.memory_bytes,
+            shared: edge.config.cache_api,
+        }
     }
 
     /// The cached manifest, if there is one.
@@ -82,7 +97,7 @@ impl Key {
     }
 
     fn remember(&self, manifest: &Manifest) {
-        memory::remember_manifest(&self.url, manifest, SECONDS, self.memory_bytes);
+        memory::remember_manifest(&self.url, manifest, self.seconds, self.memory_bytes);
     }
 
     /// Caches a manifest: in memory at once, in the Cache API after the answer.
@@ -108,7 +123,7 @@ impl Key {
         let mut response = Response::new(200)
             .with("content-type", metadata.media_type)
             .with("docker-content-digest", metadata.digest.to_string())
-            .with("cache-control", format!("max-age={SECONDS}"))
+            .with("cache-control", format!("max-age={}", self.seconds))
             .with_some(REVISION, metadata.revision)
             .with_some(COMPOSED, metadata.composed.then_some("1"));
         response.body = Body::Manifest;

@@ -107,7 +107,7 @@ async fn respond(edge: &Rc<Edge>, method: Method) -> Result<Answer, Failure> {
         Endpoint::Manifest(name, reference) => routes::manifests(edge, request, name, reference).await?,
         Endpoint::Blob(name, digest) => routes::blobs(edge, request, name, digest).await?,
         Endpoint::Tags(name) => routes::tags(edge, request, name).await?,
-        Endpoint::Referrers(..) => respond::referrers(request).into(),
+        Endpoint::Referrers(name, digest) => routes::referrers(edge, request, name, digest).await?,
     };
     Ok(caching::mark(edge, &request.endpoint, answer))
 }

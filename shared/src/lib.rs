@@ -6,6 +6,7 @@
 pub mod archive;
 pub mod cache_key;
 pub mod composition;
+pub mod contents;
 pub mod image;
 pub mod layering;
 pub mod link;

@@ -19,6 +19,7 @@ pub mod gcs;
 pub mod git;
 pub mod git_server;
 pub mod image;
+pub mod judges;
 pub mod layer;
 pub mod nix;
 pub mod node;

@@ -41,20 +41,31 @@ pub(super) fn run(args: &BuildArgs) -> Result<(), Failure> {
     interrupt::run(&args.builder, async |builder| build(args, builder).await)
 }
 
-async fn build(args: &BuildArgs, builder: Arc<Builder>) -> Result<(), Failure> {
+/// Makes the image of this name, if it has not been made yet, and shows the progress.
+///
+/// # Errors
+/// What a client of the registry would be told.
+pub(super) async fn made(
+    builder: &Arc<Builder>,
+    name: &ImageName,
+    tag: &Tag,
+) -> Result<Arc<ImageRecord>, Failure> {
     let mut shown = Shown::new("looking at the package set");
     // The person at the terminal reads the same message as a client of the registry.
     let told = |error: &crate::images::BuildError| Failure::Error(error.explain(Words::Shown));
     let unreported = |error| Failure::unreported(&error);
-    let set = builder.package_set(&args.tag, Client::NOBODY).await.map_err(unreported)?;
-    let image = match builder.image(&args.image, &args.tag, &set, Client::NOBODY).await.map_err(unreported)? {
-        ImageStatus::Ready(image) => image,
+    let set = builder.package_set(tag, Client::NOBODY).await.map_err(unreported)?;
+    match builder.image(name, tag, &set, Client::NOBODY).await.map_err(unreported)? {
+        ImageStatus::Ready(image) => Ok(image),
         ImageStatus::Building(waiting) => tokio::select! {
-            image = waiting.outcome() => image.map_err(|error| told(&error))?,
+            image = waiting.outcome() => image.map_err(|error| told(&error)),
             () = shown.follow(&waiting.progress) => unreachable!("following the progress never ends by itself"),
         },
-    };
-    drop(shown);
+    }
+}
+
+async fn build(args: &BuildArgs, builder: Arc<Builder>) -> Result<(), Failure> {
+    let image = made(&builder, &args.image, &args.tag).await?;
     if let Some(output) = &args.output {
         let written = output.write(builder.store(), &image, args.tag.as_str()).await;
         written.map_err(|error| Failure::error(&error))?;

@@ -15,6 +15,7 @@ mod pack;
 mod popularity;
 mod progress_bar;
 mod pull_costs;
+mod sbom;
 mod search;
 mod secrets;
 mod serve;
@@ -46,6 +47,8 @@ enum Command {
     Layers(layers::LayersArgs),
     /// Count the references in a package set, as data for layering
     Popularity(popularity::PopularityArgs),
+    /// Print what is in an image, as a bill of materials
+    Sbom(sbom::SbomArgs),
     /// Search the names of the package set
     Search(search::SearchArgs),
     /// Print the effective configuration and where each value comes from, and check that it works
@@ -72,6 +75,7 @@ impl Cli {
             Command::Build(args) => build::run(&args),
             Command::Layers(args) => layers::run(&args),
             Command::Popularity(args) => popularity::run(args),
+            Command::Sbom(args) => sbom::run(&args),
             Command::Search(args) => search::run(&args),
             Command::CheckConfig(args) => {
                 let (_, matches) = matches.subcommand().expect("a command was given");

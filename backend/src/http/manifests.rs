@@ -4,6 +4,7 @@ use super::{
     App,
     answer::{HandlerResult, send},
     ready::{Asked, ReadyManifest},
+    referrers,
     refusal::{refusal, refuse, refuse_storage},
 };
 use crate::{
@@ -21,7 +22,6 @@ use firn_shared::{
     link::{protocol, waiting},
     naming::{image_name::ImageName, package::Words},
     oci::{
-        discovery,
         document::Document,
         error::{ErrorCode, OciError},
         media_type::ManifestFormat,
@@ -47,7 +47,9 @@ pub(super) async fn get(
 ) -> HandlerResult {
     match reference {
         Reference::Digest(digest) => by_digest(app, request, *digest).await,
-        Reference::Tag(tag) if tag.is_of_referrers() => Err(discovery::no_referrers_tag(tag)),
+        Reference::Tag(tag) if tag.is_of_referrers() => {
+            referrers::by_tag(app, request, name, tag, client).await
+        }
         Reference::Tag(tag) => by_tag(app, request, name, tag, parts, client).await,
     }
 }

@@ -15,6 +15,7 @@ mod named_set;
 mod pace;
 mod pulls;
 mod ready;
+mod referrers;
 mod refusal;
 mod request_body;
 mod server;
@@ -117,7 +118,9 @@ async fn answer(app: &App, parts: &Parts) -> HandlerResult {
         }
         Endpoint::Blob(_, digest) => blobs::get(app, request, digest).await,
         Endpoint::Tags(name) => tags::get(app, request, name).await,
-        Endpoint::Referrers(..) => Ok(send(respond::referrers(request))),
+        Endpoint::Referrers(name, digest) => {
+            referrers::get(app, request, name, digest, client(app, parts)).await
+        }
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! Read in this order: `package_set` says what the tag names, `request` finds the image or starts a build, `image`
 //! makes it of [packages](crate::packages) and [layers](crate::layers), `composition` publishes what edges compose from. A
-//! build belongs to no request: it goes on when the request that started it is gone.
+//! build belongs to no request: it goes on when the request that started it is gone. `contents` says what is in an image.
 
 mod composition;
+mod contents;
 mod error;
 mod explain;
 mod image;
@@ -12,6 +13,7 @@ mod package_set;
 mod request;
 mod whole;
 
+pub use contents::Subjects;
 pub use error::BuildError;
 pub use explain::ExplainedLayer;
 pub use package_set::PackageSetState;
@@ -104,6 +106,8 @@ pub struct Builder {
     published: Published,
     /// The locks of these records.
     writing: composition::Writing,
+    /// What refers to manifests, as far as it was asked for not long ago.
+    referring: contents::Referrers,
 }
 
 impl Builder {
@@ -143,6 +147,7 @@ impl Builder {
             whole: whole::none_whole(),
             published: composition::none_published(),
             writing: composition::none_writing(),
+            referring: contents::none_referring(limits.grace),
         })
     }
 

@@ -229,6 +229,11 @@ impl PackageSet {
         Ok(revision)
     }
 
+    /// The directory of the flake, if the source is one.
+    pub fn flake(&self) -> Option<&FlakeDir> {
+        self.source.flake()
+    }
+
     /// Who chose a revision. It counts as the operator's if `latest` names it, or named it recently: the operator
     /// configured `latest`.
     pub fn trust(&self, revision: &Revision) -> Trust {

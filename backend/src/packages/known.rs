@@ -91,4 +91,9 @@ impl Recalled {
     pub(crate) fn is_complete(&self) -> bool {
         self.resolved.is_empty() && self.unknown.is_empty()
     }
+
+    /// What is known, if that is all there is to know.
+    pub(crate) fn complete(self) -> Option<Known> {
+        self.is_complete().then_some(self.known)
+    }
 }

@@ -36,7 +36,9 @@ use crate::{
 use evaluations::Evaluations;
 use firn_shared::{
     cache_key::CacheKey,
-    naming::{package::PackageProblem, package_name::PackageName, package_source::Revision},
+    naming::{
+        flake_dir::FlakeDir, package::PackageProblem, package_name::PackageName, package_source::Revision,
+    },
     oci::{platform::Platform, reference::Tag},
 };
 use moka::sync::Cache;
@@ -109,6 +111,11 @@ impl Packages {
     /// When the tag means nothing, or the source cannot be asked.
     pub(crate) async fn revision(&self, tag: &Tag, client: Client) -> Result<Revision, PackageError> {
         Ok(self.set.revision(tag, client).await?)
+    }
+
+    /// The directory of the flake, if the package set is one.
+    pub(crate) fn flake(&self) -> Option<&FlakeDir> {
+        self.set.flake()
     }
 
     /// Whose code a revision is.

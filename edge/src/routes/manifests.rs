@@ -29,7 +29,6 @@ use firn_shared::{
     naming::image_name::ImageName,
     oci::{
         digest::Digest,
-        discovery,
         endpoint::Method,
         error::{ErrorCode, OciError},
         media_type::ManifestFormat,
@@ -60,7 +59,9 @@ pub(crate) async fn manifests(
             pulls::note(edge, &found.0, found.1, wanted);
             found
         }
-        Reference::Tag(tag) if tag.is_of_referrers() => return Err(discovery::no_referrers_tag(tag).into()),
+        Reference::Tag(tag) if tag.is_of_referrers() => {
+            return super::referrers_by_tag(edge, request, name, tag).await;
+        }
         Reference::Tag(tag) => {
             let wanted = Wanted { image: ImageName::of(name)?, tag: tag.clone(), format: request.format };
             let found = match by_tag(edge, &wanted).await {

@@ -5,6 +5,7 @@ mod builds;
 mod health;
 mod manifests;
 mod purge;
+mod referrers;
 mod tags;
 
 pub(crate) use blobs::blobs;
@@ -12,4 +13,5 @@ pub(crate) use builds::builds;
 pub(crate) use health::{deep_health, health};
 pub(crate) use manifests::manifests;
 pub(crate) use purge::purge;
+pub(crate) use referrers::{referrers, referrers_by_tag};
 pub(crate) use tags::tags;

@@ -253,7 +253,7 @@ fn labels(
 }
 
 /// A time in the format of image configs (RFC 3339). The epoch if it cannot be expressed.
-fn rfc3339(seconds: i64) -> String {
+pub(crate) fn rfc3339(seconds: i64) -> String {
     time::OffsetDateTime::from_unix_timestamp(seconds)
         .ok()
         .and_then(|time| time.format(&time::format_description::well_known::Rfc3339).ok())

@@ -1,16 +1,19 @@
 //! Which tags an image name has, and what refers to an image (distribution spec, "Content Discovery").
 
 use crate::oci::{
+    document::{Descriptor, Document, ImageIndex},
     error::{ErrorCode, OciError},
+    media_type::ManifestFormat,
     query::Query,
     reference::Tag,
     repository_name::RepositoryName,
 };
 use serde::Deserialize;
 
-/// The error for a tag of [`Tag::is_of_referrers`]. No package set has such tags, so that none has to be asked.
+/// The error for a tag of [`Tag::is_of_referrers`] by which there is nothing. No package set has such tags, so that
+/// none has to be asked.
 pub fn no_referrers_tag(tag: &Tag) -> OciError {
-    OciError::new(ErrorCode::ManifestUnknown, format!("{tag}: nothing is attached to images here"))
+    OciError::new(ErrorCode::ManifestUnknown, format!("{tag}: nothing is attached to an image by this tag"))
 }
 
 /// One page of a tag list.
@@ -95,14 +98,24 @@ impl TagsPage {
     }
 }
 
-/// The answer to every question for referrers, an empty image index: nothing can be pushed here that could
-/// refer to an image. Its media type is [`crate::oci::media_type::OCI_INDEX`].
-pub const NO_REFERRERS: &str =
-    r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+/// The index of what refers to a manifest: the descriptors of artifacts, of the type that the client asks for if it asks
+/// for one. It may be empty. Its media type is [`crate::oci::media_type::OCI_INDEX`].
+pub fn referrers_index(referrers: &[Descriptor], artifact_type: Option<&str>) -> Vec<u8> {
+    let is_wanted = |referrer: &&Descriptor| match artifact_type {
+        Some(wanted) => referrer.artifact_type.as_deref() == Some(wanted),
+        None => true,
+    };
+    let wanted = referrers.iter().filter(is_wanted).cloned().collect();
+    Document::Index(ImageIndex::new(ManifestFormat::Oci, wanted)).to_bytes()
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::{
+        digest::Digest,
+        media_type::{OCI_INDEX, OCI_MANIFEST},
+    };
     use proptest::{collection::btree_set, prelude::*};
     use std::collections::BTreeSet;
 
@@ -153,8 +166,25 @@ mod tests {
 
     #[test]
     fn no_referrers_is_an_image_index() {
-        let index = oci_spec::image::ImageIndex::from_reader(NO_REFERRERS.as_bytes()).expect("an index");
+        let bytes = referrers_index(&[], None);
+        let index = oci_spec::image::ImageIndex::from_reader(bytes.as_slice()).expect("an index");
         assert!(index.manifests().is_empty());
-        assert!(NO_REFERRERS.contains(crate::oci::media_type::OCI_INDEX));
+        assert_eq!(index.media_type().as_ref().map(ToString::to_string).as_deref(), Some(OCI_INDEX));
+    }
+
+    #[test]
+    fn referrers_are_filtered_by_type() {
+        let of_type = |artifact_type: &str| Descriptor {
+            artifact_type: Some(artifact_type.into()),
+            ..Descriptor::new(OCI_MANIFEST, Digest::of(artifact_type.as_bytes()), 1)
+        };
+        let all = [of_type("a/a"), of_type("b/b"), Descriptor::new(OCI_MANIFEST, Digest::of(b""), 1)];
+        let listed = |wanted| match Document::parse(&referrers_index(&all, wanted)).expect("a document") {
+            Document::Index(index) => index.manifests,
+            Document::Image(_) => panic!("an image"),
+        };
+        assert_eq!(listed(None), all);
+        assert_eq!(listed(Some("b/b")), all[1..2]);
+        assert_eq!(listed(Some("b")), []);
     }
 }

@@ -7,6 +7,7 @@
 use crate::oci::{
     digest::Digest,
     error::{ErrorCode, OciError},
+    escaping::unescaped,
     reference::{ParseReferenceError, Reference},
     repository_name::RepositoryName,
 };
@@ -99,11 +100,6 @@ impl Method {
             Self::Head => "HEAD",
         }
     }
-}
-
-/// A text in which a character may be escaped, with upper-case or lower-case digits.
-fn unescaped(text: &str, character: &str, escape: &str) -> String {
-    text.replace(escape, character).replace(&escape.to_ascii_lowercase(), character)
 }
 
 fn digest(text: &str) -> Result<Digest, OciError> {

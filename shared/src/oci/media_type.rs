@@ -27,6 +27,8 @@ pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// `application/vnd.docker.distribution.manifest.list.v2+json`
 pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// The media type of the config that an artifact has which has no config.
+pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
 /// What blobs are served as: the registry does not know what a client will make of them.
 pub const BLOB: &str = "application/octet-stream";
 /// What errors, tag lists and everything else that is no manifest are served as.

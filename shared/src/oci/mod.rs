@@ -7,6 +7,7 @@ pub mod document;
 pub mod endpoint;
 pub mod entity_tag;
 pub mod error;
+mod escaping;
 pub mod media_type;
 pub mod platform;
 pub mod query;

@@ -1,6 +1,8 @@
 //! The query of a request's URL.
 //!
-//! Values are taken as they stand: what the API has parameters for (tags, numbers, media types) is never escaped.
+//! Values are taken as they stand, except media types: tags and numbers have nothing that is ever escaped.
+
+use super::escaping::unescaped;
 
 /// A query, without its `?`. Clients may add parameters that mean nothing here, such as containerd's `ns`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -16,6 +18,11 @@ impl<'a> Query<'a> {
     pub fn get(self, name: &str) -> Option<&'a str> {
         let mut pairs = self.0.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
         pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
+    /// The same, of a parameter whose value is a media type, in which clients escape `/` and `+`.
+    pub fn media_type(self, name: &str) -> Option<String> {
+        Some(unescaped(&unescaped(self.get(name)?, "/", "%2F"), "+", "%2B"))
     }
 }
 
@@ -33,5 +40,15 @@ mod tests {
         check(Some("n=1&n=2"), "n", Some("1"));
         check(Some("ns=a&n=b=c"), "n", Some("b=c"));
         check(Some("notartifactType=a"), "artifactType", None);
+    }
+
+    #[test]
+    fn media_types_may_be_escaped() {
+        for query in
+            ["t=application/spdx+json", "t=application%2Fspdx%2Bjson", "a=b&t=application%2fspdx%2bjson"]
+        {
+            assert_eq!(Query::new(Some(query)).media_type("t").as_deref(), Some("application/spdx+json"));
+        }
+        assert_eq!(Query::new(Some("x=a/b")).media_type("t"), None);
     }
 }

@@ -42,6 +42,12 @@ impl Tag {
         &self.0
     }
 
+    /// The manifest whose referrers clients ask for by this tag: `sha256-<64 digits>` (distribution spec v1.1.1,
+    /// "Referrers Tag Schema").
+    pub fn subject(&self) -> Option<Digest> {
+        format!("sha256:{}", self.0.strip_prefix("sha256-")?).parse().ok()
+    }
+
     /// Whether clients put this tag on what belongs to an image rather than on an image: `sha256-<64 digits>`, the
     /// fallback for registries without referrers (distribution spec v1.1.1, "Referrers Tag Schema"), or the same
     /// with an ending, as cosign's `.sig`, `.att` and `.sbom`. Verifiers ask for it at each pull.
@@ -117,6 +123,12 @@ mod tests {
         };
         let digest = Digest::of(b"x").to_string().replace(':', "-");
         check(&digest, true);
+        let subject = |text: &str| text.parse::<Tag>().expect("a tag").subject();
+        assert_eq!(subject(&digest), Some(Digest::of(b"x")));
+        assert_eq!(
+            (subject(&format!("{digest}.sig")), subject("latest"), subject("sha256-")),
+            (None, None, None)
+        );
         for ending in [".sig", ".att", ".sbom"] {
             check(&format!("{digest}{ending}"), true);
         }

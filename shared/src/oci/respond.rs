@@ -7,7 +7,8 @@
 use crate::oci::{
     byte_range::ByteRange,
     digest::Digest,
-    discovery::{NO_REFERRERS, TagsPage},
+    discovery::{TagsPage, referrers_index},
+    document::Descriptor,
     endpoint::{Endpoint, Method},
     entity_tag::entity_tag,
     error::{ErrorCode, OciError},
@@ -214,11 +215,11 @@ pub fn tags(method: Method, page: TagsPage) -> Response {
     bytes(method, JSON, page.body).with_some("link", page.link)
 }
 
-/// `/v2/<name>/referrers/<digest>`: always there and always empty.
-pub fn referrers(request: &Request<'_>) -> Response {
-    let filtered = request.query.get("artifactType").is_some();
-    bytes(request.method, OCI_INDEX, NO_REFERRERS.into())
-        .with_some("oci-filters-applied", filtered.then_some("artifactType"))
+/// `/v2/<name>/referrers/<digest>`: these, of the type that the client asks for. It is there even if there are none.
+pub fn referrers(request: &Request<'_>, referrers: &[Descriptor]) -> Response {
+    let artifact_type = request.query.media_type("artifactType");
+    bytes(request.method, OCI_INDEX, referrers_index(referrers, artifact_type.as_deref()))
+        .with_some("oci-filters-applied", artifact_type.map(|_| "artifactType"))
 }
 
 #[cfg(test)]

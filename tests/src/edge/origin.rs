@@ -15,7 +15,7 @@ use firn_shared::{
     },
     oci::{
         digest::Digest,
-        discovery::TagsPage,
+        discovery::{TagsPage, no_referrers_tag, referrers_index},
         document::{Descriptor, Document, ImageIndex, ImageManifest},
         endpoint::Endpoint,
         error::{ErrorCode, OciError},
@@ -232,6 +232,18 @@ impl Origin {
         Document::Image(manifest).to_bytes()
     }
 
+    /// The digest of the only manifest that has referrers.
+    pub fn referred() -> Digest {
+        Digest::of(b"referred")
+    }
+
+    /// The index of the referrers of [`Origin::referred`].
+    pub fn referrers() -> Vec<u8> {
+        let artifact_type = Some("application/spdx+json".to_owned());
+        let referrer = Descriptor::new(ManifestFormat::Oci.manifest(), Digest::of(b"referrer"), 8);
+        referrers_index(&[Descriptor { artifact_type, ..referrer }], None)
+    }
+
     /// The index that tags of every name mean, if they mean one.
     fn index() -> Vec<u8> {
         let manifests = (0..Self::LISTED).map(|number| {
@@ -292,6 +304,15 @@ async fn answer(State(shared): State<Arc<Mutex<Shared>>>, request: Request) -> R
         return build(id, request.headers(), &behaviour, events);
     }
     match Endpoint::parse(request.uri().path()) {
+        Ok(Endpoint::Manifest(_, Reference::Tag(tag)))
+            if tag.is_of_referrers() && matches!(behaviour, Behaviour::Good) =>
+        {
+            if tag.subject() == Some(Origin::referred()) {
+                index(&Origin::referrers())
+            } else {
+                error(&no_referrers_tag(&tag))
+            }
+        }
         Ok(Endpoint::Manifest(name, reference)) => {
             if let Behaviour::Slow(time) = behaviour {
                 tokio::time::sleep(time).await;
@@ -426,6 +447,14 @@ fn manifest(
         }
     };
     response.expect("a response")
+}
+
+fn index(bytes: &[u8]) -> Response<Body> {
+    Response::builder()
+        .header("docker-content-digest", Digest::of(bytes).to_string())
+        .header("content-type", ManifestFormat::Oci.index())
+        .body(Body::from(bytes.to_vec()))
+        .expect("a response")
 }
 
 fn error(error: &OciError) -> Response<Body> {

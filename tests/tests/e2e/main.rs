@@ -12,6 +12,7 @@ mod commands;
 mod composition;
 mod contents;
 mod derived;
+mod documents;
 mod edge;
 mod failing;
 mod flakes;

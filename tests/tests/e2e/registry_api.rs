@@ -222,9 +222,9 @@ fn lists_tags_and_referrers() {
     let path = format!("/v2/hello/referrers/{}", image.digest);
     let answer = registry.get(&path);
     assert_eq!(answer.header("content-type"), Some("application/vnd.oci.image.index.v1+json"));
-    assert_eq!(answer.json()["manifests"], json!([]));
     assert_eq!(answer.header("oci-filters-applied"), None);
     let answer = registry.get(&format!("{path}?artifactType=application/example"));
+    assert_eq!(answer.json()["manifests"], json!([]));
     assert_eq!((answer.status, answer.header("oci-filters-applied")), (200, Some("artifactType")));
 }
 

@@ -11,7 +11,7 @@ use firn_shared::{
     },
 };
 use firn_tests::{
-    edge::{Origin, Settings},
+    edge::{Behaviour, Origin, Settings},
     wait::eventually,
 };
 use reqwest::Method;
@@ -182,14 +182,38 @@ async fn discovery() {
         (200, "registry/2.0")
     );
     assert_eq!(edge.get("/healthz").await.status(), 200);
-    let referrers = format!("/v2/git/referrers/{}?artifactType=a/b", Digest::of(b""));
-    let response = edge.get(&referrers).await;
-    assert_eq!(header(&response, "content-type"), "application/vnd.oci.image.index.v1+json");
-    assert_eq!(header(&response, "oci-filters-applied"), "artifactType");
-    assert!(response.text().await.expect("a body").contains("\"manifests\":[]"));
     assert!(origin.seen().is_empty());
     let response = edge.get("/v2/git/tags/list?n=1").await;
     assert_eq!(header(&response, "link"), "</v2/git/tags/list?n=1&last=latest>; rel=\"next\"");
     assert_eq!(response.text().await.expect("a body"), r#"{"name":"git","tags":["latest"]}"#);
     assert_eq!(origin.seen()[0].uri, "/v2/git/tags/list?n=1");
+}
+
+#[tokio::test]
+async fn referrers_are_the_backends() {
+    let (edge, origin) = pair(|settings| settings).await;
+    let (known, unknown) = (Origin::referred(), Digest::of(b""));
+    let referrers = |digest: &Digest, query: &str| format!("/v2/git/referrers/{digest}{query}");
+    let text = async |path: String| edge.get(&path).await.text().await.expect("a body");
+    let all = String::from_utf8(Origin::referrers()).expect("UTF-8");
+    assert_eq!(text(referrers(&known, "")).await, all);
+    assert_eq!(origin.seen()[0].uri, format!("/v2/git/manifests/sha256-{}", known.hex()));
+    // It is asked once, also for a client that asks by tag or for a type.
+    let response = edge.get(&referrers(&known, "?artifactType=application%2Fspdx%2Bjson")).await;
+    assert_eq!(header(&response, "content-type"), "application/vnd.oci.image.index.v1+json");
+    assert_eq!(header(&response, "oci-filters-applied"), "artifactType");
+    assert_eq!(response.text().await.expect("a body"), all);
+    assert!(text(referrers(&known, "?artifactType=a/b")).await.contains("\"manifests\":[]"));
+    let by_tag = edge.get(&format!("/v2/git/manifests/sha256-{}", known.hex())).await;
+    assert_eq!(header(&by_tag, "docker-content-digest"), Digest::of(all.as_bytes()).to_string());
+    assert_eq!(by_tag.text().await.expect("a body"), all);
+    assert_eq!(origin.seen().len(), 1);
+    // Nothing is said for long of what nothing refers to.
+    assert!(text(referrers(&unknown, "")).await.contains("\"manifests\":[]"));
+    let none = edge.get(&format!("/v2/git/manifests/sha256-{}", unknown.hex())).await;
+    assert_eq!(refusal(none).await, (404, "MANIFEST_UNKNOWN".to_owned()));
+    assert_eq!(origin.seen().len(), 3);
+    // Without the backend, nobody knows whether there is something.
+    origin.behave(Behaviour::Garbage(500));
+    assert_eq!(edge.get(&referrers(&unknown, "")).await.status(), 503);
 }

@@ -208,7 +208,7 @@ async fn tags_of_signatures_do_not_reach_the_backend() {
     let limits = |settings| Settings { look_ups: Some(1), misses: Some(1), ..settings };
     let (edge, origin) = pair(limits).await;
     let digest = Digest::of(b"a manifest").hex();
-    for ending in ["", ".sig", ".att", ".sbom", ".sig", ".sig"] {
+    for ending in [".sig", ".att", ".sbom", ".sig", ".sig"] {
         let response = edge.get(&format!("/v2/shell/git/manifests/sha256-{digest}{ending}")).await;
         assert_eq!(refusal(response).await, (404, "MANIFEST_UNKNOWN".to_owned()), "{ending}");
     }

@@ -233,9 +233,9 @@ fn lists_of_tags_link_to_the_next_page() {
 }
 
 #[test]
-fn referrers_are_an_empty_index() {
+fn referrers_are_an_index() {
     let url = format!("/v2/git/referrers/{}", Digest::of(b"blob"));
-    let answer = |text: &str| referrers(&request(text));
+    let answer = |text: &str| referrers(&request(text), &[]);
     check(
         &answer(&format!("GET {url}")),
         r#"200
