@@ -79,14 +79,6 @@ impl Shelf {
         Some(Self { place, seconds: config.manifest_ttl_seconds })
     }
 
-    /// Where it is noted which blobs are here, if clients find others somewhere else.
-    pub(super) fn notes(self) -> Option<Kv> {
-        match self.place {
-            Place::Noted(_, kv) => Some(kv),
-            Place::Bucket(_) | Place::Public(..) | Place::Signed(_) => None,
-        }
-    }
-
     /// Stores the blob. Returns whether clients will find it.
     pub(super) async fn keep(&self, blob: SmallBlob) -> bool {
         let SmallBlob { digest, bytes } = blob;

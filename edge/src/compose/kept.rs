@@ -4,8 +4,10 @@
 //! location, also if it is no. KV, whose reads are billed, is asked when neither knows. Of a composed image that is
 //! served here, it is known without asking.
 
-use super::blobs::Shelf;
-use crate::{config::BlobOrigin, edge::Edge, kv::Kv, location, manifest::Manifest, memory};
+use crate::{
+    blob_location::BUCKET, config::BlobOrigin, edge::Edge, kv::Kv, kv_store, location, manifest::Manifest,
+    memory,
+};
 use firn_shared::{
     link::edge_cache::composed_blob_key,
     oci::{digest::Digest, document::ChildKind},
@@ -25,7 +27,7 @@ pub(crate) async fn is_kept_here(edge: &Edge, digest: &Digest) -> bool {
     if let Some(is_here) = memory::kept_blob(digest) {
         return is_here;
     }
-    let Some(kv) = Shelf::of(&edge.env, &edge.config).and_then(Shelf::notes) else { return false };
+    let Some(kv) = Kv::bound(&edge.env, kv_store::BINDING) else { return false };
     let path = path(digest);
     let remembered = match location::get(edge, &path).await.as_deref() {
         Some(b"1") => Some(true),
@@ -71,9 +73,11 @@ pub(super) async fn note(kv: &Kv, digest: &Digest, seconds: u64) -> worker::Resu
     Ok(())
 }
 
-/// Whether composed blobs are at another place than others.
+/// Whether there are composed blobs, and at another place than others.
 fn is_needed(edge: &Edge) -> bool {
-    matches!(edge.config.blobs, BlobOrigin::Backend(_))
+    edge.config.compose
+        && matches!(edge.config.blobs, BlobOrigin::Backend(_))
+        && edge.env.bucket(BUCKET).is_ok()
 }
 
 fn remember(edge: &Edge, digest: &Digest, is_here: bool) {
