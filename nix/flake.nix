@@ -119,7 +119,7 @@ let
 
   inherit (nodes.${lock.root}) result;
   outputs = if unlocked == [ ] then result.outputs else
-    throw "flake.lock lacks inputs of the flake (${concatStringsSep ", " unlocked}); run: nix flake lock";
+  throw "flake.lock lacks inputs of the flake (${concatStringsSep ", " unlocked}); run: nix flake lock";
   sets = filter (set: outputs ? ${set}) [ "legacyPackages" "packages" ];
   systems = filter (set: outputs.${set} ? ${system}) sets;
 in

@@ -23,6 +23,7 @@ CLOUDFLARE_API_TOKEN must hold a token for both zones with the permissions Zone:
 Cache Rules: Edit and Zone Settings: Edit. "wrangler login" does not give these.`;
 
 async function main(words) {
+    if (words.includes("--help") || words.includes("-h")) return say(USAGE);
     const options = read(words);
     const registry = url("REGISTRY", options.registry);
     if (registry.pathname !== "/") throw new Refusal("REGISTRY is a host: the registry has no path");
@@ -84,7 +85,6 @@ function read(words) {
     const commands = ["print", "plan", "apply", "check", "remove"];
     const options = { plain: [] };
     for (let i = 0; i < words.length; i++) {
-        if (words[i] === "--help" || words[i] === "-h") throw new Refusal(USAGE);
         if (words[i] === "--blobs") options.blobs = words[++i] ?? "";
         else options.plain.push(words[i]);
     }

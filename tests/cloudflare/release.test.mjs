@@ -98,6 +98,12 @@ test("a name makes another Worker, with its own namespace and domain", async () 
     assert.deepEqual(account.namespaces, ["firn-staging-manifests"]);
     assert.deepEqual([...account.domains], [["staging.example.com", "firn-staging"]]);
     assert.deepEqual([...account.onWorkersDev], []);
+    // Without the domain, it is on workers.dev again. docs/deploy-edge.md warns of that.
+    const { workers, namespaces } = account;
+    account = Object.assign(await Account.start(), { workers, namespaces });
+    const later = await again(["--name", "firn-staging"]);
+    assert.equal(later.code, 0, later.all);
+    assert.deepEqual([...account.onWorkersDev], ["firn-staging"]);
 });
 
 test("a bucket is created if R2 is switched on", async () => {

@@ -188,6 +188,9 @@ test("mistakes are named", async () => {
         assert.match(answer.stderr, message);
         assert.equal(answer.code, code, answer.stderr);
     };
+    const help = await runWith({}, "--help");
+    assert.match(help.stdout, /^usage:/);
+    assert.equal(help.code, 0);
     await check(/^usage:/, 2, environment);
     await check(/^usage:/, 2, environment, "aply", registry.url);
     await check(/not a URL/, 1, environment, "apply", "firn.example");

@@ -213,9 +213,9 @@ impl Checkouts {
         let failed = |error: io::Error| RepositoryError::Disk(error.to_string());
         let work = tempfile::TempDir::new_in(self.staging.path()).map_err(failed)?;
         let made = work.path().join("made");
-        let date = match self.from_host(url, commit, &made).await? {
+        let date = match self.fetch_archive(url, commit, &made).await? {
             Some(date) => date,
-            None => self.from_git(url, commit, work.path(), &made).await?,
+            None => self.fetch_by_git(url, commit, work.path(), &made).await?,
         };
         let place = self.parent.join(key.to_string());
         let (parent, staging) = (self.parent.clone(), self.staging.path().to_owned());
@@ -245,7 +245,7 @@ impl Checkouts {
 impl Checkouts {
     /// Puts the files into `made`, from the archive of the repository's host. Returns the commit time; None if the host has
     /// no archives, or none of this commit for anybody.
-    async fn from_host(
+    async fn fetch_archive(
         &self,
         url: &SourceUrl,
         commit: &Commit,
@@ -276,7 +276,7 @@ impl Checkouts {
     }
 
     /// Puts the files into `made` by git, which works in `work`. Returns the commit time.
-    async fn from_git(
+    async fn fetch_by_git(
         &self,
         url: &SourceUrl,
         commit: &Commit,
