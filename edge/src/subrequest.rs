@@ -4,7 +4,7 @@
 //! to JavaScript is 5 kB of the Worker.
 
 use worker::wasm_bindgen::JsValue;
-use worker::web_sys::{self, RequestInit, RequestRedirect};
+use worker::web_sys::{self, RequestCache, RequestInit, RequestRedirect};
 use worker::{Headers, Request};
 
 /// A request to a place where blobs are stored, which may redirect it. With a body if there is one.
@@ -39,6 +39,8 @@ fn request(
     init.set_method(method);
     init.set_headers(&headers.0);
     init.set_redirect(redirect);
+    // Cloudflare's cache in front of a server may have an old answer. What is kept is decided here.
+    init.set_cache(RequestCache::NoStore);
     if let Some(body) = body {
         init.set_body(body);
     }

@@ -21,7 +21,7 @@ const operations = {
     return (await caches.default.match(url))?.text();
   },
   fetch: async (env, method, key) => {
-    const response = await fetch(decodeURIComponent(key));
+    const response = await fetch(decodeURIComponent(key), { cache: "no-store" });
     return [response.status, await response.text()];
   },
   // So many reads of KV at once.
@@ -32,7 +32,7 @@ const operations = {
   beside: async (env, method, key) => {
     const controller = new AbortController();
     const { signal } = controller;
-    const hanging = Array.from({ length: Number(method) }, () => fetch(decodeURIComponent(key), { signal }).catch(() => {}));
+    const hanging = Array.from({ length: Number(method) }, () => fetch(decodeURIComponent(key), { signal, cache: "no-store" }).catch(() => {}));
     const read = env.MANIFESTS.get("a").then(() => "read");
     const first = await Promise.race([read, new Promise((resolve) => setTimeout(() => resolve("not read"), 500))]);
     controller.abort();

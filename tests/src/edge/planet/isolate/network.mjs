@@ -8,6 +8,8 @@ const isAddress = (host) => /^\d+\.\d+\.\d+\.\d+$/.test(host) || host.startsWith
 // Names that end in `.example` are servers of the test. Addresses are refused, as in production.
 function outbound(request) {
   const { hostname, host } = new URL(request.url);
+  // Cloudflare's cache in front of a server would answer, perhaps with what was right before.
+  if (request.cache !== "no-store") return new Response("a cache answers this", { status: 203 });
   if (isAddress(hostname)) return new Response("error code: 1003", { status: 403 });
   const named = env[`host ${host}`];
   return named ? named.fetch(request) : fetchForReal(request);
