@@ -1,10 +1,11 @@
 //! Writes what is read from KV again before it expires, so that an image stays for as long as it is pulled.
 
 use crate::{clock, compose, edge::Edge, kv_store::KvStore, manifest::Manifest, memory};
-use firn_shared::cache_key::CacheKey;
+use firn_shared::{cache_key::CacheKey, link::edge_cache::digest_key};
 use std::rc::Rc;
 
-/// Renews the entry under this key, after the answer, if it is old and nobody else here does so.
+/// Renews the entries under the key by which a manifest was read, and under its digest, after the answer, if the manifest
+/// is old and nobody else here does so.
 pub(crate) fn note(edge: &Rc<Edge>, key: CacheKey, manifest: &Manifest) {
     let ttl = edge.config.manifest_ttl_seconds;
     let late = (memory::lateness() * (ttl / 4) as f64) as u64;
@@ -18,7 +19,10 @@ pub(crate) fn note(edge: &Rc<Edge>, key: CacheKey, manifest: &Manifest) {
         }
         manifest.metadata.created = clock::now();
         if let Some(store) = KvStore::open(&edge.env, &edge.config) {
-            store.write(key, &manifest).await;
+            let by_digest = digest_key(&manifest.metadata.digest);
+            for key in [by_digest].into_iter().chain((key != by_digest).then_some(key)) {
+                store.write(key, &manifest).await;
+            }
         }
     });
 }

@@ -16,8 +16,12 @@ const config :Workerd.Config = (
         (name = "FIRN_LOG", text = "none"),
         (name = "MANIFESTS", kvNamespace = "kv"),
         (name = "FLIGHTS", durableObjectNamespace = "Flight"),
+        (name = "TAGS", durableObjectNamespace = "Tag"),
       ],
-      durableObjectNamespaces = [(className = "Flight", uniqueKey = "flight")],
+      durableObjectNamespaces = [
+        (className = "Flight", uniqueKey = "flight"),
+        (className = "Tag", uniqueKey = "tag"),
+      ],
       durableObjectStorage = (inMemory = void),
       cacheApiOutbound = "cache",
       globalOutbound = "outside",

@@ -24,8 +24,12 @@ const config :Workerd.Config = (
         (name = "FIRN_S3_SECRET_ACCESS_KEY", text = "key"),
         (name = "MANIFESTS", kvNamespace = "kv"),
         (name = "FLIGHTS", durableObjectNamespace = "Flight"),
+        (name = "TAGS", durableObjectNamespace = "Tag"),
       ],
-      durableObjectNamespaces = [(className = "Flight", uniqueKey = "flight")],
+      durableObjectNamespaces = [
+        (className = "Flight", uniqueKey = "flight"),
+        (className = "Tag", uniqueKey = "tag"),
+      ],
       durableObjectStorage = (inMemory = void),
       globalOutbound = "outside",
     )),

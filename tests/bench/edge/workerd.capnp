@@ -17,8 +17,12 @@ const config :Workerd.Config = (
         (name = "FIRN_CACHE_API", text = "CACHE_API"),
         (name = "MANIFESTS", kvNamespace = "kv"),
         (name = "FLIGHTS", durableObjectNamespace = "Flight"),
+        (name = "TAGS", durableObjectNamespace = "Tag"),
       ],
-      durableObjectNamespaces = [(className = "Flight", uniqueKey = "flight")],
+      durableObjectNamespaces = [
+        (className = "Flight", uniqueKey = "flight"),
+        (className = "Tag", uniqueKey = "tag"),
+      ],
       durableObjectStorage = (inMemory = void),
       cacheApiOutbound = "cache",
       globalOutbound = "backend",

@@ -52,7 +52,8 @@ async fn a_quota_is_refused_to_its_client_alone() {
     assert!(refused.is_of_client_quota() && refused.message.contains("1 of your images"), "{refused:?}");
     for (client, other) in others {
         let told = told(other.await.expect("no panic")).await;
-        assert_eq!(told.is_of_client_quota(), client == "203.0.113.1", "{client}: {told:?}");
+        // Another request of the first client may have joined a question of the others.
+        assert!(!told.is_of_client_quota() || client == "203.0.113.1", "{client}: {told:?}");
     }
     eventually("the others' build has begun", async || {
         is_begun(&told(ask("203.0.113.2", "gated-2").await).await).then_some(())

@@ -6,6 +6,7 @@ mod composing;
 mod flights;
 mod front;
 mod private;
+mod quotas;
 mod rules;
 mod scale;
 mod tags;
