@@ -14,7 +14,7 @@ async fn main() {
     let prices = Prices::list();
     let missed = 1.0 - prices.assumed_cdn_hit_ratio;
     println!("Dollars per million pulls of an image of {LAYERS} layers by clients that have nothing");
-    println!("(a composed image has 4 blobs)\n");
+    println!("(the composed image has 5 blobs)\n");
     let line = |mode: &str, kind: &str, dollars: f64, operations: &str| {
         println!("{mode:<24} {kind:<22} {dollars:>8.2}   {operations}");
     };

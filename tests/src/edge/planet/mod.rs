@@ -8,7 +8,7 @@
 //! | KV | a location keeps what it has read for a minute, also a miss and also against its own writes; others see a write a minute later; one write per key and second (429); limits of keys, metadata, values, lifetimes |
 //! | R2 | one write per key and second (10058) |
 //! | Durable Objects | a limit of requests per second (`overloaded`); a deployment resets them (`retryable`), and storage stays; an object has the view of KV of the location where it was first asked for, or as hinted |
-//! | `fetch` | an IP address gives 403 with "error code: 1003"; names that end in `.example` are servers of the test |
+//! | `fetch` | an IP address gives 403 with "error code: 1003"; names that end in `.example` are servers of the test; without `cache: "no-store"` a cache answers |
 //! | subrequests | 50 or 10,000 for each request; six may wait for their answers at once |
 //! | Cache API | one for each location; keeps nothing on `workers.dev` |
 //! | rate limits | counted for each location |
