@@ -4,6 +4,7 @@
 //! miss. Values are verified when they are read; a damaged value counts as missing.
 
 use crate::{
+    backend,
     edge::Edge,
     kv::Kv,
     location,
@@ -25,6 +26,8 @@ use worker::{Env, console_warn};
 /// The KV binding.
 pub(crate) const BINDING: &str = "MANIFESTS";
 
+/// How long KV may refuse to write a key that was just written, in milliseconds.
+const WRITE_MILLIS: u64 = 1_100;
 /// How long a location remembers that it has recorded a tag: a day, in seconds.
 const NOTED_SECONDS: u64 = 24 * 3600;
 
@@ -145,7 +148,13 @@ impl KvStore {
         let images =
             images.into_iter().map(|(set, name, format)| edge_cache::manifest_key(set, name, format));
         for key in [edge_cache::digest_key(digest)].into_iter().chain(images) {
-            if let Err(error) = self.kv.remove(&key.to_string()).await {
+            let key = key.to_string();
+            if self.kv.remove(&key).await.is_ok() {
+                continue;
+            }
+            // It may have been written within the last second.
+            backend::sleep(WRITE_MILLIS).await;
+            if let Err(error) = self.kv.remove(&key).await {
                 warn("forget a manifest", &error);
             }
         }

@@ -2,8 +2,9 @@
 
 use crate::{pair, put_image};
 use firn_shared::{
+    cache_key::CacheKey,
     link::{
-        edge_cache::{ManifestMetadata, digest_key},
+        edge_cache::{ManifestMetadata, digest_key, manifest_key},
         object_key::composed_key,
     },
     oci::{digest::Digest, media_type::ManifestFormat},
@@ -22,13 +23,17 @@ async fn written(edge: &Edge, digest: &Digest) -> Vec<u64> {
 
 /// Puts an old manifest into KV, by its digest.
 async fn put_digest(edge: &Edge, name: &str, composed: bool) -> Digest {
+    put_old(edge, name, composed, digest_key).await
+}
+
+async fn put_old(edge: &Edge, name: &str, composed: bool, key: impl Fn(&Digest) -> CacheKey) -> Digest {
     let format = ManifestFormat::Oci;
     let bytes = Origin::manifest(name, "set-1", format);
     let digest = Digest::of(&bytes);
     let media_type = format.manifest().into();
     let metadata = ManifestMetadata { digest, media_type, revision: None, created: 0, composed };
     let metadata = serde_json::to_string(&metadata).expect("texts and numbers serialise");
-    edge.put("kv", &digest_key(&digest).to_string(), bytes, Some(&metadata)).await;
+    edge.put("kv", &key(&digest).to_string(), bytes, Some(&metadata)).await;
     digest
 }
 
@@ -43,7 +48,10 @@ async fn renewed(edge: &Edge, path: &str, digest: &Digest) {
 #[tokio::test]
 async fn what_is_read_is_written_again_before_it_expires() {
     let (edge, origin) = pair(Settings::forgetful).await;
-    let digest = put_image(&edge, "shell/git").await;
+    put_image(&edge, "shell/git").await;
+    let (set, name) = ("set-1".parse().expect("a token"), "shell/git".parse().expect("a name"));
+    let key = |_: &Digest| manifest_key(&set, &name, ManifestFormat::Oci);
+    let digest = put_old(&edge, "shell/git", false, key).await;
     assert_eq!(written(&edge, &digest).await, [0]);
     renewed(&edge, "/v2/shell/git/manifests/latest", &digest).await;
     let digest = put_digest(&edge, "jq", false).await;
