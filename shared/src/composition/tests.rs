@@ -361,7 +361,8 @@ fn a_record_has_the_revision_that_it_was_made_of() {
     let set = published().set;
     let rev = || "0b".repeat(20).parse().expect("a commit");
     let url = || "https://example.org/o/r".into();
-    let flake = |dir: &str| Revision::Flake { url: url(), dir: dir.parse().expect("a directory"), rev: rev() };
+    let flake =
+        |dir: &str| Revision::Flake { url: url(), dir: dir.parse().expect("a directory"), rev: rev() };
     let revisions = [
         Revision::Git { url: url(), rev: rev() },
         flake(""),
