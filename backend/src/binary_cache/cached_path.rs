@@ -88,21 +88,22 @@ impl CachedPath {
     /// Adds a source, if its cache describes the same content. Of sizes that differ, an authentic one counts. Without one, all
     /// remain possible.
     pub(super) fn add(&mut self, info: &PathInfo, source: Source) {
-        let differs = |what: &str| {
+        let differs = |about: &str| {
             tracing::warn!(
                 path = %info.path,
                 counts = %self.sources[0].cache,
                 differs = %source.cache,
                 hashes = %format_args!("{} and {}", self.info.nar_hash, info.nar_hash),
                 sizes = %format_args!("{} and {}", self.info.nar_size, info.nar_size),
-                "binary caches disagree on {what} of a store path"
+                about,
+                "binary caches disagree on a store path"
             );
         };
         if !self.has_content_of(info) {
-            return differs("the content");
+            return differs("its content");
         }
         if info.nar_size != self.info.nar_size {
-            differs("the size");
+            differs("its size");
             match (self.has_vouched_size(), source.vouches_for_size) {
                 (true, _) => return,
                 (false, true) => {

@@ -167,7 +167,9 @@ impl PathTree {
 mod tests {
     use super::super::recorder::MAX_TOGETHER;
     use super::*;
+    use crate::binary_cache::{BinaryCaches, TrustedKeys};
     use crate::packing::DiskTree;
+    use crate::store::Store;
     use std::io;
 
     #[test]
@@ -205,5 +207,24 @@ mod tests {
         assert!(!spoilt.worth_another_cache(&error("a", true)));
         assert!(!spoilt.worth_another_cache(&error("d", false)));
         assert!(spoilt.worth_another_cache(&error("d", true)));
+    }
+
+    /// The Nix store may have another content by now than the hash says.
+    #[tokio::test]
+    async fn trees_of_the_nix_store_are_not_recorded() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let store = Store::open("memory://", &directory.path().join("staging")).expect("a store");
+        let caches = BinaryCaches::new(&[], TrustedKeys::default(), None).expect("no client is needed");
+        let paths = StorePaths::new(store.clone(), caches);
+        let entries = std::fs::read_dir("/nix/store").expect("tests need Nix").flatten();
+        let path = entries.filter_map(|entry| entry.path().to_str()?.parse::<StorePath>().ok()).next();
+        let (path, nar_hash) = (path.expect("a store path"), NarHash::of(b"else"));
+        let info = PathInfo { path, nar_hash, nar_size: 1, references: vec![] };
+        let trees = paths.trees(std::slice::from_ref(&info)).await.expect("it is there");
+        assert!(trees.contains_key(&info.path));
+        paths.written().await;
+        let key = tree_key(&info.path, &nar_hash);
+        let record = store.record::<PathTree>(RecordKind::Tree, &key).await.expect("the store works");
+        assert_eq!(record, None);
     }
 }
