@@ -126,7 +126,8 @@ impl BinaryCaches {
     /// The content of a path, read from the first of its sources that delivers it, and checked meanwhile.
     ///
     /// Must be called in a Tokio runtime. The tree is read by a thread that may wait. An error at the end says that what
-    /// was read before is wrong: nothing of it may be kept. [`NarError::has_other`] tells whether to open it anew.
+    /// was read before is wrong: nothing of it may be kept. [`NarError::to_be_replaced`] tells whether to open it
+    /// anew.
     ///
     /// A few of the paths that are open are downloaded ahead. So all paths of a layer should be opened before it is packed.
     pub fn open(&self, path: &CachedPath) -> NarTree {
