@@ -25,7 +25,7 @@ use worker::web_sys;
 #[wasm_bindgen]
 extern "C" {
     #[wasm_bindgen(thread_local_v2, js_namespace = caches, js_name = default)]
-    pub(crate) static DEFAULT: web_sys::Cache;
+    static DEFAULT: web_sys::Cache;
 }
 
 /// How long a manifest is cached here: a day, in seconds. Under its keys, a manifest never changes.
@@ -132,20 +132,27 @@ impl Key {
     }
 }
 
-fn url(edge: &Edge, path: &str) -> String {
+/// The URL under which the Cache API has what is at a path. Clients cannot ask for it.
+pub(crate) fn url(edge: &Edge, path: &str) -> String {
     format!("{}/.firn/{path}", edge.origin())
 }
 
-async fn find(url: &str) -> Option<web_sys::Response> {
+/// What the Cache API has under a URL. A failure counts as nothing.
+pub(crate) async fn find(url: &str) -> Option<web_sys::Response> {
     let found = JsFuture::from(DEFAULT.with(|cache| cache.match_with_str(url))).await.ok()?;
     found.dyn_into().ok()
 }
 
-async fn put(url: &str, response: &web_sys::Response) -> worker::Result<()> {
+/// Gives the Cache API a response, whose `Cache-Control` says how long it is kept.
+///
+/// # Errors
+/// If the Cache API does not take it.
+pub(crate) async fn put(url: &str, response: &web_sys::Response) -> worker::Result<()> {
     JsFuture::from(DEFAULT.with(|cache| cache.put_with_str(url, response))).await?;
     Ok(())
 }
 
-async fn remove(url: &str) {
+/// Removes what the Cache API has under a URL.
+pub(crate) async fn remove(url: &str) {
     let _ = JsFuture::from(DEFAULT.with(|cache| cache.delete_with_str(url))).await;
 }

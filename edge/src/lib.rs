@@ -9,6 +9,7 @@ mod access;
 mod answer;
 mod backend;
 mod belonging;
+mod blob_cache;
 mod blob_location;
 mod boarding;
 mod cache;

@@ -1,21 +1,18 @@
 //! What a location remembers for all its isolates: small values in the Cache API, which costs nothing. It keeps nothing
 //! on `workers.dev`, and may lose any value at any time.
 
-use crate::{answer::Answer, cache::DEFAULT, edge::Edge};
+use crate::{answer::Answer, cache, edge::Edge};
 use firn_shared::oci::respond::{Body, Response};
 use worker::js_sys::{ArrayBuffer, Uint8Array};
 use worker::wasm_bindgen::JsCast;
 use worker::wasm_bindgen_futures::JsFuture;
-use worker::web_sys;
 
 /// The value at a path, if the location remembers it.
 pub(crate) async fn get(edge: &Edge, path: &str) -> Option<Vec<u8>> {
     if !edge.config.cache_api {
         return None;
     }
-    let url = url(edge, path);
-    let found = JsFuture::from(DEFAULT.with(|cache| cache.match_with_str(&url))).await.ok()?;
-    let found: web_sys::Response = found.dyn_into().ok()?;
+    let found = cache::find(&cache::url(edge, path)).await?;
     let bytes: ArrayBuffer = JsFuture::from(found.array_buffer().ok()?).await.ok()?.dyn_into().ok()?;
     Some(Uint8Array::new(&bytes).to_vec())
 }
@@ -25,7 +22,7 @@ pub(crate) fn keep(edge: &Edge, path: &str, value: Vec<u8>, seconds: u64) {
     if !edge.config.cache_api {
         return;
     }
-    let url = url(edge, path);
+    let url = cache::url(edge, path);
     // If this fails, the next isolate asks again.
     edge.later(async move { drop(put(&url, value, seconds).await) });
 }
@@ -33,8 +30,7 @@ pub(crate) fn keep(edge: &Edge, path: &str, value: Vec<u8>, seconds: u64) {
 /// Forgets a value.
 pub(crate) async fn forget(edge: &Edge, path: &str) {
     if edge.config.cache_api {
-        let url = url(edge, path);
-        let _ = JsFuture::from(DEFAULT.with(|cache| cache.delete_with_str(&url))).await;
+        cache::remove(&cache::url(edge, path)).await;
     }
 }
 
@@ -42,10 +38,5 @@ async fn put(url: &str, value: Vec<u8>, seconds: u64) -> worker::Result<()> {
     let mut response = Response::new(200).with("cache-control", format!("max-age={seconds}"));
     response.body = Body::Bytes(value);
     let response = Answer::from(response).into_response()?;
-    JsFuture::from(DEFAULT.with(|cache| cache.put_with_str(url, &response))).await?;
-    Ok(())
-}
-
-fn url(edge: &Edge, path: &str) -> String {
-    format!("{}/.firn/{path}", edge.origin())
+    cache::put(url, &response).await
 }

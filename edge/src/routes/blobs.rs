@@ -3,8 +3,8 @@
 //! HEAD is always answered here: a redirect of it to a URL that is signed for GET would fail.
 
 use crate::{
-    Failure, answer::Answer, backend, blob_location, compose, config::Access, edge::Edge, lost, repository,
-    subrequest,
+    Failure, answer::Answer, backend, blob_cache, blob_location, compose, config::Access, edge::Edge, lost,
+    repository, subrequest,
 };
 use firn_shared::{
     link::object_key::blob_key,
@@ -38,7 +38,7 @@ pub(crate) async fn blobs(
 }
 
 async fn stored(
-    edge: &Edge,
+    edge: &Rc<Edge>,
     request: &Request<'_>,
     name: &RepositoryName,
     digest: &Digest,
@@ -95,7 +95,12 @@ async fn size_at(url: &str) -> Result<u64, Failure> {
     }
 }
 
-async fn from_r2(edge: &Edge, request: &Request<'_>, digest: &Digest) -> Result<Answer, Failure> {
+async fn from_r2(edge: &Rc<Edge>, request: &Request<'_>, digest: &Digest) -> Result<Answer, Failure> {
+    if request.takes_whole(digest)
+        && let Some(blob) = blob_cache::get(edge, digest).await
+    {
+        return Ok(Answer::with_stream(respond::blob(request, digest, blob.size, scope(edge)), blob.body));
+    }
     let bucket = edge.env.bucket(blob_location::BUCKET).map_err(|_| {
         OciError::new(
             ErrorCode::Internal,
@@ -121,6 +126,8 @@ async fn from_r2(edge: &Edge, request: &Request<'_>, digest: &Digest) -> Result<
             None => get,
         };
         object = get.execute().await.map_err(failing)?;
+    } else {
+        blob_cache::keep(edge, digest, size);
     }
     stream(response, object.as_ref().and_then(Object::body).ok_or_else(unknown)?)
 }

@@ -101,9 +101,34 @@ async fn composed_blobs_are_known_without_asking() {
         for blob in &blobs {
             let (bill, response) = planet.bill_for(planet.at(place).isolate(0).get(blob)).await;
             assert_eq!(response.status(), 200, "{place}");
-            assert_eq!(bill, Bill { r2_class_b: 1, ..request() }, "{:#?}", planet.operations().await);
+            // It is read again for the location's cache.
+            assert_eq!(bill, Bill { r2_class_b: 2, ..request() }, "{:#?}", planet.operations().await);
         }
         // R2 takes one put per key and second.
         planet.advance(Duration::from_secs(1)).await;
     }
+}
+
+/// A location reads a blob of R2 once a day: for the client, and for its cache.
+#[tokio::test]
+async fn of_the_bucket_it_is_read_once_for_a_location() {
+    let origin = Origin::start().await;
+    let planet = Planet::start(Settings::new(&origin.named()).with("FIRN_BLOBS", "r2")).await;
+    let blob: Vec<u8> = (0..100_000_u32).map(|i| (i % 251) as u8).collect();
+    let digest = Digest::of(&blob);
+    planet.put("r2", &blob_key(&digest), blob.clone(), None).await;
+    let path = path("git", &digest);
+    let check = async |place: Place<'_>, r2_class_b: u64| {
+        let (bill, response) = planet.bill_for(place.get(&path)).await;
+        assert_eq!(bill, Bill { r2_class_b, ..request() }, "{:#?}", planet.operations().await);
+        assert_eq!(response.headers()["docker-content-digest"], digest.to_string());
+        assert_eq!(response.headers()["content-length"], blob.len().to_string());
+        assert!(response.bytes().await.expect("a body") == blob, "the bytes differ");
+    };
+    check(planet.at("lhr").isolate(0), 2).await;
+    check(planet.at("lhr").isolate(0), 0).await;
+    check(planet.at("lhr").isolate(1), 0).await;
+    check(planet.at("nrt").isolate(0), 2).await;
+    planet.advance(Duration::from_secs(24 * 3600 + 1)).await;
+    check(planet.at("lhr").isolate(1), 2).await;
 }
