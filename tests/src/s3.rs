@@ -67,6 +67,20 @@ impl S3 {
         ]
     }
 
+    /// The variables with which an edge sends clients to this folder of the bucket, a line each.
+    pub fn edge_variables(&self, prefix: &str) -> String {
+        let variables = [
+            ("FIRN_BLOBS", "presigned"),
+            ("FIRN_S3_ENDPOINT", &self.endpoint),
+            ("FIRN_S3_BUCKET", BUCKET),
+            ("FIRN_S3_PREFIX", prefix),
+            ("FIRN_S3_REGION", REGION),
+            ("FIRN_S3_ACCESS_KEY_ID", ACCESS_KEY_ID),
+            ("FIRN_S3_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY),
+        ];
+        variables.map(|(name, value)| format!("{name}={value}\n")).concat()
+    }
+
     /// The directory with the bucket's objects. Each is a file with the object's key as name.
     pub fn objects(&self) -> PathBuf {
         self.service.dir().join("root").join(BUCKET)

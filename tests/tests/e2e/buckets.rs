@@ -8,12 +8,12 @@ use firn_tests::{
     image::Image,
     package_set,
     registry::ACCEPT,
-    s3::{ACCESS_KEY_ID, BUCKET, REGION, S3, SECRET_ACCESS_KEY},
+    s3::{BUCKET, S3},
     wrangler::{SECRET, Wrangler},
 };
 
 /// A backend that stores everything in a bucket of this server, or under a prefix in it.
-fn backend(s3: &S3, storage: &str) -> Backend {
+pub(crate) fn backend(s3: &S3, storage: &str) -> Backend {
     let backend = Backend::serving(package_set::bundled()).env("FIRN_SECRET", SECRET);
     let backend = backend.env("FIRN_STORAGE", storage);
     s3.environment().into_iter().fold(backend, |backend, (name, value)| backend.env(name, value)).start()
@@ -23,16 +23,7 @@ fn backend(s3: &S3, storage: &str) -> Backend {
 fn docker_pulls_from_the_bucket() {
     let s3 = S3::start();
     let backend = backend(&s3, &format!("s3://{BUCKET}/some/where"));
-    let variables = [
-        ("FIRN_BLOBS", "presigned"),
-        ("FIRN_S3_ENDPOINT", s3.endpoint()),
-        ("FIRN_S3_BUCKET", BUCKET),
-        ("FIRN_S3_PREFIX", "some/where"),
-        ("FIRN_S3_REGION", REGION),
-        ("FIRN_S3_ACCESS_KEY_ID", ACCESS_KEY_ID),
-        ("FIRN_S3_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY),
-    ];
-    let edge = Wrangler::with(&backend, &variables.map(|(name, value)| format!("{name}={value}\n")).concat());
+    let edge = Wrangler::with(&backend, &s3.edge_variables("some/where"));
     let registry = edge.registry();
     registry.built("shell/jq", "latest");
     let before = s3.presigned_requests();

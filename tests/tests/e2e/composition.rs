@@ -1,7 +1,7 @@
 //! Images composed without the backend, from what it has published about their packages: hundreds by `firn-shared`
 //! alone, and some by the edge in workerd while no backend runs.
 
-use crate::dockerd;
+use crate::{buckets, dockerd};
 use firn_shared::{composition::ComposeError, naming::image_name::ImageName};
 use firn_tests::{
     backend::{Backend, command},
@@ -9,10 +9,10 @@ use firn_tests::{
     image::Image,
     package_set,
     registry::{ACCEPT, Registry},
+    s3::{BUCKET, S3},
     skopeo,
     wait::{LONG, until},
-    web,
-    wrangler::{SECRET, Wrangler},
+    wrangler::Wrangler,
 };
 use tempfile::TempDir;
 
@@ -146,14 +146,12 @@ fn nothing_is_published_for_popularity() {
 /// pulls and runs it.
 #[test]
 fn new_combinations_need_no_backend() {
-    let data = TempDir::new().expect("a temporary directory");
-    let start =
-        || Backend::serving(package_set::bundled()).env("FIRN_SECRET", SECRET).data(data.path()).start();
+    // Layers, and the blobs of composed images, are in a bucket.
+    let s3 = S3::start();
+    let start = || buckets::backend(&s3, &format!("s3://{BUCKET}"));
     let mut backend = start();
     let packages = ["git", "jq", "tree", "htop", "hello", "less"];
-    // Layers are publicly available, as in a public bucket.
-    let (bucket, _requests) = web::serve_files(data.path().join("storage"), usize::MAX);
-    let edge = Wrangler::with(&backend, &format!("FIRN_BLOBS=public\nFIRN_BLOBS_URL={bucket}\n"));
+    let edge = Wrangler::with(&backend, &s3.edge_variables(""));
     let registry = edge.registry();
     see(&registry, &packages);
     // The edge fetches the records after it has answered. It then composes images of these packages.

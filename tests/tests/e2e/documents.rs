@@ -1,6 +1,6 @@
 //! What the registry says of what is in an image: bills of materials and provenance, as referrers and on the command line.
 
-use crate::backend;
+use crate::{backend, buckets};
 use firn_tests::{
     backend::{Backend, command},
     composition::combinations,
@@ -9,9 +9,9 @@ use firn_tests::{
     layer::sha256,
     nix, package_set,
     registry::Registry,
+    s3::{BUCKET, S3},
     wait::{LONG, until},
-    web,
-    wrangler::{SECRET, Wrangler},
+    wrangler::Wrangler,
 };
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use serde_json::{Value, json};
@@ -270,11 +270,9 @@ fn the_command_prints_what_the_registry_serves() {
 /// The edge has composed the image, and the backend has never built it.
 #[test]
 fn edges_have_the_documents_of_images_that_they_composed() {
-    let data = TempDir::new().expect("a temporary directory");
-    let backend =
-        Backend::serving(package_set::bundled()).env("FIRN_SECRET", SECRET).data(data.path()).start();
-    let (bucket, _requests) = web::serve_files(data.path().join("storage"), usize::MAX);
-    let edge = Wrangler::with(&backend, &format!("FIRN_BLOBS=public\nFIRN_BLOBS_URL={bucket}\n"));
+    let s3 = S3::start();
+    let backend = buckets::backend(&s3, &format!("s3://{BUCKET}"));
+    let edge = Wrangler::with(&backend, &s3.edge_variables(""));
     let registry = edge.registry();
     let packages = ["jq", "hello", "tree"];
     for package in packages {
