@@ -193,14 +193,15 @@ async fn read(response: Response) -> Result<Fetched, OciError> {
     backend::read_manifest(response, None, asked).await.map_err(|_| crowded())
 }
 
-/// The `Accept` header and the client's address for the backend. A repair names no client, because the request that
-/// caused it may be about something else.
+/// The `Accept` header and the client's address for the backend. The answer is for all clients that take this format, so
+/// the client's own header is of no use. A repair names no client, because the request that caused it may be about
+/// something else.
 fn asked_with(edge: &Edge, wanted: &Wanted, purpose: Purpose) -> (String, Option<String>) {
-    let format = || wanted.format.manifest().to_owned();
-    match purpose {
-        Purpose::Answer | Purpose::Refresh => (edge.accept().unwrap_or_else(format), edge.client()),
-        Purpose::Repair(_) => (format(), None),
-    }
+    let client = match purpose {
+        Purpose::Answer | Purpose::Refresh => edge.client(),
+        Purpose::Repair(_) => None,
+    };
+    (wanted.format.manifest().to_owned(), client)
 }
 
 async fn ask(

@@ -65,7 +65,7 @@ async fn check(edge: &Edge, tag: &Tag, known: Option<TagPointer>) -> Result<Opti
             if let Some(learned) = &learned {
                 keep(edge, tag, learned);
             }
-            Ok(learned)
+            Ok(learned.or(known))
         }
         Err(error) if !error.is_passing() => {
             forget(edge, tag).await;

@@ -108,17 +108,19 @@ impl Shelf {
         }
     }
 
-    /// Says that an image of the edge goes on needing these blobs. Returns whether that is said of all of them. If there
-    /// are many, this takes several calls.
-    pub(super) async fn hold(&self, blobs: &[Digest]) -> bool {
-        let todo: Vec<&Digest> = blobs.iter().filter(|digest| !memory::is_marked_blob(digest)).collect();
-        for digest in todo.iter().take(MAX_MARKED) {
+    /// Says that an image of the edge goes on needing these blobs, from the one at `begun` on. If there are many, this
+    /// takes several calls. Returns where the next one begins, and the number of blobs if that was the last one. None if
+    /// it could not be said.
+    pub(super) async fn hold(&self, blobs: &[Digest], begun: usize) -> Option<usize> {
+        let mut todo =
+            blobs.iter().enumerate().skip(begun).filter(|(_, digest)| !memory::is_marked_blob(digest));
+        for (_, digest) in todo.by_ref().take(MAX_MARKED) {
             if !is_done(self.mark(digest).await) {
-                return false;
+                return None;
             }
             memory::mark_blob(digest);
         }
-        todo.len() <= MAX_MARKED
+        Some(todo.next().map_or(blobs.len(), |(at, _)| at))
     }
 
     /// How long ago an object was stored, in milliseconds. None if it was not.

@@ -42,7 +42,7 @@ pub(crate) async fn is_kept_here(edge: &Edge, digest: &Digest) -> bool {
             noted.is_some()
         }
     };
-    memory::remember_kept_blob(digest, is_here, seconds(is_here));
+    memory::remember_kept_blob(digest, is_here, memory_seconds(is_here));
     is_here
 }
 
@@ -81,13 +81,18 @@ fn is_needed(edge: &Edge) -> bool {
 }
 
 fn remember(edge: &Edge, digest: &Digest, is_here: bool) {
-    memory::remember_kept_blob(digest, is_here, seconds(is_here));
+    memory::remember_kept_blob(digest, is_here, memory_seconds(is_here));
     let value = if is_here { b"1" } else { b"0" };
     location::keep(edge, &path(digest), value.to_vec(), seconds(is_here));
 }
 
 fn seconds(is_here: bool) -> u64 {
     if is_here { HERE_SECONDS } else { ELSEWHERE_SECONDS }
+}
+
+/// How long an isolate remembers it. Another isolate, which composes the image, can correct the location's memory only.
+fn memory_seconds(is_here: bool) -> u64 {
+    if is_here { HERE_SECONDS } else { ELSEWHERE_SECONDS / 60 }
 }
 
 fn path(digest: &Digest) -> String {

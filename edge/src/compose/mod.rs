@@ -12,7 +12,9 @@ mod records;
 
 pub(crate) use records::learn;
 
-use crate::{cache::Key, config::BlobOrigin, edge::Edge, kv_store::KvStore, manifest::Manifest, tag_pointer};
+use crate::{
+    cache::Key, config::BlobOrigin, edge::Edge, kv_store::KvStore, location, manifest::Manifest, tag_pointer,
+};
 use blobs::Shelf;
 use firn_shared::{
     composition::{ComposeError, compose},
@@ -75,7 +77,11 @@ pub(crate) async fn by_digest(edge: &Rc<Edge>, name: &RepositoryName, digest: &D
     store(edge, composed, &pointer.package_set, &name, format).await
 }
 
-/// Makes sure that the blobs of a composed image are kept for as long again as its manifest. Returns whether they are.
+/// How long a location remembers how far [`hold`] has come, in seconds: a week.
+const HELD_SECONDS: u64 = 7 * 24 * 3600;
+
+/// Makes sure that the blobs of a composed image are kept for as long again as its manifest. Returns whether they are. If
+/// there are many blobs, this takes several calls, which may be in different isolates.
 pub(crate) async fn hold(edge: &Edge, manifest: &Manifest) -> bool {
     // The backend does not see what the edge says in a bucket of its own.
     if matches!(edge.config.blobs, BlobOrigin::Backend(_)) {
@@ -86,7 +92,15 @@ pub(crate) async fn hold(edge: &Edge, manifest: &Manifest) -> bool {
     };
     let blobs = document.children().filter(|child| child.kind == ChildKind::Blob);
     let blobs: Vec<Digest> = blobs.map(|child| child.descriptor.digest).collect();
-    shelf.hold(&blobs).await
+    let path = format!("held/{}", manifest.metadata.digest.hex());
+    let begun = location::get(edge, &path).await.and_then(|text| String::from_utf8(text).ok()?.parse().ok());
+    let Some(held) = shelf.hold(&blobs, begun.unwrap_or(0)).await else { return false };
+    if held < blobs.len() {
+        location::keep(edge, &path, held.to_string().into_bytes(), HELD_SECONDS);
+        return false;
+    }
+    location::forget(edge, &path).await;
+    true
 }
 
 async fn image(edge: &Rc<Edge>, package_set: &ImageSetId, name: &ImageName) -> Option<Composed> {

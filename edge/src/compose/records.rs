@@ -121,23 +121,25 @@ impl Records {
         self.find(package_set_key(token)).await
     }
 
-    /// The records of the packages that may be part of an image.
+    /// The records of the packages that may be part of an image. Stops where a package is missing that the name
+    /// spells out: then the image cannot be composed, and a name can have a hundred packages.
     pub(super) async fn packages(
         &self,
         token: &ImageSetId,
         platform: Platform,
         image: &ImageName,
     ) -> HashMap<PackageName, Rc<KnownPackage>> {
-        let known = image.candidates().into_iter().map(async |name| {
-            let known = self.find(package_key(token, platform, &name)).await?;
-            Some((name, known))
-        });
+        let names: Vec<PackageName> = image.candidates().into_iter().collect();
         let mut packages = HashMap::new();
-        let mut known: Vec<_> = known.collect();
-        while !known.is_empty() {
-            let rest = known.split_off(known.len().min(AT_ONCE));
-            packages.extend(all(known.into_iter()).await.into_iter().flatten());
-            known = rest;
+        for names in names.chunks(AT_ONCE) {
+            let known = names.iter().map(|name| self.find(package_key(token, platform, name)));
+            for (name, known) in names.iter().zip(all(known).await) {
+                match known {
+                    Some(known) => drop(packages.insert(name.clone(), known)),
+                    None if image.packages().any(|spelled| spelled == name) => return packages,
+                    None => {}
+                }
+            }
         }
         packages
     }

@@ -123,15 +123,17 @@ async fn change(
     known: &TagPointer,
 ) -> Result<Option<(Manifest, AnswerSource)>, OciError> {
     let what = manifest_key(new, &wanted.image, wanted.format).to_string();
+    let before = kept(edge, previous, wanted).await;
     // The new image is looked for once in a while, and meanwhile the backend is asked for it.
     if memory::begin_revalidation(&what) {
         match find(edge, new, wanted).await {
             Ok(Some(found)) => return Ok(Some(found)),
             Ok(None) => {}
             // The client may look for no new images now, but what is cached is not limited.
-            Err(refused) => return kept(edge, previous, wanted).await.map(Some).ok_or(refused),
+            Err(refused) => return before.map(Some).ok_or(refused),
         }
-        if memory::is_ended(&what) {
+        // Nothing is asked for in the background that nobody had before: it would count against no limit.
+        if memory::is_ended(&what) || before.is_none() {
             return Ok(None);
         }
         let (edge, wanted, known) = (edge.clone(), wanted.clone(), known.clone());
@@ -146,7 +148,7 @@ async fn change(
     } else if memory::is_ended(&what) {
         return find(edge, new, wanted).await;
     }
-    match kept(edge, previous, wanted).await {
+    match before {
         Some(found) => Ok(Some(found)),
         None => find(edge, new, wanted).await,
     }

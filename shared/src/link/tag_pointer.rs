@@ -32,15 +32,12 @@ pub struct TagPointer {
     #[serde(default)]
     pub moved: u64,
     /// When a backend last said so, in seconds since 1970. 0 if that is not known.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    // The version before, which may run at the same time, cannot read a pointer without it.
+    #[serde(default)]
     pub checked: u64,
     /// When a check failed after that, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<u64>,
-}
-
-fn is_zero(seconds: &u64) -> bool {
-    *seconds == 0
 }
 
 /// Whether a [`TagPointer`] may be used without checking it.

@@ -1,12 +1,16 @@
 //! Images that are composed in several places at once, and how long they stay.
 
-use firn_shared::{link::tag_pointer::TagPointer, oci::reference::Tag};
+use firn_shared::{
+    link::{edge_cache::digest_key, tag_pointer::TagPointer},
+    oci::{digest::Digest, reference::Tag},
+};
 use firn_tests::edge::{
     Origin,
     planet::{Planet, Settings},
     records::{Records, token},
 };
 use futures::future::join_all;
+use serde_json::json;
 use std::time::Duration;
 
 const IMAGE: &str = "/v2/git/jq/manifests/latest";
@@ -74,4 +78,48 @@ async fn what_is_pulled_stays() {
         assert_eq!(answer.status(), 200, "in week {week}");
         planet.settle().await;
     }
+}
+
+/// A Worker sends few requests for one of its clients, and isolates end. So a location remembers how far it has come.
+#[tokio::test]
+async fn what_has_many_layers_stays_as_well() {
+    let origin = Origin::start().await;
+    let planet = Planet::start(Settings::new(&origin.named()).with("FIRN_BLOBS", "r2")).await;
+    let layer = |i: u32| {
+        json!({
+            "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+            "digest": Digest::of(&i.to_le_bytes()),
+            "size": 1,
+        })
+    };
+    let layers: Vec<_> = (0..40).map(layer).collect();
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": media_type,
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": Digest::of(b"config"),
+            "size": 1,
+        },
+        "layers": layers,
+    });
+    let bytes = manifest.to_string().into_bytes();
+    let digest = Digest::of(&bytes);
+    let metadata = json!({
+        "digest": digest, "media_type": media_type, "revision": null, "created": 0, "composed": true,
+    });
+    planet.put("kv", &digest_key(&digest).to_string(), bytes, Some(&metadata.to_string())).await;
+    let mut days = 0;
+    while planet.keys().await.iter().any(|(_, metadata)| metadata["created"] == 0) {
+        assert!(days < 3, "41 blobs take three days, because each day 16 are marked");
+        let isolate = planet.at("lhr").isolate(0);
+        let answer = isolate.get(&format!("/v2/jq/manifests/{digest}")).await;
+        assert_eq!(answer.status(), 200);
+        planet.settle().await;
+        isolate.end().await;
+        planet.advance(Duration::from_secs(25 * 3600)).await;
+        days += 1;
+    }
+    assert_eq!(days, 3);
 }
