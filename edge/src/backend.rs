@@ -64,7 +64,7 @@ pub(crate) struct Question<'a> {
     pub(crate) path: &'a str,
     /// The query, without `?`.
     pub(crate) query: Option<&'a str>,
-    /// The client's `Accept`.
+    /// The `Accept` header: what clients take, or the format that all who wait for the answer take.
     pub(crate) accept: Option<&'a str>,
     /// The client's address. The backend uses it to let clients take turns.
     pub(crate) client: Option<&'a str>,

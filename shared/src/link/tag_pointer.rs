@@ -257,7 +257,7 @@ mod tests {
         );
         let pointer = learned(&[("a", 1), ("b", 2)]);
         let json = serde_json::to_string(&pointer.lasting()).expect("it serialises");
-        assert_eq!(json, r#"{"package_set":"b","previous":"a","moved":2}"#);
+        assert_eq!(json, r#"{"package_set":"b","previous":"a","moved":2,"checked":0}"#);
         for pointer in [pointer.lasting(), pointer.clone(), pointer.failing(9)] {
             let json = serde_json::to_string(&pointer).expect("it serialises");
             assert_eq!(read(&json).expect("a pointer"), pointer);
