@@ -190,8 +190,8 @@ let
 
   # Whether these are the store paths of the derivation that `drv` is made of. Any set can claim to be a derivation with
   # any store path, and then the registry would serve that path, whoever may read it. `drvAttrs` are what `derivation`
-  # was called with. Only the author of all inputs can make attributes that give a certain store path, or who knows the
-  # hash of its content. The context of the strings proves nothing: `builtins.appendContext` makes any.
+  # was called with. To make attributes that give a certain store path, one needs all its inputs, or the hash of its
+  # content. The context of the strings proves nothing: `builtins.appendContext` makes any.
   isProved = drv: drvPath: built:
     let
       made = attempt { } (builtins.derivationStrict drv.drvAttrs);

@@ -127,8 +127,8 @@ impl Tag {
         Scribe { env, storage, memory, config, tag }
     }
 
-    /// Asks the backend, together with everybody else who wants to know. It is asked even if nobody waits for the
-    /// answer any longer.
+    /// Asks the backend once for all requests that need the answer. The question goes on if no request waits for it any
+    /// longer.
     fn check(&self, config: Rc<Config>, tag: reference::Tag) -> Shared<LocalBoxFuture<'static, Checked>> {
         if let Some(running) = self.memory.borrow().running.clone() {
             return running;

@@ -64,7 +64,7 @@ async fn referrers(
     if *manifest == Digest::of(b"") {
         return Ok(Arc::default());
     }
-    // Who knows the secret is an edge.
+    // With a secret, only edges get here. They compose images that this backend has never made.
     let subjects = if app.secret.is_some() { Subjects::Composed } else { Subjects::Stored };
     let referrers = app.builder.referrers(&name, manifest, subjects, client).await;
     referrers.map_err(|error| refuse(error, Words::Hidden))

@@ -1,5 +1,5 @@
-//! `POST /purge`: makes Workers Cache forget answers, see [`crate::caching`]. Only for who knows `FIRN_PURGE_TOKEN`;
-//! without that variable there is no such route.
+//! `POST /purge`: makes Workers Cache forget answers, see [`crate::caching`]. The request must carry the token
+//! `FIRN_PURGE_TOKEN`. Without that variable there is no such route.
 //!
 //! `/purge` forgets everything, `/purge?only=image/shell/git` what has this `Cache-Tag`. What the Worker itself remembers
 //! is not affected.
